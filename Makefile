@@ -1,0 +1,56 @@
+# `make` builds .venv, installs, and prints and saves the main table with a figure; `make test` checks everything.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: all demo install install-test test lint types wheel clean
+
+all: demo
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softmaxcode needs Python 3.11 or newer; say PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+
+# the stamps hold the installed requirements, so that nothing is installed twice
+$(VENV)/installed: $(BIN)/python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+install: $(VENV)/installed
+
+install-test: $(VENV)/installed-test
+
+# The main job: a dozen (K, d), margin beside Tammes distance, and one code drawn.
+demo: install
+	mkdir -p out
+	$(BIN)/softmaxcode table --pairs '5,2; 4,3; 6,3; 12,3; 13,3; 14,3; 24,3; 10,4; 24,4; 16,5; 27,6; 56,7; 40,10' -o out/table.csv
+	$(BIN)/softmaxcode solve 24 3 -o out/code.npz
+	$(BIN)/softmaxcode plot out/code.npz -o out/code.png
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install-test
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest
+	$(MAKE) wheel
+
+# The wheel, installed and tried in an environment that holds nothing else.
+wheel: install-test
+	rm -rf build dist out/clean
+	$(BIN)/python -m build --quiet --wheel --outdir dist
+	$(PYTHON) -m venv out/clean
+	out/clean/bin/pip install --quiet dist/softmaxcode-*.whl
+	cd out && clean/bin/python -I ../tests/try_wheel.py
+	rm -rf out/clean
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

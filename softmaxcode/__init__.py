@@ -1,0 +1,72 @@
+"""Softmax Codes and Tammes packings, with certificates.
+
+The public names, listed once; each is imported from its module on first use, so that ``import softmaxcode`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
+    from softmaxcode.certificate import Certificate, certify
+    from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
+    from softmaxcode.digits import NotRegular, ProvedValue
+    from softmaxcode.files import load
+    from softmaxcode.margins import Margins, margin
+    from softmaxcode.plots import plot
+    from softmaxcode.solver import solve
+    from softmaxcode.tables import table
+
+_HOME = {
+    "Certificate": "certificate",
+    "Margins": "margins",
+    "NotComputed": "code",
+    "NotRegular": "digits",
+    "ProvedValue": "digits",
+    "Provenance": "code",
+    "SoftmaxCode": "code",
+    "certify": "certificate",
+    "load": "files",
+    "margin": "margins",
+    "margin_bounds": "bounds",
+    "max_cosine_lower_bound": "bounds",
+    "plot": "plots",
+    "solve": "solver",
+    "table": "tables",
+}
+
+__all__ = [
+    "Certificate",
+    "Margins",
+    "NotComputed",
+    "NotRegular",
+    "ProvedValue",
+    "Provenance",
+    "SoftmaxCode",
+    "certify",
+    "load",
+    "margin",
+    "margin_bounds",
+    "max_cosine_lower_bound",
+    "plot",
+    "solve",
+    "table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from softmaxcode.code import installed_version
+
+        return installed_version()
+    if name not in _HOME:
+        raise AttributeError(f"module 'softmaxcode' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"softmaxcode.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -1,0 +1,249 @@
+"""SoftmaxCode: the plain data that `solve` fills and `load` reads, with every figure derived from the coordinates."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softmaxcode.sphere import angle_degrees, largest_cosines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from softmaxcode.certificate import Certificate
+    from softmaxcode.digits import ProvedValue
+    from softmaxcode.margins import Margins, SmallestMargin
+    from softmaxcode.types import Mask, Pairs, PerClass, Rows
+
+#: All one-vs-rest distances are derived on demand up to this K * K * d; beyond it call `softmaxcode.margin`.
+MAX_ALL_MARGINS = 10**10
+#: Contact lists are derived on demand up to this many classes.
+MAX_CONTACT_CLASSES = 30_000
+
+OBJECTIVES = ("softmax", "tammes")
+
+
+class NotComputed(ValueError):
+    """A figure that is not computed at this size; the message says what the limit is and what to call instead."""
+
+
+def check_objective(objective: Any) -> str:
+    """Return the objective's name, or raise a ValueError that lists the known ones."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(map(repr, OBJECTIVES))}; got {objective!r}")
+    return str(objective)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a code came from.
+
+    Attributes
+    ----------
+    method : str
+        The closed form's name, or what the search did.
+    seed : int or None
+        The seed of the search; None for a closed form or coordinates from elsewhere.
+    starts, hops : int
+        Random starts and basin hops made.
+    seconds : float
+        Wall-clock time of the call that made it.
+    device : str
+        "numba" for the CPU search, else the torch device of the batched search.
+    version : str
+        Version of softmaxcode.
+    """
+
+    method: str
+    seed: int | None = None
+    starts: int = 0
+    hops: int = 0
+    seconds: float = 0.0
+    device: str = "numba"
+    version: str = ""
+
+
+def installed_version() -> str:
+    """The version of the installed package, or "unknown" in a bare source tree."""
+    try:
+        return importlib.metadata.version("softmaxcode")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxCode:
+    """K unit vectors in R^d with what is known of them.
+
+    ``np.asarray(code)`` is ``code.W``. Figures are derived from the coordinates when first asked for and kept.
+
+    Attributes
+    ----------
+    W : ndarray, shape (K, d), float64, read-only
+        Unit rows.
+    objective : {"softmax", "tammes"}
+        What the code was made to maximise: the margin, or the smallest distance.
+    provenance : Provenance
+        Closed form or search, seed, starts, seconds, version.
+    proved : ProvedValue or None
+        With ``solve(..., digits=n)``: the value to n digits with a proved radius.
+    """
+
+    W: Rows
+    objective: str
+    provenance: Provenance
+    proved: ProvedValue | None = None
+
+    def __post_init__(self) -> None:
+        W = np.array(self.W, dtype=np.float64, order="C")
+        W.flags.writeable = False
+        object.__setattr__(self, "W", W)
+        check_objective(self.objective)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if dtype is None or np.dtype(dtype) == self.W.dtype:
+            return self.W.copy() if copy else self.W
+        if copy is False:
+            raise ValueError(f"a copy is needed to convert {self.W.dtype} to {np.dtype(dtype)}")
+        return self.W.astype(dtype)
+
+    def __repr__(self) -> str:
+        return (
+            f"SoftmaxCode(K={self.K}, d={self.d}, objective={self.objective!r}, margin={self.margin:.15g}, "
+            f"max_cosine={self.max_cosine:.15g})"
+        )
+
+    @property
+    def K(self) -> int:
+        """Number of classes."""
+        return len(self.W)
+
+    @property
+    def d(self) -> int:
+        """Dimension."""
+        return self.W.shape[1]
+
+    # The margin side
+
+    @cached_property
+    def _all(self) -> Margins:
+        from softmaxcode.margins import margins
+
+        if self.K * self.K * self.d > MAX_ALL_MARGINS:
+            raise NotComputed(
+                f"not computed: all {self.K} margins at d = {self.d} exceed K*K*d = {MAX_ALL_MARGINS:g}; "
+                "code.margin is the smallest one, and softmaxcode.margin(code.W) computes all of any size"
+            )
+        return margins(self.W)
+
+    @cached_property
+    def _smallest(self) -> SmallestMargin:
+        from softmaxcode.margins import smallest_margin
+
+        return smallest_margin(self.W)
+
+    @property
+    def margin(self) -> float:
+        """The smallest one-vs-rest distance, rho(W)."""
+        return self._smallest.margin
+
+    @property
+    def margins(self) -> PerClass:
+        """One-vs-rest distance of every class, shape (K,), read-only; `NotComputed` for very large codes."""
+        return self._all.margins
+
+    @property
+    def H(self) -> Rows:
+        """Unit vectors (K, d) at which the margins are attained: h_k separates class k best from the rest."""
+        return self._all.H
+
+    # The Tammes side
+
+    @cached_property
+    def _largest(self) -> PerClass:
+        return largest_cosines(self.W)
+
+    @property
+    def max_cosine(self) -> float:
+        """The largest cosine of two different rows, mu(W)."""
+        return float(self._largest.max())
+
+    @cached_property
+    def min_distance(self) -> float:
+        """The smallest chord between two rows: sqrt(2 - 2 mu), from the closest pair's difference."""
+        i = int(np.argmax(self._largest))
+        distances = np.linalg.norm(self.W - self.W[i], axis=1)
+        distances[i] = np.inf
+        return float(distances.min())
+
+    @property
+    def min_angle(self) -> float:
+        """The smallest angle between two rows, in degrees."""
+        if self.max_cosine > 0.9:  # the chord is the better-conditioned figure for near points
+            return float(np.degrees(2 * np.arcsin(min(1.0, self.min_distance / 2))))
+        return angle_degrees(self.max_cosine)
+
+    @cached_property
+    def contacts(self) -> Pairs:
+        """Pairs i < j at the largest cosine, within the certificate's threshold: integer array, shape (n, 2)."""
+        from softmaxcode.contact_system import tammes_system
+
+        if self.K > MAX_CONTACT_CLASSES:
+            raise NotComputed(f"not computed: contacts of {self.K} classes (the limit is {MAX_CONTACT_CLASSES})")
+        system = tammes_system(self.W, self.certificate.threshold)
+        pairs = np.column_stack([system.a, system.b])
+        pairs.flags.writeable = False
+        return pairs
+
+    @cached_property
+    def tammes_rattlers(self) -> np.ndarray:
+        """Rows with no contact: integer array."""
+        free = np.flatnonzero(self._largest < self.max_cosine - self.certificate.threshold)
+        free.flags.writeable = False
+        return free
+
+    @cached_property
+    def softmax_rattlers(self) -> np.ndarray:
+        """Classes whose one-vs-rest distance exceeds the margin by more than the threshold: integer array."""
+        free = np.flatnonzero(self.margins > self.margin + self.certificate.threshold)
+        free.flags.writeable = False
+        return free
+
+    @property
+    def is_tammes_rattler(self) -> Mask:
+        """Boolean form of `tammes_rattlers`, shape (K,)."""
+        mask = np.zeros(self.K, dtype=bool)
+        mask[self.tammes_rattlers] = True
+        return mask
+
+    @property
+    def is_softmax_rattler(self) -> Mask:
+        """Boolean form of `softmax_rattlers`, shape (K,)."""
+        mask = np.zeros(self.K, dtype=bool)
+        mask[self.softmax_rattlers] = True
+        return mask
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """Rigorous lower bound, optimality residual, upper bound and status; derived from the coordinates alone."""
+        from softmaxcode.certificate import certify
+
+        return certify(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write ``.npz`` (coordinates, figures and their SHA-256) or ``.txt`` (one number a line).
+
+        The file is written beside and renamed, so a killed run leaves an old file whole.
+
+        Raises
+        ------
+        ValueError
+            If the suffix is neither, or the folder does not exist.
+        """
+        from softmaxcode.files import save
+
+        save(self, path)

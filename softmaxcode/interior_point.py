@@ -1,0 +1,89 @@
+r"""The Newton step shared by polishing and by balancing stresses.
+
+Both maximise a level m subject to E inequalities (linearised: values + J y >= m) with a curvature matrix M:
+
+.. math:: M y - J^\top w = -q, \quad \sum w = 1, \quad v + J y - m - s = 0, \quad s_e w_e = \tau .
+
+Slacks and weights are eliminated, then the level; what is left is one symmetric system in y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import linalg
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+#: Multiples of the Hessian's scale added until the Newton matrix is positive definite.
+_SHIFTS = (1e-9, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A Newton step: unknowns, level, slacks, weights, and the index of the shift that it needed."""
+
+    y: np.ndarray
+    level: float
+    slack: np.ndarray
+    weights: np.ndarray
+    shift: int
+
+
+def solve_shifted(A: np.ndarray, rhs: np.ndarray, scale: float, first: int = 0) -> tuple[np.ndarray, int] | None:
+    """Solve A x = rhs for symmetric A with the smallest multiple of the identity added that makes it definite.
+
+    ``A`` is overwritten. Trying starts at shift number ``first``; None if even the largest shift fails.
+    """
+    index = np.diag_indices_from(A)
+    diagonal = A[index].copy()
+    for used in range(first, len(_SHIFTS)):
+        A[index] = diagonal + _SHIFTS[used] * scale
+        try:
+            factor = linalg.cho_factor(A, lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            continue
+        return linalg.cho_solve(factor, rhs, check_finite=False), used
+    return None
+
+
+def newton_direction(
+    J: sparse.csr_array,
+    M: np.ndarray | float,
+    q: np.ndarray | float,
+    gap: np.ndarray,
+    slack: np.ndarray,
+    weights: np.ndarray,
+    barrier: float,
+    scale: float,
+    first: int = 0,
+) -> Direction | None:
+    """One primal-dual step; ``gap`` is v - m - s, ``M`` a dense matrix or a multiple of the identity."""
+    D = weights / slack
+    target = barrier / slack - D * gap
+    DJ = J.multiply(D[:, None]).tocsr()
+    A = (J.T @ DJ).toarray()
+    if np.ndim(M) == 0:
+        A[np.diag_indices_from(A)] += M
+    else:
+        A += M
+    column = -np.asarray(DJ.sum(axis=0)).ravel()
+    corner = float(D.sum())
+    A -= np.outer(column, column / corner)
+    rhs_level = 1.0 - float(target.sum())
+    solved = solve_shifted(A, J.T @ target - q - column * (rhs_level / corner), scale, first)
+    if solved is None:
+        return None
+    y, used = solved
+    level = (rhs_level - float(column @ y)) / corner
+    ds = J @ y - level + gap
+    return Direction(y, level, ds, target - weights - D * (ds - gap), used)
+
+
+def longest_step(value: np.ndarray, change: np.ndarray, fraction: float) -> float:
+    """The longest step, at most 1, that leaves every entry of ``value`` at least 1 - ``fraction`` of itself."""
+    falling = change < 0
+    return min(1.0, fraction * float(np.min(-value[falling] / change[falling]))) if falling.any() else 1.0

@@ -1,0 +1,118 @@
+"""Basin hopping: perturb a good configuration, optimise again, keep what is better.
+
+Three moves, drawn at random: take points out and put them back into the deepest holes found; stir a
+neighbourhood; stir everything a little. Several chains run side by side, so the result does not depend on how
+many cores there are; a chain that falls behind is moved to the best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softmaxcode.search.energy import HARDMAX, TAMMES
+from softmaxcode.search.multistart import Candidate, optimise, run_parallel
+from softmaxcode.sphere import random_rows, unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from softmaxcode.types import Rows
+
+#: Chains side by side, and hops a chain makes between two comparisons.
+CHAINS = 4
+HOPS_PER_ROUND = 4
+#: Rounds without improvement after which a chain behind the best continues from the best.
+PATIENCE = 6
+
+
+def reinsert(W: Rows, rng: np.random.Generator) -> Rows:
+    """Take a few points out and put each back where a random sample finds the deepest hole."""
+    K, d = W.shape
+    W = W.copy()
+    out = rng.choice(K, 1 + rng.integers(max(1, K // 20) + 1), replace=False)
+    kept = np.setdiff1d(np.arange(K), out)
+    for i in out:
+        holes = random_rows(200, d, rng)
+        W[i] = holes[np.argmin((holes @ W[kept].T).max(axis=1))]
+        kept = np.append(kept, i)
+    return W
+
+
+def stir(W: Rows, rng: np.random.Generator) -> Rows:
+    """Perturb the points nearest to a random direction, or (one time in six) all points slightly."""
+    K, d = W.shape
+    W = W.copy()
+    if rng.random() < 1 / 6:
+        return unit_rows(W + 10 ** rng.uniform(-2.5, -0.5) * rng.standard_normal(W.shape) / np.sqrt(d))
+    centre = random_rows(1, d, rng)[0]
+    near = np.argsort(-W @ centre)[: rng.integers(min(3, K), max(4, K // 4 + 1))]
+    W[near] = unit_rows(W[near] + 10 ** rng.uniform(-1, 0.3) * rng.standard_normal((len(near), d)) / np.sqrt(d))
+    return W
+
+
+def hop(kind: int, X: Rows, rng: np.random.Generator) -> Candidate:
+    """One perturbation of W followed by a ladder from a random middle rung; H restarts at W."""
+    W = X if kind == TAMMES else X[: len(X) // 2]
+    W = reinsert(W, rng) if rng.random() < 0.5 else stir(W, rng)
+    return optimise(kind, W if kind == TAMMES else np.vstack([W, W]), float(10 ** rng.uniform(0.8, 2.3)))
+
+
+@dataclass
+class BasinHopping:
+    """The state of the chains; call `round` as often as time allows.
+
+    Parameters
+    ----------
+    kind : {TAMMES, HARDMAX}
+        The objective.
+    chains : list of Candidate
+        Where the chains start, best first.
+    seed : SeedSequence
+        The hops depend on it and on the chains alone.
+    """
+
+    kind: int
+    chains: list[Candidate]
+    seed: np.random.SeedSequence
+    hops: int = 0
+    idle: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        assert self.kind in (TAMMES, HARDMAX)
+        self.chains = [self.chains[i % len(self.chains)] for i in range(CHAINS)]
+        self.idle = [0] * CHAINS
+
+    @property
+    def best(self) -> Candidate:
+        """The best configuration of all chains."""
+        return min(self.chains, key=lambda c: c.value)
+
+    def round(self, n_jobs: int) -> None:
+        """Every chain makes a few hops, keeping improvements; then those that fell behind move to the best."""
+
+        def task(chain: Candidate, seed: np.random.SeedSequence) -> Callable[[], Candidate]:
+            def run() -> Candidate:
+                rng = np.random.default_rng(seed)
+                current = chain
+                for _ in range(HOPS_PER_ROUND):
+                    trial = hop(self.kind, current.X, rng)
+                    if trial.value < current.value - 1e-9:
+                        current = trial
+                return current
+
+            return run
+
+        seeds = self.seed.spawn(CHAINS)
+        after = run_parallel([task(c, s) for c, s in zip(self.chains, seeds, strict=True)], n_jobs)
+        for i, (old, new) in enumerate(zip(self.chains, after, strict=True)):
+            self.idle[i] = 0 if new.value < old.value else self.idle[i] + 1
+        self.chains = after
+        self.hops += CHAINS * HOPS_PER_ROUND
+        best = self.best
+        for i, chain in enumerate(self.chains):
+            if self.idle[i] >= PATIENCE and chain.value > best.value + 1e-7:
+                self.chains[i] = best
+                self.idle[i] = 0

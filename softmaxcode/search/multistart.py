@@ -1,0 +1,104 @@
+"""Many independent random starts on the CPU, spread over cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from softmaxcode.search.energy import HARDMAX, TAMMES, descend
+from softmaxcode.sphere import gram, random_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from softmaxcode.types import Rows
+
+#: The last rung of the ladder: energies are then within log(pairs) / 1e4 of the largest pair value.
+LAST_BETA = 1e4
+#: The factor between rungs, the iterations a rung may take and the decrease (times 1/beta) at which it ends.
+LADDER = (2.0, 300, 1e-4)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A configuration and the value to be minimised: mu for Tammes, -rho of (W, H) for HardMax."""
+
+    value: float
+    X: Rows
+
+
+def pair_maximum(kind: int, X: Rows) -> float:
+    """The largest pair value: the cosine <w_i, w_j>, or <w_j - w_k, h_k> for X stacking W over H."""
+    if kind == TAMMES:
+        return float(gram(X).max())
+    K = len(X) // 2
+    C = X[K:] @ X[:K].T
+    C -= np.diagonal(C)[:, None].copy()
+    np.fill_diagonal(C, -np.inf)
+    return float(C.max())
+
+
+def first_beta(rng: np.random.Generator) -> float:
+    """The first rung, from 1 to 1000 with small values preferred.
+
+    Where a ladder starts decides which optima it can reach: (14, 3) needs it high, codes of high symmetry low.
+    """
+    return float(10 ** (3 * rng.random() * rng.random()))
+
+
+def random_start(kind: int, K: int, d: int, seed: np.random.SeedSequence) -> tuple[Rows, float]:
+    """The unknowns and the first rung of one start."""
+    rng = np.random.default_rng(seed)
+    W = random_rows(K, d, rng)
+    X = W if kind == TAMMES else np.vstack([W, W])
+    return X, first_beta(rng)
+
+
+def optimise(kind: int, X: Rows, beta: float) -> Candidate:
+    """Climb the ladder from ``beta`` (a copy of X is optimised)."""
+    X = np.array(X)
+    descend(kind, X, beta, LAST_BETA, *LADDER)
+    return Candidate(pair_maximum(kind, X), X)
+
+
+def run_parallel(tasks: Iterable[Callable[[], Candidate]], n_jobs: int) -> list[Candidate]:
+    """Run tasks on threads (the kernels release the GIL), one BLAS thread each, results in order."""
+    with threadpool_limits(1, "blas"):
+        return Parallel(n_jobs=n_jobs, prefer="threads")(delayed(task)() for task in tasks)
+
+
+def best_distinct(candidates: Iterable[Candidate], count: int, resolution: float = 1e-6) -> list[Candidate]:
+    """The ``count`` best candidates whose values differ by more than ``resolution``, best first."""
+    chosen: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: c.value):
+        if all(abs(candidate.value - other.value) > resolution for other in chosen):
+            chosen.append(candidate)
+            if len(chosen) == count:
+                break
+    return chosen
+
+
+def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], n_jobs: int) -> list[Candidate]:
+    """Optimise one random start for every seed.
+
+    Parameters
+    ----------
+    kind : {TAMMES, HARDMAX}
+        The objective.
+    K, d : int
+        Number of classes and dimension.
+    seeds : list of SeedSequence
+        One a start; the result depends on nothing else.
+    n_jobs : int
+        Threads, as in joblib.
+    """
+    assert kind in (TAMMES, HARDMAX)
+
+    def task(seed: np.random.SeedSequence) -> Callable[[], Candidate]:
+        return lambda: optimise(kind, *random_start(kind, K, d, seed))
+
+    return run_parallel([task(seed) for seed in seeds], n_jobs)

@@ -1,0 +1,157 @@
+"""The whole search: starts on both objectives, each seeding the other, then basin hopping.
+
+Work is counted, not timed, unless a deadline is given: the same seed, starts and hops give the same candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softmaxcode.bounds import levenshtein
+from softmaxcode.margins import margins
+from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping
+from softmaxcode.search.energy import HARDMAX, TAMMES
+from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, random_start, run_parallel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from softmaxcode.progress import Progress
+    from softmaxcode.types import Rows
+
+#: Starts made between two looks at the clock, and candidates kept.
+ROUND = 8
+KEPT = 6
+#: A packing this near Levenshtein's bound ends the search: nothing can be better by more.
+MET = 1e-6
+
+
+@dataclass
+class SearchResult:
+    """The best distinct candidates of each objective, best first, and the work done."""
+
+    tammes: list[Candidate]
+    hardmax: list[Candidate] = field(default_factory=list)
+    starts: int = 0
+    hops: int = 0
+
+
+class Clock:
+    """Whether a share of the budget has been spent."""
+
+    def __init__(self, budget: float | None) -> None:
+        self.begin = time.monotonic()
+        self.budget = budget
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the search began."""
+        return time.monotonic() - self.begin
+
+    def spent(self, share: float) -> bool:
+        """Whether ``share`` of the budget is used up; never, without a budget."""
+        return self.budget is not None and self.elapsed >= share * self.budget
+
+
+def search(
+    K: int,
+    d: int,
+    *,
+    seed: int,
+    starts: int,
+    hops: int | None,
+    clock: Clock,
+    n_jobs: int,
+    device: str | None,
+    init: Rows | None,
+    progress: Progress,
+) -> SearchResult:
+    """Search both objectives.
+
+    Parameters
+    ----------
+    K, d : int
+        Number of classes and dimension.
+    seed : int
+        Everything random follows from it.
+    starts : int
+        Random starts on Tammes; a quarter as many on HardMax.
+    hops : int or None
+        Basin hops; None hops until the clock's budget is spent.
+    clock : Clock
+        Cuts every stage short when its share of the budget is spent.
+    n_jobs : int
+        Threads of the CPU search.
+    device : str or None
+        None for the CPU kernels; a torch device for the batched geoopt search of the starts.
+    init : ndarray, shape (K, d), optional
+        A configuration to improve beside the random ones.
+    """
+    root = np.random.SeedSequence(seed)
+    tammes_seeds, hardmax_seeds, hop_seed = root.spawn(3)
+    result = SearchResult([])
+    floor = levenshtein(K, d).value + MET  # no packing does better than the bound
+    pool: list[Candidate] = []
+    if init is not None:
+        pool += [optimise(TAMMES, init, beta) for beta in (1e4, 100.0)]
+
+    def run_starts(kind: int, count: int, seeds: np.random.SeedSequence, share: float) -> list[Candidate]:
+        found: list[Candidate] = []
+        made = 0
+        bound = floor if kind == TAMMES else -np.inf
+        batch = ROUND if device is None else max(count, 1)
+        while made < count and not (found and (clock.spent(share) or found[0].value <= bound)):
+            wanted = seeds.spawn(min(batch, count - made))
+            if device is None:
+                found += multistart(kind, K, d, wanted, n_jobs)
+            else:
+                found += _batched(kind, K, d, wanted, device)
+            made += len(wanted)
+            result.starts += len(wanted)
+            found = best_distinct(found, KEPT)
+            if kind == TAMMES:
+                progress.step(len(wanted), best=f"{1 - found[0].value:.9f}")
+        return found
+
+    pool = best_distinct(pool + run_starts(TAMMES, starts, tammes_seeds, 0.25), KEPT)
+    # Tammes optima seed the HardMax search …
+    hardmax = run_starts(HARDMAX, max(1, starts // 4), hardmax_seeds, 0.35)
+    seeded = [_with_directions(c.X) for c in pool[:2]]
+    hardmax = best_distinct(hardmax + run_parallel([_task(HARDMAX, X, 300.0) for X in seeded], n_jobs), KEPT)
+    # … and the other way round
+    back = [_task(TAMMES, c.X[:K], beta) for c in hardmax[:3] for beta in (30.0, 300.0)]
+    pool = best_distinct(pool + run_parallel(back, n_jobs), KEPT)
+
+    hopping = BasinHopping(TAMMES, pool, hop_seed)
+    per_round = CHAINS * HOPS_PER_ROUND
+    while (hops is None or hopping.hops < hops) and not clock.spent(1.0) and hopping.best.value > floor:
+        if hops is None and clock.budget is None:
+            break
+        hopping.round(n_jobs)
+        progress.step(per_round if clock.budget is None else 0, best=f"{1 - hopping.best.value:.9f}")
+    result.hops = hopping.hops
+    result.tammes = best_distinct(pool + hopping.chains, KEPT)
+    result.hardmax = hardmax
+    return result
+
+
+def _task(kind: int, X: Rows, beta: float) -> Callable[[], Candidate]:
+    return lambda: optimise(kind, X, beta)
+
+
+def _with_directions(W: Rows) -> Rows:
+    """W stacked over the directions that attain its margins."""
+    return np.vstack([W, margins(W).H])
+
+
+def _batched(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], device: str) -> list[Candidate]:
+    from softmaxcode.search.geoopt_batch import search_batch
+    from softmaxcode.search.multistart import pair_maximum
+
+    drawn = [random_start(kind, K, d, seed) for seed in seeds]
+    X = search_batch(kind, np.stack([x for x, _ in drawn]), np.array([beta for _, beta in drawn]), device=device)
+    return [Candidate(pair_maximum(kind, x), x) for x in X]

@@ -1,0 +1,132 @@
+"""Points on the unit sphere: the one input check, tangent projection, cosines and angles."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from softmaxcode.types import Rows, Square
+
+#: Rows of a classifier may be this far from unit norm before ``normalize=True`` is asked for.
+UNIT_NORM_TOLERANCE = 1e-6
+
+
+def check_integer(name: str, value: Any, minimum: int) -> int:
+    """Return ``value`` as an int of at least ``minimum``, or raise a ValueError that says what came."""
+    wanted = f"{name} must be an integer of at least {minimum}; got {value!r}"
+    if isinstance(value, (bool, np.bool_)):
+        raise ValueError(wanted)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(wanted) from None
+    if number < minimum:
+        raise ValueError(wanted)
+    return number
+
+
+def check_pair(K: Any, d: Any) -> tuple[int, int]:
+    """Return (K, d) as ints: K >= 2 classes in d >= 1 dimensions.
+
+    Raises
+    ------
+    ValueError
+        If either is not an integer, K < 2 or d < 1.
+    """
+    return check_integer("K (the number of classes)", K, 2), check_integer("d (the dimension)", d, 1)
+
+
+def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Rows:
+    """Check one array of unit vectors at the door and return it as float64 rows of unit norm.
+
+    Parameters
+    ----------
+    W : array_like, shape (K, d)
+        One vector a row, K >= 2 and d >= 1.
+    normalize : bool
+        Accept rows of any non-zero norm and scale them to norm 1. Without it a row further than 1e-6 from
+        unit norm is refused; nearer ones are taken as they are.
+    name : str
+        What to call the array in an error message.
+
+    Returns
+    -------
+    ndarray, shape (K, d), float64
+        A C-contiguous array; the input itself where nothing had to change.
+
+    Raises
+    ------
+    ValueError
+        If the array is not (K, d), is not real, has NaN or infinite entries, has a row of zero norm, or (unless
+        ``normalize``) a row further than 1e-6 from unit norm.
+    """
+    try:
+        raw = np.asarray(W)
+        if raw.dtype == object or raw.dtype.kind not in "fiub":
+            raise TypeError
+        array = np.ascontiguousarray(raw, dtype=np.float64)
+    except (TypeError, ValueError):
+        kind = getattr(getattr(W, "dtype", None), "name", type(W).__name__)
+        raise ValueError(f"{name} must be an array of real numbers, one vector a row; got {kind}") from None
+    if raw.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+        raise ValueError(f"{name} must have shape (K, d) with K >= 2 rows and d >= 1 columns; got shape {raw.shape}")
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise ValueError(f"{name} must be finite; row {row} has a NaN or an infinite entry")
+    largest = np.abs(array).max(axis=1)
+    if (largest == 0).any():
+        raise ValueError(f"{name} must have no row of zero norm; row {int(np.argmin(largest))} is zero")
+    if normalize:
+        return unit_rows(array)
+    off = np.abs(np.linalg.norm(array, axis=1) - 1)
+    if off.max() > UNIT_NORM_TOLERANCE:
+        row = int(np.argmax(off))
+        raise ValueError(
+            f"{name} must have rows of unit norm within {UNIT_NORM_TOLERANCE:g}; row {row} has norm "
+            f"{np.linalg.norm(array[row]):.9g} (normalize=True scales them)"
+        )
+    return array
+
+
+def unit_rows(W: Rows) -> Rows:
+    """Scale every row to unit norm, safely for rows of very large or small norm."""
+    scaled = W / np.abs(W).max(axis=-1, keepdims=True)
+    return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
+
+
+def random_rows(K: int, d: int, rng: np.random.Generator) -> Rows:
+    """K independent points, uniform on the unit sphere of R^d, shape (K, d)."""
+    return unit_rows(rng.standard_normal((K, d)))
+
+
+def tangential(X: Rows, V: Rows) -> Rows:
+    """Project each row of V on the tangent space of the sphere at the same (unit) row of X."""
+    return V - np.sum(V * X, axis=-1, keepdims=True) * X
+
+
+def gram(W: Rows) -> Square:
+    """Cosines of all pairs, shape (K, K), with the diagonal set to -inf so that maxima range over other points."""
+    G = W @ W.T
+    np.fill_diagonal(G, -np.inf)
+    return G
+
+
+def largest_cosines(W: Rows, tile: int = 1024) -> np.ndarray:
+    """For each point its largest cosine with another point, shape (K,), in tiles of rows (never K x K)."""
+    best = np.empty(len(W))
+    for start in range(0, len(W), tile):
+        rows = slice(start, start + tile)
+        G = W[rows] @ W.T
+        G[np.arange(len(G)), np.arange(start, start + len(G))] = -np.inf
+        best[rows] = G.max(axis=1)
+    return best
+
+
+def angle_degrees(cosine: float) -> float:
+    """Angle in degrees of a cosine, clipped to [-1, 1]."""
+    return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))

@@ -1,0 +1,133 @@
+r"""Balanced stresses of given contacts, and infinitesimal rigidity (docs/theory.md, T4, T5 and rigidity).
+
+At fixed unit vectors the first-order conditions ask for weights on the contacts, non-negative and of sum 1, whose
+weighted tangential gradients cancel. The weights nearest to that solve a convex quadratic programme,
+
+.. math:: \min_\lambda \tfrac12 \|J^\top \lambda\|^2, \qquad \lambda \ge 0, \; \sum\lambda = 1,
+
+solved here by a primal-dual interior-point method, whose path leads to the analytic centre of the solutions: every
+contact that can carry stress does, which is what rigidity needs to know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import linalg
+
+from softmaxcode.contact_system import ContactSystem, lagrangian_hessian, rotations, tangent_basis
+from softmaxcode.interior_point import longest_step, newton_direction
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+    from softmaxcode.types import Mask, PerContact, Rows
+
+#: Stresses and rigidity are computed up to this many tangent unknowns (dense n x n matrices).
+MAX_UNKNOWNS = 6000
+
+
+@dataclass(frozen=True, eq=False)
+class Stress:
+    """Stresses of sum 1 on the contacts, which of them are positive, and the norm of what they leave unbalanced."""
+
+    weights: PerContact
+    positive: Mask
+    residual: float
+
+
+def balance(system: ContactSystem, X: Rows) -> Stress:
+    """The most balanced stress on the inequalities of ``system`` at unit rows X."""
+    J = system.jacobian(X, tangent_basis(X))
+    E = len(system)
+    weights = np.full(E, 1.0 / E)
+    projected = _rebalance(J, weights)
+    residual = float(np.linalg.norm(J.T @ projected))
+    if residual < 1e-13:  # all contacts carry stress, as in most codes
+        return Stress(projected, np.ones(E, dtype=bool), residual)
+    # the dual programme: maximise m - |y|^2 / 2 over motions y with J y >= m; at the optimum y = -J^T weights
+    y = np.zeros(J.shape[1])
+    slack = np.full(E, 1.0)
+    m = -1.0
+    for _ in range(80):
+        barrier = 0.1 * float(slack @ weights) / E
+        gap = J @ y - m - slack
+        newton = newton_direction(J, 1.0, y, gap, slack, weights, barrier, 1e-4)
+        if newton is None:
+            break
+        alpha = longest_step(slack, newton.slack, 0.99)
+        alpha_w = longest_step(weights, newton.weights, 0.99)
+        y = y + alpha * newton.y
+        m += alpha * newton.level
+        slack = slack + alpha * newton.slack
+        weights = weights + alpha_w * newton.weights
+        mean = float(slack @ weights) / E
+        if mean * E < 1e-18 or (alpha < 1e-6 and alpha_w < 1e-6):
+            break
+    positive = weights > slack
+    weights = np.where(positive, weights, 0.0)
+    weights = _rebalance(J, weights / weights.sum())
+    return Stress(weights, positive, float(np.linalg.norm(J.T @ weights)))
+
+
+def _rebalance(J: sparse.csr_array, weights: PerContact) -> PerContact:
+    """Project weights on the balanced stresses, in the metric that keeps relative changes small, while they stay positive."""
+    best = weights
+    for _ in range(3):
+        A = (J.T @ J.multiply(weights[:, None]).tocsr()).toarray()
+        A[np.diag_indices_from(A)] += 1e-13 * max(float(A.trace()) / len(A), 1e-300)
+        try:
+            correction = linalg.cho_solve(linalg.cho_factor(A, lower=True), J.T @ weights)
+        except linalg.LinAlgError:
+            break
+        moved = weights - weights * (J @ correction)
+        if not np.isfinite(moved).all() or moved.min() < 0 or moved.sum() <= 0:
+            break
+        weights = moved / moved.sum()
+        if np.linalg.norm(J.T @ weights) < np.linalg.norm(J.T @ best):
+            best = weights
+    return best
+
+
+def rigidity(system: ContactSystem, X: Rows, stress: Stress, required: Mask) -> str:
+    """How the stressed contacts hold the vectors that are ``required``.
+
+    Numerical evidence, not a proof: eigenvalues count as zero below 1e-10 (of J^T J) and below 1e-6 of its scale
+    (of the Hessian).
+
+    Returns
+    -------
+    str
+        ``"infinitesimal"`` where the contacts, as bars, leave only rotations; ``"second order"`` where the motions
+        they leave are held by the Hessian of the Lagrangian (the second-order sufficient condition); ``"none"``
+        otherwise. Either of the first two makes the code a strict local optimum up to rotation.
+    """
+    held = system.subset(stress.positive)
+    members = held.members(len(X))
+    if not members[required].all():
+        return "none"
+    index = np.cumsum(members) - 1
+    local = ContactSystem(index[held.a], index[held.b], index[held.c])
+    Y = X[members]
+    basis = tangent_basis(Y)
+    J = local.jacobian(Y, basis)
+    turning = rotations(Y, basis)
+    M = (J.T @ J).toarray() + turning @ turning.T
+    if _is_definite(M, 1e-10):
+        return "infinitesimal"
+    hessian = lagrangian_hessian(local, Y, basis, stress.weights[stress.positive])
+    scale = float(np.abs(np.diagonal(hessian)).max())
+    return "second order" if _is_definite(hessian + 1e8 * scale * M, 1e-6 * scale) else "none"
+
+
+def _is_definite(A: np.ndarray, least: float) -> bool:
+    """Whether the symmetric matrix A - least I is positive definite."""
+    A = A.copy()
+    A[np.diag_indices_from(A)] -= least
+    try:
+        linalg.cholesky(A, lower=True, overwrite_a=True, check_finite=False)
+    except linalg.LinAlgError:
+        return False
+    return True

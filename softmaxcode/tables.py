@@ -1,0 +1,235 @@
+"""Margin against Tammes distance, one row a (K, d), as a pandas DataFrame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from softmaxcode.code import NotComputed
+from softmaxcode.files import check_output, written_whole
+from softmaxcode.progress import Progress
+from softmaxcode.solver import solve
+from softmaxcode.sphere import check_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from softmaxcode.code import SoftmaxCode
+
+SUFFIXES = (".csv", ".parquet", ".md", ".tex")
+
+#: The columns, in order, with what each holds.
+COLUMNS = {
+    "K": "classes",
+    "d": "dimension",
+    "margin": "rho of the best Softmax Code found",
+    "tammes_distance": "smallest chord of the best Tammes code found",
+    "one_minus_cosine": "1 - mu of the best Tammes code found",
+    "difference": "margin minus one_minus_cosine (0 where the two problems agree)",
+    "softmax_rattlers": "classes with a larger one-vs-rest distance than the margin",
+    "tammes_rattlers": "points of the Tammes code without contact",
+    "contacts": "pairs of the Tammes code at its smallest distance",
+    "lower_bound": "rigorous lower bound on rho of the Softmax Code's stored coordinates",
+    "status": "of the Softmax Code: optimal, matches Tammes, locally optimal or feasible",
+    "seconds": "wall-clock time of the row",
+    "max_cosine": "mu of the Tammes code",
+    "angle_deg": "its smallest angle in degrees",
+    "upper_bound": "proved upper bound on rho* of any K unit vectors in R^d",
+}
+
+
+def _count(code: SoftmaxCode, name: str) -> int | None:
+    try:
+        return len(getattr(code, name))
+    except NotComputed:
+        return None
+
+
+def row(K: int, d: int, **options: Any) -> dict[str, Any]:
+    """Solve one pair for both objectives and return its row."""
+    begin = time.monotonic()
+    tammes = solve(K, d, objective="tammes", **options)
+    softmax = solve(K, d, objective="softmax", init=tammes.W, **options)
+    return {
+        "K": K,
+        "d": d,
+        "margin": softmax.margin,
+        "tammes_distance": tammes.min_distance,
+        "one_minus_cosine": 1 - tammes.max_cosine,
+        "difference": softmax.margin - (1 - tammes.max_cosine),
+        "softmax_rattlers": _count(softmax, "softmax_rattlers"),
+        "tammes_rattlers": _count(tammes, "tammes_rattlers"),
+        "contacts": _count(tammes, "contacts"),
+        "lower_bound": softmax.certificate.lower_bound,
+        "status": softmax.certificate.status,
+        "seconds": round(time.monotonic() - begin, 3),
+        "max_cosine": tammes.max_cosine,
+        "angle_deg": tammes.min_angle,
+        "upper_bound": softmax.certificate.upper_bound,
+    }
+
+
+def frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a DataFrame with the table's columns and types."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    for name in ("K", "d", "softmax_rattlers", "tammes_rattlers", "contacts"):
+        table[name] = table[name].astype("Int64")
+    return table
+
+
+def table(
+    pairs: Iterable[tuple[int, int]],
+    *,
+    path: str | Path | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Solve many (K, d) for both objectives and set margin beside Tammes distance.
+
+    Parameters
+    ----------
+    pairs : iterable of (K, d)
+        The rows; a pair given twice is solved once.
+    path : path, optional
+        Write the table here (``.csv``, ``.parquet``, ``.md`` or ``.tex``), again after every row, each time whole.
+        Finished rows are also kept beside it in ``<path>.rows``: a run that was interrupted resumes from there, if
+        its options are the same, and loses no finished row. The rows file is removed when the table is complete.
+    on_row : callable, optional
+        Called with each row as it finishes.
+    progress : bool, optional
+        Show a bar; by default on a terminal only.
+    **options
+        Passed to `softmaxcode.solve`: ``starts``, ``budget``, ``seed``, ``device``, ``n_jobs``.
+
+    Returns
+    -------
+    DataFrame
+        Columns as in `softmaxcode.tables.COLUMNS`; a count that is too large to derive is missing.
+
+    Raises
+    ------
+    ValueError
+        For a bad pair or option, an unknown suffix or a folder that does not exist.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc
+    >>> sc.table([(4, 2), (6, 3)])[["K", "d", "margin"]].values.tolist()
+    [[4.0, 2.0, 1.0], [6.0, 3.0, 1.0]]
+    """
+    wanted = list(dict.fromkeys(check_pair(*pair) for pair in pairs))
+    target = None if path is None else check_output(path, SUFFIXES)
+    journal = _Journal(target, options)
+    with Progress("table", len(wanted), progress) as bar:
+        for K, d in wanted:
+            if (K, d) not in journal.rows:
+                journal.add(row(K, d, progress=False, **options))
+                if target is not None:
+                    write(frame(journal.rows[p] for p in wanted if p in journal.rows), target)
+            if on_row is not None:
+                on_row(journal.rows[K, d])
+            bar.step(1, K=K, d=d, margin=f"{journal.rows[K, d]['margin']:.9f}")
+    result = frame(journal.rows[pair] for pair in wanted)
+    if target is not None:
+        write(result, target)
+        journal.remove()
+    return result
+
+
+class _Journal:
+    """Finished rows, one JSON line each, beside the table; a half-written last line is dropped on reading."""
+
+    def __init__(self, target: Path | None, options: dict[str, Any]) -> None:
+        self.rows: dict[tuple[int, int], dict[str, Any]] = {}
+        self._path = None if target is None else target.with_name(target.name + ".rows")
+        self._header = {name: options[name] for name in sorted(options) if name not in ("n_jobs", "progress")}
+        if self._path is None or not self._path.is_file():
+            return
+        lines = self._path.read_text(errors="replace").split("\n")[:-1]  # what follows the last newline is partial
+        try:
+            if not lines or json.loads(lines[0]) != json.loads(json.dumps(self._header)):
+                self.remove()
+                return
+            for line in lines[1:]:
+                entry = json.loads(line)
+                if set(entry) == set(COLUMNS):
+                    self.rows[entry["K"], entry["d"]] = entry
+        except (ValueError, TypeError, KeyError):
+            self.rows = {}
+            self.remove()
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.rows[entry["K"], entry["d"]] = entry
+        if self._path is None:
+            return
+        lines = [self._header, *self.rows.values()]
+        with written_whole(self._path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def remove(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def write(data: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as ``.csv``, ``.parquet``, ``.md`` or ``.tex``, whole or not at all; floats keep every digit.
+
+    Raises
+    ------
+    ValueError
+        For another suffix, a folder that does not exist, or parquet without pyarrow installed.
+    """
+    path = check_output(path, SUFFIXES)
+    suffix = path.suffix.lower()
+    with written_whole(path) as temporary:
+        if suffix == ".parquet":
+            try:
+                data.to_parquet(temporary, index=False)
+            except ImportError:
+                raise ValueError("writing parquet needs pyarrow: pip install 'softmaxcode[parquet]'") from None
+        elif suffix == ".csv":
+            data.to_csv(temporary, index=False, quoting=csv.QUOTE_MINIMAL)
+        elif suffix == ".md":
+            temporary.write_text(markdown(data))
+        else:
+            temporary.write_text(_tex(data))
+
+
+def _cells(data: pd.DataFrame) -> list[list[str]]:
+    def cell(name: str, value: Any) -> str:
+        if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+            return "not computed"
+        if name == "difference":
+            return f"{value:.1e}"
+        if name == "seconds":
+            return f"{value:.2f}"
+        return f"{value:.14f}" if isinstance(value, float) else str(value)
+
+    return [[cell(name, value) for name, value in zip(data.columns, r, strict=True)] for r in data.itertuples(index=False)]
+
+
+def markdown(data: pd.DataFrame) -> str:
+    """The table as aligned GitHub markdown, floats to 14 places."""
+    cells = [list(map(str, data.columns)), *_cells(data)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(data.columns))]
+    out = io.StringIO()
+    for number, line in enumerate(cells):
+        out.write("| " + " | ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) + " |\n")
+        if number == 0:
+            out.write("|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|\n")
+    return out.getvalue()
+
+
+def _tex(data: pd.DataFrame) -> str:
+    head = " & ".join(name.replace("_", r"\_") for name in data.columns)
+    body = "".join(" & ".join(line) + " \\\\\n" for line in _cells(data))
+    columns = "r" * len(data.columns)
+    return f"\\begin{{tabular}}{{{columns}}}\n\\hline\n{head} \\\\\n\\hline\n{body}\\hline\n\\end{{tabular}}\n"

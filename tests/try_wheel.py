@@ -1,0 +1,18 @@
+"""Run with the Python of a clean environment in which only the built wheel is installed; not collected by pytest."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import softmaxcode as sc
+
+assert "site-packages" in sc.__file__, f"not the installed package: {sc.__file__}"
+code = sc.solve(12, 3, starts=16)
+assert abs(code.margin - 0.55278640450004206) < 1e-14, code.margin
+command = Path(sys.executable).with_name("softmaxcode")
+with tempfile.TemporaryDirectory() as folder:
+    file = Path(folder) / "c.npz"
+    code.save(file)
+    print(subprocess.run([command, "check", file], check=True, capture_output=True, text=True).stdout)
+print("the wheel works")
