@@ -13,6 +13,8 @@ from softmaxcode.rigorous import rigorous_bounds
 from softmaxcode.stress import MAX_UNKNOWNS, balance, rigidity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.contact_system import ContactSystem
     from softmaxcode.types import Mask, Rows
@@ -95,7 +97,9 @@ class _FirstOrder:
     rigidity: str
 
 
-def _first_order(system_at, X: Rows, required_at) -> _FirstOrder:
+def _first_order(
+    system_at: Callable[[float], ContactSystem], X: Rows, required_at: Callable[[float], Mask]
+) -> _FirstOrder:
     """The smallest threshold t, from 1e-9 up, whose contacts are balanced to t / 10; and how they hold the code.
 
     ``system_at(t)`` gives the contacts within t, ``required_at(t)`` the vectors that rigidity must hold.
@@ -105,15 +109,14 @@ def _first_order(system_at, X: Rows, required_at) -> _FirstOrder:
         return _FirstOrder(None, CONTACT_THRESHOLD, "not computed")
     threshold = CONTACT_THRESHOLD
     while True:
-        system: ContactSystem = system_at(threshold)
+        system = system_at(threshold)
         stress = balance(system, X)
         if 10 * stress.residual <= threshold or threshold >= LARGEST_THRESHOLD:
             break
         threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
     if stress.residual > RESIDUAL_TOLERANCE:
         return _FirstOrder(stress.residual, threshold, "none")
-    required: Mask = required_at(threshold)
-    return _FirstOrder(stress.residual, threshold, rigidity(system, X, stress, required))
+    return _FirstOrder(stress.residual, threshold, rigidity(system, X, stress, required_at(threshold)))
 
 
 def _tammes_first_order(W: Rows) -> _FirstOrder:
@@ -132,7 +135,9 @@ def _softmax_first_order(code: SoftmaxCode, packing: _FirstOrder) -> _FirstOrder
     W = code.W
     K, d = W.shape
     if d < 2 or 2 * K * (d - 1) > MAX_UNKNOWNS:
-        return _FirstOrder(packing.residual if _is_packing_margin(code, packing) else None, packing.threshold, "not computed")
+        return _FirstOrder(
+            packing.residual if _is_packing_margin(code, packing) else None, packing.threshold, "not computed"
+        )
     H = W if _is_packing_margin(code, packing) else code.H
     X = np.vstack([W, H])
 
@@ -169,8 +174,11 @@ def certify(code: SoftmaxCode) -> Certificate:
     one_minus = 1 - code.max_cosine
     use_H = softmax and code.margin > one_minus + 1e-13
     proved = rigorous_bounds(code.W, code.H if use_H else None)
-    known: Bound = max_cosine_lower_bound(K, d)
-    bracket = margin_bounds(K, d)
+    known: Bound = max_cosine_lower_bound(K, d, lp=False)
+    met = known.value >= code.max_cosine - MATCH_TOLERANCE
+    if not met:  # a bound that the code meets cannot be improved
+        known = max_cosine_lower_bound(K, d)
+    bracket = margin_bounds(K, d, lp=not met)
     packing_upper = float(np.nextafter(1 - known.value, np.inf))
     packing_optimal = known.proved and proved.one_minus_cosine >= packing_upper - MATCH_TOLERANCE
     solved = d <= 2 or K <= 2 * d  # docs/theory.md, T3

@@ -126,7 +126,9 @@ def _origin(code: SoftmaxCode) -> str:
     made = code.provenance
     if made.seed is None:
         return made.method
-    return f"{made.method} (seed {made.seed}, {made.starts} starts, {made.hops} hops, {made.seconds:.1f} s, {made.device})"
+    return (
+        f"{made.method} (seed {made.seed}, {made.starts} starts, {made.hops} hops, {made.seconds:.1f} s, {made.device})"
+    )
 
 
 def _solve(arguments: argparse.Namespace) -> int:
@@ -259,7 +261,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"softmaxcode: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"softmaxcode: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        print(
+            f"softmaxcode: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("softmaxcode: interrupted; finished rows of a table are kept", file=sys.stderr)

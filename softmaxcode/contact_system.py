@@ -49,7 +49,7 @@ class ContactSystem:
         return self.stress_matrix(weights, len(X)) @ X
 
     def stress_matrix(self, weights: PerContact, N: int) -> sparse.csr_array:
-        """Symmetric N x N matrix S with S_ab = -weight and S_ac = +weight, so sum_e weights g = sum_ij S_ij <x_i, x_j>/2."""
+        """Symmetric N x N matrix S, S_ab = -weight and S_ac = +weight, whose product with X is the gradient."""
         two = self.a != self.c
         rows = np.concatenate([self.a, self.b, self.a[two], self.c[two]])
         cols = np.concatenate([self.b, self.a, self.c[two], self.a[two]])
@@ -68,6 +68,12 @@ class ContactSystem:
         cols = np.concatenate([(v[:, None] * (d - 1) + np.arange(d - 1)).ravel() for _, v, _ in parts])
         data = np.concatenate([np.einsum("ed,edt->et", G, basis[v]).ravel() for _, v, G in parts])
         return sparse.csr_array((data, (rows, cols)), shape=(len(self), N * (d - 1)))
+
+    def compressed(self, X: Rows) -> tuple[ContactSystem, Rows]:
+        """The same inequalities on the vectors that take part alone."""
+        used = self.members(len(X))
+        index = np.cumsum(used) - 1
+        return ContactSystem(index[self.a], index[self.b], index[self.c]), X[used]
 
     def members(self, N: int) -> Mask:
         """Which of the N vectors take part in an inequality."""
@@ -109,7 +115,7 @@ def hardmax_system(W: Rows, H: Rows, window: float) -> ContactSystem:
 
 def tangent_basis(X: Rows) -> np.ndarray:
     """Orthonormal bases of the tangent spaces, shape (N, d, d-1), from one Householder reflection a row."""
-    N, d = X.shape
+    _N, d = X.shape
     sign = np.where(X[:, 0] < 0, -1.0, 1.0)
     u = X.copy()
     u[:, 0] += sign

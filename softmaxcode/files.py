@@ -178,7 +178,7 @@ def _rows(W: Any, path: Path, normalize: bool) -> Rows:
 def _read_npy(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # tokenize.TokenError, MemoryError and the like from a damaged header
         raise ValueError(f"cannot read {path}: not a plain NumPy array, or truncated ({_first_line(error)})") from None
 
 
@@ -198,16 +198,20 @@ def _read_text(path: Path, dim: int | None) -> Rows:
     if not len(numbers) or len(numbers) % d:
         raise ValueError(f"cannot read {path}: {len(numbers)} numbers do not make rows of {d}")
     if named and dim is None and len(numbers) != d * int(named[2]):
-        raise ValueError(f"cannot read {path}: the name promises {named[2]} rows of {d}, the file has {len(numbers)} numbers")
+        raise ValueError(
+            f"cannot read {path}: the name promises {named[2]} rows of {d}, the file has {len(numbers)} numbers"
+        )
     return numbers.reshape(-1, d)
 
 
 def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = set(archive.files)
             if names != {"W", "header"}:
-                raise ValueError(f"cannot read {path}: not a softmaxcode file (it holds {', '.join(sorted(names)) or 'nothing'})")
+                raise ValueError(
+                    f"cannot read {path}: not a softmaxcode file (it holds {', '.join(sorted(names)) or 'nothing'})"
+                )
             W, raw = archive["W"], archive["header"]
     except (zipfile.BadZipFile, OSError, EOFError, KeyError, zipfile.LargeZipFile) as error:
         raise ValueError(f"cannot read {path}: truncated, or not an .npz file ({_first_line(error)})") from None
@@ -226,7 +230,7 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
         objective = header["objective"]
         K, d = stored["K"], stored["d"]
         same = header["sha256_coordinates"] == coordinates_hash(W) and header["sha256_figures"] == figures_hash(stored)
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise ValueError(f"cannot read {path}: its header is not one of {FORMAT!r}") from None
     if W.shape != (K, d):
         raise ValueError(f"cannot read {path}: its header says {K} rows of {d}, its coordinates have shape {W.shape}")
@@ -237,4 +241,6 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
     try:
         return SoftmaxCode(_rows(W, path, normalize), objective, provenance), header
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith("cannot read") else f"cannot read {path}: {error}") from None
+        raise ValueError(
+            str(error) if str(error).startswith("cannot read") else f"cannot read {path}: {error}"
+        ) from None

@@ -107,7 +107,7 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
     """Distances, gaps and directions of one tile of classes."""
     K, d = W.shape
     n = len(classes)
-    pool = min(K - 1, max(2 * d, 24))
+    pool = min(K - 1, max(24, min(2 * d, 256)))
     room = min(K - 1, 2 * pool + 64)
     grow = max(8, d // 4)
     pools = np.zeros((n, room), dtype=np.int64)
@@ -127,7 +127,8 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
     for _ in range(MAX_ROUNDS):
         part = [a[todo] for a in (pools, sizes, supports, support_sizes, weights)]
         h, value = np.empty((len(todo), d)), np.empty(len(todo))
-        _solve_pools(W, classes[todo], *part, h, value, GAP_TOLERANCE)
+        p, n_p, active, n_a, a = part
+        _solve_pools(W, classes[todo], p, n_p, active, n_a, a, h, value, GAP_TOLERANCE)
         for target, result in zip((supports, support_sizes, weights), part[2:], strict=True):
             target[todo] = result
         # <h, w_k - w_j> for every j at once; the smallest is the dual value

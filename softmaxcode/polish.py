@@ -9,13 +9,21 @@ A few multiplier (equality-constrained Newton) steps on the contacts found remov
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize
+from scipy import linalg, optimize
 
-from softmaxcode.contact_system import ContactSystem, hardmax_system, lagrangian_hessian, move, tammes_system, tangent_basis
+from softmaxcode.contact_system import (
+    ContactSystem,
+    hardmax_system,
+    lagrangian_hessian,
+    move,
+    tammes_system,
+    tangent_basis,
+)
 from softmaxcode.interior_point import longest_step, newton_direction, solve_shifted
 from softmaxcode.sphere import gram, tangential
 
@@ -25,7 +33,10 @@ if TYPE_CHECKING:
     from softmaxcode.types import PerContact, Rows
 
 #: Above this many tangent unknowns the dense factorisation is not tried (memory and time grow as n^2 and n^3).
-MAX_UNKNOWNS = 9000
+MAX_UNKNOWNS = 4500
+#: Newton steps that a polish usually takes, and what a step costs in Cholesky factorisations of the same size.
+TYPICAL_STEPS = 45
+STEP_COST = 3.0
 #: The barrier parameter at which the interior-point phase ends.
 _LAST_BARRIER = 1e-17
 
@@ -104,7 +115,7 @@ def _interior_point(
 
 def _newton_on_contacts(system: ContactSystem, X: Rows, weights: PerContact) -> tuple[Rows, float, PerContact]:
     """Equality-constrained Newton by the method of multipliers: all contacts equal to m, stresses balanced."""
-    N, d = X.shape
+    N, _d = X.shape
     delta = 1e-6 / max(1, len(system))
     best = (np.inf, X, float(system.values(X).min()), weights)
     for _ in range(5):
@@ -146,7 +157,7 @@ def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: floa
         window *= 1.5
         system = build(X, window)
     while True:
-        Y, m, slack, weights = _interior_point(system, X, max(spread, 1e-9) / len(system), 100)
+        Y, _m, slack, weights = _interior_point(system, X, max(spread, 1e-9) / len(system), 100)
         value = float(build(Y, 0.0).values(Y).min())
         if value >= float(system.values(Y).min()) - 1e-13 or window > 2:
             break
@@ -163,7 +174,11 @@ def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: floa
 
 
 def polish_tammes(W: Rows, spread: float = 1e-3) -> Polished:
-    """Polish a packing: maximise 1 - mu from unit rows W whose contacts are known to about ``spread`` (ten times the temperature of the search that ended in W)."""
+    """Polish a packing: maximise 1 - mu from unit rows W.
+
+    ``spread`` is how well the contacts' cosines agree at W; ten times the temperature 1/beta of the search that
+    ended there is a good value.
+    """
     return _polish(W, tammes_system, spread)
 
 
@@ -176,6 +191,19 @@ def polish_hardmax(W: Rows, H: Rows, spread: float = 1e-3) -> Polished:
 def can_polish(N: int, d: int) -> bool:
     """Whether the dense factorisation of N (d - 1) tangent unknowns is within the stated size."""
     return d >= 2 and N * (d - 1) <= MAX_UNKNOWNS
+
+
+def expected_seconds(N: int, d: int) -> float:
+    """What a polish of N vectors in R^d is likely to take, from one timed factorisation of a smaller matrix."""
+    n = N * (d - 1)
+    sample = min(n, 600)
+    A = np.full((sample, sample), 0.5) + sample * np.eye(sample)
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        linalg.cho_factor(A, lower=True, check_finite=False)
+        times.append(time.perf_counter() - begin)
+    return TYPICAL_STEPS * STEP_COST * min(times) * (n / sample) ** 3
 
 
 def centre_rattlers(W: Rows, clearance: float = 1e-6) -> Rows:

@@ -7,6 +7,7 @@ last bit. Where too many pairs decide, the a-priori bound stands alone, and the 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ import flint
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from softmaxcode.types import PerClass, Rows
 
 #: At most this many coordinate products are evaluated in ball arithmetic (about a second a million).
@@ -50,6 +53,11 @@ def _float_below(ball: flint.arb) -> float:
     return value
 
 
+def _largest(balls: Iterable[flint.arb]) -> flint.arb:
+    """A ball that holds the maximum of what the balls hold."""
+    return functools.reduce(lambda a, b: a.max(b), balls)
+
+
 def _largest_two_sided(W: Rows, H: Rows) -> tuple[PerClass, PerClass]:
     """<h_k, w_k> and the largest <h_k, w_j> over j != k, in tiles."""
     own, other = np.empty(len(W)), np.empty(len(W))
@@ -72,13 +80,13 @@ def _pair_cosine_bound(W: Rows, error: float) -> tuple[flint.arb, str]:
     for i in np.flatnonzero(largest >= top - 2 * error):
         C = U[i] @ U.T
         C[i] = -np.inf
-        near.extend((int(i), int(j)) for j in np.flatnonzero(C >= top - 2 * error) if j > i or largest[j] < top - 2 * error)
+        near.extend(
+            (int(i), int(j)) for j in np.flatnonzero(C >= top - 2 * error) if j > i or largest[j] < top - 2 * error
+        )
         if len(near) * W.shape[1] > MAX_BALL_PRODUCTS:
             return flint.arb(top) + flint.arb(error), "a-priori rounding bound"
     # pairs outside `near` are below top - error, hence below the largest pair, which is inside
-    upper = max((_ball_cosine(W[i], W[j]) for i, j in near), key=lambda ball: float(ball.upper()))
-    bound = flint.arb(max(float(upper.upper()), top - error))
-    return (upper if upper.upper() >= flint.arb(top - error) else bound), "ball arithmetic"
+    return _largest(_ball_cosine(W[i], W[j]) for i, j in near), "ball arithmetic"
 
 
 def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
@@ -120,7 +128,7 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
             return RigorousBounds(max(packing, target - 2 * error), packing, "a-priori rounding bound")
         proved = flint.arb(target + 2 * error)  # the other classes are above this by the a-priori bound
         for k in deciding:
-            proved = min(proved, _ball_class_bound(W, H, U, V, int(k), error), key=lambda ball: float(ball.lower()))
+            proved = proved.min(_ball_class_bound(W, H, U, V, int(k), error))
         return RigorousBounds(max(packing, _float_below(proved)), packing, arithmetic)
 
 
@@ -131,7 +139,7 @@ def _ball_class_bound(W: Rows, H: Rows, U: Rows, V: Rows, k: int, error: float) 
         C = U @ scaled
         C[k] = -np.inf
         near = np.flatnonzero(C >= C.max() - 2 * error)
-        worst = max((_ball_cosine(h, W[j]) for j in near), key=lambda ball: float(ball.upper()))
+        worst = _largest(_ball_cosine(h, W[j]) for j in near)
         own = flint.arb(1) if h is W[k] or np.array_equal(h, W[k]) else _ball_cosine(h, W[k])
         bound = own - worst
         if best is None or float(bound.lower()) > float(best.lower()):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.code import Provenance, SoftmaxCode, check_objective, installed_version
+from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
+from softmaxcode.contact_system import tammes_system
 from softmaxcode.exact import closed_form
 from softmaxcode.margins import smallest_margin
-from softmaxcode.polish import can_polish, centre_rattlers, polish_hardmax, polish_tammes
+from softmaxcode.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
 from softmaxcode.progress import Progress
-from softmaxcode.search.energy import HARDMAX, TAMMES, minimize
+from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
 from softmaxcode.search.pipeline import Clock, search
 from softmaxcode.sphere import check_integer, check_pair, check_rows
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 #: The temperature at which candidates are handed to polishing; values are then within about 1e-5 of a local optimum.
 FINE_BETA = 1e5
+#: The last rung where there is no polish.
+FINEST_BETA = 1e7
+#: The largest share of a budget that polishing may take.
+POLISH_SHARE = 0.4
+#: How much a candidate of the search may still gain.
+SEARCH_ERROR = 2e-3
 #: A HardMax optimum must beat the best packing by this to be worth a polish of its own.
 WORTH_POLISHING = 1e-8
 
@@ -40,9 +47,10 @@ def check_budget(budget: Any) -> float | None:
     """Return the budget in seconds, or raise a ValueError."""
     if budget is None:
         return None
-    if isinstance(budget, (bool, str)) or not np.isscalar(budget) or not math.isfinite(float(budget)) or budget <= 0:
+    number = float(budget) if isinstance(budget, (int, float, np.number)) and not isinstance(budget, bool) else math.nan
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"budget must be a positive number of seconds; got {budget!r}")
-    return float(budget)
+    return number
 
 
 def check_device(device: Any) -> str | None:
@@ -85,8 +93,9 @@ def solve(
     starts : int, optional
         Random starts; four basin hops follow each. By default 16 to 192, by size.
     budget : float, optional
-        Seconds to spend on the search; hopping goes on until they are spent. Polishing and the certificate come on
-        top. A search that time ends is not repeatable bit for bit; one that counts end is, on the same machine.
+        Seconds to spend: hopping goes on until what polishing is expected to need is left. Where that would be more
+        than 40 % of the budget there is no polish, and values are within about 1e-6 of a local optimum. A search that
+        time ends is not repeatable bit for bit; one that counts end is, on the same machine.
     seed : int
         Everything random follows from it.
     init : array_like, shape (K, d), optional
@@ -123,13 +132,32 @@ def solve(
     >>> print(f"{code.margin:.12f} {code.min_angle:.6f} {code.certificate.status}")
     0.552786404500 63.434949 matches Tammes
     """
-    K, d = check_pair(K, d)
     objective = check_objective(objective)
+    if digits is not None:
+        digits = check_integer("digits", digits, 1)
+    code = solve_both(
+        K, d, starts=starts, budget=budget, seed=seed, init=init, device=device, n_jobs=n_jobs, progress=progress
+    )[objective]
+    return code if digits is None else replace(code, proved=_proved(code, digits))
+
+
+def solve_both(
+    K: int,
+    d: int,
+    *,
+    starts: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    init: ArrayLike | None = None,
+    device: str | None = None,
+    n_jobs: int = -1,
+    progress: bool | None = None,
+) -> dict[str, SoftmaxCode]:
+    """One search, both answers: the codes under ``"softmax"`` and ``"tammes"``; parameters as in `solve`."""
+    K, d = check_pair(K, d)
     count = default_starts(K, d) if starts is None else check_integer("starts", starts, 1)
     budget = check_budget(budget)
     seed = check_integer("seed", seed, 0)
-    if digits is not None:
-        digits = check_integer("digits", digits, 1)
     first: Rows | None = None
     if init is not None:
         first = check_rows(init, name="init")
@@ -137,43 +165,60 @@ def solve(
             raise ValueError(f"init must have shape (K, d) = {(K, d)}; got {first.shape}")
     torch_device = check_device(device)
 
-    begin = time.monotonic()
     known = closed_form(K, d)
     if known is not None:
         provenance = Provenance(f"closed form: {known.name}", version=installed_version())
-        proved = _proved_closed_form(K, d, objective, digits) if digits is not None else None
-        return SoftmaxCode(known.W, objective, provenance, proved)
+        return {objective: SoftmaxCode(known.W, objective, provenance) for objective in OBJECTIVES}
 
-    clock = Clock(budget)
-    hops = None if budget is not None and starts is None else 4 * count
-    total = None if budget is not None else count + (hops or 0)
-    if budget is not None and starts is None:
-        count = 10**9  # the clock ends it
-    with Progress(f"({K}, {d})", total, progress) as bar:
+    plan = _plan(K, d, budget)
+    timed = budget is not None and starts is None
+    hops = None if timed else 4 * count
+    with Progress(f"({K}, {d})", None if budget is not None else count + 4 * count, progress) as bar:
         found = search(
             K,
             d,
             seed=seed,
-            starts=count,
+            starts=None if timed else count,
             hops=hops,
-            clock=clock,
+            clock=plan.clock,
             n_jobs=n_jobs,
             device=torch_device,
             init=first,
             progress=bar,
         )
-    W, how = _best_code(found, K, d, objective)
+    packing, how = _best_packing(found, plan)
+    codes = {"tammes": (packing, how), "softmax": _best_softmax(found, packing, how, plan)}
     provenance = Provenance(
         method=how,
         seed=seed,
         starts=found.starts,
         hops=found.hops,
-        seconds=time.monotonic() - begin,
+        seconds=plan.clock.elapsed,
         device=torch_device or "numba",
         version=installed_version(),
     )
-    code = SoftmaxCode(W, objective, provenance)
-    return code if digits is None else SoftmaxCode(W, objective, provenance, _proved(code, digits))
+    return {name: SoftmaxCode(W, name, replace(provenance, method=made)) for name, (W, made) in codes.items()}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Whether to polish, the clock of the search, and the seconds for everything."""
+
+    polish: bool
+    clock: Clock
+    budget: float | None
+
+    def in_time(self) -> bool:
+        return self.budget is None or self.clock.elapsed < self.budget
+
+
+def _plan(K: int, d: int, budget: float | None) -> _Plan:
+    """Leave polishing the time it is expected to need, or leave it out where that is too much of the budget."""
+    if budget is None:
+        return _Plan(can_polish(K, d), Clock(None), None)
+    share = expected_seconds(K, d) / budget if can_polish(K, d) else math.inf
+    polish = share <= POLISH_SHARE
+    return _Plan(polish, Clock((1 - share if polish else 0.85) * budget), budget)
 
 
 def _refine(kind: int, candidate: Candidate) -> Candidate:
@@ -182,31 +227,36 @@ def _refine(kind: int, candidate: Candidate) -> Candidate:
     return Candidate(pair_maximum(kind, X), X)
 
 
-def _best_code(found: SearchResult, K: int, d: int, objective: str) -> tuple[Rows, str]:
-    """Polish the leading candidates and choose by the objective."""
-    packings = [_refine(TAMMES, c) for c in found.tammes[:3]]
+def _best_packing(found: SearchResult, plan: _Plan) -> tuple[Rows, str]:
+    """The best Tammes candidate, polished as far as the plan goes, and how it was made."""
+    packings = [_refine(TAMMES, c) for c in found.tammes[: 3 if plan.polish else 1]]
     packings.sort(key=lambda c: c.value)
-    how = "search"
-    best = packings[0].X
-    if can_polish(K, d):
-        polished = []
-        for candidate in packings:
-            if candidate.value <= packings[0].value + 2e-5:
+    if plan.polish:
+        polished = [polish_tammes(packings[0].X, 10 / FINE_BETA)]
+        for candidate in packings[1:]:
+            if candidate.value <= packings[0].value + 2e-5 and plan.in_time():
                 polished.append(polish_tammes(candidate.X, 10 / FINE_BETA))
-        best = max(polished, key=lambda p: p.value).X
-        how = "search, polished"
-    best = centre_rattlers(best)
-    if objective == "tammes":
-        return best, how
-    packing_margin = smallest_margin(best).margin
+        return centre_rattlers(max(polished, key=lambda p: p.value).X), "search, polished"
+    best = np.array(packings[0].X)
+    descend(TAMMES, best, FINE_BETA, FINEST_BETA, 4.0, 1500, 1e-4)
+    return centre_rattlers(best), "search, not polished"
+
+
+def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: _Plan) -> tuple[Rows, str]:
+    """The packing, unless a HardMax candidate ends with a larger margin."""
+    K, d = packing.shape
+    best, best_margin = packing, smallest_margin(packing).margin
     for candidate in found.hardmax[:2]:
-        candidate = _refine(HARDMAX, candidate)
-        if _promised_margin(candidate.X, K) < packing_margin + WORTH_POLISHING or not can_polish(2 * K, d):
+        hopeless = smallest_margin(candidate.X[:K]).margin < best_margin - SEARCH_ERROR
+        if hopeless or not (plan.polish and can_polish(2 * K, d) and plan.in_time()):
             continue
-        W = polish_hardmax(candidate.X[:K], candidate.X[K:], 10 / FINE_BETA).X[:K]
+        X = _refine(HARDMAX, candidate).X
+        if _promised_margin(X, K) <= best_margin + WORTH_POLISHING:
+            continue
+        W = polish_hardmax(X[:K], X[K:], 10 / FINE_BETA).X[:K]
         margin = smallest_margin(W).margin
-        if margin > packing_margin + 1e-12:
-            best, packing_margin, how = W, margin, "HardMax search, polished"
+        if margin > best_margin + 1e-12:
+            best, best_margin, how = W, margin, "HardMax search, polished"
     return best, how
 
 
@@ -223,16 +273,12 @@ def _promised_margin(X: Rows, K: int) -> float:
     return float((weights * values).sum() / weights.sum())
 
 
-def _proved_closed_form(K: int, d: int, objective: str, digits: int) -> ProvedValue:
-    from softmaxcode.digits import closed_form_decimal
-
-    return closed_form_decimal(K, d, "margin" if objective == "softmax" else "max_cosine", digits)
-
-
 def _proved(code: SoftmaxCode, digits: int) -> ProvedValue:
-    from softmaxcode.contact_system import tammes_system
-    from softmaxcode.digits import prove_margin, prove_tammes
+    from softmaxcode.digits import closed_form_decimal, prove_margin, prove_tammes
 
+    if closed_form(code.K, code.d) is not None:
+        quantity = "margin" if code.objective == "softmax" else "max_cosine"
+        return closed_form_decimal(code.K, code.d, quantity, digits)
     contacts = tammes_system(code.W, code.certificate.threshold)
     if code.objective == "tammes":
         return prove_tammes(code.W, contacts, digits)

@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import linalg
 
-from softmaxcode.contact_system import ContactSystem, lagrangian_hessian, rotations, tangent_basis
+from softmaxcode.contact_system import lagrangian_hessian, rotations, tangent_basis
 from softmaxcode.interior_point import longest_step, newton_direction
 
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from softmaxcode.contact_system import ContactSystem
     from softmaxcode.types import Mask, PerContact, Rows
 
 #: Stresses and rigidity are computed up to this many tangent unknowns (dense n x n matrices).
 MAX_UNKNOWNS = 6000
+#: The quadratic programme, which factors some thirty such matrices, is solved up to this many.
+MAX_PROGRAMME = 2500
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +42,18 @@ class Stress:
 
 
 def balance(system: ContactSystem, X: Rows) -> Stress:
-    """The most balanced stress on the inequalities of ``system`` at unit rows X."""
-    J = system.jacobian(X, tangent_basis(X))
+    """The most balanced stress on the inequalities of ``system`` at unit rows X.
+
+    Up to ``MAX_PROGRAMME`` unknowns; beyond it the uniform weights projected on the balanced ones, where those are
+    positive, and otherwise the uniform weights themselves, whose residual is then an upper value of the best one.
+    """
+    local, Y = system.compressed(X)
+    J = local.jacobian(Y, tangent_basis(Y))
     E = len(system)
     weights = np.full(E, 1.0 / E)
     projected = _rebalance(J, weights)
     residual = float(np.linalg.norm(J.T @ projected))
-    if residual < 1e-13:  # all contacts carry stress, as in most codes
+    if residual < 1e-13 or J.shape[1] > MAX_PROGRAMME:  # all contacts carry stress, as in most codes
         return Stress(projected, np.ones(E, dtype=bool), residual)
     # the dual programme: maximise m - |y|^2 / 2 over motions y with J y >= m; at the optimum y = -J^T weights
     y = np.zeros(J.shape[1])
@@ -73,7 +81,7 @@ def balance(system: ContactSystem, X: Rows) -> Stress:
 
 
 def _rebalance(J: sparse.csr_array, weights: PerContact) -> PerContact:
-    """Project weights on the balanced stresses, in the metric that keeps relative changes small, while they stay positive."""
+    """Project weights on the balanced stresses, keeping relative changes small, while they stay positive."""
     best = weights
     for _ in range(3):
         A = (J.T @ J.multiply(weights[:, None]).tocsr()).toarray()
@@ -108,9 +116,7 @@ def rigidity(system: ContactSystem, X: Rows, stress: Stress, required: Mask) -> 
     members = held.members(len(X))
     if not members[required].all():
         return "none"
-    index = np.cumsum(members) - 1
-    local = ContactSystem(index[held.a], index[held.b], index[held.c])
-    Y = X[members]
+    local, Y = held.compressed(X)
     basis = tangent_basis(Y)
     J = local.jacobian(Y, basis)
     turning = rotations(Y, basis)

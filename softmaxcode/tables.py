@@ -15,7 +15,7 @@ import pandas as pd
 from softmaxcode.code import NotComputed
 from softmaxcode.files import check_output, written_whole
 from softmaxcode.progress import Progress
-from softmaxcode.solver import solve
+from softmaxcode.solver import solve_both
 from softmaxcode.sphere import check_pair
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def _count(code: SoftmaxCode, name: str) -> int | None:
 def row(K: int, d: int, **options: Any) -> dict[str, Any]:
     """Solve one pair for both objectives and return its row."""
     begin = time.monotonic()
-    tammes = solve(K, d, objective="tammes", **options)
-    softmax = solve(K, d, objective="softmax", init=tammes.W, **options)
+    codes = solve_both(K, d, **options)
+    tammes, softmax = codes["tammes"], codes["softmax"]
     return {
         "K": K,
         "d": d,
@@ -150,12 +150,13 @@ class _Journal:
     def __init__(self, target: Path | None, options: dict[str, Any]) -> None:
         self.rows: dict[tuple[int, int], dict[str, Any]] = {}
         self._path = None if target is None else target.with_name(target.name + ".rows")
-        self._header = {name: options[name] for name in sorted(options) if name not in ("n_jobs", "progress")}
+        header = {name: options[name] for name in sorted(options) if name not in ("n_jobs", "progress")}
+        self._header = json.loads(json.dumps(header, default=lambda scalar: scalar.item()))  # NumPy's as Python's
         if self._path is None or not self._path.is_file():
             return
         lines = self._path.read_text(errors="replace").split("\n")[:-1]  # what follows the last newline is partial
         try:
-            if not lines or json.loads(lines[0]) != json.loads(json.dumps(self._header)):
+            if not lines or json.loads(lines[0]) != self._header:
                 self.remove()
                 return
             for line in lines[1:]:
@@ -213,7 +214,9 @@ def _cells(data: pd.DataFrame) -> list[list[str]]:
             return f"{value:.2f}"
         return f"{value:.14f}" if isinstance(value, float) else str(value)
 
-    return [[cell(name, value) for name, value in zip(data.columns, r, strict=True)] for r in data.itertuples(index=False)]
+    return [
+        [cell(name, value) for name, value in zip(data.columns, r, strict=True)] for r in data.itertuples(index=False)
+    ]
 
 
 def markdown(data: pd.DataFrame) -> str:

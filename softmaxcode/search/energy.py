@@ -68,7 +68,7 @@ def _tammes(X, beta, grad):
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _hardmax(X, beta, grad):
-    N, d = X.shape
+    N, _d = X.shape
     K = N // 2
     W = X[:K]
     H = X[K:]

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 #: Starts made between two looks at the clock, and candidates kept.
-ROUND = 8
+ROUND = {TAMMES: 8, HARDMAX: 2}
+#: Starts that the batched search takes at once.
+BATCH = 64
 KEPT = 6
 #: A packing this near Levenshtein's bound ends the search: nothing can be better by more.
 MET = 1e-6
@@ -52,6 +54,11 @@ class Clock:
         """Seconds since the search began."""
         return time.monotonic() - self.begin
 
+    @property
+    def deadline(self) -> float | None:
+        """When the budget ends, as `time.monotonic` tells it."""
+        return None if self.budget is None else self.begin + self.budget
+
     def spent(self, share: float) -> bool:
         """Whether ``share`` of the budget is used up; never, without a budget."""
         return self.budget is not None and self.elapsed >= share * self.budget
@@ -62,7 +69,7 @@ def search(
     d: int,
     *,
     seed: int,
-    starts: int,
+    starts: int | None,
     hops: int | None,
     clock: Clock,
     n_jobs: int,
@@ -78,8 +85,8 @@ def search(
         Number of classes and dimension.
     seed : int
         Everything random follows from it.
-    starts : int
-        Random starts on Tammes; a quarter as many on HardMax.
+    starts : int or None
+        Random starts on Tammes, and a quarter as many on HardMax; None fills their share of the budget.
     hops : int or None
         Basin hops; None hops until the clock's budget is spent.
     clock : Clock
@@ -99,17 +106,17 @@ def search(
     if init is not None:
         pool += [optimise(TAMMES, init, beta) for beta in (1e4, 100.0)]
 
-    def run_starts(kind: int, count: int, seeds: np.random.SeedSequence, share: float) -> list[Candidate]:
+    def run_starts(kind: int, count: int | None, seeds: np.random.SeedSequence, share: float) -> list[Candidate]:
         found: list[Candidate] = []
         made = 0
         bound = floor if kind == TAMMES else -np.inf
-        batch = ROUND if device is None else max(count, 1)
-        while made < count and not (found and (clock.spent(share) or found[0].value <= bound)):
-            wanted = seeds.spawn(min(batch, count - made))
+        batch = ROUND[kind] if device is None else BATCH
+        while (count is None or made < count) and not (found and (clock.spent(share) or found[0].value <= bound)):
+            wanted = seeds.spawn(batch if count is None else min(batch, count - made))
             if device is None:
                 found += multistart(kind, K, d, wanted, n_jobs)
             else:
-                found += _batched(kind, K, d, wanted, device)
+                found += _batched(kind, K, d, wanted, device, clock.deadline)
             made += len(wanted)
             result.starts += len(wanted)
             found = best_distinct(found, KEPT)
@@ -119,7 +126,7 @@ def search(
 
     pool = best_distinct(pool + run_starts(TAMMES, starts, tammes_seeds, 0.25), KEPT)
     # Tammes optima seed the HardMax search …
-    hardmax = run_starts(HARDMAX, max(1, starts // 4), hardmax_seeds, 0.35)
+    hardmax = run_starts(HARDMAX, None if starts is None else max(1, starts // 4), hardmax_seeds, 0.35)
     seeded = [_with_directions(c.X) for c in pool[:2]]
     hardmax = best_distinct(hardmax + run_parallel([_task(HARDMAX, X, 300.0) for X in seeded], n_jobs), KEPT)
     # … and the other way round
@@ -148,10 +155,13 @@ def _with_directions(W: Rows) -> Rows:
     return np.vstack([W, margins(W).H])
 
 
-def _batched(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], device: str) -> list[Candidate]:
+def _batched(
+    kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], device: str, deadline: float | None
+) -> list[Candidate]:
     from softmaxcode.search.geoopt_batch import search_batch
     from softmaxcode.search.multistart import pair_maximum
 
     drawn = [random_start(kind, K, d, seed) for seed in seeds]
-    X = search_batch(kind, np.stack([x for x, _ in drawn]), np.array([beta for _, beta in drawn]), device=device)
+    starts, betas = np.stack([x for x, _ in drawn]), np.array([beta for _, beta in drawn])
+    X = search_batch(kind, starts, betas, device=device, deadline=deadline)
     return [Candidate(pair_maximum(kind, x), x) for x in X]

@@ -1,0 +1,141 @@
+"""How the cost of one start grows with K and with d."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from benchmarks.report import Section, seconds
+from softmaxcode.search.energy import HARDMAX, TAMMES
+from softmaxcode.search.multistart import first_beta, optimise, random_start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+KINDS = {"Tammes": TAMMES, "HardMax": HARDMAX}
+#: Fixed d with growing K, and fixed K with growing d.
+GROWING_K = [(K, 10) for K in (25, 50, 100, 200, 400)]
+GROWING_D = [(100, d) for d in (5, 10, 20, 40)]
+
+#: Seconds per start by kind and pair.
+Measured = dict[tuple[str, int, int], float]
+
+
+def seconds_per_start(kind: int, K: int, d: int, seeds: Sequence[int]) -> float:
+    """Mean seconds of one start on one thread; the first rungs are the same draws at every size."""
+    starts = [random_start(kind, K, d, np.random.SeedSequence(seed))[0] for seed in seeds]
+    betas = [first_beta(np.random.default_rng(seed)) for seed in seeds]
+    with threadpool_limits(1, "blas"):
+        begin = time.perf_counter()
+        for X, beta in zip(starts, betas, strict=True):
+            optimise(kind, X, beta)
+    return (time.perf_counter() - begin) / len(seeds)
+
+
+def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
+    """The least-squares slope of log value against log size."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def measure(seeds: Sequence[int], quick: bool) -> Measured:
+    """Time every pair; ``quick`` leaves out the largest of each series."""
+    pairs = GROWING_K[:-2] + GROWING_D[:-1] if quick else GROWING_K + GROWING_D
+    measured: Measured = {}
+    for K, d in dict.fromkeys(pairs):
+        for name, kind in KINDS.items():
+            measured[name, K, d] = seconds_per_start(kind, K, d, seeds)
+            print(f"cost ({K}, {d}) {name}: {measured[name, K, d]:.4f} s a start", flush=True)
+    return measured
+
+
+def _series(measured: Measured, name: str, pairs: list[tuple[int, int]]) -> list[tuple[int, int, float]]:
+    return [(K, d, measured[name, K, d]) for K, d in pairs if (name, K, d) in measured]
+
+
+def _exponents(measured: Measured) -> dict[tuple[str, str], float]:
+    fitted = {}
+    for name in KINDS:
+        by_K, by_d = _series(measured, name, GROWING_K), _series(measured, name, GROWING_D)
+        fitted[name, "K"] = exponent([K for K, _, _ in by_K], [s for _, _, s in by_K])
+        fitted[name, "d"] = exponent([d for _, d, _ in by_d], [s for _, _, s in by_d])
+    return fitted
+
+
+def table(measured: Measured) -> pd.DataFrame:
+    """Seconds per start by pair, and the fitted exponents in the last two rows."""
+    rows = []
+    for _, K, d in dict.fromkeys(("", K, d) for _, K, d in measured):
+        row = {"K": str(K), "d": str(d)}
+        row.update({f"{name}, s a start": seconds(measured[name, K, d]) for name in KINDS})
+        rows.append(row)
+    fitted = _exponents(measured)
+    for symbol, label in (("K", ("∝ K^p, p =", "10")), ("d", ("100", "∝ d^p, p ="))):
+        row = dict(zip(("K", "d"), label, strict=True))
+        row.update({f"{name}, s a start": f"{fitted[name, symbol]:.2f}" for name in KINDS})
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def draw(measured: Measured, path: Path) -> None:
+    """The two series as a log-log figure, written beside and renamed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+    fitted = _exponents(measured)
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), sharey=True, layout="constrained")
+    panels = ((axes[0], "K", GROWING_K, "classes K, at d = 10"), (axes[1], "d", GROWING_D, "dimension d, at K = 100"))
+    for ax, symbol, pairs, label in panels:
+        for (name, marker), colour in zip((("Tammes", "o"), ("HardMax", "s")), ("C0", "C1"), strict=True):
+            series = _series(measured, name, pairs)
+            x = np.array([K if symbol == "K" else d for K, d, _ in series], dtype=float)
+            y = np.array([s for _, _, s in series])
+            p = fitted[name, symbol]
+            ax.loglog(x, y, marker, color=colour, label=f"{name}: $\\propto {symbol}^{{{p:.2f}}}$")
+            ax.loglog(x, np.exp(np.mean(np.log(y)) + p * (np.log(x) - np.mean(np.log(x)))), color=colour, lw=1)
+        ax.xaxis.set_major_locator(FixedLocator(list(x)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.set_xlabel(label)
+        ax.grid(alpha=0.3)
+        ax.legend(frameon=False)
+    axes[0].set_ylabel("seconds a start, one thread")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    figure.savefig(beside, dpi=150)
+    plt.close(figure)
+    os.replace(beside, path)
+
+
+def section(quick: bool, seed: int, figure: Path | None, link: str | None) -> Section:
+    """Measure, draw and describe.
+
+    Parameters
+    ----------
+    quick : bool
+        Two starts a size instead of eight, and the smaller sizes only.
+    seed : int
+        The first seed.
+    figure : Path, optional
+        Where to draw.
+    link : str, optional
+        The figure's address in the document.
+    """
+    seeds = range(seed, seed + (2 if quick else 8))
+    measured = measure(seeds, quick)
+    if figure is not None:
+        draw(measured, figure)
+    above = (
+        f"Mean over seeds {seeds[0]} to {seeds[-1]} of the seconds that one random start takes on one thread, from "
+        "the first rung of its ladder to the last; the last two rows are the exponents fitted to the series."
+    )
+    below = "" if link is None else f"![Seconds a start against K and against d, log-log]({link})"
+    return Section("Growth of the cost", above, table(measured), below)

@@ -1,0 +1,95 @@
+"""Tables as aligned Markdown, the machine's description, and files written beside and renamed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+
+#: What stands where a figure was not measured.
+ABSENT = "–"
+#: Above this load average before a run, times are not to be trusted.
+QUIET = 0.5
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, the text above the table, the table, and the text below it."""
+
+    heading: str
+    above: str
+    table: pd.DataFrame
+    below: str = ""
+
+    def markdown(self) -> str:
+        """The section as Markdown."""
+        parts = [f"## {self.heading}", self.above, aligned(self.table), self.below]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def aligned(table: pd.DataFrame) -> str:
+    """The table as Markdown, numbers as they are written and aligned to the right; the first column to the left."""
+    text = table.astype(str)
+    alignment = ["left", *["right"] * (len(table.columns) - 1)]
+    return str(text.to_markdown(index=False, disable_numparse=True, colalign=alignment[: len(table.columns)]))
+
+
+def seconds(value: float) -> str:
+    """Seconds to three digits."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def times(value: float) -> str:
+    """A ratio to two or three digits."""
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def machine() -> str:
+    """The machine and the versions, as a Markdown list; no names of hosts or paths."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    packages = ("numpy", "scipy", "numba", "torch", "geoopt", "pymanopt")
+    lines = [
+        f"- {platform.system()} on {platform.machine()}, {_processor()}, {_cores()} cores, GPU: {_gpu()}",
+        f"- Python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in packages),
+        f"- load average when this was noted: {load:.1f}" + (" (other work was running)" if load > QUIET else ""),
+    ]
+    return "\n".join(lines)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file beside and rename it, so that a killed run leaves an old one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)

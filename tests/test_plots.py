@@ -1,0 +1,250 @@
+"""The picture of a code: its panels, the words on rattlers, and the file it is written to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import softmaxcode as sc
+from softmaxcode import plots
+from softmaxcode.sphere import random_rows
+
+
+@pytest.fixture(scope="module")
+def nineteen():
+    """(19, 3): one class has no contact."""
+    return sc.solve(19, 3, starts=16, progress=False)
+
+
+def code_of(rows, objective="softmax"):
+    return sc.SoftmaxCode(np.asarray(rows, dtype=float), objective, sc.Provenance("test"))
+
+
+def random_code(K, d):
+    return code_of(random_rows(K, d, np.random.default_rng(0)))
+
+
+def panels(figure):
+    return {axes.get_label(): axes for axes in figure.axes}
+
+
+def legend_words(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def header(figure):
+    return " | ".join(text.get_text() for text in figure.texts)
+
+
+def everything_written(figure):
+    figure.canvas.draw()
+    return [t for t in [*figure.texts, *(t for axes in figure.axes for t in axes.texts)] if t.get_text()]
+
+
+@pytest.mark.parametrize(
+    ("K", "d", "expected"),
+    [
+        (2, 1, ["spectrum", "margins"]),
+        (12, 1, ["spectrum", "margins"]),
+        (7, 2, ["sphere", "spectrum", "margins"]),
+        (2, 3, ["sphere", "spectrum", "margins"]),
+        (6, 3, ["sphere", "spectrum", "margins"]),
+        (10, 5, ["spectrum", "margins"]),
+    ],
+)
+def test_panels_of_each_dimension(K, d, expected):
+    figure = sc.plot(sc.solve(K, d))
+    assert [axes.get_label() for axes in figure.axes] == expected
+    figure.canvas.draw()
+
+
+def test_header_names_the_figures():
+    words = header(sc.plot(sc.solve(7, 2)))
+    for part in ("K = 7", "d = 2", "objective softmax", "margin 0.37651", "51.4286°", "optimal", "No class rattles"):
+        assert part in words
+
+
+def test_rattlers_are_named_and_counted(nineteen):
+    assert len(nineteen.tammes_rattlers) == len(nineteen.softmax_rattlers) == 1
+    k = int(nineteen.tammes_rattlers[0])
+    figure = sc.plot(nineteen)
+    assert f"1 of 19 classes rattles (no contact, larger margin): {k}" in header(figure)
+    for name in ("sphere", "margins"):
+        words = legend_words(panels(figure)[name])
+        assert "Tammes and Softmax rattlers: 1" in words
+        assert "held classes: 18" in words
+        assert str(k) in [text.get_text() for text in panels(figure)[name].texts]
+    assert f"contacts: {len(nineteen.contacts)}" in legend_words(panels(figure)["spectrum"])
+
+
+def test_the_two_sorts_of_rattlers_are_told_apart():
+    # a contact at the north pole, whose second member gains nothing from being an outlier of the hull
+    code = random_code(40, 4)
+    assert set(code.tammes_rattlers) != set(code.softmax_rattlers)
+    both = len(np.intersect1d(code.tammes_rattlers, code.softmax_rattlers))
+    words = legend_words(panels(sc.plot(code))["margins"])
+    assert f"Tammes and Softmax rattlers: {both}" in words
+    for name, mine, other in (
+        ("Tammes rattlers (no contact)", code.tammes_rattlers, code.softmax_rattlers),
+        ("Softmax rattlers (larger margin)", code.softmax_rattlers, code.tammes_rattlers),
+    ):
+        only = len(np.setdiff1d(mine, other))
+        assert (f"{name}: {only}" in words) == (only > 0)
+    assert f"{len(code.tammes_rattlers)} Tammes" in header(sc.plot(code))
+    assert f"{len(code.softmax_rattlers)} Softmax" in header(sc.plot(code))
+
+
+def test_rattlers_face_the_viewer(nineteen):
+    view = plots._view(nineteen.W, nineteen.tammes_rattlers)
+    np.testing.assert_allclose(view @ view.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(view) == pytest.approx(1)
+    assert (nineteen.W[nineteen.tammes_rattlers] @ view[2]).min() > 0.1
+
+
+@pytest.mark.parametrize(("angle", "message"), [(0.7, "ordinary"), (np.pi, "opposite"), (0.0, "equal")])
+def test_arcs_stay_on_the_sphere(angle, message):
+    A = np.array([[1.0, 0, 0]])
+    B = np.array([[np.cos(angle), np.sin(angle) if angle != np.pi else 0.0, 0]])
+    arc = plots._great_circle_arcs(A, B)[0]
+    np.testing.assert_allclose(np.linalg.norm(arc, axis=1), 1, atol=1e-12, err_msg=message)
+    np.testing.assert_allclose(arc[[0, -1]], np.vstack([A, B]), atol=1e-12, err_msg=message)
+
+
+@pytest.mark.parametrize("keep", [10**6, 100, 7])
+@pytest.mark.parametrize("tile", [1, 16, 512])
+def test_streamed_cosines_are_those_of_all_pairs(keep, tile):
+    W = random_rows(45, 4, np.random.default_rng(1))
+    every = np.sort((W @ W.T)[np.triu_indices(45, 1)])[::-1]
+    kept, reached = plots._largest_pair_cosines(W, keep, every[12] - 1e-12, tile)
+    np.testing.assert_allclose(kept, every[:keep], atol=1e-14)
+    assert reached == 13
+
+
+def test_thinning_is_said(monkeypatch):
+    monkeypatch.setattr(plots, "MAX_COSINES", 300)
+    monkeypatch.setattr(plots, "ALL_RANKS", 20)
+    axes = panels(sc.plot(sc.solve(24, 3, starts=16, progress=False)))["spectrum"]
+    assert axes.get_title(loc="left") == "Cosines of all 276 pairs, sorted"
+    drawn = sum(len(points.get_offsets()) for points in axes.collections)
+    assert drawn < 41
+    assert f"{drawn} drawn" in axes.get_xlabel()
+    monkeypatch.setattr(plots, "MAX_COSINES", 100)
+    axes = panels(sc.plot(random_code(30, 5)))["spectrum"]
+    assert axes.get_title(loc="left") == "Largest 100 of 435 cosines, sorted"
+
+
+def test_drawn_ranks_are_in_range_and_rising():
+    for count in (1, 5, 9_999, 10_001, 2_000_000):
+        ranks = plots._drawn_ranks(count)
+        assert ranks[0] == 1
+        assert ranks[-1] == count
+        assert (np.diff(ranks) > 0).all()
+        assert len(ranks) <= 2 * plots.ALL_RANKS + 1
+
+
+def test_what_is_not_computed_is_said_in_words(nineteen, monkeypatch):
+    code = code_of(nineteen.W, "tammes")
+    monkeypatch.setattr("softmaxcode.code.MAX_ALL_MARGINS", 10)
+    monkeypatch.setattr(plots, "MAX_EDGE_CLASSES", 10)
+    figure = sc.plot(code)
+    by_name = panels(figure)
+    assert "not computed: all 19 margins" in by_name["margins"].texts[0].get_text()
+    assert "Tammes rattlers (no contact): 1" in legend_words(by_name["sphere"])
+    assert "Softmax (larger margin) not computed" in header(figure)
+    assert "contacts are drawn up to 10 classes" in [text.get_text() for text in by_name["sphere"].texts]
+    monkeypatch.setattr(plots, "MAX_CONTACT_CLASSES", 10)
+    assert "not computed: contacts" in panels(sc.plot(code))["spectrum"].texts[0].get_text()
+
+
+def test_a_certificate_that_is_not_computed_is_said_in_words(monkeypatch):
+    def refuse(code):
+        raise sc.NotComputed("not computed: too large")
+
+    monkeypatch.setattr("softmaxcode.certificate.certify", refuse)
+    figure = sc.plot(random_code(20, 3))
+    assert "status not computed" in header(figure)
+    assert "Rattlers are not computed at this size" in header(figure)
+    assert "classes: 20" in legend_words(panels(figure)["sphere"])
+    assert "not computed: too large" in panels(figure)["spectrum"].texts[0].get_text()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[1.0], [-1.0], [1.0]],
+        [[0, 0, 1.0], [0, 0, 1.0]],
+        [[0, 0, 1.0], [0, 0, 1.0], [0, 1.0, 0], [1.0, 0, 0]],
+        [[1.0, 0], [1.0, 0], [-1.0, 0]],
+    ],
+)
+def test_equal_rows_can_be_drawn(rows):
+    sc.plot(code_of(rows)).canvas.draw()
+
+
+@pytest.mark.parametrize(("K", "d"), [(19, 3), (30, 2), (12, 3), (40, 4)])
+def test_no_words_overlap(K, d, nineteen):
+    figure = sc.plot(nineteen if K == 19 else random_code(K, d))
+    boxes = [text.get_window_extent() for text in everything_written(figure)]
+    boxes += [axes.title.get_window_extent() for axes in figure.axes]
+    boxes += [axes.get_legend().get_window_extent() for axes in figure.axes]
+    overlapping = [
+        (i, j) for j in range(len(boxes)) for i in range(j) if boxes[i].padded(-1.5).overlaps(boxes[j].padded(-1.5))
+    ]
+    assert not overlapping
+    page = figure.bbox
+    assert all(page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1 for b in boxes)
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG\r\n\x1a\n"), (".PDF", b"%PDF"), (".svg", b"<?xml")])
+def test_file_is_written_whole(suffix, start, tmp_path):
+    target = tmp_path / f"code{suffix}"
+    target.write_bytes(b"old")
+    figure = sc.plot(sc.solve(7, 2), target)
+    assert isinstance(figure.canvas, FigureCanvasAgg)
+    assert target.read_bytes().startswith(start)
+    assert [file.name for file in tmp_path.iterdir()] == [target.name]
+
+
+def test_an_old_file_survives_a_failed_write(tmp_path, monkeypatch):
+    def fail(self, path, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    target = tmp_path / "code.png"
+    target.write_bytes(b"old")
+    with pytest.raises(OSError, match="disk full"):
+        sc.plot(sc.solve(7, 2), str(target))
+    assert target.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["code.png"]
+
+
+def test_errors_come_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "_derive", lambda code: pytest.fail("work was done"))
+    code = sc.solve(7, 2)
+    with pytest.raises(ValueError, match=r"the suffix must be one of \.png, \.pdf, \.svg"):
+        sc.plot(code, tmp_path / "code.jpg")
+    with pytest.raises(ValueError, match="the folder .* does not exist"):
+        sc.plot(code, tmp_path / "missing" / "code.png")
+    with pytest.raises(ValueError, match="takes a SoftmaxCode.*got ndarray"):
+        sc.plot(code.W)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_global_state_is_left_alone(tmp_path):
+    """No pyplot, no change of rcParams or backend, nothing shown."""
+    script = f"""
+import sys, matplotlib
+before, backend = dict(matplotlib.rcParams), matplotlib.rcParams._get_backend_or_none()
+import softmaxcode as sc
+sc.plot(sc.solve(4, 3), {str(tmp_path / "code.png")!r})
+sc.plot(sc.solve(5, 2), {str(tmp_path / "code.svg")!r})
+assert "matplotlib.pyplot" not in sys.modules
+assert dict(matplotlib.rcParams) == before
+assert matplotlib.rcParams._get_backend_or_none() == backend
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=plots.__file__.rsplit("/", 2)[0])
