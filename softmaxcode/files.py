@@ -177,7 +177,8 @@ def _rows(W: Any, path: Path, normalize: bool) -> Rows:
 
 def _read_npy(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as stream:
+            return np.load(stream, allow_pickle=False)
     except Exception as error:  # tokenize.TokenError, MemoryError and the like from a damaged header
         raise ValueError(f"cannot read {path}: not a plain NumPy array, or truncated ({_first_line(error)})") from None
 
@@ -213,6 +214,8 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
                     f"cannot read {path}: not a softmaxcode file (it holds {', '.join(sorted(names)) or 'nothing'})"
                 )
             W, raw = archive["W"], archive["header"]
+            if [getattr(array, "dtype", np.dtype("O")).kind for array in (W, raw)] != ["f", "u"]:
+                raise ValueError(f"cannot read {path}: its arrays are not coordinates and a header")
     except (zipfile.BadZipFile, OSError, EOFError, KeyError, zipfile.LargeZipFile) as error:
         raise ValueError(f"cannot read {path}: truncated, or not an .npz file ({_first_line(error)})") from None
     except ValueError as error:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from joblib import Parallel, delayed
 from numba import njit
-from threadpoolctl import threadpool_limits
 
 from softmaxcode.min_norm import refine, wolfe, wolfe_orthogonal
 from softmaxcode.sphere import check_rows, largest_cosines
+from softmaxcode.threads import run_tasks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -170,8 +170,7 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
 
 def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[tuple[PerClass, PerClass, Rows]]:
     tiles = np.array_split(classes, max(1, -(-len(classes) // TILE)))
-    with threadpool_limits(1, "blas"):
-        return Parallel(n_jobs=n_jobs, prefer="threads")(delayed(_solve_classes)(W, tile) for tile in tiles)
+    return run_tasks([functools.partial(_solve_classes, W, tile) for tile in tiles], n_jobs)
 
 
 def margins(W: Rows, n_jobs: int = -1) -> Margins:

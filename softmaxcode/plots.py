@@ -38,6 +38,8 @@ MAX_COSINES = 2_000_000
 ALL_RANKS = 5_000
 #: Classes are named in words and on the sphere where no more than this many rattle.
 MAX_NAMED = 12
+#: Letters that fit in the line on rattlers.
+MAX_LINE = 96
 #: Every class is numbered on the sphere up to this many.
 MAX_NUMBERED = 30
 #: The margin axis leaves out zero where all the margins are within this fraction of the largest.
@@ -171,7 +173,7 @@ def _derive(code: SoftmaxCode) -> _Known:
         if code.K > MAX_CONTACT_CLASSES:
             words = f"not computed: contacts of {code.K} classes (the limit is {MAX_CONTACT_CLASSES})"
     except NotComputed as error:
-        words = str(error)
+        words = f"contacts need the certificate, which is {error}"
     margins, margins_words = _value_or_words(lambda: code.margins)
     tammes, _ = _value_or_words(lambda: code.is_tammes_rattler)
     softmax, _ = _value_or_words(lambda: code.is_softmax_rattler)
@@ -211,7 +213,12 @@ def _write_header(figure: Figure, code: SoftmaxCode, known: _Known) -> None:
 
 
 def _rattling_words(K: int, known: _Known) -> tuple[str, str]:
-    """The sentence on rattlers, and its colour."""
+    """The sentence on rattlers, with their numbers where the line has room, and its colour."""
+    words, ink = _rattling_sentence(K, known, _names)
+    return (words, ink) if len(words) <= MAX_LINE else _rattling_sentence(K, known, lambda mask: "")
+
+
+def _rattling_sentence(K: int, known: _Known, names: Callable[[Mask], str]) -> tuple[str, str]:
     if known.tammes is None and known.softmax is None:
         return "Rattlers are not computed at this size", _FAINT
     if known.tammes is not None and known.softmax is not None and (known.tammes == known.softmax).all():
@@ -219,10 +226,10 @@ def _rattling_words(K: int, known: _Known) -> tuple[str, str]:
         if not n:
             return "No class rattles", _HELD.ink
         verb = "rattles" if n == 1 else "rattle"
-        return f"{n:,} of {K:,} classes {verb} (no contact, larger margin){_names(known.tammes)}", _BOTH.ink
+        return f"{n:,} of {K:,} classes {verb} (no contact, larger margin){names(known.tammes)}", _BOTH.ink
     parts = []
     for mask, kind in ((known.tammes, "Tammes (no contact)"), (known.softmax, "Softmax (larger margin)")):
-        parts.append(f"{kind} not computed" if mask is None else f"{int(mask.sum()):,} {kind}{_names(mask)}")
+        parts.append(f"{kind} not computed" if mask is None else f"{int(mask.sum()):,} {kind}{names(mask)}")
     rattling = any(mask is not None and mask.any() for mask in (known.tammes, known.softmax))
     return f"Rattlers of {K:,} classes:  " + ";  ".join(parts), _BOTH.ink if rattling else _HELD.ink
 
@@ -543,6 +550,9 @@ def _draw_spectrum(axes: Axes, code: SoftmaxCode, known: _Known) -> None:
     low = float(drawn.min())
     span = max(top - low, 0.5)  # of a simplex all are equal
     axes.set_ylim(top - 1.08 * span, top + 0.12 * span)
+    axes.set_yticks(
+        [y for y in axes.get_yticks() if top - 1.08 * span <= y <= top + 0.12 * span and abs(y) <= 1 + 1e-9]
+    )
     axes.set_xlabel(f"rank of the pair ({drawn_words})", size=11, color=_INK, labelpad=2)
     axes.set_ylabel("cosine", size=11, color=_INK)
     handles: list[Artist] = [
@@ -623,7 +633,7 @@ def _draw_margins(axes: Axes, code: SoftmaxCode, known: _Known, groups: list[tup
     axes.set_xlabel("classes, smallest margin first", size=11, color=_INK, labelpad=2)
     axes.set_ylabel("margin (axis starts above 0)" if zoomed else "margin", size=11, color=_INK)
     free = [] if known.softmax is None else [int(k) for k in order if known.softmax[k]]
-    if 0 < len(free) <= MAX_NAMED:
+    if 0 < len(free) <= 4:  # more would run into the legend; the header names them
         axes.annotate(
             ", ".join(map(str, free)),
             (code.K - 0.5 + 0.02 * code.K, high),

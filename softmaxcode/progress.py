@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
 
 
 class Progress:
-    """Counts steps towards a total and shows the best value so far; silent unless standard error is a terminal.
+    """Counts steps, or seconds of a budget, and shows the best value so far; silent unless on a terminal.
 
     Parameters
     ----------
     label : str
         Shown before the bar.
-    total : int or None
-        Steps expected; None where time, not a count, ends the work.
+    total : float or None
+        Steps expected, or seconds where ``seconds`` is set; None where neither is known.
     show : bool or None
-        Force the bar on or off; None shows it on a terminal only.
+        Force the bar on or off; None shows it where standard error is a terminal.
+    seconds : bool
+        The bar fills with the time that has passed, whatever the steps.
     """
 
-    def __init__(self, label: str, total: int | None, show: bool | None = None) -> None:
+    def __init__(self, label: str, total: float | None, show: bool | None = None, *, seconds: bool = False) -> None:
         visible = sys.stderr.isatty() if show is None else show
-        self._bar: Any = tqdm(total=total, desc=label, disable=not visible, leave=False, dynamic_ncols=True)
+        layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}" if seconds else None
+        self._begin = time.monotonic() if seconds else None
+        self._bar: Any = tqdm(
+            total=total, desc=label, disable=not visible, leave=False, dynamic_ncols=True, bar_format=layout
+        )
 
     def step(self, count: int, **shown: Any) -> None:
         """Advance by ``count`` and show the given figures."""
+        if self._bar.disable:
+            return
         if shown:
             self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(count)
+        if self._begin is None:
+            self._bar.update(count)
+        else:
+            self._bar.n = min(self._bar.total, time.monotonic() - self._begin)
+            self._bar.refresh()
 
     def __enter__(self) -> Progress:
         return self

@@ -39,8 +39,8 @@ WORTH_POLISHING = 1e-8
 
 
 def default_starts(K: int, d: int) -> int:
-    """Random starts without ``starts`` or ``budget``: many where they are cheap, at least 16."""
-    return int(np.clip(2_000_000 / (K * K * d), 16, 192))
+    """Random starts without ``starts`` or ``budget``: many where they are cheap, 16 to 48."""
+    return int(np.clip(2_000_000 / (K * K * d), 16, 48))
 
 
 def check_budget(budget: Any) -> float | None:
@@ -91,7 +91,7 @@ def solve(
     objective : {"softmax", "tammes"}
         Maximise the smallest one-vs-rest distance, or the smallest distance of two points.
     starts : int, optional
-        Random starts; four basin hops follow each. By default 16 to 192, by size.
+        Random starts; four basin hops follow each. By default 16 to 48, by size.
     budget : float, optional
         Seconds to spend: hopping goes on until what polishing is expected to need is left. Where that would be more
         than 40 % of the budget there is no polish, and values are within about 1e-6 of a local optimum. A search that
@@ -173,7 +173,8 @@ def solve_both(
     plan = _plan(K, d, budget)
     timed = budget is not None and starts is None
     hops = None if timed else 4 * count
-    with Progress(f"({K}, {d})", None if budget is not None else count + 4 * count, progress) as bar:
+    total = count + 4 * count if budget is None else budget
+    with Progress(f"({K}, {d})", total, progress, seconds=budget is not None) as bar:
         found = search(
             K,
             d,

@@ -41,7 +41,7 @@ COLUMNS = {
     "seconds": "wall-clock time of the row",
     "max_cosine": "mu of the Tammes code",
     "angle_deg": "its smallest angle in degrees",
-    "upper_bound": "proved upper bound on rho* of any K unit vectors in R^d",
+    "upper_bound": "proved upper bound on 1 - mu* of any K unit vectors in R^d",
 }
 
 
@@ -72,7 +72,7 @@ def row(K: int, d: int, **options: Any) -> dict[str, Any]:
         "seconds": round(time.monotonic() - begin, 3),
         "max_cosine": tammes.max_cosine,
         "angle_deg": tammes.min_angle,
-        "upper_bound": softmax.certificate.upper_bound,
+        "upper_bound": tammes.certificate.upper_bound,
     }
 
 

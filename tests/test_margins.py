@@ -33,13 +33,19 @@ def slsqp(W: np.ndarray, k: int) -> float:
     """The distance of row k from the rest by SLSQP on the dual: maximise t with <h, w_k - w_j> >= t, |h| <= 1."""
     V = np.delete(W[k] - W, k, axis=0)
     start = V[np.argmin(np.linalg.norm(V, axis=1))]
-    start = start / max(np.linalg.norm(start), 1e-300)
+    if not start.any():  # a duplicate
+        return 0.0
+    start = start / np.linalg.norm(start)
     found = optimize.minimize(
         lambda x: -x[-1],
         np.append(start, (V @ start).min()),
         jac=lambda x: np.append(np.zeros(len(x) - 1), -1.0),
         constraints=[
-            {"type": "ineq", "fun": lambda x: V @ x[:-1] - x[-1], "jac": lambda x: np.column_stack([V, -np.ones(len(V))])},
+            {
+                "type": "ineq",
+                "fun": lambda x: V @ x[:-1] - x[-1],
+                "jac": lambda x: np.column_stack([V, -np.ones(len(V))]),
+            },
             {"type": "ineq", "fun": lambda x: 1 - x[:-1] @ x[:-1], "jac": lambda x: np.append(-2 * x[:-1], 0.0)},
         ],
         method="SLSQP",
@@ -163,7 +169,7 @@ def test_against_exact_rational_arithmetic(nearest, K, d, twins, e, seed):
     result = assert_exact(W)
     for k in range(K):
         square, _ = nearest(W, k)
-        exact = math.sqrt(float(square.p / square.q)) if square.q == 1 else math.sqrt(int(square.p) / int(square.q))
+        exact = math.sqrt(int(square.p) / int(square.q))
         # an upper value, by more than rounding never below, and above by the gap at most
         assert result.margins[k] == pytest.approx(exact, abs=result.gaps[k] + 2e-15)
 

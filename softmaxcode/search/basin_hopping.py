@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.search.energy import HARDMAX, TAMMES
-from softmaxcode.search.multistart import Candidate, optimise, run_parallel
+from softmaxcode.search.multistart import Candidate, optimise
 from softmaxcode.sphere import random_rows, unit_rows
+from softmaxcode.threads import run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ class BasinHopping:
             return run
 
         seeds = self.seed.spawn(CHAINS)
-        after = run_parallel([task(c, s) for c, s in zip(self.chains, seeds, strict=True)], n_jobs)
+        after = run_tasks([task(c, s) for c, s in zip(self.chains, seeds, strict=True)], n_jobs)
         for i, (old, new) in enumerate(zip(self.chains, after, strict=True)):
             self.idle[i] = 0 if new.value < old.value else self.idle[i] + 1
         self.chains = after

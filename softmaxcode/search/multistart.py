@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend
 from softmaxcode.sphere import gram, random_rows
+from softmaxcode.threads import run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,12 +64,6 @@ def optimise(kind: int, X: Rows, beta: float) -> Candidate:
     return Candidate(pair_maximum(kind, X), X)
 
 
-def run_parallel(tasks: Iterable[Callable[[], Candidate]], n_jobs: int) -> list[Candidate]:
-    """Run tasks on threads (the kernels release the GIL), one BLAS thread each, results in order."""
-    with threadpool_limits(1, "blas"):
-        return Parallel(n_jobs=n_jobs, prefer="threads")(delayed(task)() for task in tasks)
-
-
 def best_distinct(candidates: Iterable[Candidate], count: int, resolution: float = 1e-6) -> list[Candidate]:
     """The ``count`` best candidates whose values differ by more than ``resolution``, best first."""
     chosen: list[Candidate] = []
@@ -101,4 +94,4 @@ def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], n
     def task(seed: np.random.SeedSequence) -> Callable[[], Candidate]:
         return lambda: optimise(kind, *random_start(kind, K, d, seed))
 
-    return run_parallel([task(seed) for seed in seeds], n_jobs)
+    return run_tasks([task(seed) for seed in seeds], n_jobs)

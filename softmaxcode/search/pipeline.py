@@ -15,7 +15,8 @@ from softmaxcode.bounds import levenshtein
 from softmaxcode.margins import margins
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping
 from softmaxcode.search.energy import HARDMAX, TAMMES
-from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, random_start, run_parallel
+from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, random_start
+from softmaxcode.threads import run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 #: Starts made between two looks at the clock, and candidates kept.
-ROUND = {TAMMES: 8, HARDMAX: 2}
+ROUND = {TAMMES: 8, HARDMAX: 4}
 #: Starts that the batched search takes at once.
 BATCH = 64
 KEPT = 6
@@ -126,12 +127,14 @@ def search(
 
     pool = best_distinct(pool + run_starts(TAMMES, starts, tammes_seeds, 0.25), KEPT)
     # Tammes optima seed the HardMax search …
-    hardmax = run_starts(HARDMAX, None if starts is None else max(1, starts // 4), hardmax_seeds, 0.35)
+    met = pool[0].value <= floor
+    wanted = 2 if met else None if starts is None else max(1, starts // 4)
+    hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.35)
     seeded = [_with_directions(c.X) for c in pool[:2]]
-    hardmax = best_distinct(hardmax + run_parallel([_task(HARDMAX, X, 300.0) for X in seeded], n_jobs), KEPT)
+    hardmax = best_distinct(hardmax + run_tasks([_task(HARDMAX, X, 300.0) for X in seeded], n_jobs), KEPT)
     # … and the other way round
     back = [_task(TAMMES, c.X[:K], beta) for c in hardmax[:3] for beta in (30.0, 300.0)]
-    pool = best_distinct(pool + run_parallel(back, n_jobs), KEPT)
+    pool = best_distinct(pool + run_tasks(back, n_jobs), KEPT)
 
     hopping = BasinHopping(TAMMES, pool, hop_seed)
     per_round = CHAINS * HOPS_PER_ROUND
@@ -139,7 +142,7 @@ def search(
         if hops is None and clock.budget is None:
             break
         hopping.round(n_jobs)
-        progress.step(per_round if clock.budget is None else 0, best=f"{1 - hopping.best.value:.9f}")
+        progress.step(per_round, best=f"{1 - hopping.best.value:.9f}")
     result.hops = hopping.hops
     result.tammes = best_distinct(pool + hopping.chains, KEPT)
     result.hardmax = hardmax

@@ -1,0 +1,764 @@
+"""Code files: bit-for-bit round trips, damage that never passes, nothing unpickled, whole or not written at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import softmaxcode as sc
+from softmaxcode import files
+from softmaxcode.files import (
+    DifferentCoordinatesError,
+    coordinates_hash,
+    figures,
+    figures_hash,
+    read_file,
+    written_whole,
+)
+from softmaxcode.sphere import random_rows, unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(scope="module")
+def code() -> sc.SoftmaxCode:
+    return sc.solve(12, 3, starts=16)
+
+
+@pytest.fixture(scope="module")
+def originals(code, tmp_path_factory) -> dict[str, bytes]:
+    """The bytes of one code in every kind of file."""
+    folder = tmp_path_factory.mktemp("originals")
+    code.save(folder / "c.npz")
+    code.save(folder / "pack.3.12.txt")
+    np.save(folder / "c.npy", code.W)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def parts(data: bytes) -> tuple[np.ndarray, dict[str, Any]]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return archive["W"], json.loads(bytes(archive["header"]).decode())
+
+
+def put(path: Path, W: Any, header: Any) -> Path:
+    """An .npz with any coordinates and header."""
+    if isinstance(header, dict):
+        header = json.dumps(header).encode()
+    raw = np.frombuffer(header, dtype=np.uint8) if isinstance(header, bytes) else header
+    np.savez_compressed(path, W=W, header=raw)
+    return path
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("objective", ["softmax", "tammes"])
+@pytest.mark.parametrize(("K", "d"), [(2, 1), (5, 2), (4, 3), (5, 3), (6, 3), (9, 5)])
+def test_npz_round_trip_is_bit_for_bit(K, d, objective, tmp_path):
+    code = sc.solve(K, d, objective=objective)
+    code.save(tmp_path / "c.npz")
+    again = sc.load(tmp_path / "c.npz")
+    assert again.W.tobytes() == code.W.tobytes() and again.W.shape == (K, d)
+    assert again.W.dtype == np.float64 and again.W.flags.c_contiguous and not again.W.flags.writeable
+    assert (again.objective, again.provenance) == (code.objective, code.provenance)
+    assert figures(again) == figures(code)
+
+
+def test_a_searched_code_keeps_its_provenance(code, tmp_path):
+    code.save(tmp_path / "c.npz")
+    again = sc.load(tmp_path / "c.npz")
+    assert again.provenance == code.provenance and again.provenance.seed == 0 and again.provenance.starts
+    assert again.certificate == code.certificate and again.W.tobytes() == code.W.tobytes()
+
+
+def test_npz_holds_hashes_figures_and_plain_arrays(code, originals):
+    W, header = parts(originals["c.npz"])
+    assert W.tobytes() == code.W.tobytes()
+    assert header["sha256_coordinates"] == coordinates_hash(code.W)
+    assert header["sha256_figures"] == figures_hash(header["figures"])
+    assert header["figures"]["margin"] == code.margin
+    assert header["figures"]["certificate"]["status"] == code.certificate.status
+
+
+def test_the_same_code_is_the_same_file_twice(code, originals, tmp_path):
+    code.save(tmp_path / "c.npz")
+    assert parts((tmp_path / "c.npz").read_bytes())[1] == parts(originals["c.npz"])[1]
+
+
+def test_npz_of_other_byte_and_row_order_is_the_same_code(code, originals, tmp_path):
+    W, header = parts(originals["c.npz"])
+    for other in (W.astype(">f8"), np.asfortranarray(W)):
+        again = sc.load(put(tmp_path / "x.npz", other, header)).W
+        assert again.tobytes() == code.W.tobytes() and again.dtype.isnative
+
+
+def test_txt_is_one_number_a_line_as_in_sloanes_tables(code, originals):
+    text = originals["pack.3.12.txt"].decode("ascii")
+    lines = text.split("\n")
+    assert lines.pop() == ""
+    assert [float(line) for line in lines] == code.W.ravel().tolist()
+
+
+@given(st.integers(2, 9), st.integers(1, 6), st.integers(0, 10**6), st.booleans())
+def test_txt_round_trip_is_bit_for_bit(tmp_path_factory, K, d, seed, sparse):
+    rng = np.random.default_rng(seed)
+    W = random_rows(K, d, rng)
+    if sparse:  # signed zeros, subnormal and tiny entries
+        W[:, 1:] *= rng.choice([0.0, -0.0, 5e-324, 1e-200, 1.0], W[:, 1:].shape)
+        W = unit_rows(W)
+    code = sc.SoftmaxCode(W, "softmax", sc.Provenance("test"))
+    folder = tmp_path_factory.mktemp("txt")
+    code.save(folder / f"pack.{d}.{K}.txt")
+    assert sc.load(folder / f"pack.{d}.{K}.txt").W.tobytes() == W.tobytes()
+    code.save(folder / "other.txt")
+    assert sc.load(folder / "other.txt", dim=d).W.tobytes() == W.tobytes()
+    shutil.rmtree(folder)
+
+
+def test_txt_may_hold_a_row_a_line_and_needs_no_last_newline(code, tmp_path):
+    file = tmp_path / "pack.3.12.txt"
+    file.write_text("\n".join(" ".join(map(repr, row)) for row in code.W.tolist()))
+    assert sc.load(file).W.tobytes() == code.W.tobytes()
+    assert sc.load(file, dim=3).W.tobytes() == code.W.tobytes()
+    assert sc.load(file).provenance.method == "read from pack.3.12.txt"
+
+
+@pytest.mark.parametrize("change", [lambda W: W, np.asfortranarray, lambda W: W.astype(">f8")])
+def test_npy_classifiers_are_read_bit_for_bit(code, tmp_path, change):
+    np.save(tmp_path / "w.npy", change(code.W))
+    again = sc.load(tmp_path / "w.npy")
+    assert again.W.tobytes() == code.W.tobytes()
+    assert again.objective == "softmax" and again.provenance.method == "read from w.npy"
+
+
+def test_npy_of_single_precision_and_of_integers(code, tmp_path):
+    np.save(tmp_path / "w.npy", code.W.astype(np.float32))
+    np.testing.assert_array_equal(sc.load(tmp_path / "w.npy").W, code.W.astype(np.float32))
+    np.save(tmp_path / "w.npy", np.eye(3, dtype=int))
+    assert sc.load(tmp_path / "w.npy").margin == pytest.approx(1.5, abs=0.3)
+
+
+@pytest.mark.parametrize("name", ["w.npy", "pack.3.12.txt"])
+def test_normalize_mends_the_norms(code, tmp_path, name):
+    scaled = code.W * np.linspace(0.5, 3, 12)[:, None]
+    if name == "w.npy":
+        np.save(tmp_path / name, scaled)
+    else:
+        (tmp_path / name).write_text("".join(f"{x!r}\n" for x in scaled.ravel().tolist()))
+    with pytest.raises(ValueError, match=r"cannot read .*rows of unit norm within 1e-06; row \d+ has norm"):
+        sc.load(tmp_path / name)
+    np.testing.assert_allclose(sc.load(tmp_path / name, normalize=True).W, code.W, rtol=0, atol=1e-15)
+
+
+def test_normalize_leaves_a_saved_code_checkable(code, tmp_path):
+    code.save(tmp_path / "c.npz")
+    np.testing.assert_allclose(sc.load(tmp_path / "c.npz", normalize=True).W, code.W, rtol=0, atol=3e-16)
+
+
+def test_suffixes_in_capitals(code, tmp_path):
+    code.save(tmp_path / "C.NPZ")
+    assert sc.load(tmp_path / "C.NPZ").W.tobytes() == code.W.tobytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["C.NPZ"]
+
+
+# Damage
+
+
+def read_or_refused(path: Path) -> tuple[sc.SoftmaxCode, Any] | None:
+    """What `read_file` returns, or None where it refuses in one sentence; any other exception goes through."""
+    try:
+        return read_file(path)
+    except ValueError as error:
+        if "\n" in str(error):
+            raise AssertionError("more than one line") from error
+        return None
+
+
+@pytest.mark.parametrize("name", ["c.npz", "c.npy"])
+def test_every_truncation_is_refused(originals, tmp_path, name):
+    data = originals[name]
+    for length in range(len(data)):
+        (tmp_path / name).write_bytes(data[:length])
+        with pytest.raises(ValueError, match="cannot read") as caught:
+            sc.load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_truncation_of_a_text_file_is_refused_until_the_last_digits(code, originals, tmp_path):
+    """The last digits of the last number can be missing unnoticed: text has no hash, and needs no last newline."""
+    data = originals["pack.3.12.txt"]
+    file = tmp_path / "pack.3.12.txt"
+    for length in range(len(data)):
+        file.write_bytes(data[:length])
+        read = read_or_refused(file)
+        if read is not None:
+            W = read[0].W
+            assert length > len(data) - 14
+            np.testing.assert_array_equal(W.ravel()[:-1], code.W.ravel()[:-1])
+            np.testing.assert_allclose(W, code.W, rtol=0, atol=2e-6)
+
+
+def loads_or_refuses(path: Path, code: sc.SoftmaxCode) -> bool:
+    """Whether a damaged .npz is read; what is read must be what was saved, and nothing but a ValueError may come."""
+    read = read_or_refused(path)
+    if read is None:
+        return False
+    again, header = read
+    assert again.W.tobytes() == code.W.tobytes() and again.W.shape == code.W.shape
+    assert (again.objective, again.provenance) == (code.objective, code.provenance)
+    assert header is not None and header["figures"] == figures(code)
+    return True
+
+
+def test_a_flip_in_any_byte_is_refused_or_harmless(code, originals, tmp_path):
+    data = originals["c.npz"]
+    rng = random.Random(0)
+    refused = 0
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= rng.randrange(1, 256)
+        (tmp_path / "c.npz").write_bytes(damaged)
+        refused += not loads_or_refuses(tmp_path / "c.npz", code)
+    assert refused > len(data) // 2
+
+
+@given(st.data())
+def test_several_flips_are_refused_or_harmless(code, originals, tmp_path_factory, data):
+    damaged = bytearray(originals["c.npz"])
+    where = st.tuples(st.integers(0, len(damaged) - 1), st.integers(1, 255))
+    for position, change in data.draw(st.lists(where, min_size=1, max_size=8)):
+        damaged[position] ^= change
+    file = tmp_path_factory.getbasetemp() / "flips.npz"
+    file.write_bytes(damaged)
+    loads_or_refuses(file, code)
+
+
+@given(st.data())
+def test_inserted_removed_and_repeated_bytes_are_refused_or_harmless(code, originals, tmp_path_factory, data):
+    original = originals["c.npz"]
+    cut = sorted(data.draw(st.tuples(*[st.integers(0, len(original))] * 2)))
+    inserted = data.draw(st.one_of(st.binary(max_size=40), st.just(original[cut[0] : cut[1]] * 2)))
+    file = tmp_path_factory.getbasetemp() / "splices.npz"
+    file.write_bytes(original[: cut[0]] + inserted + original[cut[1] :])
+    loads_or_refuses(file, code)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # see test_huge_entries_give_no_warning
+@pytest.mark.parametrize("name", ["c.npy", "pack.3.12.txt"])
+def test_a_flip_in_a_file_without_hash_never_raises_anything_else(originals, tmp_path, name):
+    data = originals[name]
+    rng = random.Random(1)
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= rng.randrange(1, 256)
+        (tmp_path / name).write_bytes(damaged)
+        read = read_or_refused(tmp_path / name)
+        if read is not None:
+            W = read[0].W
+            assert np.isfinite(W).all() and abs(np.linalg.norm(W, axis=1) - 1).max() <= 1e-6
+
+
+@given(st.binary(max_size=300), st.sampled_from(["x.npz", "x.npy", "x.txt", "pack.3.4.txt"]))
+def test_any_bytes_are_refused(tmp_path_factory, data, name):
+    file = tmp_path_factory.getbasetemp() / name
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"^(cannot read|.* is different)"):
+        sc.load(file)
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeWarning, reason="sphere.check_rows: the norm of 1e300 overflows aloud")
+def test_huge_entries_give_no_warning(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1e300, 0], [0, 1.0]]))
+    with pytest.raises(ValueError, match="rows of unit norm"):
+        sc.load(tmp_path / "x.npy")
+
+
+# Pickles
+
+
+class Malice:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def member(archive: zipfile.ZipFile, name: str, data: Any) -> None:
+    with archive.open(name, "w") as stream:
+        if isinstance(data, bytes):
+            stream.write(data)
+        else:
+            np.lib.format.write_array(stream, data, allow_pickle=True)
+
+
+@pytest.mark.parametrize("kind", ["npy", "raw npy", "raw npz", "W", "header", "extra", "raw W", "raw header"])
+def test_nothing_is_ever_unpickled(originals, tmp_path, kind):
+    marker = tmp_path / "unpickled"
+    pickled = np.array([Malice(marker)], dtype=object)
+    raw = pickle.dumps(Malice(marker))
+    file = tmp_path / ("x.npy" if kind.endswith("npy") else "x.npz")
+    if kind == "npy":
+        np.save(file, pickled, allow_pickle=True)
+    elif kind in ("raw npy", "raw npz"):
+        file.write_bytes(raw)
+    else:
+        W, header = parts(originals["c.npz"])
+        held: dict[str, Any] = {"W": W, "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
+        held[kind.removeprefix("raw ")] = raw if kind.startswith("raw") else pickled
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, data in held.items():
+                member(archive, f"{name}.npy", data)
+    with pytest.raises(ValueError, match="cannot read"):
+        sc.load(file)
+    assert not marker.exists()
+    pickle.loads(raw)  # the trap works
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("data", [np.array([[1, "a"]], dtype=object), np.array([None, None])])
+def test_object_arrays_are_refused(tmp_path, data):
+    np.save(tmp_path / "x.npy", data, allow_pickle=True)
+    with pytest.raises(ValueError, match="not a plain NumPy array"):
+        sc.load(tmp_path / "x.npy")
+
+
+# Other kinds of file
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy", "pack.3.4.txt"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", PNG, b"<html></html>", b"PK\x05\x06" + bytes(18), b"\x93NUMPY", b"one two\n", b"\n\n", b"\0" * 64],
+    ids=["empty", "PNG", "HTML", "empty zip", "half a header", "words", "blank lines", "zero bytes"],
+)
+def test_files_of_another_kind_are_refused(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match="cannot read") as caught:
+        sc.load(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_file_with_the_wrong_suffix_is_refused(originals, tmp_path):
+    for right, wrong in [("c.npz", "x.npy"), ("c.npy", "x.npz"), ("c.npz", "x.txt"), ("pack.3.12.txt", "x.npz")]:
+        (tmp_path / wrong).write_bytes(originals[right])
+        with pytest.raises(ValueError, match="cannot read"):
+            sc.load(tmp_path / wrong, dim=3)
+
+
+@pytest.mark.parametrize("name", ["missing.npz", "missing.npy", "pack.3.4.txt", "no/folder.npz", ""])
+def test_missing_files_are_named(tmp_path, name):
+    with pytest.raises(ValueError, match="there is no such file"):
+        sc.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy", "pack.3.4.txt", "x"])
+def test_folders_are_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match="there is no such file"):
+        sc.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "x.pt", "x.csv", "x", "x.npz.bak"])
+def test_unknown_suffixes_are_refused(originals, tmp_path, name):
+    (tmp_path / name).write_bytes(originals["c.npz"])
+    with pytest.raises(ValueError, match=r"the suffix must be \.npz, \.npy or \.txt"):
+        sc.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "held", [{}, {"a": np.eye(3)}, {"W": np.eye(3)}, {"header": np.eye(3)}, {"W": np.eye(3), "header": 1, "c": 2}]
+)
+def test_foreign_npz_files_are_refused(tmp_path, held):
+    np.savez(tmp_path / "x.npz", **held)
+    with pytest.raises(ValueError, match=f"not a softmaxcode file .it holds {', '.join(sorted(held)) or 'nothing'}"):
+        sc.load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "W",
+    [
+        np.eye(3)[0],
+        np.eye(3)[None],
+        np.float64(1),
+        np.empty((0, 3)),
+        np.ones((3, 0)),
+        np.eye(1),
+        np.full((3, 3), np.nan),
+        np.full((2, 2), np.inf),
+        np.zeros((3, 3)),
+        np.eye(3) * 2,
+        np.array([["a", "b"]] * 2),
+        np.eye(3) + 0j,
+        np.zeros(3, dtype=[("a", "f8")]),
+        np.eye(3, dtype="M8[s]"),
+    ],
+    ids=[
+        "1d",
+        "3d",
+        "0d",
+        "no rows",
+        "no columns",
+        "one row",
+        "nan",
+        "inf",
+        "zero",
+        "norm 2",
+        "str",
+        "complex",
+        "struct",
+        "dates",
+    ],
+)
+def test_npy_files_that_hold_no_unit_rows_are_refused(tmp_path, W):
+    np.save(tmp_path / "x.npy", W)
+    with pytest.raises(ValueError, match=r"cannot read .*W must") as caught:
+        sc.load(tmp_path / "x.npy")
+    assert "\n" not in str(caught.value)
+
+
+# Headers that do not belong to the arrays
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"3",
+        b'"softmaxcode 1"',
+        b"{}",
+        b'{"format": "softmaxcode 1"}',
+        b"\xff\xfe",
+        b"[" * 10**5,
+    ],
+)
+def test_headers_that_are_none_are_refused(code, tmp_path, header):
+    with pytest.raises(ValueError, match="its header is not one of 'softmaxcode 1'"):
+        sc.load(put(tmp_path / "x.npz", code.W, header))
+
+
+@pytest.mark.parametrize(
+    "field", ["format", "sha256_coordinates", "sha256_figures", "objective", "provenance", "figures"]
+)
+def test_headers_that_lack_a_field_are_refused(originals, tmp_path, field):
+    W, header = parts(originals["c.npz"])
+    del header[field]
+    with pytest.raises(ValueError, match="its header is not one of"):
+        sc.load(put(tmp_path / "x.npz", W, header))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("format", "softmaxcode 2"),
+        ("format", None),
+        ("format", ["softmaxcode 1"]),
+        ("provenance", None),
+        ("provenance", []),
+        ("provenance", {}),
+        ("provenance", {"method": "x", "author": "y"}),
+        ("figures", None),
+        ("figures", []),
+        ("figures", {}),
+        ("figures", "K"),
+    ],
+)
+def test_headers_with_a_field_of_another_kind_are_refused(originals, tmp_path, field, value):
+    W, header = parts(originals["c.npz"])
+    with pytest.raises(ValueError, match="its header is not one of"):
+        sc.load(put(tmp_path / "x.npz", W, {**header, field: value}))
+
+
+@pytest.mark.parametrize("objective", ["", "margin", None, 1, ["softmax"], {"softmax": 1}])
+def test_headers_with_an_unknown_objective_are_refused(originals, tmp_path, objective):
+    W, header = parts(originals["c.npz"])
+    with pytest.raises(ValueError, match=r"cannot read .*objective must be one of 'softmax', 'tammes'"):
+        sc.load(put(tmp_path / "x.npz", W, {**header, "objective": objective}))
+
+
+@pytest.mark.parametrize("field", ["sha256_coordinates", "sha256_figures"])
+@pytest.mark.parametrize("value", ["", "0" * 64, None, 5, ["x"]])
+def test_a_wrong_hash_is_reported_as_different(originals, tmp_path, field, value):
+    W, header = parts(originals["c.npz"])
+    with pytest.raises(DifferentCoordinatesError, match="is different from what was saved"):
+        sc.load(put(tmp_path / "x.npz", W, {**header, field: value}))
+
+
+@pytest.mark.parametrize("name", ["margin", "max_cosine", "contacts", "tammes_rattlers"])
+def test_edited_figures_are_reported_as_different(originals, tmp_path, name):
+    W, header = parts(originals["c.npz"])
+    header["figures"][name] = [1] if isinstance(header["figures"][name], list) else header["figures"][name] + 1e-15
+    with pytest.raises(DifferentCoordinatesError):
+        sc.load(put(tmp_path / "x.npz", W, header))
+
+
+def test_any_coordinate_changed_by_1e_6_is_reported_as_different(code, originals, tmp_path):
+    W, header = parts(originals["c.npz"])
+    for index in np.ndindex(W.shape):
+        for change in (1e-6, -1e-6):
+            moved = W.copy()
+            moved[index] += change
+            with pytest.raises(DifferentCoordinatesError):
+                sc.load(put(tmp_path / "x.npz", moved, header))
+
+
+def test_a_coordinate_changed_by_its_last_bit_is_reported_as_different(originals, tmp_path):
+    W, header = parts(originals["c.npz"])
+    moved = W.copy()
+    moved[5, 1] = np.nextafter(moved[5, 1], 2)
+    with pytest.raises(DifferentCoordinatesError):
+        sc.load(put(tmp_path / "x.npz", moved, header))
+    moved = W.copy()
+    moved[[0, 1]] = moved[[1, 0]]
+    with pytest.raises(DifferentCoordinatesError):
+        sc.load(put(tmp_path / "x.npz", moved, header))
+
+
+@pytest.mark.parametrize("shape", [(3, 12), (18, 2), (6, 6), (36, 1), (36,), (1, 12, 3), ()])
+def test_coordinates_of_another_shape_than_the_header_says_are_refused(originals, tmp_path, shape):
+    W, header = parts(originals["c.npz"])
+    other = W.reshape(shape) if shape else np.float64(1)
+    with pytest.raises(ValueError, match="cannot read"):
+        sc.load(put(tmp_path / "x.npz", other, header))
+
+
+def test_the_shape_is_part_of_the_hash(code):
+    assert coordinates_hash(code.W.reshape(18, 2)) != coordinates_hash(code.W)
+    assert coordinates_hash(code.W.astype(">f8")) == coordinates_hash(code.W)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda W: W.astype(np.float32),
+        lambda W: W.astype(str),
+        lambda W: W.view("u8"),
+        lambda W: W.astype([("a", "f8")]),
+        lambda W: W[:-1],
+        lambda W: W * 2,
+        np.zeros_like,
+        lambda W: W * np.nan,
+    ],
+    ids=["float32", "str", "bits", "struct", "a row less", "norm 2", "zero", "nan"],
+)
+def test_coordinates_of_another_kind_are_refused(originals, tmp_path, change):
+    W, header = parts(originals["c.npz"])
+    with pytest.raises(ValueError, match=r"^(cannot read|.* is different)"):
+        sc.load(put(tmp_path / "x.npz", change(W), header))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda W: np.where(np.arange(36).reshape(12, 3) == 4, np.nan, W), "must be finite"),
+        (lambda W: W * 1.1, "rows of unit norm"),
+        (lambda W: W * (np.arange(12) != 3)[:, None], "zero norm"),
+    ],
+)
+def test_a_consistent_hash_does_not_let_bad_coordinates_in(originals, tmp_path, change, message):
+    W, header = parts(originals["c.npz"])
+    bad = change(W)
+    with pytest.raises(ValueError, match=f"cannot read .*{message}"):
+        sc.load(put(tmp_path / "x.npz", bad, {**header, "sha256_coordinates": coordinates_hash(bad)}))
+
+
+# Text
+
+
+@pytest.mark.parametrize("name", ["c.txt", "pack.3.txt", "pack.txt", "pack.3.x.txt", "pack.three.12.txt"])
+def test_a_text_file_must_say_its_dimension(originals, tmp_path, name):
+    (tmp_path / name).write_bytes(originals["pack.3.12.txt"])
+    with pytest.raises(ValueError, match=r"its dimension is unknown; name it pack\.d\.K\.txt or give the dimension"):
+        sc.load(tmp_path / name)
+    assert len(sc.load(tmp_path / name, dim=3).W) == 12
+
+
+def test_the_given_dimension_goes_before_the_name(originals, tmp_path):
+    (tmp_path / "pack.9.4.txt").write_bytes(originals["pack.3.12.txt"])
+    assert sc.load(tmp_path / "pack.9.4.txt", dim=3).W.shape == (12, 3)
+
+
+@pytest.mark.parametrize("dim", [0, -1, 2.0, "3", True, np.nan])
+def test_the_dimension_must_be_a_positive_integer(originals, tmp_path, dim):
+    (tmp_path / "c.txt").write_bytes(originals["pack.3.12.txt"])
+    with pytest.raises(ValueError, match="the dimension must be an integer of at least 1"):
+        sc.load(tmp_path / "c.txt", dim=dim)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("pack.3.13.txt", None, "the name promises 13 rows of 3, the file has 36 numbers"),
+        ("pack.4.12.txt", None, "the name promises 12 rows of 4, the file has 36 numbers"),
+        ("pack.7.5.txt", None, "36 numbers do not make rows of 7"),
+        ("pack.0.12.txt", None, "the dimension must be an integer of at least 1; got 0"),
+        ("pack.3.4.txt", "", "0 numbers do not make rows of 3"),
+        ("pack.3.4.txt", " \n\t\n", "0 numbers do not make rows of 3"),
+        ("pack.3.2.txt", "1\n0\n0\n0\none\n0\n", "it must hold numbers in plain text"),
+        ("pack.3.2.txt", "1,0,0\n0,1,0\n", "it must hold numbers in plain text"),
+        ("pack.3.2.txt", "# a comment\n1 0 0 0 1 0\n", "it must hold numbers in plain text"),
+        ("pack.3.2.txt", "1 0 0 0 nan 0\n", "must be finite; row 1"),
+        ("pack.3.2.txt", "1 0 0 0 1e999 0\n", "must be finite; row 1"),
+        ("pack.3.2.txt", "1 0 0 0 0 0\n", "no row of zero norm; row 1"),
+        ("pack.3.2.txt", "1 0 0 0 2 0\n", "row 1 has norm 2"),
+        ("pack.3.1.txt", "1 0 0\n", "K >= 2"),
+    ],
+)
+def test_text_files_that_hold_something_else_are_refused(originals, tmp_path, name, text, message):
+    (tmp_path / name).write_text(originals["pack.3.12.txt"].decode() if text is None else text)
+    with pytest.raises(ValueError, match=message):
+        sc.load(tmp_path / name)
+
+
+def test_text_files_that_are_not_text_are_refused(tmp_path):
+    (tmp_path / "pack.3.2.txt").write_bytes("1 0 0 0 1 0\n".encode("utf-16"))
+    with pytest.raises(ValueError, match="it must hold numbers in plain text"):
+        sc.load(tmp_path / "pack.3.2.txt")
+
+
+# Writing
+
+
+@pytest.mark.parametrize("name", ["c.npy", "c.pkl", "c", "c.txt.gz", ".npz"])
+def test_only_known_suffixes_are_written(code, tmp_path, name):
+    with pytest.raises(ValueError, match=r"the suffix must be one of \.npz, \.txt"):
+        code.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["no/c.npz", "no/such/pack.3.12.txt", "file/c.npz"])
+def test_the_folder_must_exist(code, tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"cannot write .*: the folder .* does not exist"):
+        code.save(tmp_path / name)
+
+
+def test_folders_are_not_overwritten(code, tmp_path):
+    (tmp_path / "c.npz").mkdir()
+    with pytest.raises(ValueError, match="it is a folder"):
+        code.save(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("name", ["c.npz", "c.txt"])
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002])
+def test_file_mode_honours_the_umask(code, tmp_path, name, mask):
+    before = os.umask(mask)
+    try:
+        code.save(tmp_path / name)
+        now = os.umask(mask)
+    finally:
+        os.umask(before)
+    assert now == mask
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("name", ["c.npz", "c.txt"])
+def test_an_old_file_is_replaced(code, tmp_path, name):
+    (tmp_path / name).write_text("old")
+    code.save(str(tmp_path / name))
+    assert sc.load(tmp_path / name, dim=3).W.tobytes() == code.W.tobytes()
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["c.npz", "c.txt"])
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_failed_replacement_leaves_the_old_file_whole(code, tmp_path, monkeypatch, name, error, old):
+    def fail(*_: object) -> None:
+        raise error
+
+    if old:
+        (tmp_path / name).write_text("old")
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(error if isinstance(error, type) else OSError):
+        code.save(tmp_path / name)
+    assert [p.read_text() for p in tmp_path.iterdir()] == (["old"] if old else [])
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit])
+def test_an_error_while_writing_leaves_the_old_file_whole(tmp_path, error):
+    file = tmp_path / "c.npz"
+    file.write_text("old")
+
+    def write() -> None:
+        with written_whole(file) as temporary:
+            assert temporary.parent == tmp_path and temporary != file
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_error_inside_numpy_leaves_the_old_file_whole(code, tmp_path, monkeypatch):
+    def half(stream: Any, **_: object) -> None:
+        stream.write(b"PK half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "c.npz").write_text("old")
+    monkeypatch.setattr(files.np, "savez_compressed", half)
+    with pytest.raises(OSError, match="No space left"):
+        code.save(tmp_path / "c.npz")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import softmaxcode as sc
+from softmaxcode import files
+
+def half(stream, **arrays):
+    stream.write(b"PK half a file")
+    stream.flush()
+    print("half written", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+files.np.savez_compressed = half
+sc.solve(4, 3).save(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_run_killed_while_writing_leaves_the_old_file_whole(tmp_path):
+    file = tmp_path / "c.npz"
+    sc.solve(6, 3).save(file)
+    before = file.read_bytes()
+    ran = subprocess.run([sys.executable, "-c", KILLED, file], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stdout) == (-signal.SIGKILL, "half written\n")
+    assert file.read_bytes() == before
+    assert sc.load(file).K == 6
+    assert [p.suffix for p in tmp_path.iterdir() if p != file and not p.name.startswith(".")] == []
+    sc.solve(4, 3).save(file)  # what the killed run left does not stand in the way
+    assert sc.load(file).K == 4
