@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.bounds import Bound, margin_bounds, max_cosine_lower_bound
+from softmaxcode.code import MAX_ALL_MARGINS
 from softmaxcode.contact_system import hardmax_system, tammes_system
 from softmaxcode.rigorous import rigorous_bounds
 from softmaxcode.stress import MAX_UNKNOWNS, balance, rigidity
@@ -172,7 +173,7 @@ def certify(code: SoftmaxCode) -> Certificate:
     packing = _tammes_first_order(code.W)
     first = _softmax_first_order(code, packing) if softmax else packing
     one_minus = 1 - code.max_cosine
-    use_H = softmax and code.margin > one_minus + 1e-13
+    use_H = softmax and code.margin > one_minus + 1e-13 and K * K * d <= MAX_ALL_MARGINS
     proved = rigorous_bounds(code.W, code.H if use_H else None)
     known: Bound = max_cosine_lower_bound(K, d, lp=False)
     met = known.value >= code.max_cosine - MATCH_TOLERANCE

@@ -19,8 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from softmaxcode.sphere import largest_cosines
+
 if TYPE_CHECKING:
     from softmaxcode.types import Mask, PerContact, Rows
+
+
+_TILE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,17 @@ class ContactSystem:
         index = np.cumsum(used) - 1
         return ContactSystem(index[self.a], index[self.b], index[self.c]), X[used]
 
+    def stressable(self, N: int) -> ContactSystem:
+        """What is left when vectors with a single inequality, which nothing can balance, are dropped repeatedly."""
+        system = self
+        while True:
+            ends = np.concatenate([system.a, system.b, system.c[system.c != system.a]])
+            lonely = np.bincount(ends, minlength=N) == 1
+            keep = ~(lonely[system.a] | lonely[system.b] | lonely[system.c])
+            if keep.all():
+                return system
+            system = system.subset(keep)
+
     def members(self, N: int) -> Mask:
         """Which of the N vectors take part in an inequality."""
         used = np.zeros(N, dtype=bool)
@@ -97,11 +113,15 @@ def lagrangian_hessian(system: ContactSystem, X: Rows, basis: np.ndarray, weight
 
 def tammes_system(W: Rows, window: float) -> ContactSystem:
     """Pairs i < j whose cosine is within ``window`` of the largest."""
-    C = W @ W.T
-    i, j = np.triu_indices(len(W), 1)
-    pairs = C[i, j]
-    near = pairs >= pairs.max() - window
-    return ContactSystem(i[near], j[near], i[near])
+    least = largest_cosines(W).max() - window
+    found = []
+    for start in range(0, len(W), _TILE):  # never K x K
+        C = W[start : start + _TILE] @ W.T
+        i, j = np.nonzero(least <= C)
+        i += start
+        found.append(np.column_stack([i, j])[i < j])
+    i, j = np.concatenate(found).T
+    return ContactSystem(i, j, i)
 
 
 def hardmax_system(W: Rows, H: Rows, window: float) -> ContactSystem:

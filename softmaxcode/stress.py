@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Mask, PerContact, Rows
 
 #: Stresses and rigidity are computed up to this many tangent unknowns (dense n x n matrices).
-MAX_UNKNOWNS = 6000
+MAX_UNKNOWNS = 4000
 #: The quadratic programme, which factors some thirty such matrices, is solved up to this many.
 MAX_PROGRAMME = 2500
 
@@ -47,9 +47,20 @@ def balance(system: ContactSystem, X: Rows) -> Stress:
     Up to ``MAX_PROGRAMME`` unknowns; beyond it the uniform weights projected on the balanced ones, where those are
     positive, and otherwise the uniform weights themselves, whose residual is then an upper value of the best one.
     """
+    E = len(system)
+    kept = system.stressable(len(X))
+    if len(kept) < E:  # stresses on the others are 0
+        if not len(kept):
+            J = system.jacobian(X, tangent_basis(X))
+            weights = np.full(E, 1.0 / E)
+            return Stress(weights, np.zeros(E, dtype=bool), float(np.linalg.norm(J.T @ weights)))
+        inner = balance(kept, X)
+        index = _positions(kept, system, len(X))
+        weights, positive = np.zeros(E), np.zeros(E, dtype=bool)
+        weights[index], positive[index] = inner.weights, inner.positive
+        return Stress(weights, positive, inner.residual)
     local, Y = system.compressed(X)
     J = local.jacobian(Y, tangent_basis(Y))
-    E = len(system)
     weights = np.full(E, 1.0 / E)
     projected = _rebalance(J, weights)
     residual = float(np.linalg.norm(J.T @ projected))
@@ -78,6 +89,13 @@ def balance(system: ContactSystem, X: Rows) -> Stress:
     weights = np.where(positive, weights, 0.0)
     weights = _rebalance(J, weights / weights.sum())
     return Stress(weights, positive, float(np.linalg.norm(J.T @ weights)))
+
+
+def _positions(part: ContactSystem, whole: ContactSystem, N: int) -> np.ndarray:
+    """Where each inequality of ``part`` stands in ``whole``."""
+    keys, wanted = whole.a * N + whole.b, part.a * N + part.b
+    order = np.argsort(keys)
+    return order[np.searchsorted(keys, wanted, sorter=order)]
 
 
 def _rebalance(J: sparse.csr_array, weights: PerContact) -> PerContact:
