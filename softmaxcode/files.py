@@ -211,7 +211,7 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
             names = set(archive.files)
             if names != {"W", "header"}:
                 raise ValueError(
-                    f"cannot read {path}: not a softmaxcode file (it holds {', '.join(sorted(names)) or 'nothing'})"
+                    f"cannot read {path}: not a softmaxcode file (it holds {', '.join(map(repr, sorted(names))) or 'nothing'})"
                 )
             W, raw = archive["W"], archive["header"]
             if [getattr(array, "dtype", np.dtype("O")).kind for array in (W, raw)] != ["f", "u"]:

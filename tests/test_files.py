@@ -262,7 +262,6 @@ def test_inserted_removed_and_repeated_bytes_are_refused_or_harmless(code, origi
     loads_or_refuses(file, code)
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # see test_huge_entries_give_no_warning
 @pytest.mark.parametrize("name", ["c.npy", "pack.3.12.txt"])
 def test_a_flip_in_a_file_without_hash_never_raises_anything_else(originals, tmp_path, name):
     data = originals[name]
@@ -271,7 +270,8 @@ def test_a_flip_in_a_file_without_hash_never_raises_anything_else(originals, tmp
         damaged = bytearray(data)
         damaged[position] ^= rng.randrange(1, 256)
         (tmp_path / name).write_bytes(damaged)
-        read = read_or_refused(tmp_path / name)
+        with np.errstate(over="ignore"):  # see test_huge_entries_give_no_warning
+            read = read_or_refused(tmp_path / name)
         if read is not None:
             W = read[0].W
             assert np.isfinite(W).all() and abs(np.linalg.norm(W, axis=1) - 1).max() <= 1e-6
@@ -394,7 +394,9 @@ def test_unknown_suffixes_are_refused(originals, tmp_path, name):
 )
 def test_foreign_npz_files_are_refused(tmp_path, held):
     np.savez(tmp_path / "x.npz", **held)
-    with pytest.raises(ValueError, match=f"not a softmaxcode file .it holds {', '.join(sorted(held)) or 'nothing'}"):
+    with pytest.raises(
+        ValueError, match=f"not a softmaxcode file .it holds {', '.join(map(repr, sorted(held))) or 'nothing'}"
+    ):
         sc.load(tmp_path / "x.npz")
 
 

@@ -57,7 +57,7 @@ def slsqp(W: np.ndarray, k: int) -> float:
 
 def assert_exact(W: np.ndarray) -> module.Margins:
     """Primal and dual meet, by a dual value computed here; the directions are unit vectors."""
-    result = margins(W)
+    result = margins(W, n_jobs=1)
     assert result.margins.shape == result.gaps.shape == (len(W),) and result.H.shape == W.shape
     np.testing.assert_allclose(np.linalg.norm(result.H, axis=1), 1, atol=1e-14)
     dual = np.maximum(dual_values(W, result.H), 0).astype(float)
@@ -208,17 +208,17 @@ def test_rotation_and_relabelling(K, d, twins, e, seed):
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
     order = rng.permutation(K)
-    here = margins(W)
-    np.testing.assert_allclose(margins(unit_rows(W @ turn)).margins, here.margins, atol=1e-13)
-    np.testing.assert_allclose(margins(W[order]).margins, here.margins[order], atol=1e-13)
+    here = margins(W, n_jobs=1)
+    np.testing.assert_allclose(margins(unit_rows(W @ turn), n_jobs=1).margins, here.margins, atol=1e-13)
+    np.testing.assert_allclose(margins(W[order], n_jobs=1).margins, here.margins[order], atol=1e-13)
 
 
 @settings(max_examples=60)
 @given(K=st.integers(2, 80), d=st.integers(1, 10), twins=st.integers(0, 5), e=st.floats(-12, -1), seed=SEEDS)
 def test_smallest_margin_is_the_smallest_of_all(K, d, twins, e, seed):
     W = with_twins(K, d, twins, 10.0**e, seed)
-    every = margins(W)
-    one = smallest_margin(W)
+    every = margins(W, n_jobs=1)
+    one = smallest_margin(W, n_jobs=1)
     assert one.margin == pytest.approx(every.margin, abs=1e-13)
     assert every.margins[one.attained_by] == pytest.approx(every.margin, abs=1e-13)
     assert 0 <= one.gap <= GAP and 1 <= one.solved <= K
@@ -240,9 +240,9 @@ def test_tiles_and_threads_change_nothing(monkeypatch):
     W[-1] = W[0]
     here = assert_exact(W)
     assert here.margins[0] == here.margins[-1] == 0 and np.count_nonzero(here.margins) == len(W) - 2
-    alone = margins(W, n_jobs=1)
-    np.testing.assert_array_equal(alone.margins, here.margins)
-    np.testing.assert_array_equal(alone.H, here.H)
+    spread = margins(W, n_jobs=2)
+    np.testing.assert_array_equal(spread.margins, here.margins)
+    np.testing.assert_array_equal(spread.H, here.H)
     monkeypatch.setattr(module, "TILE", 37)
     np.testing.assert_allclose(margins(W).margins, here.margins, atol=1e-14)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.search.energy import HARDMAX, TAMMES
-from softmaxcode.search.multistart import Candidate, optimise
+from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
+from softmaxcode.search.multistart import LADDER, Candidate, optimise
 from softmaxcode.sphere import random_rows, unit_rows
 from softmaxcode.threads import run_tasks
 
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 #: Chains side by side, and hops a chain makes between two comparisons.
 CHAINS = 4
-HOPS_PER_ROUND = 4
+HOPS_PER_ROUND = 8
 #: Rounds without improvement after which a chain behind the best continues from the best.
 PATIENCE = 6
+#: A hop is given up at this rung if its energy exceeds the chain's by more than the slack.
+SCREEN_BETA = 300.0
+SCREEN_SLACK = 0.3 / SCREEN_BETA
 
 
 def reinsert(W: Rows, rng: np.random.Generator) -> Rows:
@@ -54,11 +57,23 @@ def stir(W: Rows, rng: np.random.Generator) -> Rows:
     return W
 
 
-def hop(kind: int, X: Rows, rng: np.random.Generator) -> Candidate:
-    """One perturbation of W followed by a ladder from a random middle rung; H restarts at W."""
+def screening_energy(kind: int, X: Rows) -> float:
+    """The energy at the screening rung of the local optimum that X stands for."""
+    return float(minimize(kind, np.array(X), SCREEN_BETA, *LADDER[1:]))
+
+
+def hop(kind: int, X: Rows, rng: np.random.Generator, promising: float) -> Candidate | None:
+    """One perturbation of W followed by a ladder from a random middle rung; H restarts at W.
+
+    The energy at ``SCREEN_BETA`` ranks local optima almost as the last rung does, at half the cost, so None is
+    returned where it is not below ``promising``.
+    """
     W = X if kind == TAMMES else X[: len(X) // 2]
     W = reinsert(W, rng) if rng.random() < 0.5 else stir(W, rng)
-    return optimise(kind, W if kind == TAMMES else np.vstack([W, W]), float(10 ** rng.uniform(0.8, 2.3)))
+    Y = W if kind == TAMMES else np.vstack([W, W])
+    if descend(kind, Y, float(10 ** rng.uniform(0.8, 2.3)), SCREEN_BETA, *LADDER) > promising:
+        return None
+    return optimise(kind, Y, SCREEN_BETA)
 
 
 @dataclass
@@ -98,10 +113,12 @@ class BasinHopping:
             def run() -> Candidate:
                 rng = np.random.default_rng(seed)
                 current = chain
+                promising = screening_energy(self.kind, current.X) + SCREEN_SLACK
                 for _ in range(HOPS_PER_ROUND):
-                    trial = hop(self.kind, current.X, rng)
-                    if trial.value < current.value - 1e-9:
+                    trial = hop(self.kind, current.X, rng, promising)
+                    if trial is not None and trial.value < current.value - 1e-9:
                         current = trial
+                        promising = screening_energy(self.kind, current.X) + SCREEN_SLACK
                 return current
 
             return run
