@@ -56,7 +56,8 @@ class Certificate:
     upper_bound_method : str
         Where the upper bound comes from.
     residual : float or None
-        Norm of the first-order conditions (docs/theory.md, T4 or T5) at the best stresses; None where not computed.
+        How far the first-order conditions (docs/theory.md, T4 or T5) are from met at the best stresses: the larger of
+        the norm of the unbalanced forces and the complementarity. None where not computed.
     rigidity : {"infinitesimal", "second order", "none", "not computed"}
         See `softmaxcode.stress.rigidity`.
     threshold : float
@@ -167,7 +168,25 @@ def _next_gap(code: SoftmaxCode, threshold: float) -> float:
 
 
 def certify(code: SoftmaxCode) -> Certificate:
-    """Derive the certificate of a code from its coordinates; the objective is the only other thing used."""
+    """Derive the certificate of a code from its coordinates; the objective is the only other thing used.
+
+    Parameters
+    ----------
+    code : SoftmaxCode
+        From `solve`, `load`, or made of anyone's unit rows.
+
+    Returns
+    -------
+    Certificate
+        The same object as ``code.certificate``, derived anew.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc
+    >>> certificate = sc.certify(sc.solve(6, 3))
+    >>> certificate.status, certificate.lower_bound <= 1 <= certificate.upper_bound
+    ('optimal', True)
+    """
     K, d = code.K, code.d
     softmax = code.objective == "softmax"
     packing = _tammes_first_order(code.W)

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from softmaxcode.code import SoftmaxCode, check_objective
     from softmaxcode.files import DifferentCoordinatesError, figures, read_file
 
+    if arguments.file.endswith(".npz") and (arguments.dim is not None or arguments.objective):
+        raise ValueError("--dim and --objective are for files of bare coordinates; an .npz file says both itself")
     try:
         code, header = read_file(arguments.file, dim=arguments.dim, normalize=arguments.normalize)
     except DifferentCoordinatesError as error:
@@ -170,13 +173,29 @@ def _check(arguments: argparse.Namespace) -> int:
         return 0
     sys.stdout.write(_report(code))
     # through JSON, as the stored figures went
-    differences = compare(header["figures"], json.loads(json.dumps(figures(code))))
+    differences = compare(header["figures"], json.loads(json.dumps(figures(code)))) + _disproved(code)
     for line in differences:
         print(f"DIFFERENT: {line}")
     if differences:
         return 1
     print("every stored figure was derived again from the coordinates, and is the same")
     return 0
+
+
+def _disproved(code: SoftmaxCode) -> list[str]:
+    """What is wrong with the proof that came with a code: it is made again, to the same number of digits."""
+    from softmaxcode.solver import prove
+
+    if code.proved is None:
+        return []
+    digits = sum(character.isdigit() for character in code.proved.value.split("e")[0].lstrip("-0."))
+    try:
+        again = prove(code, max(1, digits))
+        off = abs(Decimal(again.value) - Decimal(code.proved.value))
+        same = again.quantity == code.proved.quantity and off <= Decimal(again.radius) + Decimal(code.proved.radius)
+    except (ValueError, ArithmeticError) as error:
+        return [f"the proof could not be made again ({error})"]
+    return [] if same else [f"proved {again.quantity} is {again.value}, the file says {code.proved.value}"]
 
 
 def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
@@ -186,6 +205,10 @@ def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
         for key in sorted({*stored, *derived}):
             out += compare(stored.get(key), derived.get(key), f"{name}.{key}" if name else key)
         return out
+    if isinstance(stored, list) and isinstance(derived, list) and len(stored) == len(derived):
+        return [
+            line for i, pair in enumerate(zip(stored, derived, strict=True)) for line in compare(*pair, f"{name}[{i}]")
+        ]
     if isinstance(stored, float) and isinstance(derived, (int, float)) and not isinstance(derived, bool):
         same = stored == derived or abs(stored - derived) <= CHECK_TOLERANCE
     else:
@@ -260,6 +283,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"softmaxcode: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has gone; there is nobody to tell
+        return 0
     except OSError as error:
         print(
             f"softmaxcode: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""),

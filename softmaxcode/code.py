@@ -164,18 +164,21 @@ class SoftmaxCode:
     # The Tammes side
 
     @cached_property
-    def _largest(self) -> PerClass:
-        return largest_cosines(self.W)
+    def largest_cosines(self) -> PerClass:
+        """For every row its largest cosine with another row, shape (K,), read-only."""
+        largest = largest_cosines(self.W)
+        largest.flags.writeable = False
+        return largest
 
     @property
     def max_cosine(self) -> float:
         """The largest cosine of two different rows, mu(W)."""
-        return float(self._largest.max())
+        return float(self.largest_cosines.max())
 
     @cached_property
     def min_distance(self) -> float:
         """The smallest chord between two rows: sqrt(2 - 2 mu), from the closest pair's difference."""
-        i = int(np.argmax(self._largest))
+        i = int(np.argmax(self.largest_cosines))
         distances = np.linalg.norm(self.W - self.W[i], axis=1)
         distances[i] = np.inf
         return float(distances.min())
@@ -202,7 +205,7 @@ class SoftmaxCode:
     @cached_property
     def tammes_rattlers(self) -> np.ndarray:
         """Rows with no contact: integer array."""
-        free = np.flatnonzero(self._largest < self.max_cosine - self.certificate.threshold)
+        free = np.flatnonzero(self.largest_cosines < self.max_cosine - self.certificate.threshold)
         free.flags.writeable = False
         return free
 

@@ -9,13 +9,14 @@ import re
 import tempfile
 import zipfile
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
+from softmaxcode.digits import ProvedValue
 from softmaxcode.sphere import check_integer, check_rows
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ class DifferentCoordinatesError(ValueError):
     """The coordinates of a file are not those that its header was written for."""
 
 
+#: Figures of every single class are stored up to this many classes.
+MAX_CLASS_FIGURES = 2000
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "int | None": (int, type(None)),
+}
 _SLOANE = re.compile(r"pack\.(\d+)\.(\d+)\.txt$")
 
 
@@ -68,9 +77,10 @@ def coordinates_hash(W: Rows) -> str:
     return digest.hexdigest()
 
 
-def figures_hash(stored: dict[str, Any]) -> str:
-    """SHA-256 of the figures, as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+def header_hash(header: dict[str, Any]) -> str:
+    """SHA-256 of figures, provenance and proof, as JSON with sorted keys."""
+    covered = {name: header[name] for name in ("figures", "objective", "provenance", "proved")}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
 def figures(code: SoftmaxCode) -> dict[str, Any]:
@@ -91,6 +101,9 @@ def figures(code: SoftmaxCode) -> dict[str, Any]:
             out[name] = "not computed"
         else:
             out[name] = len(value) if name == "contacts" else value.tolist()
+    small = code.K <= MAX_CLASS_FIGURES
+    out["margins"] = code.margins.tolist() if small else "not computed"
+    out["largest_cosines"] = code.largest_cosines.tolist() if small else "not computed"
     out["certificate"] = asdict(code.certificate)
     return out
 
@@ -99,19 +112,21 @@ def save(code: SoftmaxCode, path: str | Path) -> None:
     """Write a code; see `SoftmaxCode.save`."""
     path = check_output(path, (".npz", ".txt"))
     if path.suffix.lower() == ".txt":
+        named = _SLOANE.search(path.name)
+        if named and (int(named[1]), int(named[2])) != (code.d, code.K):
+            raise ValueError(f"cannot write {path}: the name says d.K = {named[1]}.{named[2]}, not {code.d}.{code.K}")
         with written_whole(path) as temporary:
             temporary.write_text("".join(f"{x!r}\n" for x in code.W.ravel().tolist()))
         return
-    derived = figures(code)
-    header = {
+    header: dict[str, Any] = {
         "format": FORMAT,
         "sha256_coordinates": coordinates_hash(code.W),
-        "sha256_figures": figures_hash(derived),
         "objective": code.objective,
         "provenance": asdict(code.provenance),
         "proved": asdict(code.proved) if code.proved is not None else None,
-        "figures": derived,
+        "figures": figures(code),
     }
+    header["sha256_header"] = header_hash(header)
     with written_whole(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, W=code.W, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8))
 
@@ -130,6 +145,11 @@ def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -
         Dimension of a ``.txt`` file; taken from a name ``pack.d.K.txt`` where it is not given.
     normalize : bool
         Scale the rows to unit norm first.
+
+    Returns
+    -------
+    SoftmaxCode
+        With the provenance and proof of an ``.npz`` file, which its SHA-256 covers.
 
     Raises
     ------
@@ -205,14 +225,27 @@ def _read_text(path: Path, dim: int | None) -> Rows:
     return numbers.reshape(-1, d)
 
 
+def _typed(kind: type, stored: dict[str, Any]) -> Any:
+    """A dataclass of plain fields from stored data: the same names, the annotated types, text in one printable line."""
+    if set(stored) != {field.name for field in fields(kind)}:
+        raise TypeError
+    for field in fields(kind):
+        value = stored[field.name]
+        allowed = _PLAIN[str(field.type)]
+        if not isinstance(value, allowed) or isinstance(value, bool):
+            raise TypeError
+        if isinstance(value, str) and not value.isprintable():
+            raise TypeError
+    return kind(**stored)
+
+
 def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = set(archive.files)
             if names != {"W", "header"}:
-                raise ValueError(
-                    f"cannot read {path}: not a softmaxcode file (it holds {', '.join(map(repr, sorted(names))) or 'nothing'})"
-                )
+                held = ", ".join(map(repr, sorted(names))) or "nothing"
+                raise ValueError(f"cannot read {path}: not a softmaxcode file (it holds {held})")
             W, raw = archive["W"], archive["header"]
             if [getattr(array, "dtype", np.dtype("O")).kind for array in (W, raw)] != ["f", "u"]:
                 raise ValueError(f"cannot read {path}: its arrays are not coordinates and a header")
@@ -229,20 +262,21 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise KeyError
         stored = header["figures"]
-        provenance = Provenance(**header["provenance"])
+        provenance = _typed(Provenance, header["provenance"])
+        proved = None if header["proved"] is None else _typed(ProvedValue, header["proved"])
         objective = header["objective"]
         K, d = stored["K"], stored["d"]
-        same = header["sha256_coordinates"] == coordinates_hash(W) and header["sha256_figures"] == figures_hash(stored)
+        same = header["sha256_coordinates"] == coordinates_hash(W) and header["sha256_header"] == header_hash(header)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise ValueError(f"cannot read {path}: its header is not one of {FORMAT!r}") from None
     if W.shape != (K, d):
         raise ValueError(f"cannot read {path}: its header says {K} rows of {d}, its coordinates have shape {W.shape}")
     if not same:
         raise DifferentCoordinatesError(
-            f"{path} is different from what was saved: its coordinates or figures do not match their SHA-256"
+            f"{path} is different from what was saved: its coordinates or header do not match their SHA-256"
         )
     try:
-        return SoftmaxCode(_rows(W, path, normalize), objective, provenance), header
+        return SoftmaxCode(_rows(W, path, normalize), objective, provenance, proved), header
     except ValueError as error:
         raise ValueError(
             str(error) if str(error).startswith("cannot read") else f"cannot read {path}: {error}"

@@ -11,7 +11,7 @@ from numba import njit
 
 from softmaxcode.min_norm import refine, wolfe, wolfe_orthogonal
 from softmaxcode.sphere import check_rows, largest_cosines
-from softmaxcode.threads import run_tasks
+from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -170,7 +170,7 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
 
 def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[tuple[PerClass, PerClass, Rows]]:
     tiles = np.array_split(classes, max(1, -(-len(classes) // TILE)))
-    return run_tasks([functools.partial(_solve_classes, W, tile) for tile in tiles], n_jobs)
+    return Threads(n_jobs).run("tiles", [functools.partial(_solve_classes, W, tile) for tile in tiles])
 
 
 def margins(W: Rows, n_jobs: int = -1) -> Margins:

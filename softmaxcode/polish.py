@@ -9,8 +9,9 @@ A few multiplier (equality-constrained Newton) steps on the contacts found remov
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,9 @@ TYPICAL_STEPS = 45
 STEP_COST = 3.0
 #: The barrier parameter at which the interior-point phase ends.
 _LAST_BARRIER = 1e-17
+#: A residual below this ends polishing; so does this many passes.
+CONVERGED = 1e-12
+MAX_PASSES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,7 @@ def _barrier_level(values: PerContact, barrier: float) -> float:
 
 
 def _interior_point(
-    system: ContactSystem, X: Rows, barrier: float, iterations: int
+    system: ContactSystem, X: Rows, barrier: float, iterations: int, deadline: float
 ) -> tuple[Rows, float, PerContact, PerContact]:
     """Follow the central path; returns X, the level m, slacks and stresses."""
     values = system.values(X)
@@ -80,6 +84,8 @@ def _interior_point(
     N, d = X.shape
     shift = 0
     for _ in range(iterations):
+        if time.monotonic() > deadline:
+            break
         basis = tangent_basis(X)
         values = system.values(X)
         J = system.jacobian(X, basis)
@@ -149,7 +155,25 @@ def _newton_on_contacts(system: ContactSystem, X: Rows, weights: PerContact) -> 
     return best[1], best[2], best[3]
 
 
-def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: float) -> Polished:
+def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: float, deadline: float | None) -> Polished:
+    """Pass after pass until first-order conditions are met; flat valleys take several."""
+    end = math.inf if deadline is None else deadline
+    start = float(build(X, 0.0).values(X).min())
+    result = _pass(X, build, spread, end)
+    for _ in range(MAX_PASSES - 1):
+        if result.residual < CONVERGED or time.monotonic() > end:
+            break
+        again = _pass(result.X, build, min(spread, 1e-4), end)
+        if again.value <= result.value:
+            break
+        result = again
+    if result.value < start and _first_order_residual(result.contacts, X, result.stresses) < 1e-9:
+        return replace(result, X=X, value=start)  # an optimum that rounding cannot improve
+    return result
+
+
+def _pass(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: float, end: float) -> Polished:
+    """One run of the interior-point method from X, ended by Newton on the contacts found."""
     N, d = X.shape
     window = max(30 * spread, 1e-3)
     system = build(X, window)
@@ -157,9 +181,9 @@ def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: floa
         window *= 1.5
         system = build(X, window)
     while True:
-        Y, _m, slack, weights = _interior_point(system, X, max(spread, 1e-9) / len(system), 100)
+        Y, _m, slack, weights = _interior_point(system, X, max(spread, 1e-9) / len(system), 100, end)
         value = float(build(Y, 0.0).values(Y).min())
-        if value >= float(system.values(Y).min()) - 1e-13 or window > 2:
+        if value >= float(system.values(Y).min()) - 1e-13 or window > 2 or time.monotonic() > end:
             break
         window *= 2  # a pair outside the window became a contact
         system = build(X, window)
@@ -169,23 +193,24 @@ def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: floa
     Z, _, refined = _newton_on_contacts(contacts, Y, stresses)
     better = float(build(Z, 0.0).values(Z).min())
     if better >= value - 1e-15 and np.isfinite(refined).all():
-        Y, value, stresses = Z, better, refined
+        Y, value, stresses = Z, better, refined / refined.sum()
     return Polished(Y, value, contacts, stresses, _first_order_residual(contacts, Y, stresses))
 
 
-def polish_tammes(W: Rows, spread: float = 1e-3) -> Polished:
+def polish_tammes(W: Rows, spread: float = 1e-3, deadline: float | None = None) -> Polished:
     """Polish a packing: maximise 1 - mu from unit rows W.
 
     ``spread`` is how well the contacts' cosines agree at W; ten times the temperature 1/beta of the search that
-    ended there is a good value.
+    ended there is a good value. Past ``deadline`` (as `time.monotonic` tells it) it stops where it is, which may be
+    worse than W.
     """
-    return _polish(W, tammes_system, spread)
+    return _polish(W, tammes_system, spread, deadline)
 
 
-def polish_hardmax(W: Rows, H: Rows, spread: float = 1e-3) -> Polished:
+def polish_hardmax(W: Rows, H: Rows, spread: float = 1e-3, deadline: float | None = None) -> Polished:
     """Polish a Softmax Code: maximise rho over W and H jointly; the result's X stacks W over H."""
     K = len(W)
-    return _polish(np.vstack([W, H]), lambda X, window: hardmax_system(X[:K], X[K:], window), spread)
+    return _polish(np.vstack([W, H]), lambda X, window: hardmax_system(X[:K], X[K:], window), spread, deadline)
 
 
 def can_polish(N: int, d: int) -> bool:

@@ -44,6 +44,11 @@ class Progress:
             self._bar.n = min(self._bar.total, time.monotonic() - self._begin)
             self._bar.refresh()
 
+    def clear(self) -> None:
+        """Take the bar off its line, so that something else can be printed there."""
+        if not self._bar.disable:
+            self._bar.clear()
+
     def __enter__(self) -> Progress:
         return self
 

@@ -47,7 +47,7 @@ def _ball_cosine(x: np.ndarray, y: np.ndarray) -> flint.arb:
 
 def _float_below(ball: flint.arb) -> float:
     """A float64 that is proved to be at most every number of the ball."""
-    value = float(ball.mid())
+    value = float(ball.lower())
     while not flint.arb(value) <= ball.lower():
         value = float(np.nextafter(value, -np.inf))
     return value

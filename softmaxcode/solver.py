@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ def check_device(device: Any) -> str | None:
     """None for the CPU kernels, else the name of a torch device that is there."""
     if device is None:
         return None
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
+        raise ValueError(f"device must be None (the CPU kernels), 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
     from softmaxcode.search.geoopt_batch import check_device as check
 
     return str(check(device))
@@ -138,7 +141,7 @@ def solve(
     code = solve_both(
         K, d, starts=starts, budget=budget, seed=seed, init=init, device=device, n_jobs=n_jobs, progress=progress
     )[objective]
-    return code if digits is None else replace(code, proved=_proved(code, digits))
+    return code if digits is None else replace(code, proved=prove(code, digits))
 
 
 def solve_both(
@@ -164,6 +167,8 @@ def solve_both(
         if first.shape != (K, d):
             raise ValueError(f"init must have shape (K, d) = {(K, d)}; got {first.shape}")
     torch_device = check_device(device)
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be a number of threads, or -1 for every core; got 0")
 
     known = closed_form(K, d)
     if known is not None:
@@ -209,7 +214,13 @@ class _Plan:
     clock: Clock
     budget: float | None
 
+    @property
+    def deadline(self) -> float | None:
+        """When the budget for everything ends, as `time.monotonic` tells it."""
+        return None if self.budget is None else self.clock.begin + self.budget
+
     def in_time(self) -> bool:
+        """Whether budget is left."""
         return self.budget is None or self.clock.elapsed < self.budget
 
 
@@ -233,11 +244,13 @@ def _best_packing(found: SearchResult, plan: _Plan) -> tuple[Rows, str]:
     packings = [_refine(TAMMES, c) for c in found.tammes[: 3 if plan.polish else 1]]
     packings.sort(key=lambda c: c.value)
     if plan.polish:
-        polished = [polish_tammes(packings[0].X, 10 / FINE_BETA)]
+        polished = [polish_tammes(packings[0].X, 10 / FINE_BETA, plan.deadline)]
         for candidate in packings[1:]:
             if candidate.value <= packings[0].value + 2e-5 and plan.in_time():
-                polished.append(polish_tammes(candidate.X, 10 / FINE_BETA))
-        return centre_rattlers(max(polished, key=lambda p: p.value).X), "search, polished"
+                polished.append(polish_tammes(candidate.X, 10 / FINE_BETA, plan.deadline))
+        first = max(polished, key=lambda p: p.value)
+        if plan.in_time() or first.value >= 1 - packings[0].value:
+            return centre_rattlers(first.X), "search, polished"
     best = np.array(packings[0].X)
     descend(TAMMES, best, FINE_BETA, FINEST_BETA, 4.0, 1500, 1e-4)
     return centre_rattlers(best), "search, not polished"
@@ -254,7 +267,7 @@ def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: _Plan) -> 
         X = _refine(HARDMAX, candidate).X
         if _promised_margin(X, K) <= best_margin + WORTH_POLISHING:
             continue
-        W = polish_hardmax(X[:K], X[K:], 10 / FINE_BETA).X[:K]
+        W = polish_hardmax(X[:K], X[K:], 10 / FINE_BETA, plan.deadline).X[:K]
         margin = smallest_margin(W).margin
         if margin > best_margin + 1e-12:
             best, best_margin, how = W, margin, "HardMax search, polished"
@@ -274,7 +287,8 @@ def _promised_margin(X: Rows, K: int) -> float:
     return float((weights * values).sum() / weights.sum())
 
 
-def _proved(code: SoftmaxCode, digits: int) -> ProvedValue:
+def prove(code: SoftmaxCode, digits: int) -> ProvedValue:
+    """The value of a code to ``digits`` digits with a proved radius; `NotRegular` where its contacts do not fix it."""
     from softmaxcode.digits import closed_form_decimal, prove_margin, prove_tammes
 
     if closed_form(code.K, code.d) is not None:

@@ -83,12 +83,15 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         raise ValueError(f"{name} must have no row of zero norm; row {int(np.argmin(largest))} is zero")
     if normalize:
         return unit_rows(array)
-    off = np.abs(np.linalg.norm(array, axis=1) - 1)
+    with np.errstate(over="ignore"):  # an infinite norm is reported like any other
+        norms = np.linalg.norm(array, axis=1)
+    off = np.abs(norms - 1)
     if off.max() > UNIT_NORM_TOLERANCE:
         row = int(np.argmax(off))
+        hint = " (normalize=True scales them)" if name == "W" else ""
         raise ValueError(
             f"{name} must have rows of unit norm within {UNIT_NORM_TOLERANCE:g}; row {row} has norm "
-            f"{np.linalg.norm(array[row]):.9g} (normalize=True scales them)"
+            f"{norms[row]:.9g}{hint}"
         )
     return array
 

@@ -11,7 +11,7 @@ contact that can carry stress does, which is what rigidity needs to know.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,11 @@ MAX_PROGRAMME = 2500
 
 @dataclass(frozen=True, eq=False)
 class Stress:
-    """Stresses of sum 1 on the contacts, which of them are positive, and the norm of what they leave unbalanced."""
+    """Stresses of sum 1 on the contacts, which of them are positive, and how far first-order conditions are from met.
+
+    ``residual`` is the larger of the norm of what the stresses leave unbalanced and their complementarity, the
+    stress-weighted mean of how far each contact is from being active.
+    """
 
     weights: PerContact
     positive: Mask
@@ -42,11 +46,19 @@ class Stress:
 
 
 def balance(system: ContactSystem, X: Rows) -> Stress:
-    """The most balanced stress on the inequalities of ``system`` at unit rows X.
+    """The most balanced stress on the inequalities of ``system`` at unit rows X, with its residual.
 
     Up to ``MAX_PROGRAMME`` unknowns; beyond it the uniform weights projected on the balanced ones, where those are
     positive, and otherwise the uniform weights themselves, whose residual is then an upper value of the best one.
     """
+    stress = _balance(system, X)
+    values = system.values(X)
+    complementarity = float(stress.weights @ (values - values.min()))
+    return replace(stress, residual=max(stress.residual, complementarity))
+
+
+def _balance(system: ContactSystem, X: Rows) -> Stress:
+    """`balance` without the complementarity."""
     E = len(system)
     kept = system.stressable(len(X))
     if len(kept) < E:  # stresses on the others are 0
@@ -54,7 +66,7 @@ def balance(system: ContactSystem, X: Rows) -> Stress:
             J = system.jacobian(X, tangent_basis(X))
             weights = np.full(E, 1.0 / E)
             return Stress(weights, np.zeros(E, dtype=bool), float(np.linalg.norm(J.T @ weights)))
-        inner = balance(kept, X)
+        inner = _balance(kept, X)
         index = _positions(kept, system, len(X))
         weights, positive = np.zeros(E), np.zeros(E, dtype=bool)
         weights[index], positive[index] = inner.weights, inner.positive
@@ -64,7 +76,8 @@ def balance(system: ContactSystem, X: Rows) -> Stress:
     weights = np.full(E, 1.0 / E)
     projected = _rebalance(J, weights)
     residual = float(np.linalg.norm(J.T @ projected))
-    if residual < 1e-13 or J.shape[1] > MAX_PROGRAMME:  # all contacts carry stress, as in most codes
+    carried = projected.min() > 1e-6 / E
+    if (residual < 1e-13 and carried) or J.shape[1] > MAX_PROGRAMME:  # all contacts carry stress, as in most codes
         return Stress(projected, np.ones(E, dtype=bool), residual)
     # the dual programme: maximise m - |y|^2 / 2 over motions y with J y >= m; at the optimum y = -J^T weights
     y = np.zeros(J.shape[1])

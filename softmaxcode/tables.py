@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -125,7 +126,7 @@ def table(
     >>> sc.table([(4, 2), (6, 3)])[["K", "d", "margin"]].values.tolist()
     [[4.0, 2.0, 1.0], [6.0, 3.0, 1.0]]
     """
-    wanted = list(dict.fromkeys(check_pair(*pair) for pair in pairs))
+    wanted = _check_pairs(pairs)
     target = None if path is None else check_output(path, SUFFIXES)
     journal = _Journal(target, options)
     with Progress("table", len(wanted), progress) as bar:
@@ -135,6 +136,7 @@ def table(
                 if target is not None:
                     write(frame(journal.rows[p] for p in wanted if p in journal.rows), target)
             if on_row is not None:
+                bar.clear()
                 on_row(journal.rows[K, d])
             bar.step(1, K=K, d=d, margin=f"{journal.rows[K, d]['margin']:.9f}")
     result = frame(journal.rows[pair] for pair in wanted)
@@ -144,28 +146,47 @@ def table(
     return result
 
 
+def _check_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The pairs without repetitions, or a ValueError that shows what is none."""
+    out: dict[tuple[int, int], None] = {}
+    try:
+        listed = list(pairs)
+    except TypeError:
+        raise ValueError(f"pairs must be a list of (K, d); got {pairs!r}") from None
+    for pair in listed:
+        try:
+            K, d = pair
+        except (TypeError, ValueError):
+            raise ValueError(f"pairs must be a list of (K, d); got {pair!r} in it") from None
+        out[check_pair(K, d)] = None
+    return list(out)
+
+
+def _signed(line: Any) -> str:
+    """A line of the journal: JSON, a tab and the start of its SHA-256."""
+    text = json.dumps(line)
+    return f"{text}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
+
+
 class _Journal:
-    """Finished rows, one JSON line each, beside the table; a half-written last line is dropped on reading."""
+    """Finished rows, one signed JSON line each, beside the table; a damaged line is solved again."""
 
     def __init__(self, target: Path | None, options: dict[str, Any]) -> None:
         self.rows: dict[tuple[int, int], dict[str, Any]] = {}
         self._path = None if target is None else target.with_name(target.name + ".rows")
-        header = {name: options[name] for name in sorted(options) if name not in ("n_jobs", "progress")}
+        header = {name: options[name] for name in sorted(options) if name != "n_jobs" and options[name] is not None}
         self._header = json.loads(json.dumps(header, default=lambda scalar: scalar.item()))  # NumPy's as Python's
         if self._path is None or not self._path.is_file():
             return
-        lines = self._path.read_text(errors="replace").split("\n")[:-1]  # what follows the last newline is partial
-        try:
-            if not lines or json.loads(lines[0]) != self._header:
-                self.remove()
-                return
-            for line in lines[1:]:
-                entry = json.loads(line)
-                if set(entry) == set(COLUMNS):
-                    self.rows[entry["K"], entry["d"]] = entry
-        except (ValueError, TypeError, KeyError):
-            self.rows = {}
+        lines = self._path.read_text(errors="replace").splitlines(keepends=True)
+        if not lines or lines[0] != _signed(self._header):
             self.remove()
+            return
+        for line in lines[1:]:
+            text, _, signature = line.partition("\t")
+            if signature.strip() == hashlib.sha256(text.encode()).hexdigest()[:16]:
+                entry = json.loads(text)
+                self.rows[entry["K"], entry["d"]] = entry
 
     def add(self, entry: dict[str, Any]) -> None:
         self.rows[entry["K"], entry["d"]] = entry
@@ -173,7 +194,7 @@ class _Journal:
             return
         lines = [self._header, *self.rows.values()]
         with written_whole(self._path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            temporary.write_text("".join(map(_signed, lines)))
 
     def remove(self) -> None:
         if self._path is not None:

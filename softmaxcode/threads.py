@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,15 +24,31 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def run_tasks(tasks: Sequence[Callable[[], Result]], n_jobs: int) -> list[Result]:
-    """Run every task with one BLAS thread and return the results in order, whatever ``n_jobs``.
+class Threads:
+    """Runs tasks with one BLAS thread each, on threads where earlier tasks of the same name were long enough.
 
-    The first task is timed and the others follow it in place where they are too short to be worth threads.
+    Results come in order and do not depend on how many threads there are.
+
+    Parameters
+    ----------
+    n_jobs : int
+        Threads, as in joblib; -1 uses every core.
     """
-    with _controller().limit(limits=1, user_api="blas"):
-        begin = time.perf_counter()
-        done = [task() for task in tasks[:1]]
-        rest = tasks[1:]
-        if (time.perf_counter() - begin) * len(rest) < WORTH_THREADS:
-            return done + [task() for task in rest]
-        return done + Parallel(n_jobs=n_jobs, prefer="threads")(delayed(task)() for task in rest)
+
+    def __init__(self, n_jobs: int = -1) -> None:
+        self.n_jobs = n_jobs
+        self._seconds: dict[str, float] = {}
+
+    def run(self, name: str, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Run every task and return the results in order; ``name`` groups tasks of similar length."""
+
+        def timed(task: Callable[[], Result]) -> Result:
+            begin = time.perf_counter()
+            result = task()
+            self._seconds[name] = time.perf_counter() - begin
+            return result
+
+        with _controller().limit(limits=1, user_api="blas"):
+            if len(tasks) < 2 or self._seconds.get(name, math.inf) * len(tasks) < WORTH_THREADS:
+                return [timed(task) for task in tasks]
+            return Parallel(n_jobs=self.n_jobs, prefer="threads")(delayed(timed)(task) for task in tasks)

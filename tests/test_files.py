@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -41,7 +42,9 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture(scope="module")
 def code() -> sc.SoftmaxCode:
-    return sc.solve(12, 3, starts=16)
+    found = sc.solve(12, 3, starts=16)
+    provenance = dataclasses.replace(found.provenance, seconds=1.25)  # the same bytes in every run
+    return sc.SoftmaxCode(found.W, "softmax", provenance)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +288,6 @@ def test_any_bytes_are_refused(tmp_path_factory, data, name):
         sc.load(file)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeWarning, reason="sphere.check_rows: the norm of 1e300 overflows aloud")
 def test_huge_entries_give_no_warning(tmp_path):
     np.save(tmp_path / "x.npy", np.array([[1e300, 0], [0, 1.0]]))
     with pytest.raises(ValueError, match="rows of unit norm"):
@@ -394,9 +396,8 @@ def test_unknown_suffixes_are_refused(originals, tmp_path, name):
 )
 def test_foreign_npz_files_are_refused(tmp_path, held):
     np.savez(tmp_path / "x.npz", **held)
-    with pytest.raises(
-        ValueError, match=f"not a softmaxcode file .it holds {', '.join(map(repr, sorted(held))) or 'nothing'}"
-    ):
+    named = ", ".join(map(repr, sorted(held))) or "nothing"
+    with pytest.raises(ValueError, match=f"not a softmaxcode file .it holds {named}"):
         sc.load(tmp_path / "x.npz")
 
 

@@ -1,4 +1,4 @@
-"""Every fact of docs/theory.md that can be tested, as a property: T1 to T5, T7 and T8; bounds of T7 also in test_bounds."""
+"""Every fact of docs/theory.md that can be tested, as a property: T1 to T5, T7 (more in test_bounds) and T8."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ import numpy as np
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import LADDER, Candidate, optimise
 from softmaxcode.sphere import random_rows, unit_rows
-from softmaxcode.threads import run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from softmaxcode.threads import Threads
     from softmaxcode.types import Rows
 
 #: Chains side by side, and hops a chain makes between two comparisons.
@@ -106,7 +106,7 @@ class BasinHopping:
         """The best configuration of all chains."""
         return min(self.chains, key=lambda c: c.value)
 
-    def round(self, n_jobs: int) -> None:
+    def round(self, threads: Threads) -> None:
         """Every chain makes a few hops, keeping improvements; then those that fell behind move to the best."""
 
         def task(chain: Candidate, seed: np.random.SeedSequence) -> Callable[[], Candidate]:
@@ -124,7 +124,7 @@ class BasinHopping:
             return run
 
         seeds = self.seed.spawn(CHAINS)
-        after = run_tasks([task(c, s) for c, s in zip(self.chains, seeds, strict=True)], n_jobs)
+        after = threads.run("hops", [task(c, s) for c, s in zip(self.chains, seeds, strict=True)])
         for i, (old, new) in enumerate(zip(self.chains, after, strict=True)):
             self.idle[i] = 0 if new.value < old.value else self.idle[i] + 1
         self.chains = after

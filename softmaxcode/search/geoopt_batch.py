@@ -9,13 +9,18 @@ rate of a start follows its 1 / beta, the length on which its energy changes. Th
 from __future__ import annotations
 
 import time
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
-import geoopt
 import numpy as np
 import torch
 
 from softmaxcode.search.energy import HARDMAX, TAMMES
+
+with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import geoopt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

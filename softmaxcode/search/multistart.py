@@ -9,11 +9,11 @@ import numpy as np
 
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend
 from softmaxcode.sphere import gram, random_rows
-from softmaxcode.threads import run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from softmaxcode.threads import Threads
     from softmaxcode.types import Rows
 
 #: The last rung of the ladder: energies are then within log(pairs) / 1e4 of the largest pair value.
@@ -75,7 +75,7 @@ def best_distinct(candidates: Iterable[Candidate], count: int, resolution: float
     return chosen
 
 
-def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], n_jobs: int) -> list[Candidate]:
+def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], threads: Threads) -> list[Candidate]:
     """Optimise one random start for every seed.
 
     Parameters
@@ -86,12 +86,12 @@ def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], n
         Number of classes and dimension.
     seeds : list of SeedSequence
         One a start; the result depends on nothing else.
-    n_jobs : int
-        Threads, as in joblib.
+    threads : Threads
+        Where the starts run.
     """
     assert kind in (TAMMES, HARDMAX)
 
     def task(seed: np.random.SeedSequence) -> Callable[[], Candidate]:
         return lambda: optimise(kind, *random_start(kind, K, d, seed))
 
-    return run_tasks([task(seed) for seed in seeds], n_jobs)
+    return threads.run(f"starts {kind}", [task(seed) for seed in seeds])

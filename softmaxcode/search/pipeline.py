@@ -16,7 +16,7 @@ from softmaxcode.margins import margins
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping
 from softmaxcode.search.energy import HARDMAX, TAMMES
 from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, random_start
-from softmaxcode.threads import run_tasks
+from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,7 @@ def search(
     init : ndarray, shape (K, d), optional
         A configuration to improve beside the random ones.
     """
+    threads = Threads(n_jobs)
     root = np.random.SeedSequence(seed)
     tammes_seeds, hardmax_seeds, hop_seed = root.spawn(3)
     result = SearchResult([])
@@ -115,7 +116,7 @@ def search(
         while (count is None or made < count) and not (found and (clock.spent(share) or found[0].value <= bound)):
             wanted = seeds.spawn(batch if count is None else min(batch, count - made))
             if device is None:
-                found += multistart(kind, K, d, wanted, n_jobs)
+                found += multistart(kind, K, d, wanted, threads)
             else:
                 found += _batched(kind, K, d, wanted, device, clock.deadline)
             made += len(wanted)
@@ -131,17 +132,17 @@ def search(
     wanted = 2 if met else None if starts is None else max(1, starts // 4)
     hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.35)
     seeded = [_with_directions(c.X) for c in pool[:2]]
-    hardmax = best_distinct(hardmax + run_tasks([_task(HARDMAX, X, 300.0) for X in seeded], n_jobs), KEPT)
+    hardmax = best_distinct(hardmax + threads.run("seeded", [_task(HARDMAX, X, 300.0) for X in seeded]), KEPT)
     # … and the other way round
     back = [_task(TAMMES, c.X[:K], beta) for c in hardmax[:3] for beta in (30.0, 300.0)]
-    pool = best_distinct(pool + run_tasks(back, n_jobs), KEPT)
+    pool = best_distinct(pool + threads.run("back", back), KEPT)
 
     hopping = BasinHopping(TAMMES, pool, hop_seed)
     per_round = CHAINS * HOPS_PER_ROUND
     while (hops is None or hopping.hops < hops) and not clock.spent(1.0) and hopping.best.value > floor:
         if hops is None and clock.budget is None:
             break
-        hopping.round(n_jobs)
+        hopping.round(threads)
         progress.step(per_round, best=f"{1 - hopping.best.value:.9f}")
     result.hops = hopping.hops
     result.tammes = best_distinct(pool + hopping.chains, KEPT)

@@ -1,0 +1,271 @@
+"""The package: quick to import, its names listed once and documented, its files shipped, its core free of torch."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import dataclasses
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import softmaxcode as sc
+
+PACKAGE = Path(sc.__file__).parent
+ROOT = PACKAGE.parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
+TORCH_MODULES = {"search/geoopt_batch.py"}
+FUNCTIONS = [name for name in sc.__all__ if inspect.isfunction(getattr(sc, name))]
+CLASSES = [name for name in sc.__all__ if inspect.isclass(getattr(sc, name))]
+
+
+def loaded_after(code: str) -> set[str]:
+    """Which of the heavy packages a fresh interpreter has loaded after running the code."""
+    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted({sorted(HEAVY)!r} & sys.modules.keys())))"
+    script = script.replace(f"sorted({sorted(HEAVY)!r} &", f"sorted(set({sorted(HEAVY)!r}) &")
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0 and ran.stderr == "", ran.stderr
+    return set(json.loads(ran.stdout))
+
+
+# Imports
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import softmaxcode; dir(softmaxcode); softmaxcode.__all__; softmaxcode.__doc__; softmaxcode.__version__"
+    assert not loaded_after(code) & {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib"}
+
+
+def test_solving_and_saving_load_neither_torch_nor_pandas_nor_matplotlib():
+    code = (
+        "import os, tempfile, softmaxcode as sc\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    name = os.path.join(folder, 'c.npz')\n"
+        "    sc.solve(12, 3, starts=16).save(name)\n"
+        "    sc.load(name).certificate"
+    )
+    assert not loaded_after(code) & {"torch", "geoopt", "pandas", "matplotlib"}
+
+
+def test_the_command_loads_nothing_heavy_before_it_is_asked():
+    code = "import softmaxcode.cli\nassert softmaxcode.cli._parser().prog == 'softmaxcode'"
+    assert not loaded_after(code)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a module imports anywhere, but for the benefit of type checkers."""
+    out: set[str] = set()
+
+    def walk(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for child in node.orelse:
+                walk(child)
+            return
+        if isinstance(node, ast.Import):
+            out.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            out.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+            out.update(str(a.value).split(".")[0] for a in node.args if isinstance(a, ast.Constant))
+        for child in ast.iter_child_nodes(node):
+            walk(child)
+
+    walk(ast.parse(path.read_text()))
+    return out
+
+
+def test_the_walk_over_sources_sees_imports(tmp_path):
+    (tmp_path / "a.py").write_text(
+        "if TYPE_CHECKING:\n    import a\nelse:\n    import b.x\n"
+        "def f():\n    from c.y import z\n    importlib.import_module('d.w')\n"
+    )
+    assert imported(tmp_path / "a.py") == {"b", "c", "d"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_a_module_imports(path):
+    packages = imported(path)
+    if str(path.relative_to(PACKAGE)) not in TORCH_MODULES:
+        assert not packages & {"torch", "geoopt"}, "the numerical core knows nothing of torch"
+    assert not packages & {"ufm", "experiments", "benchmarks", "tests", "pytest", "hypothesis", "pymanopt"}
+    required = importlib.metadata.requires("softmaxcode") or []
+    ordinary = {re.split(r"[^\w-]", text)[0].replace("python-", "") for text in required if "extra ==" not in text}
+    if path.name == "types.py":  # for type checkers only: jaxtyping need not be installed
+        ordinary |= {"jaxtyping"}
+    assert packages <= ordinary | set(sys.stdlib_module_names) | {"softmaxcode"}
+
+
+def test_names_of_array_types_are_for_type_checkers_only():
+    """Softmaxcode.types needs jaxtyping, which is no dependency."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+        assert "softmaxcode.types" not in ast.unparse(tree), path
+
+
+def test_torch_is_imported_where_it_is_said_to_be():
+    assert all("torch" in imported(PACKAGE / name) for name in TORCH_MODULES)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is_for(path):
+    text = path.read_text()
+    doc = ast.get_docstring(ast.parse(text))
+    assert not text or (doc and doc[0].isupper() | doc.startswith("`"))
+
+
+# Names
+
+
+def test_names_are_sorted_and_unique():
+    assert sc.__all__ == sorted(set(sc.__all__))
+
+
+@pytest.mark.parametrize("name", sc.__all__)
+def test_every_name_resolves(name):
+    value = getattr(sc, name)
+    assert value is getattr(sc, name)
+    assert value.__module__.split(".")[0] == "softmaxcode"
+    assert getattr(importlib.import_module(value.__module__), name) is value
+    assert name in dir(sc)
+
+
+def test_dir_lists_the_public_names_and_no_others():
+    names = [name for name in dir(sc) if not name.startswith("_")]
+    assert names == sc.__all__
+
+
+def test_star_import():
+    space: dict[str, object] = {}
+    exec("from softmaxcode import *", space)
+    assert set(sc.__all__) == {name for name in space if not name.startswith("__")}
+
+
+@pytest.mark.parametrize("name", ["nonsense", "Solve", "torch", "np", "annotation"])
+def test_unknown_names_are_refused_as_python_does(name):
+    with pytest.raises(AttributeError, match=f"module 'softmaxcode' has no attribute '{name}'"):
+        getattr(sc, name)
+    with pytest.raises(ImportError):
+        exec(f"from softmaxcode import {name}")
+
+
+def test_names_for_type_checkers_are_those_at_run_time():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    names = {a.name: n.module for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert sorted(names) == sc.__all__
+    assert names == {name: f"softmaxcode.{home}" for name, home in sc._HOME.items()}
+
+
+# Docstrings
+
+
+def sections(doc: str) -> list[str]:
+    return re.findall(r"^(\w[\w ]*)\n-+$", inspect.cleandoc(doc), re.M)
+
+
+@pytest.mark.parametrize(
+    "name",
+    FUNCTIONS,
+)
+def test_every_public_function_has_a_numpydoc_docstring(name):
+    function = getattr(sc, name)
+    doc = inspect.cleandoc(function.__doc__ or "")
+    assert re.match(r"[A-Z].*\.$", doc.split("\n\n")[0].replace("\n", " "))
+    held = sections(doc)
+    assert {"Parameters", "Returns", "Examples"} <= set(held)
+    order = ["Parameters", "Returns", "Raises", "Notes", "References", "Examples"]
+    assert held == [section for section in order if section in held]
+    assert ">>> " in doc.split("Examples\n--------")[1]
+    described = doc.split("Parameters\n----------")[1].split("\n\n")[0] + doc
+    for parameter in inspect.signature(function).parameters.values():
+        assert re.search(rf"^(\*\*)?{parameter.name}\b.*( :|$)", described, re.M), parameter.name
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_public_class_is_documented(name):
+    cls = getattr(sc, name)
+    assert cls.__doc__ and re.match(r"[A-Z]", cls.__doc__)
+    if dataclasses.is_dataclass(cls):
+        described = inspect.cleandoc(cls.__doc__)
+        assert "Attributes" in sections(described)
+        for field in dataclasses.fields(cls):
+            assert re.search(rf"^([\w, ]+, )?{field.name}(, [\w, ]+)? :", described, re.M), field.name
+    for attribute, value in vars(cls).items():
+        documented = isinstance(value, property) or inspect.isfunction(value) or hasattr(value, "attrname")
+        if documented and not attribute.startswith("_"):
+            assert inspect.getdoc(value), attribute
+
+
+def test_results_are_frozen():
+    for name in ("SoftmaxCode", "Certificate", "Provenance", "Margins", "ProvedValue"):
+        assert getattr(sc, name).__dataclass_params__.frozen
+
+
+def test_refusals_are_value_errors():
+    assert issubclass(sc.NotComputed, ValueError) and issubclass(sc.NotRegular, ValueError)
+
+
+# What is shipped
+
+
+def config() -> configparser.ConfigParser:
+    if not (ROOT / "setup.cfg").is_file():
+        pytest.skip("not a source tree")
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_version():
+    version = sc.__version__
+    assert version == importlib.metadata.version("softmaxcode") == config()["metadata"]["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert re.search(rf"^version: \"?{re.escape(version)}\"?$", (ROOT / "CITATION.cff").read_text(), re.M)
+
+
+def test_the_marker_of_typed_packages_is_shipped():
+    assert (importlib.resources.files("softmaxcode") / "py.typed").is_file()
+    assert config()["options.package_data"]["softmaxcode"].split() == ["py.typed"]
+
+
+def test_every_folder_of_modules_is_a_package():
+    folders = {path.parent for path in MODULES}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_the_command_is_declared():
+    entry = [e for e in importlib.metadata.entry_points(group="console_scripts") if e.name == "softmaxcode"]
+    assert [e.value for e in entry] == ["softmaxcode.cli:main"]
+    assert callable(entry[0].load())
+
+
+def test_python_version_licence_and_extras():
+    options = config()
+    assert options["options"]["python_requires"] == ">=3.11"
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    ordinary = options["options"]["install_requires"]
+    assert all(re.search(rf"^{name}\b", ordinary, re.M) for name in ("torch", "geoopt", "numpy", "python-flint"))
+    assert not re.search(r"^(pyarrow|pymanopt|pytest|hypothesis)", ordinary, re.M)
+    extras = options["options.extras_require"]
+    assert "pyarrow" in extras["parquet"] and "pymanopt" in extras["benchmarks"]
+
+
+def test_numba_kernels_are_compiled_once_per_machine():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            for decorator in getattr(node, "decorator_list", []):
+                text = ast.unparse(decorator)
+                if "njit" in text or "numba.jit" in text:
+                    assert "cache=True" in text, f"{path.name}: {node.name}"  # type: ignore[attr-defined]
