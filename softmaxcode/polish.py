@@ -167,8 +167,9 @@ def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: floa
         if again.value <= result.value:
             break
         result = again
-    if result.value < start and _first_order_residual(result.contacts, X, result.stresses) < 1e-9:
-        return replace(result, X=X, value=start)  # an optimum that rounding cannot improve
+    if result.value < start - 1e-15:  # an optimum that cannot be improved, or no time left
+        residual = _first_order_residual(result.contacts, X, result.stresses)
+        return replace(result, X=X, value=start, residual=residual)
     return result
 
 
@@ -201,8 +202,8 @@ def polish_tammes(W: Rows, spread: float = 1e-3, deadline: float | None = None) 
     """Polish a packing: maximise 1 - mu from unit rows W.
 
     ``spread`` is how well the contacts' cosines agree at W; ten times the temperature 1/beta of the search that
-    ended there is a good value. Past ``deadline`` (as `time.monotonic` tells it) it stops where it is, which may be
-    worse than W.
+    ended there is a good value. Past ``deadline`` (as `time.monotonic` tells it) it stops where it is; the
+    result is never worse than W.
     """
     return _polish(W, tammes_system, spread, deadline)
 

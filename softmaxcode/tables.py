@@ -124,7 +124,7 @@ def table(
     --------
     >>> import softmaxcode as sc
     >>> sc.table([(4, 2), (6, 3)])[["K", "d", "margin"]].values.tolist()
-    [[4.0, 2.0, 1.0], [6.0, 3.0, 1.0]]
+    [[4, 2, 1.0], [6, 3, 1.0]]
     """
     wanted = _check_pairs(pairs)
     target = None if path is None else check_output(path, SUFFIXES)
@@ -168,6 +168,14 @@ def _signed(line: Any) -> str:
     return f"{text}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
 
 
+def _unsigned(text: str) -> Any:
+    """What a line of the journal holds; None if it is damaged."""
+    content, _, signature = text.partition("\t")
+    if not signature or signature != hashlib.sha256(content.encode()).hexdigest()[:16]:
+        return None
+    return json.loads(content)
+
+
 class _Journal:
     """Finished rows, one signed JSON line each, beside the table; a damaged line is solved again."""
 
@@ -178,15 +186,11 @@ class _Journal:
         self._header = json.loads(json.dumps(header, default=lambda scalar: scalar.item()))  # NumPy's as Python's
         if self._path is None or not self._path.is_file():
             return
-        lines = self._path.read_text(errors="replace").splitlines(keepends=True)
-        if not lines or lines[0] != _signed(self._header):
+        head, *lines = map(_unsigned, self._path.read_text(errors="replace").split("\n"))
+        if head != self._header:
             self.remove()
             return
-        for line in lines[1:]:
-            text, _, signature = line.partition("\t")
-            if signature.strip() == hashlib.sha256(text.encode()).hexdigest()[:16]:
-                entry = json.loads(text)
-                self.rows[entry["K"], entry["d"]] = entry
+        self.rows = {(entry["K"], entry["d"]): entry for entry in lines if entry is not None}
 
     def add(self, entry: dict[str, Any]) -> None:
         self.rows[entry["K"], entry["d"]] = entry

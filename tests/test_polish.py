@@ -284,7 +284,7 @@ def test_a_balanced_stress_is_found_among_contacts_that_carry_none():
     """Three points on a circle hold; a fourth contact, to a point that hangs on it alone, cannot carry stress."""
     t = 2 * np.pi * np.arange(3) / 3
     triangle = np.column_stack([np.cos(t), np.sin(t), np.zeros(3)])
-    hanging = unit_rows(np.array([[1.0, 0.3, 0.6]]))
+    hanging = np.array([[-0.5, 0.0, np.sqrt(0.75)]])
     W = np.vstack([triangle, hanging])
     system = ContactSystem(np.array([0, 0, 1, 0]), np.array([1, 2, 2, 3]), np.array([0, 0, 1, 0]))
     stress = balance(system, W)
