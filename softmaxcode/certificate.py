@@ -32,6 +32,11 @@ RESIDUAL_TOLERANCE = 1e-10
 MATCH_TOLERANCE = 1e-12
 
 
+def match_tolerance(value: float) -> float:
+    """The tolerance for a value: relative where it is small, never below what float64 cosines can resolve."""
+    return min(MATCH_TOLERANCE, 1e-9 * value + 2.0**-49)
+
+
 @dataclass(frozen=True)
 class Certificate:
     """Figures that certify a code; every one is re-derived from the coordinates.
@@ -41,10 +46,10 @@ class Certificate:
     objective : {"softmax", "tammes"}
         What the status speaks of.
     status : {"optimal", "matches Tammes", "locally optimal", "feasible"}
-        Tammes: ``optimal`` where 1 - mu meets a proved bound. Softmax: ``optimal`` only where a closed form proves
-        it; ``matches Tammes`` where rho = 1 - mu of a code proved optimal for Tammes (that the two problems agree
-        is open question 1 of Jiang et al.). Otherwise ``locally optimal`` (residual at most 1e-10, and rigid to first
-        or second order) or ``feasible``.
+        Tammes: ``optimal`` where 1 - mu meets a proved bound (to 1e-12, or relatively 1e-9 where that is less).
+        Softmax: ``optimal`` only where a closed form proves it; ``matches Tammes`` where rho = 1 - mu of a code proved
+        optimal for Tammes (that the two problems agree is open question 1 of Jiang et al.). Otherwise ``locally
+        optimal`` (residual at most 1e-10, and rigid to first or second order) or ``feasible``.
     margin_lower_bound : float
         Rigorous lower bound on rho(W/|W|) of the float64 coordinates as stored.
     one_minus_cosine_lower_bound : float
@@ -187,6 +192,8 @@ def certify(code: SoftmaxCode) -> Certificate:
     >>> certificate.status, certificate.lower_bound <= 1 <= certificate.upper_bound
     ('optimal', True)
     """
+    if not hasattr(code, "objective"):
+        raise ValueError(f"certify takes a SoftmaxCode; make one of rows with SoftmaxCode.from_rows; got {type(code)}")
     K, d = code.K, code.d
     softmax = code.objective == "softmax"
     packing = _tammes_first_order(code.W)
@@ -195,18 +202,19 @@ def certify(code: SoftmaxCode) -> Certificate:
     use_H = softmax and code.margin > one_minus + 1e-13 and K * K * d <= MAX_ALL_MARGINS
     proved = rigorous_bounds(code.W, code.H if use_H else None)
     known: Bound = max_cosine_lower_bound(K, d, lp=False)
-    met = known.value >= code.max_cosine - MATCH_TOLERANCE
+    tolerance = match_tolerance(one_minus)
+    met = known.value >= code.max_cosine - tolerance
     if not met:  # a bound that the code meets cannot be improved
         known = max_cosine_lower_bound(K, d)
     bracket = margin_bounds(K, d, lp=not met)
     packing_upper = float(np.nextafter(1 - known.value, np.inf))
-    packing_optimal = known.proved and proved.one_minus_cosine >= packing_upper - MATCH_TOLERANCE
+    packing_optimal = known.proved and proved.one_minus_cosine >= packing_upper - tolerance
     solved = d <= 2 or K <= 2 * d  # docs/theory.md, T3
     if softmax:
         upper, method = bracket.upper, bracket.upper_method
-        if solved and proved.margin >= upper - MATCH_TOLERANCE:
+        if solved and proved.margin >= upper - match_tolerance(upper):
             status = "optimal"
-        elif packing_optimal and abs(code.margin - one_minus) <= max(MATCH_TOLERANCE, 10 * 2.0**-52 * d):
+        elif packing_optimal and abs(code.margin - one_minus) <= max(tolerance, 10 * 2.0**-52 * d):
             status = "matches Tammes"
         else:
             status = ""

@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     picture = commands.add_parser("plot", help="draw a code: sphere, cosine spectrum, margins")
     picture.add_argument("file", help=".npz, .npy or .txt")
     picture.add_argument("--dim", type=int, help="dimension of a .txt file whose name does not tell")
+    picture.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
     picture.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
     return parser
 
@@ -261,7 +262,7 @@ def _plot(arguments: argparse.Namespace) -> int:
     from softmaxcode.files import load
     from softmaxcode.plots import plot
 
-    plot(load(arguments.file, dim=arguments.dim), arguments.output)
+    plot(load(arguments.file, dim=arguments.dim, normalize=arguments.normalize), arguments.output)
     print(f"written to {arguments.output}")
     return 0
 
@@ -293,7 +294,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print("softmaxcode: interrupted; finished rows of a table are kept", file=sys.stderr)
+        print(
+            "softmaxcode: interrupted; the finished rows of a table are kept beside it, and the same command resumes",
+            file=sys.stderr,
+        )
         return 130
 
 

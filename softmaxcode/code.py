@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.sphere import angle_degrees, largest_cosines
+from softmaxcode.sphere import angle_degrees, check_rows, largest_cosines
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import ArrayLike
 
     from softmaxcode.certificate import Certificate
     from softmaxcode.digits import ProvedValue
@@ -99,10 +101,36 @@ class SoftmaxCode:
     proved: ProvedValue | None = None
 
     def __post_init__(self) -> None:
-        W = np.array(self.W, dtype=np.float64, order="C")
+        W = np.array(check_rows(self.W), order="C")
         W.flags.writeable = False
         object.__setattr__(self, "W", W)
         check_objective(self.objective)
+
+    @classmethod
+    def from_rows(cls, W: ArrayLike, *, objective: str = "softmax", normalize: bool = False) -> SoftmaxCode:
+        """A code made of anyone's unit rows, such as a trained classifier, to be measured, certified or plotted.
+
+        Parameters
+        ----------
+        W : array_like, shape (K, d)
+            Unit vectors, one a row.
+        objective : {"softmax", "tammes"}
+            What the certificate's status is to speak of.
+        normalize : bool
+            Scale the rows to unit norm first.
+
+        Raises
+        ------
+        ValueError
+            For rows that are not finite unit vectors, or an unknown objective.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> round(SoftmaxCode.from_rows(np.eye(3)).margin, 12)
+        1.224744871392
+        """
+        return cls(check_rows(W, normalize=normalize), objective, Provenance("rows given by the caller"))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if dtype is None or np.dtype(dtype) == self.W.dtype:

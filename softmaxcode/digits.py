@@ -413,7 +413,8 @@ def _prove_code(X: Rows, contacts: ContactSystem, digits: int, bits: int) -> _Pr
         rows.append(row)
         for difference in (row - stored).entries():
             moved = moved.max(difference.abs_upper())
-    if not moved <= NEIGHBOURHOOD:
+    # a cosine moves by at most moved (|x|_1 + |y|_1) + d moved^2: half the screen, so no pair outside it matters
+    if not moved <= min(NEIGHBOURHOOD, _SCREEN) / (4 * d**0.5 + 2):
         raise NotRegular(_ELSEWHERE)
     proved = _ProvedCode(rows, level, moved.upper(), len(chosen), int((~member).sum()))
     _check_contacts(proved, contacts, digits)

@@ -275,8 +275,11 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
         raise DifferentCoordinatesError(
             f"{path} is different from what was saved: its coordinates or header do not match their SHA-256"
         )
+    rows = _rows(W, path, normalize)
+    if not normalize and not np.array_equal(rows, W):
+        raise DifferentCoordinatesError(f"{path} is different from what was saved: its rows are not unit to rounding")
     try:
-        return SoftmaxCode(_rows(W, path, normalize), objective, provenance, proved), header
+        return SoftmaxCode(rows, objective, provenance, proved), header
     except ValueError as error:
         raise ValueError(
             str(error) if str(error).startswith("cannot read") else f"cannot read {path}: {error}"

@@ -34,7 +34,7 @@ class Margins:
     ----------
     margins : ndarray, shape (K,)
         dist(w_k, conv{w_j : j != k}): the norm of w_k minus an explicit convex combination, so an upper value that
-        exceeds the true distance by at most ``gaps``.
+        exceeds the true distance by at most ``gaps``, up to rounding (about 1e-15).
     gaps : ndarray, shape (K,)
         ``margins`` minus the dual value min_j <h_k, w_k - w_j>, at least 0.
     H : ndarray, shape (K, d)

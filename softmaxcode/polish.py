@@ -27,11 +27,12 @@ from softmaxcode.contact_system import (
 )
 from softmaxcode.interior_point import longest_step, newton_direction, solve_shifted
 from softmaxcode.sphere import gram, tangential
+from softmaxcode.stress import NO_STRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from softmaxcode.types import PerContact, Rows
+    from softmaxcode.types import Mask, PerContact, Rows
 
 #: Above this many tangent unknowns the dense factorisation is not tried (memory and time grow as n^2 and n^3).
 MAX_UNKNOWNS = 4500
@@ -189,7 +190,7 @@ def _pass(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: float,
         window *= 2  # a pair outside the window became a contact
         system = build(X, window)
     weights = weights / weights.sum()
-    active = weights > slack
+    active = (weights > slack) & (weights > NO_STRESS * weights.max())
     contacts, stresses = system.subset(active), weights[active]
     Z, _, refined = _newton_on_contacts(contacts, Y, stresses)
     better = float(build(Z, 0.0).values(Z).min())
@@ -232,16 +233,17 @@ def expected_seconds(N: int, d: int) -> float:
     return TYPICAL_STEPS * STEP_COST * min(times) * (n / sample) ** 3
 
 
-def centre_rattlers(W: Rows, clearance: float = 1e-6) -> Rows:
+def centre_rattlers(W: Rows, free: Mask | None = None, clearance: float = 1e-6) -> Rows:
     """Move each rattler of a packing to the middle of its cage, so that what is no contact is clearly none.
 
-    A rattler is a row whose largest cosine is below the largest of all by more than ``clearance``. Its own largest
-    cosine is minimised with the other rows held, by a log-sum-exp ladder; the packing's value does not change.
+    Rattlers are the rows marked ``free`` (those that carry no stress may rest against a neighbour), or those whose
+    largest cosine is below the largest of all by more than ``clearance``. A rattler's own largest cosine is minimised
+    with the other rows held, by a log-sum-exp ladder; the packing's value does not change.
     """
     W = W.copy()
     C = gram(W)
     largest = C.max(axis=1)
-    for i in np.flatnonzero(largest < largest.max() - clearance):
+    for i in np.flatnonzero(largest < largest.max() - clearance if free is None else free):
         others = np.delete(W, i, axis=0)
 
         def energy(z: np.ndarray, beta: float, others: Rows = others) -> tuple[float, np.ndarray]:

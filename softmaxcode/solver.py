@@ -18,12 +18,13 @@ from softmaxcode.progress import Progress
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
 from softmaxcode.search.pipeline import Clock, search
-from softmaxcode.sphere import check_integer, check_pair, check_rows
+from softmaxcode.sphere import check_integer, check_pair, check_rows, largest_cosines
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from softmaxcode.digits import ProvedValue
+    from softmaxcode.polish import Polished
     from softmaxcode.search.pipeline import SearchResult
     from softmaxcode.types import Rows
 
@@ -193,7 +194,12 @@ def solve_both(
             progress=bar,
         )
     packing, how = _best_packing(found, plan)
-    codes = {"tammes": (packing, how), "softmax": _best_softmax(found, packing, how, plan)}
+    softmax, made = _best_softmax(found, packing, how, plan)
+    if largest_cosines(softmax).max() < largest_cosines(packing).max():  # the HardMax search found a better packing
+        packing, how = _centred(polish_tammes(softmax, 1e-9, plan.deadline)), "HardMax search, polished"
+        if smallest_margin(packing).margin >= smallest_margin(softmax).margin - 1e-12:
+            softmax, made = packing, how
+    codes = {"tammes": (packing, how), "softmax": (softmax, made)}
     provenance = Provenance(
         method=how,
         seed=seed,
@@ -203,7 +209,7 @@ def solve_both(
         device=torch_device or "numba",
         version=installed_version(),
     )
-    return {name: SoftmaxCode(W, name, replace(provenance, method=made)) for name, (W, made) in codes.items()}
+    return {name: SoftmaxCode(W, name, replace(provenance, method=method)) for name, (W, method) in codes.items()}
 
 
 @dataclass(frozen=True)
@@ -250,10 +256,15 @@ def _best_packing(found: SearchResult, plan: _Plan) -> tuple[Rows, str]:
                 polished.append(polish_tammes(candidate.X, 10 / FINE_BETA, plan.deadline))
         first = max(polished, key=lambda p: p.value)
         if plan.in_time() or first.value >= 1 - packings[0].value:
-            return centre_rattlers(first.X), "search, polished"
+            return _centred(first), "search, polished"
     best = np.array(packings[0].X)
     descend(TAMMES, best, FINE_BETA, FINEST_BETA, 4.0, 1500, 1e-4)
     return centre_rattlers(best), "search, not polished"
+
+
+def _centred(polished: Polished) -> Rows:
+    """The polished packing with the rows that carry no stress moved to the middle of their cages."""
+    return centre_rattlers(polished.X, ~polished.contacts.members(len(polished.X)))
 
 
 def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: _Plan) -> tuple[Rows, str]:

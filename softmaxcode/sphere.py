@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Rows of a classifier may be this far from unit norm before ``normalize=True`` is asked for.
 UNIT_NORM_TOLERANCE = 1e-6
+#: Rows nearer to unit norm than this are unit to rounding, and left bit for bit as they are.
+ROUNDING = 4e-15
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
@@ -50,7 +52,7 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         One vector a row, K >= 2 and d >= 1.
     normalize : bool
         Accept rows of any non-zero norm and scale them to norm 1. Without it a row further than 1e-6 from
-        unit norm is refused; nearer ones are taken as they are.
+        unit norm is refused; nearer ones (float32 classifiers, say) are scaled too, unless they are unit to rounding.
     name : str
         What to call the array in an error message.
 
@@ -66,6 +68,8 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         ``normalize``) a row further than 1e-6 from unit norm.
     """
     try:
+        if hasattr(W, "detach"):  # a torch tensor, which may require a gradient, be half precision or on a GPU
+            W = W.detach().cpu().double()
         raw = np.asarray(W)
         if raw.dtype == object or raw.dtype.kind not in "fiub":
             raise TypeError
@@ -88,11 +92,13 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
     off = np.abs(norms - 1)
     if off.max() > UNIT_NORM_TOLERANCE:
         row = int(np.argmax(off))
-        hint = " (normalize=True scales them)" if name == "W" else ""
+        hint = " (normalize=True, or --normalize in the shell, scales them)" if name == "W" else ""
         raise ValueError(
             f"{name} must have rows of unit norm within {UNIT_NORM_TOLERANCE:g}; row {row} has norm "
             f"{norms[row]:.9g}{hint}"
         )
+    if off.max() > ROUNDING:
+        array = np.where(off[:, None] > ROUNDING, unit_rows(array), array)
     return array
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Stresses and rigidity are computed up to this many tangent unknowns (dense n x n matrices).
 MAX_UNKNOWNS = 4000
+#: A stress this small beside the largest is none.
+NO_STRESS = 1e-8
 #: The quadratic programme, which factors some thirty such matrices, is solved up to this many.
 MAX_PROGRAMME = 2500
 
@@ -98,7 +100,7 @@ def _balance(system: ContactSystem, X: Rows) -> Stress:
         mean = float(slack @ weights) / E
         if mean * E < 1e-18 or (alpha < 1e-6 and alpha_w < 1e-6):
             break
-    positive = weights > slack
+    positive = (weights > slack) & (weights > NO_STRESS * weights.max())
     weights = np.where(positive, weights, 0.0)
     weights = _rebalance(J, weights / weights.sum())
     return Stress(weights, positive, float(np.linalg.norm(J.T @ weights)))
@@ -141,7 +143,8 @@ def rigidity(system: ContactSystem, X: Rows, stress: Stress, required: Mask) -> 
     str
         ``"infinitesimal"`` where the contacts, as bars, leave only rotations; ``"second order"`` where the motions
         they leave are held by the Hessian of the Lagrangian (the second-order sufficient condition); ``"none"``
-        otherwise. Either of the first two makes the code a strict local optimum up to rotation.
+        otherwise. Either of the first two makes the code a strict local optimum up to rotation and the motion of
+        vectors that take no part (rattlers).
     """
     held = system.subset(stress.positive)
     members = held.members(len(X))

@@ -654,7 +654,9 @@ def test_a_table_stopped_by_ctrl_c_resumes(tmp_path):
     stopped.send_signal(signal.SIGINT)
     _, said = stopped.communicate(timeout=120)
     assert [line.split()[:2] for line in first] == [["K=4", "d=3"], ["K=5", "d=3"]]
-    assert stopped.returncode == 130 and said == "softmaxcode: interrupted; finished rows of a table are kept\n"
+    assert stopped.returncode == 130 and said == (
+        "softmaxcode: interrupted; the finished rows of a table are kept beside it, and the same command resumes\n"
+    )
     assert (tmp_path / "t.csv").read_text().count("\n") == 3
     assert len((tmp_path / "t.csv.rows").read_text().splitlines()) == 3
 
