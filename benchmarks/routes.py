@@ -15,6 +15,7 @@ from benchmarks.report import ABSENT, Section, seconds
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.geoopt_batch import search_batch
 from softmaxcode.search.multistart import multistart, pair_maximum, random_start
+from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ def run_starts(K: int, d: int, count: int, seed: int, device: str | None) -> Bat
     seeds = np.random.SeedSequence(seed).spawn(count)
     if device is None:
         begin = time.perf_counter()
-        values = [candidate.value for candidate in multistart(TAMMES, K, d, seeds, -1)]
+        values = [candidate.value for candidate in multistart(TAMMES, K, d, seeds, Threads(-1))]
         return Batch(time.perf_counter() - begin, min(values))
     drawn = [random_start(TAMMES, K, d, s) for s in seeds]
     X, betas = np.stack([x for x, _ in drawn]), np.array([beta for _, beta in drawn])
