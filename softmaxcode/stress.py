@@ -80,7 +80,7 @@ def _balance(system: ContactSystem, X: Rows) -> Stress:
     residual = float(np.linalg.norm(J.T @ projected))
     carried = projected.min() > 1e-6 / E
     if (residual < 1e-13 and carried) or J.shape[1] > MAX_PROGRAMME:  # all contacts carry stress, as in most codes
-        return Stress(projected, np.ones(E, dtype=bool), residual)
+        return Stress(projected, projected > NO_STRESS * projected.max(), residual)
     # the dual programme: maximise m - |y|^2 / 2 over motions y with J y >= m; at the optimum y = -J^T weights
     y = np.zeros(J.shape[1])
     slack = np.full(E, 1.0)

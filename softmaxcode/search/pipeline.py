@@ -15,7 +15,7 @@ from softmaxcode.bounds import levenshtein
 from softmaxcode.margins import margins
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping
 from softmaxcode.search.energy import HARDMAX, TAMMES
-from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, random_start
+from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, pair_maximum, random_start
 from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
@@ -140,8 +140,6 @@ def search(
     hopping = BasinHopping(TAMMES, pool, hop_seed)
     per_round = CHAINS * HOPS_PER_ROUND
     while (hops is None or hopping.hops < hops) and not clock.spent(1.0) and hopping.best.value > floor:
-        if hops is None and clock.budget is None:
-            break
         hopping.round(threads)
         progress.step(per_round, best=f"{1 - hopping.best.value:.9f}")
     result.hops = hopping.hops
@@ -163,7 +161,6 @@ def _batched(
     kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], device: str, deadline: float | None
 ) -> list[Candidate]:
     from softmaxcode.search.geoopt_batch import search_batch
-    from softmaxcode.search.multistart import pair_maximum
 
     drawn = [random_start(kind, K, d, seed) for seed in seeds]
     starts, betas = np.stack([x for x, _ in drawn]), np.array([beta for _, beta in drawn])
