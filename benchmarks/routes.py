@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 import softmaxcode as sc
+from benchmarks.ours import SEARCH
 from benchmarks.report import ABSENT, Section, seconds
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.geoopt_batch import search_batch
@@ -92,7 +93,7 @@ def route_row(K: int, d: int, count: int, seed: int, device: str | None) -> dict
     batch = fastest_batch(K, d, count, seed, device)
     with torch_threads(batch.threads):
         begin = time.perf_counter()
-        code = sc.solve(K, d, starts=count, seed=seed, device=device, progress=False)
+        code = sc.solve(K, d, starts=count, seed=seed, device=device, progress=False, **SEARCH)
         whole = time.perf_counter() - begin
     route = "Numba" if device is None else f"geoopt, {device}"
     return {

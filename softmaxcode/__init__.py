@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
+    from softmaxcode.catalog import Catalog, CatalogError, NotHeldError, best_known
     from softmaxcode.certificate import Certificate, certify
     from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
     from softmaxcode.digits import NotRegular, ProvedValue
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
     from softmaxcode.tables import table
 
 _HOME = {
+    "Catalog": "catalog",
+    "CatalogError": "catalog",
     "Certificate": "certificate",
     "Margins": "margins",
     "NotComputed": "code",
+    "NotHeldError": "catalog",
     "NotRegular": "digits",
     "ProvedValue": "digits",
     "Provenance": "code",
     "SoftmaxCode": "code",
+    "best_known": "catalog",
     "certify": "certificate",
     "load": "files",
     "margin": "margins",
@@ -38,13 +43,17 @@ _HOME = {
 }
 
 __all__ = [
+    "Catalog",
+    "CatalogError",
     "Certificate",
     "Margins",
     "NotComputed",
+    "NotHeldError",
     "NotRegular",
     "ProvedValue",
     "Provenance",
     "SoftmaxCode",
+    "best_known",
     "certify",
     "load",
     "margin",

@@ -172,13 +172,15 @@ def _next_gap(code: SoftmaxCode, threshold: float) -> float:
     return float(gap)
 
 
-def certify(code: SoftmaxCode) -> Certificate:
+def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     """Derive the certificate of a code from its coordinates; the objective is the only other thing used.
 
     Parameters
     ----------
     code : SoftmaxCode
         From `solve`, `load`, or made of anyone's unit rows.
+    lp : bool
+        Whether Delsarte's linear programme, which takes seconds, may be solved for the upper bound.
 
     Returns
     -------
@@ -204,9 +206,9 @@ def certify(code: SoftmaxCode) -> Certificate:
     known: Bound = max_cosine_lower_bound(K, d, lp=False)
     tolerance = match_tolerance(one_minus)
     met = known.value >= code.max_cosine - tolerance
-    if not met:  # a bound that the code meets cannot be improved
+    if not met and lp:  # a bound that the code meets cannot be improved
         known = max_cosine_lower_bound(K, d)
-    bracket = margin_bounds(K, d, lp=not met)
+    bracket = margin_bounds(K, d, lp=lp and not met)
     packing_upper = float(np.nextafter(1 - known.value, np.inf))
     packing_optimal = known.proved and proved.one_minus_cosine >= packing_upper - tolerance
     solved = d <= 2 or K <= 2 * d  # docs/theory.md, T3

@@ -1,13 +1,15 @@
-"""The ``softmaxcode`` command: solve, check, table, plot."""
+"""The ``softmaxcode`` command: solve, check, table, plot, catalog."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from softmaxcode.arguments import Parser, chosen_pairs, pairs_options, search_options
+from softmaxcode.cli_catalog import add_catalog, catalog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,39 +20,10 @@ if TYPE_CHECKING:
 CHECK_TOLERANCE = 1e-12
 
 
-class _Parser(argparse.ArgumentParser):
-    """One clear sentence and exit code 2, without the usage text."""
-
-    def error(self, message: str) -> Any:
-        self.exit(2, f"softmaxcode: {message} (see {self.prog} --help)\n")
-
-
-def _numbers(text: str, name: str) -> list[int]:
-    """``3,4,8:12`` as a list of integers, both ends of a range included."""
-    out: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition(":")
-            low, high = int(first), int(last or first)
-            if high < low:
-                raise ValueError
-            out.extend(range(low, high + 1))
-    except ValueError:
-        raise ValueError(f"--{name} takes integers and ranges such as 4:32 or 3,4,8:10; got {text!r}") from None
-    return out
-
-
-def _search_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--starts", type=int, help="random starts (default: by size)")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="time to spend on the search of each code")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
-    parser.add_argument("--device", help="run the starts on PyTorch: cpu, cuda or cuda:N (default: CPU kernels)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="softmaxcode", description="Softmax Codes and Tammes packings, with certificates.")
+    parser = Parser(prog="softmaxcode", description="Softmax Codes and Tammes packings, with certificates.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", parser_class=Parser)
 
     one = commands.add_parser("solve", help="solve one (K, d) and print its figures")
     one.add_argument("K", type=int, help="number of classes")
@@ -58,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
     one.add_argument("--digits", type=int, help="prove the value to so many digits")
     one.add_argument("-o", "--output", help="write the code: .npz, or .txt as pack.d.K.txt")
-    _search_options(one)
+    search_options(one)
+    one.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
+    one.add_argument("--no-exact", action="store_true", help="do not start from the exact families")
 
     check = commands.add_parser("check", help="derive every figure of a file again from its coordinates")
     check.add_argument("file", help=".npz, .npy or .txt")
@@ -67,74 +42,26 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
 
     many = commands.add_parser("table", help="margin against Tammes distance for many (K, d)")
-    many.add_argument("--classes", help="values of K, such as 4:32 or 10,20,30")
-    many.add_argument("--dims", help="values of d, such as 3,4")
-    many.add_argument("--pairs", help="single pairs K,d separated by spaces or semicolons, such as '12,3; 24,3'")
+    pairs_options(many)
     many.add_argument("-o", "--output", help="write the table: .csv, .parquet, .md or .tex")
-    _search_options(many)
+    search_options(many)
+    many.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
 
     picture = commands.add_parser("plot", help="draw a code: sphere, cosine spectrum, margins")
     picture.add_argument("file", help=".npz, .npy or .txt")
     picture.add_argument("--dim", type=int, help="dimension of a .txt file whose name does not tell")
     picture.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
     picture.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
-    return parser
 
-
-def _report(code: SoftmaxCode) -> str:
-    """Every figure of a code in plain text."""
-    from softmaxcode.files import figures
-
-    derived = figures(code)
-    certificate = derived["certificate"]
-
-    def listed(name: str) -> str:
-        value = derived[name]
-        if isinstance(value, str):
-            return value
-        return f"{len(value)}" + (f" (classes {', '.join(map(str, value))})" if 0 < len(value) <= 20 else "")
-
-    residual = certificate["residual"]
-    objective = "rho" if code.objective == "softmax" else "1 - mu"
-    lower = code.certificate.lower_bound
-    gap = "none" if math.isinf(certificate["next_gap"]) else f"{certificate['next_gap']:.3g}"
-    lines = [
-        ("classes, dimension", f"K = {code.K}, d = {code.d}"),
-        ("objective", code.objective),
-        ("margin", f"{code.margin:.16g}"),
-        ("max cosine", f"{code.max_cosine:.16g}"),
-        ("min distance", f"{code.min_distance:.16g}"),
-        ("min angle", f"{code.min_angle:.12f} degrees"),
-        ("contacts", str(derived["contacts"])),
-        ("Tammes rattlers", listed("tammes_rattlers")),
-        ("softmax rattlers", listed("softmax_rattlers")),
-        ("status", certificate["status"]),
-        ("rigorous lower bound", f"{lower:.16g} on {objective} ({certificate['arithmetic']})"),
-        ("proved upper bound", f"{certificate['upper_bound']:.16g} ({certificate['upper_bound_method']})"),
-        ("optimality residual", "not computed" if residual is None else f"{residual:.2g}"),
-        ("rigidity", certificate["rigidity"]),
-        ("contact threshold", f"{certificate['threshold']:.2g}; next pair {gap} away"),
-        ("made by", _origin(code)),
-    ]
-    if certificate["ambiguous"]:
-        lines.append(("warning", "the next pair is near the threshold: contacts and rattlers may be miscounted"))
-    if code.proved is not None:
-        lines.append((f"proved {code.proved.quantity}", f"{code.proved.value} +- {code.proved.radius}"))
-        lines.append(("what is proved", code.proved.statement))
-    return "".join(f"{name:<21} {text}\n" for name, text in lines)
-
-
-def _origin(code: SoftmaxCode) -> str:
-    made = code.provenance
-    if made.seed is None:
-        return made.method
-    return (
-        f"{made.method} (seed {made.seed}, {made.starts} starts, {made.hops} hops, {made.seconds:.1f} s, {made.device})"
+    add_catalog(
+        commands.add_parser("catalog", help="the best codes known: list, show, improve, export, import, verify")
     )
+    return parser
 
 
 def _solve(arguments: argparse.Namespace) -> int:
     from softmaxcode.files import check_output
+    from softmaxcode.report import report
     from softmaxcode.solver import solve
 
     if arguments.output:
@@ -148,8 +75,10 @@ def _solve(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         device=arguments.device,
         digits=arguments.digits,
+        catalog=not arguments.no_catalog,
+        exact=not arguments.no_exact,
     )
-    sys.stdout.write(_report(code))
+    sys.stdout.write(report(code))
     if arguments.output:
         code.save(arguments.output)
         print(f"{'written':<21} {arguments.output}")
@@ -159,6 +88,7 @@ def _solve(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from softmaxcode.code import SoftmaxCode, check_objective
     from softmaxcode.files import DifferentCoordinatesError, figures, read_file
+    from softmaxcode.report import report
 
     if arguments.file.endswith(".npz") and (arguments.dim is not None or arguments.objective):
         raise ValueError("--dim and --objective are for files of bare coordinates; an .npz file says both itself")
@@ -170,9 +100,9 @@ def _check(arguments: argparse.Namespace) -> int:
     if header is None:
         if arguments.objective:
             code = SoftmaxCode(code.W, check_objective(arguments.objective), code.provenance)
-        sys.stdout.write(_report(code))
+        sys.stdout.write(report(code))
         return 0
-    sys.stdout.write(_report(code))
+    sys.stdout.write(report(code))
     # through JSON, as the stored figures went
     differences = compare(header["figures"], json.loads(json.dumps(figures(code)))) + _disproved(code)
     for line in differences:
@@ -220,18 +150,7 @@ def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
 def _table(arguments: argparse.Namespace) -> int:
     from softmaxcode.tables import markdown, table
 
-    pairs: list[tuple[int, int]] = []
-    if arguments.pairs:
-        for text in arguments.pairs.replace(";", " ").split():
-            try:
-                K, d = (int(part) for part in text.split(","))
-            except ValueError:
-                raise ValueError(f"--pairs takes pairs K,d such as '12,3; 24,3'; got {text!r}") from None
-            pairs.append((K, d))
-    if arguments.classes or arguments.dims:
-        if not (arguments.classes and arguments.dims):
-            raise ValueError("--classes and --dims go together")
-        pairs += [(K, d) for d in _numbers(arguments.dims, "dims") for K in _numbers(arguments.classes, "classes")]
+    pairs = chosen_pairs(arguments)
     if not pairs:
         raise ValueError("say which (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
 
@@ -250,6 +169,7 @@ def _table(arguments: argparse.Namespace) -> int:
         budget=arguments.budget,
         seed=arguments.seed,
         device=arguments.device,
+        catalog=not arguments.no_catalog,
     )
     print()
     sys.stdout.write(markdown(result.drop(columns=["lower_bound", "upper_bound", "max_cosine"])))
@@ -277,8 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"softmaxcode {installed_version()}")
         return 0
     if arguments.command is None:
-        parser.error("say what to do: solve, check, table or plot")
-    actions = {"solve": _solve, "check": _check, "table": _table, "plot": _plot}
+        parser.error("say what to do: solve, check, table, plot or catalog")
+    actions = {"solve": _solve, "check": _check, "table": _table, "plot": _plot, "catalog": catalog}
     try:
         return actions[arguments.command](arguments)
     except ValueError as error:

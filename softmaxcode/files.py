@@ -225,7 +225,7 @@ def _read_text(path: Path, dim: int | None) -> Rows:
     return numbers.reshape(-1, d)
 
 
-def _typed(kind: type, stored: dict[str, Any]) -> Any:
+def plain_dataclass(kind: type, stored: dict[str, Any]) -> Any:
     """A dataclass of plain fields from stored data: the same names, the annotated types, text in one printable line."""
     if set(stored) != {field.name for field in fields(kind)}:
         raise TypeError
@@ -262,8 +262,8 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise KeyError
         stored = header["figures"]
-        provenance = _typed(Provenance, header["provenance"])
-        proved = None if header["proved"] is None else _typed(ProvedValue, header["proved"])
+        provenance = plain_dataclass(Provenance, header["provenance"])
+        proved = None if header["proved"] is None else plain_dataclass(ProvedValue, header["proved"])
         objective = header["objective"]
         K, d = stored["K"], stored["d"]
         same = header["sha256_coordinates"] == coordinates_hash(W) and header["sha256_header"] == header_hash(header)

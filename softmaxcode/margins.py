@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 TILE = 256
 #: A class is done when no other class violates its dual value by more than this.
 GAP_TOLERANCE = 2e-14
+#: Projections after which contacts are taken to be out of balance.
+MAX_PROJECTIONS = 500
+#: Classes for which weights of the contacts are looked for.
+MAX_BALANCED = 4
 #: Rounds of adding violated classes; ten are rarely needed.
 MAX_ROUNDS = 200
 
@@ -59,7 +63,7 @@ class Margins:
 
 @dataclass(frozen=True)
 class SmallestMargin:
-    """The margin alone: its value, primal-dual gap, the class that attains it and how many classes were solved."""
+    """The margin alone: its value, primal-dual gap, the class that attains it and how many classes were solved (0 where contacts show it)."""
 
     margin: float
     gap: float
@@ -224,12 +228,58 @@ def margin(W: ArrayLike, *, normalize: bool = False, n_jobs: int = -1) -> Margin
     return margins(check_rows(W, normalize=normalize), n_jobs)
 
 
+def _contact_distances(W: Rows, classes: np.ndarray, slack: float) -> PerClass:
+    """Distance of each class to some convex combination of its contacts: upper bounds on the one-vs-rest distances.
+
+    The combination is their mean; where that does not do for any class, a better one for a few classes of more than d
+    contacts.
+    """
+    C = W[classes] @ W.T
+    C[np.arange(len(classes)), classes] = -np.inf
+    contacts = C >= C.max(axis=1, keepdims=True) - slack
+    counts = contacts.sum(axis=1)
+    distances = np.linalg.norm(W[classes] - contacts.astype(float) @ W / counts[:, None], axis=1)
+    if distances.min() < 1 - C.max() + slack:
+        return distances
+    different = np.unique(counts, return_index=True)[1]  # classes of one orbit have as many contacts
+    for i in different[::-1][:MAX_BALANCED]:
+        if counts[i] > W.shape[1]:
+            A = W[contacts[i]]
+            weights = _balanced(A, W[classes[i]])
+            distances[i] = min(distances[i], np.linalg.norm(W[classes[i]] - weights @ A))
+    return distances
+
+
+def _balanced(A: Rows, w: np.ndarray) -> np.ndarray:
+    """Convex weights of the rows of A whose combination is near to their common cosine with w times w.
+
+    Projects in turn on the affine space of all weights that do it exactly and on those that are not negative; where
+    positive weights do it, a point of both is reached.
+    """
+    n = len(A)
+    B = np.column_stack([A, np.ones(n)])
+    target = np.append((A @ w).mean() * w, 1.0)
+    squares, vectors = np.linalg.eigh(B.T @ B)
+    kept = squares > 1e-9 * squares[-1]
+    inverse = vectors[:, kept] / squares[kept] @ vectors[:, kept].T
+    weights = np.full(n, 1 / n)
+    for _ in range(MAX_PROJECTIONS):
+        step = inverse @ (target - weights @ B)
+        weights = weights + B @ step
+        if weights.min() >= 0 or np.linalg.norm(target - weights @ B) > 1e-6:  # found, or nothing balances exactly
+            break
+        weights = np.maximum(weights, 0.0)
+    weights = np.maximum(weights, 0.0)
+    return weights / weights.sum()
+
+
 def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:
     """The smallest one-vs-rest distance, solving only the classes that can attain it (docs/theory.md, T2).
 
     Class k is at least 1 - mu_k away from the rest, with mu_k its largest cosine. Classes are solved from the
-    smallest such bound upwards, until the next bound is no smaller than the best distance found; a class that
-    reaches 1 - mu ends it at once.
+    smallest such bound upwards, until the next bound is no smaller than the best distance found, but for the rounding
+    of cosines; a class that reaches 1 - mu ends it at once. Where a class has many contacts, as in symmetric codes, a
+    combination of them shows that without solving anything.
 
     Parameters
     ----------
@@ -239,12 +289,17 @@ def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:
         Threads, as in joblib.
     """
     bounds = 1 - largest_cosines(W)
-    order = np.argsort(bounds, kind="stable")
+    slack = max(GAP_TOLERANCE, np.sqrt(W.shape[1]) * 2.0**-52)
+    order = np.argsort(np.round(bounds / slack), kind="stable")
+    distances = _contact_distances(W, order[:TILE], slack)
+    i = int(np.argmin(distances))
+    if distances[i] < bounds.min() + slack:
+        return SmallestMargin(float(distances[i]), max(0.0, float(distances[i] - bounds.min())), int(order[i]), 0)
     best, gap, attained_by, solved = np.inf, 0.0, -1, 0
     size = 8
-    while solved < len(W) and bounds[order[solved]] < best - GAP_TOLERANCE:
+    while solved < len(W) and bounds[order[solved]] < best - slack:
         batch = order[solved : solved + size]
-        batch = batch[bounds[batch] < best - GAP_TOLERANCE]
+        batch = batch[bounds[batch] < best - slack]
         parts = _solve_tiles(W, batch, n_jobs)
         value = np.concatenate([p[0] for p in parts])
         gaps = np.concatenate([p[1] for p in parts])
@@ -254,4 +309,6 @@ def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:
         gap = max(gap, float(gaps.max()))
         solved += len(batch)
         size = min(2 * size, 2 * TILE)
+    if solved < len(W):  # what the classes left out could be smaller by
+        gap = max(gap, best - float(bounds[order[solved]]))
     return SmallestMargin(best, gap, attained_by, solved)

@@ -28,13 +28,14 @@ class Progress:
         visible = sys.stderr.isatty() if show is None else show
         layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}" if seconds else None
         self._begin = time.monotonic() if seconds else None
-        self._bar: Any = tqdm(
-            total=total, desc=label, disable=not visible, leave=False, dynamic_ncols=True, bar_format=layout
+        # none at all where it is not shown: tqdm takes a semaphore, which a worker that is killed would leave behind
+        self._bar: Any = (
+            tqdm(total=total, desc=label, leave=False, dynamic_ncols=True, bar_format=layout) if visible else None
         )
 
     def step(self, count: int, **shown: Any) -> None:
         """Advance by ``count`` and show the given figures."""
-        if self._bar.disable:
+        if self._bar is None:
             return
         if shown:
             self._bar.set_postfix(shown, refresh=False)
@@ -46,11 +47,12 @@ class Progress:
 
     def clear(self) -> None:
         """Take the bar off its line, so that something else can be printed there."""
-        if not self._bar.disable:
+        if self._bar is not None:
             self._bar.clear()
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

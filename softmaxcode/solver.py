@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softmaxcode import exact as exact_codes
+from softmaxcode.bounds import max_cosine_lower_bound
+from softmaxcode.catalog import held as best_held
+from softmaxcode.certificate import match_tolerance
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
 from softmaxcode.contact_system import tammes_system
 from softmaxcode.exact import closed_form
@@ -36,6 +40,13 @@ FINEST_BETA = 1e7
 POLISH_SHARE = 0.4
 #: How much a candidate of the search may still gain.
 SEARCH_ERROR = 2e-3
+#: A code must beat the one held before by this, which float64 coordinates can resolve.
+WORTH_KEEPING = 1e-15
+#: A start of the search evaluates some hundred energies of 4 K^2 d floating-point operations, at some 1e10 a second.
+START_FLOPS = 400 * 4
+FLOPS_PER_SECOND = 1e10
+#: Seconds that one start may take without a budget.
+PATIENCE = 600.0
 #: A HardMax optimum must beat the best packing by this to be worth a polish of its own.
 WORTH_POLISHING = 1e-8
 
@@ -75,6 +86,8 @@ def solve(
     budget: float | None = None,
     seed: int = 0,
     init: ArrayLike | None = None,
+    catalog: bool = True,
+    exact: bool = True,
     device: str | None = None,
     digits: int | None = None,
     n_jobs: int = -1,
@@ -82,9 +95,11 @@ def solve(
 ) -> SoftmaxCode:
     """Solve for the Softmax Code or the Tammes packing of K unit vectors in R^d.
 
-    Closed forms are returned where they are optimal (d = 1, d = 2, K <= 2d). Elsewhere many random starts are
-    optimised on both objectives, each seeding the other, the best goes through basin hopping, and the winners are
-    polished to machine precision.
+    Closed forms are returned where they are optimal (d = 1, d = 2, K <= 2d). Elsewhere the search starts from the best
+    code that the catalogue and the exact families hold, and from many random ones: they are optimised on both
+    objectives, each seeding the other, the best goes through basin hopping, and the winners are polished to machine
+    precision. The answer is never worse than the code held. Where that is proved to be an optimal packing, or one
+    start of the search would take longer than the budget (ten minutes without one), it is returned as it is.
 
     Parameters
     ----------
@@ -99,11 +114,15 @@ def solve(
     budget : float, optional
         Seconds to spend: hopping goes on until what polishing is expected to need is left. Where that would be more
         than 40 % of the budget there is no polish, and values are within about 1e-6 of a local optimum. A search that
-        time ends is not repeatable bit for bit; one that counts end is, on the same machine.
+        time ends is not repeatable bit for bit; one that counts end is, on the same machine, with ``catalog=False``.
     seed : int
         Everything random follows from it.
     init : array_like, shape (K, d), optional
         Unit vectors to improve beside the random starts.
+    catalog : bool
+        Start from the catalogue (`best_known`). With ``False`` the result depends on the other arguments alone.
+    exact : bool
+        Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may hold them all the same.
     device : str, optional
         ``None`` searches with the CPU kernels; ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on
         geoopt's sphere with PyTorch.
@@ -140,7 +159,17 @@ def solve(
     if digits is not None:
         digits = check_integer("digits", digits, 1)
     code = solve_both(
-        K, d, starts=starts, budget=budget, seed=seed, init=init, device=device, n_jobs=n_jobs, progress=progress
+        K,
+        d,
+        starts=starts,
+        budget=budget,
+        seed=seed,
+        init=init,
+        catalog=catalog,
+        exact=exact,
+        device=device,
+        n_jobs=n_jobs,
+        progress=progress,
     )[objective]
     return code if digits is None else replace(code, proved=prove(code, digits))
 
@@ -153,6 +182,8 @@ def solve_both(
     budget: float | None = None,
     seed: int = 0,
     init: ArrayLike | None = None,
+    catalog: bool = True,
+    exact: bool = True,
     device: str | None = None,
     n_jobs: int = -1,
     progress: bool | None = None,
@@ -176,6 +207,14 @@ def solve_both(
         provenance = Provenance(f"closed form: {known.name}", version=installed_version())
         return {objective: SoftmaxCode(known.W, objective, provenance) for objective in OBJECTIVES}
 
+    held = _held(K, d, catalog, exact)
+    if held and _search_is_pointless(held["tammes"], starts, budget):
+        return held
+    inits = [first] if first is not None else []
+    for code in held.values():
+        if not any(np.array_equal(code.W, X) for X in inits):
+            inits.append(code.W)
+
     plan = _plan(K, d, budget)
     timed = budget is not None and starts is None
     hops = None if timed else 4 * count
@@ -190,7 +229,7 @@ def solve_both(
             clock=plan.clock,
             n_jobs=n_jobs,
             device=torch_device,
-            init=first,
+            inits=inits,
             progress=bar,
         )
     packing, how = _best_packing(found, plan)
@@ -209,7 +248,34 @@ def solve_both(
         device=torch_device or "numba",
         version=installed_version(),
     )
-    return {name: SoftmaxCode(W, name, replace(provenance, method=method)) for name, (W, method) in codes.items()}
+    made_here = {name: SoftmaxCode(W, name, replace(provenance, method=m)) for name, (W, m) in codes.items()}
+    return {name: _better(code, held.get(name)) for name, code in made_here.items()}
+
+
+def _held(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode]:
+    """The codes known before any search, for both objectives or for none."""
+    if catalog:
+        codes = {objective: best_held(K, d, objective, families=exact) for objective in OBJECTIVES}
+        return {name: code for name, code in codes.items() if code is not None}
+    known = exact_codes.best(K, d) if exact else None
+    return {} if known is None else {objective: known.code(objective) for objective in OBJECTIVES}
+
+
+def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float | None) -> bool:
+    """Whether a held packing is proved optimal, or too large to search in the time given."""
+    K, d = packing.K, packing.d
+    patience = PATIENCE if budget is None else budget
+    too_large = starts is None and START_FLOPS * K * K * d > patience * FLOPS_PER_SECOND
+    bound = max_cosine_lower_bound(K, d, lp=False).value
+    return too_large or bound >= packing.max_cosine - match_tolerance(1 - packing.max_cosine)
+
+
+def _better(code: SoftmaxCode, held: SoftmaxCode | None) -> SoftmaxCode:
+    """The code, unless what was held before is as good."""
+    if held is None:
+        return code
+    gain = code.margin - held.margin if code.objective == "softmax" else held.max_cosine - code.max_cosine
+    return code if gain > WORTH_KEEPING else held
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
 import time
 from pathlib import Path
@@ -14,9 +12,9 @@ import pandas as pd
 
 from softmaxcode.code import NotComputed
 from softmaxcode.files import check_output, written_whole
+from softmaxcode.journal import Journal, check_pairs
 from softmaxcode.progress import Progress
 from softmaxcode.solver import solve_both
-from softmaxcode.sphere import check_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -125,83 +123,25 @@ def table(
     >>> sc.table([(4, 2), (6, 3)])[["K", "d", "margin"]].values.tolist()
     [[4, 2, 1.0], [6, 3, 1.0]]
     """
-    wanted = _check_pairs(pairs)
+    wanted = check_pairs(pairs)
     target = None if path is None else check_output(path, SUFFIXES)
-    journal = _Journal(target, options)
+    notes = None if target is None else target.with_name(target.name + ".rows")
+    journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"})
     with Progress("table", len(wanted), progress) as bar:
         for K, d in wanted:
-            if (K, d) not in journal.rows:
+            if (K, d) not in journal.entries:
                 journal.add(row(K, d, progress=False, **options))
                 if target is not None:
-                    write(frame(journal.rows[p] for p in wanted if p in journal.rows), target)
+                    write(frame(journal.entries[p] for p in wanted if p in journal.entries), target)
             if on_row is not None:
                 bar.clear()
-                on_row(journal.rows[K, d])
-            bar.step(1, K=K, d=d, margin=f"{journal.rows[K, d]['margin']:.9f}")
-    result = frame(journal.rows[pair] for pair in wanted)
+                on_row(journal.entries[K, d])
+            bar.step(1, K=K, d=d, margin=f"{journal.entries[K, d]['margin']:.9f}")
+    result = frame(journal.entries[pair] for pair in wanted)
     if target is not None:
         write(result, target)
         journal.remove()
     return result
-
-
-def _check_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The pairs without repetitions, or a ValueError that shows what is none."""
-    out: dict[tuple[int, int], None] = {}
-    try:
-        listed = list(pairs)
-    except TypeError:
-        raise ValueError(f"pairs must be a list of (K, d); got {pairs!r}") from None
-    for pair in listed:
-        try:
-            K, d = pair
-        except (TypeError, ValueError):
-            raise ValueError(f"pairs must be a list of (K, d); got {pair!r} in it") from None
-        out[check_pair(K, d)] = None
-    return list(out)
-
-
-def _signed(line: Any) -> str:
-    """A line of the journal: JSON, a tab and the start of its SHA-256."""
-    text = json.dumps(line)
-    return f"{text}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
-
-
-def _unsigned(text: str) -> Any:
-    """What a line of the journal holds; None if it is damaged."""
-    content, _, signature = text.partition("\t")
-    if not signature or signature != hashlib.sha256(content.encode()).hexdigest()[:16]:
-        return None
-    return json.loads(content)
-
-
-class _Journal:
-    """Finished rows, one signed JSON line each, beside the table; a damaged line is solved again."""
-
-    def __init__(self, target: Path | None, options: dict[str, Any]) -> None:
-        self.rows: dict[tuple[int, int], dict[str, Any]] = {}
-        self._path = None if target is None else target.with_name(target.name + ".rows")
-        header = {name: options[name] for name in sorted(options) if name != "n_jobs" and options[name] is not None}
-        self._header = json.loads(json.dumps(header, default=lambda scalar: scalar.item()))  # NumPy's as Python's
-        if self._path is None or not self._path.is_file():
-            return
-        head, *lines = map(_unsigned, self._path.read_text(errors="replace").split("\n"))
-        if head != self._header:
-            self.remove()
-            return
-        self.rows = {(entry["K"], entry["d"]): entry for entry in lines if entry is not None}
-
-    def add(self, entry: dict[str, Any]) -> None:
-        self.rows[entry["K"], entry["d"]] = entry
-        if self._path is None:
-            return
-        lines = [self._header, *self.rows.values()]
-        with written_whole(self._path) as temporary:
-            temporary.write_text("".join(map(_signed, lines)))
-
-    def remove(self) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
 
 
 def write(data: pd.DataFrame, path: str | Path) -> None:

@@ -23,6 +23,12 @@ settings.register_profile("softmaxcode", deadline=None, derandomize=True, max_ex
 settings.load_profile("softmaxcode")
 
 
+@pytest.fixture(autouse=True)
+def _no_user_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests neither see nor change the catalogue of whoever runs them."""
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path_factory.getbasetemp() / "nobody" / "catalog.sqlite"))
+
+
 def icosahedron() -> np.ndarray:
     golden = (1 + np.sqrt(5)) / 2
     half = np.array([[0, s, t * golden] for s in (1, -1) for t in (1, -1)])

@@ -18,15 +18,18 @@ import numpy as np
 import pytest
 
 import softmaxcode as sc
-from softmaxcode import cli, tables
+from softmaxcode import tables
 from softmaxcode.cli import CHECK_TOLERANCE, compare, main
 from softmaxcode.files import coordinates_hash, figures, header_hash
+from softmaxcode.report import report
 from softmaxcode.sphere import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAME = "every stored figure was derived again from the coordinates, and is the same"
+#: The search alone, whatever is known already.
+SEARCH = ("--no-catalog", "--no-exact")
 MODULE = (sys.executable, "-m", "softmaxcode.cli")
 SCRIPT = (str(Path(sys.executable).with_name("softmaxcode")),)
 
@@ -73,8 +76,8 @@ def codes() -> dict[str, sc.SoftmaxCode]:
     cap = np.column_stack([np.sin(0.3) * np.cos(angles), np.sin(0.3) * np.sin(angles), np.full(3, np.cos(0.3))])
     pole = np.array([[0.0, 0.0, -1.0]])
     return {
-        "searched": sc.solve(12, 3, starts=16),
-        "tammes": sc.solve(12, 3, starts=16, objective="tammes"),
+        "searched": sc.solve(12, 3, starts=16, catalog=False, exact=False),
+        "tammes": sc.solve(12, 3, starts=16, objective="tammes", catalog=False, exact=False),
         "simplex": sc.solve(4, 3),
         "antipodes": sc.solve(2, 1),
         "pentagon": sc.solve(5, 2, objective="tammes"),
@@ -350,7 +353,7 @@ def test_solve_prints_writes_and_checks(run, tmp_path, name):
 
 
 def test_solve_searches_as_the_library_does(codes, run, tmp_path):
-    ran = run("solve", 12, 3, "--starts", 16, "--output", tmp_path / "c.npz")
+    ran = run("solve", 12, 3, "--starts", 16, *SEARCH, "--output", tmp_path / "c.npz")
     assert (ran.code, ran.err) == (0, "")
     assert sc.load(tmp_path / "c.npz").W.tobytes() == codes["searched"].W.tobytes()
     assert re.search(r"^made by +search.*\(seed 0, \d+ starts, \d+ hops", ran.out, re.M)
@@ -358,7 +361,20 @@ def test_solve_searches_as_the_library_does(codes, run, tmp_path):
 
 def test_solve_options(run, tmp_path):
     ran = run(
-        "solve", 12, 3, "--starts", 16, "--seed", 3, "--objective", "tammes", "--digits", 20, "-o", tmp_path / "c.npz"
+        "solve",
+        12,
+        3,
+        "--starts",
+        16,
+        *SEARCH,
+        "--seed",
+        3,
+        "--objective",
+        "tammes",
+        "--digits",
+        20,
+        "-o",
+        tmp_path / "c.npz",
     )
     assert ran.code == 0 and "seed 3" in ran.out
     assert re.search(r"^objective +tammes$", ran.out, re.M)
@@ -631,7 +647,7 @@ def test_the_command_from_a_shell(tmp_path, command):
 
 
 def test_nothing_but_results_in_a_pipe(tmp_path):
-    ran = process(*MODULE, "solve", 12, 3, "--starts", 16, cwd=tmp_path)
+    ran = process(*MODULE, "solve", 12, 3, "--starts", 16, *SEARCH, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "") and "\r" not in ran.stdout
     ran = process(*MODULE, "table", "--pairs", "4,3;5,3", cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "") and "\r" not in ran.stdout
@@ -691,7 +707,7 @@ def terminal(*words: Any, cwd: Path, both: bool = False) -> Ran:
 
 
 def test_a_bar_with_the_best_value_on_a_terminal(tmp_path):
-    ran = terminal(*MODULE, "solve", 12, 3, "--starts", 16, cwd=tmp_path)
+    ran = terminal(*MODULE, "solve", 12, 3, "--starts", 16, *SEARCH, cwd=tmp_path)
     assert ran.code == 0 and "\r" not in ran.out and "0.5527864045" in ran.out
     assert "(12, 3):" in ran.err and "%|" in ran.err
     best = [float(value) for value in re.findall(r"best=([0-9.]+)", ran.err)]
@@ -728,7 +744,7 @@ def test_a_full_disk_behind_standard_output(tmp_path):
 
 
 def test_the_report_says_every_figure(codes):
-    said = cli._report(codes["searched"])
+    said = report(codes["searched"])
     for name, value in figures(codes["searched"]).items():
         if isinstance(value, float):
             assert f"{value:.10g}"[:10] in said, name

@@ -1,5 +1,6 @@
 """Codes known in closed form, one family a file."""
 
 from softmaxcode.exact.classical import ClosedForm, closed_form
+from softmaxcode.exact.families import ExactCode, best, constructions, rebuild
 
-__all__ = ["ClosedForm", "closed_form"]
+__all__ = ["ClosedForm", "ExactCode", "best", "closed_form", "constructions", "rebuild"]

@@ -19,7 +19,7 @@ from softmaxcode.search.multistart import Candidate, best_distinct, multistart, 
 from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from softmaxcode.progress import Progress
     from softmaxcode.types import Rows
@@ -75,7 +75,7 @@ def search(
     clock: Clock,
     n_jobs: int,
     device: str | None,
-    init: Rows | None,
+    inits: Sequence[Rows],
     progress: Progress,
 ) -> SearchResult:
     """Search both objectives.
@@ -96,8 +96,8 @@ def search(
         Threads of the CPU search.
     device : str or None
         None for the CPU kernels; a torch device for the batched geoopt search of the starts.
-    init : ndarray, shape (K, d), optional
-        A configuration to improve beside the random ones.
+    inits : sequence of ndarray, each of shape (K, d)
+        Configurations to improve beside the random ones.
     """
     threads = Threads(n_jobs)
     root = np.random.SeedSequence(seed)
@@ -105,8 +105,7 @@ def search(
     result = SearchResult([])
     floor = levenshtein(K, d).value + MET  # no packing does better than the bound
     pool: list[Candidate] = []
-    if init is not None:
-        pool += [optimise(TAMMES, init, beta) for beta in (1e4, 100.0)]
+    pool += threads.run("inits", [_task(TAMMES, X, beta) for X in inits for beta in (1e4, 100.0)])
 
     def run_starts(kind: int, count: int | None, seeds: np.random.SeedSequence, share: float) -> list[Candidate]:
         found: list[Candidate] = []

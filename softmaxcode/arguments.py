@@ -1,0 +1,60 @@
+"""What the subcommands of ``softmaxcode`` share: how pairs and search options are written on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """One clear sentence and exit code 2, without the usage text."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"softmaxcode: {message} (see {self.prog} --help)\n")
+
+
+def numbers(text: str, name: str) -> list[int]:
+    """``3,4,8:12`` as a list of integers, both ends of a range included."""
+    out: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition(":")
+            low, high = int(first), int(last or first)
+            if high < low:
+                raise ValueError
+            out.extend(range(low, high + 1))
+    except ValueError:
+        raise ValueError(f"--{name} takes integers and ranges such as 4:32 or 3,4,8:10; got {text!r}") from None
+    return out
+
+
+def pairs_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--classes``, ``--dims`` and ``--pairs``; `chosen_pairs` reads them."""
+    parser.add_argument("--classes", help="values of K, such as 4:32 or 10,20,30")
+    parser.add_argument("--dims", help="values of d, such as 3,4")
+    parser.add_argument("--pairs", help="single pairs K,d separated by spaces or semicolons, such as '12,3; 24,3'")
+
+
+def chosen_pairs(arguments: argparse.Namespace) -> list[tuple[int, int]]:
+    """The (K, d) that `pairs_options` say, in order; none where nothing was said."""
+    pairs: list[tuple[int, int]] = []
+    if arguments.pairs:
+        for text in arguments.pairs.replace(";", " ").split():
+            try:
+                K, d = (int(part) for part in text.split(","))
+            except ValueError:
+                raise ValueError(f"--pairs takes pairs K,d such as '12,3; 24,3'; got {text!r}") from None
+            pairs.append((K, d))
+    if arguments.classes or arguments.dims:
+        if not (arguments.classes and arguments.dims):
+            raise ValueError("--classes and --dims go together")
+        pairs += [(K, d) for d in numbers(arguments.dims, "dims") for K in numbers(arguments.classes, "classes")]
+    return pairs
+
+
+def search_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--starts``, ``--budget``, ``--seed`` and ``--device``."""
+    parser.add_argument("--starts", type=int, help="random starts (default: by size)")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="time to spend on the search of each code")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
+    parser.add_argument("--device", help="run the starts on PyTorch: cpu, cuda or cuda:N (default: CPU kernels)")

@@ -1,0 +1,39 @@
+"""The best code known for each (K, d) and objective, on disk: one SQLite file.
+
+A read-only catalogue ships with the package; improvements go to a second one in the user's data folder. A code enters
+only if the certificate derived from its coordinates beats the stored one. Codes of an exact family are stored as the
+name of the construction and the indices of its rows.
+"""
+
+from softmaxcode.catalog.entry import Entry
+from softmaxcode.catalog.file import Catalog, CatalogError
+from softmaxcode.catalog.known import (
+    NotHeldError,
+    best_known,
+    bracket,
+    held,
+    installed,
+    shipped_path,
+    user_catalog,
+    user_path,
+)
+from softmaxcode.catalog.transfer import ImportReport, export, import_codes
+from softmaxcode.catalog.verification import verify
+
+__all__ = [
+    "Catalog",
+    "CatalogError",
+    "Entry",
+    "ImportReport",
+    "NotHeldError",
+    "best_known",
+    "bracket",
+    "export",
+    "held",
+    "import_codes",
+    "installed",
+    "shipped_path",
+    "user_catalog",
+    "user_path",
+    "verify",
+]

@@ -1,0 +1,92 @@
+"""What a catalogue says of a code, and which of two entries is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from softmaxcode.certificate import certify
+from softmaxcode.code import Provenance, SoftmaxCode
+from softmaxcode.files import coordinates_hash
+
+#: A bound must be larger by this to beat another: less than float64 coordinates can mean.
+IMPROVEMENT = 1e-15
+#: The statuses of a certificate, from the weakest.
+STATUSES = ("feasible", "locally optimal", "matches Tammes", "optimal")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a catalogue holds of one (K, d) and objective, without the coordinates.
+
+    Attributes
+    ----------
+    K, d : int
+        Number of classes and dimension.
+    objective : {"softmax", "tammes"}
+        What the code was chosen for.
+    lower_bound : float
+        Rigorous lower bound on rho (softmax) or 1 - mu (tammes) of the stored coordinates.
+    margin, max_cosine : float
+        rho and mu of the stored coordinates.
+    status : str
+        As in `Certificate`.
+    provenance : Provenance
+        Where the code came from.
+    construction : str or None
+        The name of the exact construction whose rows these are; None where coordinates are stored.
+    sha256 : str
+        Of the coordinates.
+    """
+
+    K: int
+    d: int
+    objective: str
+    lower_bound: float
+    margin: float
+    max_cosine: float
+    status: str
+    provenance: Provenance
+    construction: str | None
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """How provenance names this entry."""
+        return f"({self.K}, {self.d}) {self.objective} {self.sha256[:12]}"
+
+    def beats(self, other: Entry | None) -> bool:
+        """Whether this one has the larger bound; or the same, and a better status or an exact construction."""
+        if other is None or self.lower_bound > other.lower_bound + IMPROVEMENT:
+            return True
+        if self.lower_bound < other.lower_bound - IMPROVEMENT:
+            return False
+        mine, theirs = ((STATUSES.index(e.status), e.construction is not None) for e in (self, other))
+        return mine > theirs
+
+
+def hopeful(code: SoftmaxCode, objective: str, held: Entry | None) -> bool:
+    """Whether certifying is worth the time: floats are within 1e-12 of the rigorous values."""
+    value = code.margin if objective == "softmax" else 1 - code.max_cosine
+    return held is None or value > held.lower_bound - 1e-12
+
+
+def assess(code: SoftmaxCode, objective: str, construction: str | None) -> Entry:
+    """The entry that a code's coordinates are worth.
+
+    The linear programme, which takes seconds a pair, is run for codes of exact families only: no other code is known
+    to meet it.
+    """
+    code = replace(code, objective=objective, proved=None)
+    certificate = certify(code, lp=construction is not None)
+    return Entry(
+        K=code.K,
+        d=code.d,
+        objective=objective,
+        lower_bound=certificate.lower_bound,
+        margin=code.margin,
+        max_cosine=code.max_cosine,
+        status=certificate.status,
+        provenance=code.provenance,
+        construction=construction,
+        sha256=coordinates_hash(code.W),
+    )

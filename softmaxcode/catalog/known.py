@@ -1,0 +1,156 @@
+"""The two catalogues of an installation, and the best code they and the exact families hold."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import platformdirs
+
+from softmaxcode import exact
+from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
+from softmaxcode.catalog.entry import IMPROVEMENT
+from softmaxcode.catalog.file import Catalog
+from softmaxcode.code import check_objective
+from softmaxcode.sphere import check_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from softmaxcode.bounds import Bracket
+    from softmaxcode.code import SoftmaxCode
+
+#: The variable that names another file than the one in the user's data folder.
+ENVIRONMENT = "SOFTMAXCODE_CATALOG"
+
+
+class NotHeldError(LookupError):
+    """No code of this pair is known here.
+
+    Attributes
+    ----------
+    bracket : Bracket
+        What bounds say of the optimal value all the same: of rho*, or of 1 - mu*.
+    """
+
+    def __init__(self, K: int, d: int, objective: str, bracket: Bracket) -> None:
+        self.bracket = bracket
+        value = "the largest margin" if objective == "softmax" else "1 - mu*"
+        super().__init__(
+            f"no code of (K, d) = ({K}, {d}) is held for {objective}; {value} lies between {bracket.lower:.10g} "
+            f"({bracket.lower_method}) and {bracket.upper:.10g} ({bracket.upper_method}); solve({K}, {d}) searches"
+        )
+
+
+def shipped_path() -> Path:
+    """The read-only catalogue that comes with the package."""
+    return Path(str(importlib.resources.files("softmaxcode"))) / "data" / "catalog.sqlite"
+
+
+def user_path() -> Path:
+    """Where improvements go: ``$SOFTMAXCODE_CATALOG``, else the user's data folder."""
+    named = os.environ.get(ENVIRONMENT)
+    return Path(named) if named else Path(platformdirs.user_data_dir("softmaxcode")) / "catalog.sqlite"
+
+
+def user_catalog() -> Catalog:
+    """The user's catalogue above the shipped one; made if it is not there yet."""
+    path = user_path()
+    if ENVIRONMENT not in os.environ:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return Catalog(path, base=_shipped())
+
+
+def _shipped() -> Catalog | None:
+    path = shipped_path()
+    return Catalog(path, readonly=True) if path.is_file() else None
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[Catalog | None]:
+    """The catalogue that answers questions, read-only: the user's above the shipped one, or the one that exists."""
+    catalog = _shipped()
+    if user_path().is_file():
+        catalog = Catalog(user_path(), readonly=True, base=catalog)
+    try:
+        yield catalog
+    finally:
+        if catalog is not None:
+            catalog.close()
+
+
+def held(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
+    """The best code of the catalogues and the exact families, its provenance naming the entry; None where none is."""
+    known = exact.best(K, d) if families else None
+    with installed() as catalog:
+        entry = None if catalog is None else catalog.entry(K, d, objective)
+        if known is not None and (entry is None or 1 - known.max_cosine > entry.lower_bound + 10 * IMPROVEMENT):
+            return known.code(objective)
+        if catalog is None or entry is None:
+            return None
+        code = catalog.code(K, d, objective)
+    assert code is not None
+    named = replace(code.provenance, method=f"catalogue entry {entry.name}: {code.provenance.method}")
+    return replace(code, provenance=named)
+
+
+def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
+    """The best code known of K unit vectors in R^d, without any search.
+
+    Looks at closed forms, exact families, the catalogue that ships with the package and the user's own.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension, at least 1.
+    objective : {"softmax", "tammes"}
+        The largest margin, or the largest smallest distance.
+
+    Returns
+    -------
+    SoftmaxCode
+        Its provenance names the entry.
+
+    Raises
+    ------
+    ValueError
+        For a bad pair or objective; `CatalogError` (a ValueError) for a catalogue that cannot be read.
+    NotHeldError
+        If no code is held; its ``bracket`` holds the bounds on the optimal value.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc
+    >>> code = sc.best_known(240, 8)
+    >>> code.margin, code.certificate.status
+    (0.5, 'matches Tammes')
+    >>> try:
+    ...     sc.best_known(10**6, 3)
+    ... except sc.NotHeldError as error:
+    ...     print(f"{error.bracket.lower:.1e} {error.bracket.upper:.1e}")
+    2.0e-06 3.8e-03
+    """
+    K, d = check_pair(K, d)
+    objective = check_objective(objective)
+    code = held(K, d, objective)
+    if code is None:
+        raise NotHeldError(K, d, objective, bracket(K, d, objective))
+    return code
+
+
+def bracket(K: int, d: int, objective: str) -> Bracket:
+    """The bounds on rho* ("softmax") or 1 - mu* ("tammes")."""
+    both = margin_bounds(K, d)
+    if objective == "softmax":
+        return both
+    bound = max_cosine_lower_bound(K, d)
+    upper = float(np.nextafter(1 - bound.value, np.inf))
+    # the volume bound and 1 - mu* bound rho* from below through 1 - mu*
+    return replace(both, upper=upper, upper_method=bound.method)

@@ -1,0 +1,93 @@
+"""Moving codes between catalogues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softmaxcode.catalog.file import Catalog, CatalogError, explained
+from softmaxcode.catalog.known import installed
+from softmaxcode.files import load, written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from softmaxcode.catalog.entry import Entry
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What came of an import: entries that entered, that beat nothing, and that were refused with the reason."""
+
+    entered: tuple[str, ...]
+    not_better: int
+    refused: tuple[str, ...]
+
+
+def import_codes(
+    path: str | Path, catalog: Catalog, on_entry: Callable[[str], None] = lambda line: None
+) -> ImportReport:
+    """Improve a catalogue by an untrusted file: another catalogue, or a code file (.npz, .txt, .npy).
+
+    Every code is built from its coordinates and certified here; what a file claims is compared, never believed.
+
+    Raises
+    ------
+    CatalogError, ValueError
+        If the file as a whole cannot be read; single entries that do not hold are refused in the report.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".npz", ".txt", ".npy"):
+        code = load(path)
+        entered = catalog.improve(code)
+        return ImportReport(tuple(f"({code.K}, {code.d}) {name}" for name in entered), int(not entered), ())
+    report: dict[str, list[str]] = {"entered": [], "not better": [], "refused": []}
+    with Catalog(path, readonly=True) as other:
+        other.check_whole()
+        for entry in other.entries():
+            kind, line = _import_entry(entry, other, catalog)
+            report[kind].append(line)
+            on_entry(f"{kind}: {line}")
+    return ImportReport(tuple(report["entered"]), len(report["not better"]), tuple(report["refused"]))
+
+
+def _import_entry(entry: Entry, other: Catalog, catalog: Catalog) -> tuple[str, str]:
+    try:
+        code = other.read(entry)
+    except CatalogError as error:
+        return "refused", str(error)
+    value = code.margin if entry.objective == "softmax" else 1 - code.max_cosine
+    if entry.lower_bound > value + 1e-12:
+        return "refused", f"{entry.name} claims {entry.lower_bound!r}, its coordinates give {value!r}"
+    return ("entered" if catalog.improve(code) else "not better"), entry.name
+
+
+def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None) -> int:
+    """Write the best entries of the installed catalogues into a new catalogue file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        Where; an existing file is replaced.
+    pairs : iterable of (K, d), optional
+        Only these.
+
+    Returns
+    -------
+    int
+        How many entries were written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise CatalogError(f"the catalogue {path} cannot be made: the folder does not exist")
+    wanted = None if pairs is None else set(pairs)
+    with installed() as catalog, written_whole(path) as temporary:
+        if catalog is None:
+            raise CatalogError("there is no catalogue to export: none ships with this installation, and none is yours")
+        chosen = [entry for entry in catalog.entries() if wanted is None or (entry.K, entry.d) in wanted]
+        temporary.unlink()  # an empty file is no catalogue
+        with Catalog(temporary) as target, explained(path), target.transaction():
+            for entry in chosen:
+                target.copy(entry, catalog)
+    return len(chosen)

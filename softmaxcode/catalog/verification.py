@@ -1,0 +1,72 @@
+"""Deriving the certificates of a catalogue anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from joblib import Parallel, delayed
+
+from softmaxcode.catalog.entry import IMPROVEMENT, STATUSES, Entry, assess
+from softmaxcode.catalog.file import Catalog, CatalogError
+from softmaxcode.progress import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What re-deriving the certificate of one entry gave; ``problem`` is empty where it holds."""
+
+    entry: Entry
+    problem: str
+
+
+def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) -> list[Verified]:
+    """Derive the certificate of every entry of a catalogue anew from its coordinates, and compare.
+
+    Parameters
+    ----------
+    path : path
+        The catalogue.
+    n_jobs : int
+        Processes, as in joblib.
+    progress : bool, optional
+        Show a bar; by default on a terminal only.
+
+    Returns
+    -------
+    list of Verified
+        One an entry; where ``problem`` is not empty it says what does not hold.
+
+    Raises
+    ------
+    CatalogError
+        If the file as a whole cannot be read.
+    """
+    with Catalog(path, readonly=True) as catalog:
+        catalog.check_whole()
+        entries = catalog.entries()
+    results = []
+    with Progress("verify", len(entries), progress) as bar:
+        tasks = (delayed(_verify)(str(path), entry) for entry in entries)
+        for result in Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
+            results.append(result)
+            bar.step(1)
+    return results
+
+
+def _verify(path: str, entry: Entry) -> Verified:
+    try:
+        with Catalog(path, readonly=True) as catalog:
+            code = catalog.code(entry.K, entry.d, entry.objective)
+    except CatalogError as error:
+        return Verified(entry, str(error))
+    assert code is not None
+    derived = assess(code, entry.objective, entry.construction)
+    if derived.lower_bound < entry.lower_bound - 10 * IMPROVEMENT:
+        return Verified(entry, f"bound {derived.lower_bound!r} where {entry.lower_bound!r} is claimed")
+    if STATUSES.index(derived.status) < STATUSES.index(entry.status):
+        return Verified(entry, f"status {derived.status!r} where {entry.status!r} is claimed")
+    return Verified(entry, "")

@@ -1,0 +1,164 @@
+"""``softmaxcode catalog``: list, show, improve, export, import, verify."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from softmaxcode.arguments import Parser, chosen_pairs, numbers, pairs_options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from softmaxcode.catalog import Catalog
+
+
+def add_catalog(parser: argparse.ArgumentParser) -> None:
+    """Add the actions to the parser of ``softmaxcode catalog``."""
+    actions = parser.add_subparsers(dest="action", parser_class=Parser)
+
+    listing = actions.add_parser("list", help="what is held, one line an entry")
+    listing.add_argument("--classes", help="only these K, such as 4:32 or 10,20,30")
+    listing.add_argument("--dims", help="only these d, such as 3,4")
+    listing.add_argument("--objective", help="only softmax, or only tammes")
+
+    show = actions.add_parser("show", help="every figure of one code, without any search")
+    show.add_argument("K", type=int, help="number of classes")
+    show.add_argument("d", type=int, help="dimension")
+    show.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
+    show.add_argument("-o", "--output", help="write the code: .npz, or .txt as pack.d.K.txt")
+
+    improve = actions.add_parser("improve", help="search many (K, d), and keep what is better than what is held")
+    pairs_options(improve)
+    improve.add_argument("--starts", type=int, help="random starts a pair (default: by size)")
+    improve.add_argument("--budget", type=float, metavar="SECONDS", help="time to spend on each search")
+    improve.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
+    improve.add_argument("--jobs", type=int, default=-1, help="local processes (default: every core)")
+    improve.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
+    improve.add_argument("--catalog", help="the file to improve (default: yours, in the user's data folder)")
+
+    out = actions.add_parser("export", help="write what is held into a new catalogue file")
+    out.add_argument("file", help="the file to write")
+    pairs_options(out)
+
+    into = actions.add_parser("import", help="improve by another catalogue or code file, verifying every code")
+    into.add_argument("file", help=".sqlite, or a code as .npz, .npy or pack.d.K.txt")
+    into.add_argument("--catalog", help="the file to improve (default: yours, in the user's data folder)")
+
+    verify = actions.add_parser("verify", help="derive the certificate of every entry again")
+    verify.add_argument("file", nargs="?", help="the catalogue (default: the one that ships with the package)")
+    verify.add_argument("--jobs", type=int, default=-1, help="processes (default: every core)")
+
+
+def catalog(arguments: argparse.Namespace) -> int:
+    """Run one action; returns the exit code."""
+    actions = {
+        "list": _list,
+        "show": _show,
+        "improve": _improve,
+        "export": _export,
+        "import": _import,
+        "verify": _verify,
+    }
+    if arguments.action is None:
+        raise ValueError(f"say what to do with the catalogue: {', '.join(actions)}")
+    return actions[arguments.action](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from softmaxcode.catalog import installed
+    from softmaxcode.code import check_objective
+
+    classes = set(numbers(arguments.classes, "classes")) if arguments.classes else None
+    dims = set(numbers(arguments.dims, "dims")) if arguments.dims else None
+    objective = check_objective(arguments.objective) if arguments.objective else None
+    with installed() as held:
+        entries = [] if held is None else held.entries()
+    chosen = [
+        e
+        for e in entries
+        if (classes is None or e.K in classes) and (dims is None or e.d in dims) and objective in (None, e.objective)
+    ]
+    for e in chosen:
+        print(
+            f"K={e.K:<6} d={e.d:<4} {e.objective:<8} margin={e.margin:.15f} mu={e.max_cosine:.15f} "
+            f"{e.status:<15} {e.construction or e.provenance.method}"
+        )
+    print(f"{len(chosen)} of {len(entries)} entries")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from softmaxcode.catalog import NotHeldError, best_known
+    from softmaxcode.files import check_output
+    from softmaxcode.report import report
+
+    if arguments.output:
+        check_output(arguments.output, (".npz", ".txt"))
+    try:
+        code = best_known(arguments.K, arguments.d, objective=arguments.objective)
+    except NotHeldError as error:
+        print(error)
+        return 1
+    sys.stdout.write(report(code))
+    if arguments.output:
+        code.save(arguments.output)
+        print(f"{'written':<21} {arguments.output}")
+    return 0
+
+
+def _target(arguments: argparse.Namespace) -> Catalog:
+    from softmaxcode.catalog import Catalog, user_catalog
+
+    return Catalog(arguments.catalog) if arguments.catalog else user_catalog()
+
+
+def _improve(arguments: argparse.Namespace) -> int:
+    from softmaxcode.sweep import sweep
+
+    pairs = chosen_pairs(arguments)
+    if not pairs:
+        raise ValueError("say which (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
+    with closing(_target(arguments)) as target:
+        report = sweep(
+            pairs,
+            catalog=target,
+            starts=arguments.starts,
+            budget=arguments.budget,
+            seed=arguments.seed,
+            n_jobs=arguments.jobs,
+            scheduler=arguments.scheduler,
+        )
+        print(report)
+        print(f"{'catalogue':<21} {target.path}")
+    return 1 if report.failed else 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from softmaxcode.catalog import export
+
+    count = export(arguments.file, chosen_pairs(arguments) or None)
+    print(f"{count} entries written to {arguments.file}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from softmaxcode.catalog import import_codes
+
+    with closing(_target(arguments)) as target:
+        report = import_codes(arguments.file, target, print)
+    print(f"{len(report.entered)} entered, {report.not_better} not better, {len(report.refused)} refused")
+    return 1 if report.refused else 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from softmaxcode.catalog import shipped_path, verify
+
+    path = arguments.file or shipped_path()
+    results = verify(path, n_jobs=arguments.jobs)
+    wrong = [result for result in results if result.problem]
+    for result in wrong:
+        print(f"WRONG: {result.entry.name}: {result.problem}")
+    print(f"{len(results) - len(wrong)} of {len(results)} certificates of {path} were derived again and hold")
+    return 1 if wrong else 0

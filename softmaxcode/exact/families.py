@@ -1,0 +1,214 @@
+"""The best code of the exact families for a pair, whole or a subset of it, and building one again from its name."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softmaxcode.bounds import levenshtein
+from softmaxcode.exact.classical import closed_form
+from softmaxcode.exact.subcodes import Subset, subsets, thinned
+from softmaxcode.sphere import check_integer, check_pair
+
+if TYPE_CHECKING:
+    from softmaxcode.code import SoftmaxCode
+    from softmaxcode.exact.construction import Construction
+    from softmaxcode.types import Rows
+
+#: The modules of this package that hold a family each.
+FAMILIES = (
+    "polytopes",
+    "root_systems",
+    "leech",
+    "isotropic",
+    "conference",
+    "hadamard",
+    "unbiased_bases",
+    "kerdock",
+    "bch",
+)
+#: Subsets with a smaller cosine than the whole code are looked for up to this many vectors.
+MAX_SUBSET_CODE = 5000
+#: No code is built with more coordinates (8 bytes each) than this.
+MAX_COORDINATES = 10**8
+
+
+@dataclass(frozen=True, eq=False)
+class ExactCode:
+    """A code of an exact family, or a subset of one.
+
+    Attributes
+    ----------
+    W : ndarray, shape (K, d), read-only
+        Unit rows; zeros are appended where the family lives in fewer dimensions.
+    max_cosine : float
+        The largest cosine of two rows; where the family knows only a bound on it, that bound.
+    name : str
+        The construction's name.
+    indices : ndarray of int or None
+        Which rows of it were kept; None for all.
+    source : str
+        Where the construction comes from.
+    """
+
+    W: Rows
+    max_cosine: float
+    name: str
+    indices: np.ndarray | None
+    source: str
+
+    @property
+    def description(self) -> str:
+        """Name and size of the subset, in words."""
+        return self.name if self.indices is None else f"{len(self.W)} vectors of {self.name}"
+
+    def code(self, objective: str = "softmax") -> SoftmaxCode:
+        """The same as a `SoftmaxCode`."""
+        from softmaxcode.code import Provenance, SoftmaxCode, installed_version
+
+        provenance = Provenance(f"exact: {self.description}", version=installed_version())
+        return SoftmaxCode(self.W, objective, provenance)
+
+
+@functools.lru_cache(maxsize=8192)
+def constructions(d: int) -> tuple[Construction, ...]:
+    """Every construction in exactly d dimensions, of all families, none of them built.
+
+    Parameters
+    ----------
+    d : int
+        Dimension, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If d < 1 or d is not an integer.
+
+    Examples
+    --------
+    >>> [(c.name, c.K) for c in constructions(6)][0]
+    ('Schlaefli(27)', 27)
+    """
+    d = check_integer("d", d, 1)
+    modules = (importlib.import_module(f"softmaxcode.exact.{name}") for name in FAMILIES)
+    found = [construction for module in modules for construction in module.constructions(d)]
+    assert len({c.name for c in found}) == len(found)
+    return tuple(sorted(found, key=lambda c: (c.max_cosine, c.K, c.name)))
+
+
+@functools.lru_cache(maxsize=32)
+def best(K: int, d: int) -> ExactCode | None:
+    """The best of the exact codes for a pair: the one with the smallest cosine, subsets included.
+
+    Codes in fewer than d dimensions count too. Of a subset the vertices with the fewest contacts are kept.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension, at least 1.
+
+    Returns
+    -------
+    ExactCode or None
+        None where no family reaches K vectors in d dimensions.
+
+    Raises
+    ------
+    ValueError
+        If K < 2, d < 1, or either is not an integer.
+
+    Examples
+    --------
+    >>> best(240, 8).max_cosine, best(12, 3).name
+    (0.5, 'icosahedron')
+    >>> best(10000, 512).max_cosine <= 1 / 16
+    True
+    >>> best(10**6, 3) is None
+    True
+    """
+    K, d = check_pair(K, d)
+    closed = closed_form(K, d)
+    if closed is not None:
+        return _frozen(closed.W, closed.max_cosine, closed.name, None, "docs/theory.md, T3")
+    whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K >= K and K * d <= MAX_COORDINATES]
+    if not whole:
+        return None
+    first = min(whole, key=lambda c: (c.max_cosine, c.K, c.name))
+    cosine = first.max_cosine
+    choice: tuple[Construction, Subset | None] = (first, None)
+    floor = levenshtein(K, d).value
+    for construction in constructions(d):
+        if K < construction.K <= MAX_SUBSET_CODE and floor < cosine - 1e-9:
+            for subset in _subsets(construction):
+                if len(subset.indices) >= K and subset.max_cosine < cosine - 1e-9:
+                    cosine, choice = subset.max_cosine, (construction, subset)
+    return _chosen(K, d, *choice)
+
+
+@functools.lru_cache(maxsize=64)
+def _subsets(construction: Construction) -> tuple[Subset, ...]:
+    return subsets(construction.build())
+
+
+def _chosen(K: int, d: int, construction: Construction, subset: Subset | None) -> ExactCode:
+    """Build K rows of a construction, of a subset of it where one is given."""
+    size = construction.K if subset is None else len(subset.indices)
+    indices = None if subset is None else subset.indices
+    cosine = construction.max_cosine if subset is None else subset.max_cosine
+    if size > K and size <= MAX_SUBSET_CODE:
+        rows = construction.build() if indices is None else construction.build()[indices]
+        kept = thinned(rows, K)
+        indices = kept if indices is None else indices[kept]
+    elif size > K:
+        indices = np.arange(K)
+    return _frozen(_padded(_rows(construction, indices), d), cosine, construction.name, indices, construction.source)
+
+
+def _rows(construction: Construction, indices: np.ndarray | None) -> Rows:
+    if indices is None:
+        return construction.build()
+    return construction.build()[indices] if construction.rows is None else construction.rows(indices)
+
+
+def _padded(W: Rows, d: int) -> Rows:
+    return np.pad(W, ((0, 0), (0, d - W.shape[1])))
+
+
+def _frozen(W: Rows, cosine: float, name: str, indices: np.ndarray | None, source: str) -> ExactCode:
+    W = np.ascontiguousarray(W)
+    W.flags.writeable = False
+    return ExactCode(W, cosine, name, indices, source)
+
+
+def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
+    """The code that `best` once named: rows ``indices`` (None for all) of a construction, in d dimensions.
+
+    Raises
+    ------
+    ValueError
+        If no construction in up to d dimensions has that name, or its rows are not K as told.
+
+    Examples
+    --------
+    >>> rebuild("24-cell", np.array([0, 1, 2, 3, 4, 5, 6, 7, 8]), 9, 4).W.shape
+    (9, 4)
+    """
+    K, d = check_pair(K, d)
+    if K * d > MAX_COORDINATES:
+        raise ValueError(f"{K} x {d} exceeds the {MAX_COORDINATES} coordinates that are built at once")
+    found = next((c for n in range(d, 1, -1) for c in constructions(n) if c.name == name), None)
+    if found is None:
+        raise ValueError(f"no exact construction in up to {d} dimensions is called {name!r}")
+    if indices is None:
+        if found.K != K:
+            raise ValueError(f"{name} has {found.K} vectors, not {K}")
+    elif len(indices) != K or len(np.unique(indices)) != K or indices.min() < 0 or indices.max() >= found.K:
+        raise ValueError(f"the indices are not {K} different ones of the {found.K} vectors of {name}")
+    W = _padded(_rows(found, indices), d)
+    return _frozen(W, found.max_cosine, name, indices, found.source)

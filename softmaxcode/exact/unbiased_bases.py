@@ -1,0 +1,98 @@
+"""Mutually unbiased bases of C^n, n an odd prime power, times roots of unity, read in R^(2n)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING
+
+import flint
+import numpy as np
+
+from softmaxcode.exact.conference import nearest, root_formula, rounded_cosines
+from softmaxcode.exact.construction import Construction
+from softmaxcode.exact.finite_fields import finite_field, prime_power
+
+if TYPE_CHECKING:
+    from softmaxcode.types import Rows
+
+_SOURCE = (
+    "W. K. Wootters and B. D. Fields, Optimal state-determination by mutually unbiased measurements (1989), times "
+    "roots of unity"
+)
+
+
+def _build(n: int, units: int) -> Rows:
+    F = finite_field(n)
+    every = np.arange(n)
+    turn = math.lcm(4, F.p, units)
+    squares, lines = F.multiply(every[:, None], F.power(every, 2)), F.multiply(every[:, None], every)
+    phase = F.trace(F.add(squares[:, None], lines[None])) * (turn // F.p)
+    unit = np.arange(units) * (turn // units)
+    phase = (phase.reshape(n * n, 1, n) + unit[:, None]) % turn
+    cosines = rounded_cosines(1, turn, n)
+    waves = np.concatenate([cosines[phase], cosines[(phase - turn // 4) % turn]], axis=2)
+    # for n = 3 mod 4 the axes are turned by a right angle: see `_turn`
+    start = turn // 4 if n % 4 == 3 else 0
+    whole = rounded_cosines(1, turn, 1)
+    axes = np.zeros((n, units, 2 * n))
+    axes[every, :, every] = whole[(unit + start) % turn]
+    axes[every, :, every + n] = whole[(unit + start - turn // 4) % turn]
+    return np.concatenate([axes, waves]).reshape(-1, 2 * n)
+
+
+def _turn(n: int, p: int, units: int) -> int:
+    """m such that the largest cosine across bases is cos(pi/m)/sqrt(n); 0 if it is 1/sqrt(n).
+
+    Two vectors of different bases have inner product a Gauss sum over n: a p-th root of unity times a unit, times
+    +-1/sqrt(n) for n = 1 mod 4 and +-i/sqrt(n) for n = 3 mod 4 (both signs occur). So the phases of the first kind
+    include 1; those of the second are i times the roots of unity of order L = lcm(2, p, units), which includes 1 only
+    if 4 | L, and otherwise comes no nearer than pi/L. With the axes the phases are the p-th roots times units; turned
+    by a right angle they are among the former.
+    """
+    order = math.lcm(2, p, units)
+    return 0 if n % 4 == 1 or order % 4 == 0 else order
+
+
+def _code(n: int, p: int, units: int) -> Construction:
+    m = _turn(n, p, units)
+
+    def across() -> flint.arb:
+        cosine = flint.arb.cos_pi_fmpq(flint.fmpq(1, m)) if m else flint.arb(1)
+        return cosine / flint.arb(n).sqrt()
+
+    return Construction(
+        name=f"complex-bases({n}, {units})",
+        K=units * n * (n + 1),
+        d=2 * n,
+        max_cosine=nearest(across),
+        formula=root_formula(n) if m == 0 else f"cos(pi/{m})/sqrt({n})",
+        source=_SOURCE,
+        build=functools.partial(_build, n, units),
+    )
+
+
+def constructions(d: int) -> list[Construction]:
+    """The codes of n + 1 unbiased bases of C^n, d = 2n, every vector times the roots of 1 of order 3, 4, 5 or 6.
+
+    Of the orders r of roots for which cos(2 pi/r), the cosine they make among themselves, is no larger than the
+    cosine across bases, those are given that no larger r matches: r n (n + 1) vectors, largest cosine at most
+    1/sqrt(n), and sqrt(3/n)/2 for n = 3, 27, ... and r = 3 or 6.
+
+    Examples
+    --------
+    >>> [(c.name, c.K, c.formula) for d in (6, 10) for c in constructions(d)]
+    [('complex-bases(3, 6)', 72, 'cos(pi/6)/sqrt(3)'), ('complex-bases(5, 5)', 150, '1/sqrt(5)')]
+    """
+    n, odd = divmod(d, 2)
+    parts = prime_power(n)
+    if odd or n % 2 == 0 or parts is None:
+        return []
+    codes: list[Construction] = []
+    for units in (6, 5, 4, 3):
+        # equal only for units = 6, n = 3: both are 1/2, and cos(2 pi/5) is no square root
+        own = {6: 0.5, 5: math.cos(0.4 * math.pi), 4: 0.0, 3: -0.5}[units]
+        code = _code(n, parts[0], units)
+        if own <= code.max_cosine and all(code.max_cosine < other.max_cosine for other in codes):
+            codes.append(code)
+    return codes

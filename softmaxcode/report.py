@@ -1,0 +1,62 @@
+"""Every figure of a code in plain text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from softmaxcode.files import figures
+
+if TYPE_CHECKING:
+    from softmaxcode.code import SoftmaxCode
+
+
+def report(code: SoftmaxCode) -> str:
+    """Every figure of a code in plain text."""
+    derived = figures(code)
+    certificate = derived["certificate"]
+
+    def listed(name: str) -> str:
+        value = derived[name]
+        if isinstance(value, str):
+            return value
+        return f"{len(value)}" + (f" (classes {', '.join(map(str, value))})" if 0 < len(value) <= 20 else "")
+
+    residual = certificate["residual"]
+    objective = "rho" if code.objective == "softmax" else "1 - mu"
+    lower = code.certificate.lower_bound
+    gap = "none" if math.isinf(certificate["next_gap"]) else f"{certificate['next_gap']:.3g}"
+    lines = [
+        ("classes, dimension", f"K = {code.K}, d = {code.d}"),
+        ("objective", code.objective),
+        ("margin", f"{code.margin:.16g}"),
+        ("max cosine", f"{code.max_cosine:.16g}"),
+        ("min distance", f"{code.min_distance:.16g}"),
+        ("min angle", f"{code.min_angle:.12f} degrees"),
+        ("contacts", str(derived["contacts"])),
+        ("Tammes rattlers", listed("tammes_rattlers")),
+        ("softmax rattlers", listed("softmax_rattlers")),
+        ("status", certificate["status"]),
+        ("rigorous lower bound", f"{lower:.16g} on {objective} ({certificate['arithmetic']})"),
+        ("proved upper bound", f"{certificate['upper_bound']:.16g} ({certificate['upper_bound_method']})"),
+        ("optimality residual", "not computed" if residual is None else f"{residual:.2g}"),
+        ("rigidity", certificate["rigidity"]),
+        ("contact threshold", f"{certificate['threshold']:.2g}; next pair {gap} away"),
+        ("made by", origin(code)),
+    ]
+    if certificate["ambiguous"]:
+        lines.append(("warning", "the next pair is near the threshold: contacts and rattlers may be miscounted"))
+    if code.proved is not None:
+        lines.append((f"proved {code.proved.quantity}", f"{code.proved.value} +- {code.proved.radius}"))
+        lines.append(("what is proved", code.proved.statement))
+    return "".join(f"{name:<21} {text}\n" for name, text in lines)
+
+
+def origin(code: SoftmaxCode) -> str:
+    """What made a code: method, and seed and work of a search."""
+    made = code.provenance
+    if made.seed is None:
+        return made.method
+    return (
+        f"{made.method} (seed {made.seed}, {made.starts} starts, {made.hops} hops, {made.seconds:.1f} s, {made.device})"
+    )

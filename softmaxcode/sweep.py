@@ -1,0 +1,327 @@
+"""Many (K, d) into a catalogue, on many processes or a Dask cluster; interrupted, it goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
+from softmaxcode.exact import closed_form
+from softmaxcode.journal import Journal, check_pairs, is_journal, plain
+from softmaxcode.progress import Progress
+from softmaxcode.solver import check_budget, solve_both
+from softmaxcode.sphere import check_integer
+from softmaxcode.workers import one_line, run, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from softmaxcode.catalog import Catalog
+    from softmaxcode.types import Rows
+    from softmaxcode.workers import Outcome
+
+Pair = tuple[int, int]
+
+#: Without ``patience`` a pair may take this many seconds, and with a budget this many times it and the grace besides.
+LONGEST = 86_400.0
+OVERRUN = 10.0
+GRACE = 300.0
+
+
+class Improvement(NamedTuple):
+    """A better value in the catalogue: the margin (softmax) or 1 - mu (tammes); ``old`` is None for a first code."""
+
+    K: int
+    d: int
+    objective: str
+    old: float | None
+    new: float
+
+    def __str__(self) -> str:
+        before = "new" if self.old is None else f"{self.old:.15g}"
+        return f"({self.K}, {self.d}) {self.objective}: {before} -> {self.new:.15g}"
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What a sweep did.
+
+    Attributes
+    ----------
+    done : tuple of (K, d)
+        Pairs solved in this run, in the order of the request.
+    improved : tuple of Improvement
+        What entered the catalogue, in the same order.
+    failed : dict from (K, d) to str
+        Pairs that had no result after all tries, with the last reason.
+    skipped : tuple of (K, d)
+        Pairs that the journal of an interrupted run has as finished.
+    closed : tuple of (K, d)
+        Pairs with a closed form, which need no search.
+    seconds : float
+        Wall-clock time of this run.
+    """
+
+    done: tuple[Pair, ...]
+    improved: tuple[Improvement, ...]
+    failed: dict[Pair, str]
+    skipped: tuple[Pair, ...]
+    closed: tuple[Pair, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        counts = [f"{len(self.done)} done", f"{len(self.improved)} improvements"]
+        for name, pairs in (("failed", self.failed), ("done before", self.skipped), ("closed forms", self.closed)):
+            if pairs:
+                counts.append(f"{len(pairs)} {name}")
+        lines = [f"{', '.join(counts)} in {self.seconds:.1f} s"]
+        lines += [f"improved {item}" for item in self.improved]
+        lines += [f"failed {pair}: {reason}" for pair, reason in self.failed.items()]
+        return "\n".join(lines)
+
+
+def solve_pair(
+    K: int, d: int, *, seed: int, starts: int | None, budget: float | None, initial: list[Rows]
+) -> dict[str, dict[str, Any]]:
+    """The task of a worker: plain data in, plain data out.
+
+    A search that also improves the first code of K rows in ``initial``; then a short one from each other array, those
+    of other codes of the pair as they are, and those of its neighbours grown or shrunk to K rows.
+
+    Parameters
+    ----------
+    K, d : int
+        The pair.
+    seed, starts, budget
+        As in `softmaxcode.solve`; the attempts share the budget.
+    initial : list of ndarray, each of shape (any K, d)
+        Codes to begin from.
+
+    Returns
+    -------
+    dict
+        For "softmax" and "tammes" the best coordinates ``W``, shape (K, d), and their ``provenance`` as a dict.
+    """
+    own = [X for X in initial if len(X) == K]
+    seeds = [*own[1:], *_from_neighbours(K, d, seed, [X for X in initial if len(X) != K])]
+    share = None if budget is None else budget / (1 + len(seeds))
+    # random starts were the first attempt's; here they only keep the search from being empty
+    few = None if starts is None and budget is not None else 1
+    attempts = [(starts, own[0] if own else None), *((few, X) for X in seeds)]
+    found = [
+        solve_both(K, d, seed=seed, starts=n, budget=share, init=X, n_jobs=1, progress=False, catalog=False)
+        for n, X in attempts
+    ]
+    best = {
+        "softmax": max((codes["softmax"] for codes in found), key=lambda code: code.margin),
+        "tammes": min((codes["tammes"] for codes in found), key=lambda code: code.max_cosine),
+    }
+    return {name: {"W": np.array(code.W), "provenance": asdict(code.provenance)} for name, code in best.items()}
+
+
+def _from_neighbours(K: int, d: int, seed: int, neighbours: list[Rows]) -> list[Rows]:
+    """Codes of other sizes brought to K rows."""
+    if not neighbours:
+        return []
+    from softmaxcode.search.neighbours import grow, shrink
+
+    rng = np.random.default_rng([seed, K, d])
+    return [grow(X, K - len(X), rng) if len(X) < K else shrink(X, len(X) - K, rng) for X in neighbours]
+
+
+def sweep(
+    pairs: Iterable[Pair],
+    *,
+    catalog: Catalog,
+    starts: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    n_jobs: int = -1,
+    scheduler: str | None = None,
+    journal: str | Path | None = None,
+    progress: bool | None = None,
+    tries: int = 3,
+    patience: float | None = None,
+    task: Callable[..., dict[str, dict[str, Any]]] = solve_pair,
+) -> SweepReport:
+    """Solve many pairs for both objectives on many processes, and enter what is better into a catalogue.
+
+    Each pair is searched anew, and from what the catalogue held at the beginning: its own codes and those of
+    (K - 1, d) and (K + 1, d). A worker that dies or hangs costs its pair a try, and no other pair anything.
+
+    Parameters
+    ----------
+    pairs : iterable of (K, d)
+        A pair given twice is solved once; those with a closed form are counted and passed over.
+    catalog : Catalog
+        Only this process writes to it, after every pair.
+    starts, budget, seed
+        Of each pair, as in `softmaxcode.solve`. Where counts end the search, results depend neither on the number of
+        processes nor on the order in which they finish.
+    n_jobs : int
+        Pairs at the same time, as in joblib; -1 uses every core, of this machine or of the cluster.
+    scheduler : str, optional
+        Address of a Dask scheduler, such as "tcp://10.0.0.1:8786"; its workers need the same version of softmaxcode.
+    journal : path, optional
+        Where finished pairs are noted; by default beside the catalogue, ``<catalog>.sweep-<hash of the options>``. A
+        run that was interrupted resumes from there if its options are the same. It is removed when no pair is left.
+    progress : bool, optional
+        Show a bar; by default on a terminal only.
+    tries : int
+        How often a pair is tried before it counts as failed.
+    patience : float, optional
+        Seconds that a pair may take before its worker counts as stuck and is ended; by default ten times the budget
+        and five minutes, or a day where there is no budget. On a cluster they include the wait for a worker.
+    task : callable
+        What a worker does; see `solve_pair`.
+
+    Returns
+    -------
+    SweepReport
+        What was done, improved, failed and passed over.
+
+    Raises
+    ------
+    ValueError
+        For a bad pair or option, a journal that is another file, Dask that is not installed or a scheduler that does
+        not answer; `CatalogError` (a ValueError) where the catalogue cannot be written.
+    KeyboardInterrupt
+        When interrupted: workers are ended, and what is finished stays in the catalogue and the journal.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from softmaxcode.catalog import Catalog
+    >>> with Catalog(pathlib.Path(tempfile.mkdtemp()) / "catalog.sqlite") as catalog:
+    ...     report = sweep([(7, 3), (6, 3)], catalog=catalog, starts=4, n_jobs=1)
+    ...     print(report.done, report.closed, f"{catalog.code(7, 3, 'tammes').min_angle:.6f}")
+    ((7, 3),) ((6, 3),) 77.869542
+    """
+    begin = time.monotonic()
+    wanted = check_pairs(pairs)
+    options = {
+        "starts": None if starts is None else check_integer("starts", starts, 1),
+        "budget": check_budget(budget),
+        "seed": check_integer("seed", seed, 0),
+    }
+    tries = check_integer("tries", tries, 1)
+    if patience is None:
+        patience = LONGEST if budget is None else OVERRUN * budget + GRACE
+    if not patience > 0:
+        raise ValueError(f"patience must be a positive number of seconds; got {patience!r}")
+    notes = _journal(catalog, journal, {**options, "task": getattr(task, "__qualname__", type(task).__name__)})
+
+    closed = [pair for pair in wanted if closed_form(*pair) is not None]
+    # a catalogue that was removed since makes the note void
+    skipped = [pair for pair in wanted if pair in notes.entries and any(_held(catalog, *pair).values())]
+    passed = {*closed, *skipped}
+    todo = {
+        (K, d): {"K": K, "d": d, **options, "initial": _initial(catalog, K, d)}
+        for K, d in wanted
+        if (K, d) not in passed
+    }
+    improved: dict[Pair, list[Improvement]] = {}
+    reasons: dict[Pair, str] = {}
+    if todo:
+        with workers(n_jobs, scheduler, patience) as processes, Progress("sweep", len(todo), progress) as bar:
+            for turn in range(tries):
+                left = {pair: todo[pair] for pair in todo if pair not in improved}
+                if not left:
+                    break
+                with contextlib.closing(run(processes, task, left, retry=turn > 0)) as outcomes:
+                    for outcome in outcomes:
+                        K, d = outcome.key
+                        try:
+                            codes = _codes(K, d, outcome)
+                        except _NoCodeError as error:
+                            reasons[K, d] = str(error)
+                            continue
+                        improved[K, d] = _enter(catalog, codes)
+                        notes.add({"K": K, "d": d})
+                        bar.step(1, improved=sum(map(len, improved.values())))
+    failed = {pair: reasons[pair] for pair in todo if pair not in improved}
+    if not failed:
+        notes.remove()
+    return SweepReport(
+        done=tuple(pair for pair in todo if pair in improved),
+        improved=tuple(item for pair in todo for item in improved.get(pair, [])),
+        failed=failed,
+        skipped=tuple(skipped),
+        closed=tuple(closed),
+        seconds=time.monotonic() - begin,
+    )
+
+
+def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any]) -> Journal:
+    """The journal of these options; a named file that is none is left alone."""
+    if path is None:
+        known = hashlib.sha256(json.dumps(plain(options)).encode()).hexdigest()[:12]
+        held = Path(catalog.path)
+        return Journal(held.with_name(f"{held.name}.sweep-{known}"), options)
+    path = Path(path)
+    if not path.parent.is_dir() or path.is_dir():
+        raise ValueError(f"cannot write the journal {path}: it is a folder, or its folder does not exist")
+    if path.is_file() and path.stat().st_size and not is_journal(path):
+        raise ValueError(f"cannot write the journal {path}: the file is something else")
+    return Journal(path, options)
+
+
+def _held(catalog: Catalog, K: int, d: int) -> dict[str, SoftmaxCode | None]:
+    """The codes of a pair that the catalogue has, by objective."""
+    return {name: catalog.code(K, d, name) for name in OBJECTIVES}
+
+
+def _initial(catalog: Catalog, K: int, d: int) -> list[Rows]:
+    """Where a worker is to begin from: the different codes held of the pair, and one of each neighbour."""
+    arrays: list[Rows] = []
+    for rows, most in ((K, 2), (K - 1, 1), (K + 1, 1)):
+        codes = [code for code in _held(catalog, rows, d).values() if code is not None]
+        different = [code.W for i, code in enumerate(codes) if not i or not np.array_equal(code.W, codes[0].W)]
+        arrays += [np.array(W) for W in different[:most]]
+    return arrays
+
+
+class _NoCodeError(Exception):
+    """A worker that sent no codes; the message says why."""
+
+
+def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
+    """What a worker sent, checked like anything from outside."""
+    if outcome.reason is not None:
+        raise _NoCodeError(outcome.reason)
+    try:
+        sent = [(name, outcome.result[name]) for name in OBJECTIVES]
+        codes = [SoftmaxCode(held["W"], name, Provenance(**held["provenance"])) for name, held in sent]
+        if any((code.K, code.d) != (K, d) for code in codes):
+            raise ValueError(f"it has shape {codes[0].W.shape}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _NoCodeError(f"the worker's answer is no code ({one_line(error)})") from None
+    return codes
+
+
+def _enter(catalog: Catalog, codes: list[SoftmaxCode]) -> list[Improvement]:
+    """Enter the codes of a pair, and tell what of it is better now."""
+    K, d = codes[0].K, codes[0].d
+    before = {name: _value(code) for name, code in _held(catalog, K, d).items()}
+    entered = [catalog.improve(code) for code in codes]
+    if not any(entered):
+        return []
+    after = {name: _value(code) for name, code in _held(catalog, K, d).items()}
+    return [
+        Improvement(K, d, name, before[name], new)
+        for name, new in after.items()
+        if new is not None and new != before[name]
+    ]
+
+
+def _value(code: SoftmaxCode | None) -> float | None:
+    if code is None:
+        return None
+    return code.margin if code.objective == "softmax" else 1 - code.max_cosine

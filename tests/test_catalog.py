@@ -1,0 +1,499 @@
+"""The catalogue: what enters, what is refused, and that nothing is lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import softmaxcode as sc
+from softmaxcode import exact
+from softmaxcode.catalog import Catalog, CatalogError, NotHeldError, export, import_codes, user_catalog, verify
+from softmaxcode.catalog import file as catalog_file
+from softmaxcode.cli import main
+from softmaxcode.code import SoftmaxCode
+from softmaxcode.sphere import random_rows
+
+
+def some_code(K: int = 9, d: int = 3, seed: int = 0, objective: str = "softmax") -> SoftmaxCode:
+    return SoftmaxCode.from_rows(random_rows(K, d, np.random.default_rng(seed)), objective=objective)
+
+
+def ordered_codes(count: int = 6, K: int = 9, d: int = 3) -> list[SoftmaxCode]:
+    """Random codes, the worst margin first."""
+    return sorted((some_code(K, d, seed) for seed in range(count)), key=lambda code: code.margin)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite"
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    with Catalog(path) as catalog:
+        for K in (8, 9, 10):
+            catalog.improve(sc.solve(K, 3, starts=2, catalog=False, exact=False))
+    return path
+
+
+def edit(path: Path, statement: str, *values: object) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def read_whole(path: Path) -> None:
+    with Catalog(path, readonly=True) as catalog:
+        catalog.check_whole()
+        for entry in catalog.entries():
+            catalog.read(entry)
+
+
+# what enters
+
+
+def test_only_better_codes_enter(path: Path) -> None:
+    worse, *_, better = ordered_codes()
+    with Catalog(path) as catalog:
+        assert "softmax" in catalog.improve(worse)
+        assert "softmax" in catalog.improve(better)
+        assert "softmax" not in catalog.improve(worse)
+        held = catalog.code(9, 3, "softmax")
+        assert held is not None
+        np.testing.assert_array_equal(held.W, better.W)
+        entry = catalog.entry(9, 3, "softmax")
+        assert entry is not None
+        assert entry.lower_bound <= better.margin
+        assert entry.lower_bound == better.certificate.lower_bound
+
+
+def test_the_softmax_entry_is_never_below_the_tammes_entry(path: Path) -> None:
+    with Catalog(path) as catalog:
+        for seed in range(20):
+            catalog.improve(some_code(seed=seed, objective="tammes"))
+            softmax, tammes = (catalog.entry(9, 3, name) for name in ("softmax", "tammes"))
+            assert softmax is not None
+            assert tammes is not None
+            assert softmax.lower_bound >= tammes.lower_bound - 1e-14
+
+
+def test_a_better_status_enters_at_the_same_bound(path: Path) -> None:
+    with Catalog(path) as catalog:
+        catalog.improve(some_code())
+        entry = catalog.entry(9, 3, "softmax")
+        assert entry is not None
+    assert entry.status == "feasible"
+    assert replace(entry, status="locally optimal").beats(entry)
+    assert replace(entry, construction="x").beats(entry)
+    assert not entry.beats(entry)
+    assert not replace(entry, status="optimal", lower_bound=entry.lower_bound - 1e-12).beats(entry)
+
+
+def test_pairs_with_a_closed_form_are_not_stored(path: Path) -> None:
+    with Catalog(path) as catalog:
+        assert catalog.improve(sc.solve(6, 3)) == ()
+        assert catalog.entries() == []
+
+
+def test_coordinates_that_nothing_needs_are_dropped(path: Path) -> None:
+    with Catalog(path) as catalog:
+        for code in ordered_codes(8):
+            catalog.improve(code)
+    connection = sqlite3.connect(path)
+    stored = {row[0] for row in connection.execute("SELECT sha256 FROM coordinates")}
+    needed = {row[0] for row in connection.execute("SELECT sha256 FROM codes")}
+    connection.close()
+    assert stored == needed
+
+
+def test_exact_codes_are_stored_by_name_and_built_again(path: Path) -> None:
+    whole, part = exact.best(120, 4), exact.best(20, 4)
+    assert whole is not None
+    assert part is not None
+    with Catalog(path) as catalog:
+        for known in (whole, part):
+            catalog.improve(known.code())
+            entry = catalog.entry(len(known.W), 4, "tammes")
+            assert entry is not None
+            assert entry.construction == known.name
+            again = catalog.code(len(known.W), 4, "tammes")
+            assert again is not None
+            np.testing.assert_array_equal(again.W, known.W)
+        assert catalog.entry(120, 4, "tammes").status == "optimal"  # type: ignore[union-attr]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM coordinates").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_base_is_held_too_and_must_be_beaten(tmp_path: Path, path: Path) -> None:
+    worse, better = ordered_codes(2)
+    with Catalog(path) as below:
+        below.improve(better)
+    base = Catalog(path, readonly=True)
+    with Catalog(tmp_path / "above.sqlite", base=base) as catalog:
+        assert "softmax" not in catalog.improve(worse)
+        assert [e.margin for e in catalog.entries() if e.objective == "softmax"] == [better.margin]
+        held = catalog.code(9, 3, "softmax")
+        assert held is not None
+        np.testing.assert_array_equal(held.W, better.W)
+
+
+def test_readonly_is_readonly(filled: Path) -> None:
+    with Catalog(filled, readonly=True) as catalog, pytest.raises(CatalogError, match="read-only"):
+        catalog.improve(some_code(12))
+
+
+# two writers, and a kill
+
+
+def _improve_many(path: Path, seeds: list[int], noted: Path) -> None:
+    with Catalog(path) as catalog, noted.open("a") as out:
+        for seed in seeds:
+            catalog.improve(some_code(8 + seed % 3, 3, seed))
+            out.write(f"{seed}\n")
+            out.flush()
+
+
+def best_margins(seeds: list[int]) -> dict[int, float]:
+    best: dict[int, float] = {}
+    for seed in seeds:
+        code = some_code(8 + seed % 3, 3, seed)
+        best[code.K] = max(best.get(code.K, -1.0), code.margin)
+    return best
+
+
+def held_margins(path: Path) -> dict[int, float]:
+    with Catalog(path) as catalog:
+        catalog.check_whole()
+        for entry in catalog.entries():
+            assert catalog.code(entry.K, entry.d, entry.objective) is not None
+        return {entry.K: entry.margin for entry in catalog.entries() if entry.objective == "softmax"}
+
+
+def test_two_processes_lose_nothing(path: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    seeds = list(range(40))
+    parts = [seeds[::2], seeds[1::2]]
+    processes = [
+        context.Process(target=_improve_many, args=(path, part, tmp_path / f"noted{i}")) for i, part in enumerate(parts)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    assert held_margins(path) == best_margins(seeds)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.2])
+def test_a_kill_in_the_middle_loses_nothing(path: Path, tmp_path: Path, delay: float) -> None:
+    noted = tmp_path / "noted"
+    process = multiprocessing.get_context("spawn").Process(
+        target=_improve_many, args=(path, list(range(100_000)), noted)
+    )
+    process.start()
+    end = time.monotonic() + 60
+    while not (noted.exists() and len(noted.read_text().split()) >= 3) and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(delay)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join(30)
+    seeds = [int(word) for word in noted.read_text().split("\n")[:-1]]
+    assert len(seeds) >= 3
+    held, promised = held_margins(path), best_margins(seeds)
+    assert all(held[K] >= margin for K, margin in promised.items())
+
+
+def test_a_writer_that_does_not_end_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_file, "PATIENCE", 0.1)
+    with Catalog(path) as catalog:
+        other = sqlite3.connect(path)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CatalogError, match="being written by another process"):
+            catalog.improve(some_code())
+        other.rollback()
+        other.close()
+        assert catalog.improve(some_code())
+
+
+def test_a_full_disk_changes_nothing(filled: Path) -> None:
+    with Catalog(filled) as catalog:
+        before = catalog.entries()
+        pages = catalog._connection.execute("PRAGMA page_count").fetchone()[0]
+        catalog._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(CatalogError, match="the disk is full; nothing in it was changed"):
+            catalog.improve(some_code(400, 3))
+        assert catalog.entries() == before
+    with Catalog(filled) as catalog:
+        catalog.check_whole()
+        assert catalog.entries() == before
+
+
+# damaged and foreign files
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    text = tmp_path / "a.sqlite"
+    text.write_text("classes and dimensions " * 100)
+    with pytest.raises(CatalogError, match="no SQLite file"):
+        Catalog(text)
+    foreign = tmp_path / "b.sqlite"
+    edit(foreign, "CREATE TABLE songs (name TEXT)")
+    with pytest.raises(CatalogError, match="SQLite file of something else"):
+        Catalog(foreign)
+    assert text.read_text().startswith("classes")
+    empty = tmp_path / "c.sqlite"
+    empty.touch()
+    with pytest.raises(CatalogError, match="something else"):
+        Catalog(empty, readonly=True)
+    with pytest.raises(CatalogError, match="does not exist"):
+        Catalog(tmp_path / "d.sqlite", readonly=True)
+    with pytest.raises(CatalogError, match="folder does not exist"):
+        Catalog(tmp_path / "none" / "d.sqlite")
+    with pytest.raises(CatalogError):
+        Catalog(tmp_path)
+
+
+def test_a_newer_schema_is_refused(filled: Path) -> None:
+    edit(filled, f"PRAGMA user_version = {catalog_file.SCHEMA_VERSION + 1}")
+    with pytest.raises(CatalogError, match=r"newer than the 1 that softmaxcode .* reads: upgrade"):
+        Catalog(filled)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON codes BEGIN DELETE FROM codes; END",
+        "CREATE VIEW v AS SELECT * FROM codes",
+        "ALTER TABLE codes ADD COLUMN more TEXT",
+        "DROP TABLE coordinates",
+    ],
+)
+def test_another_schema_is_refused(filled: Path, statement: str) -> None:
+    edit(filled, statement)
+    with pytest.raises(CatalogError, match="tables are not those"):
+        Catalog(filled)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
+def test_a_truncated_file_is_refused(filled: Path, keep: float) -> None:
+    raw = filled.read_bytes()
+    filled.write_bytes(raw[: int(keep * len(raw))])
+    with pytest.raises(CatalogError, match=str(filled)):
+        read_whole(filled)
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "reason"),
+    [
+        ("UPDATE coordinates SET W = ?", (b"12345678",), "no coordinates of its shape"),
+        ("UPDATE coordinates SET W = ?", (np.ones(24).tobytes(),), "other coordinates than"),
+        ("DELETE FROM coordinates", (), "no coordinates of its shape"),
+        ("UPDATE codes SET construction = 'no such code'", (), "cannot be built: no exact construction"),
+        ("UPDATE codes SET construction = '24-cell'", (), "cannot be built"),
+        ("UPDATE codes SET margin = 'large'", (), "its entry"),
+        ("UPDATE codes SET lower_bound = 9e999", (), "its entry"),
+        ("UPDATE codes SET status = 'proved'", (), "its entry"),
+        ("UPDATE codes SET provenance = '{}'", (), "its entry"),
+        ("UPDATE codes SET provenance = '[[[['", (), "its entry"),
+        ("UPDATE codes SET objective = 'other' WHERE objective = 'softmax'", (), "its entry"),
+        ("UPDATE codes SET K = -K", (), "its entry"),
+        ("UPDATE codes SET K = 1000000000, d = 1000000000 + K", (), "more than 10000000 coordinates"),
+    ],
+)
+def test_a_damaged_entry_is_refused(filled: Path, statement: str, values: tuple[object, ...], reason: str) -> None:
+    edit(filled, "DELETE FROM codes WHERE K != 8 OR objective != 'softmax'")
+    edit(filled, statement, *values)
+    with pytest.raises(CatalogError, match=reason):
+        read_whole(filled)
+
+
+def test_indices_that_are_no_subset_are_refused(path: Path) -> None:
+    known = exact.best(20, 4)
+    assert known is not None
+    with Catalog(path) as catalog:
+        catalog.improve(known.code())
+    for wrong in (np.zeros(20), np.arange(19), np.arange(5000, 5020)):
+        edit(path, "UPDATE codes SET chosen = ?", wrong.astype("<u4").tobytes())
+        with Catalog(path) as catalog, pytest.raises(CatalogError, match="cannot be built: the indices are not"):
+            catalog.code(20, 4, "softmax")
+
+
+# importing and exporting
+
+
+def test_import_takes_what_is_better(filled: Path, tmp_path: Path) -> None:
+    with Catalog(tmp_path / "mine.sqlite") as mine:
+        report = import_codes(filled, mine)
+        assert len(report.entered) >= 3
+        assert not report.refused
+        assert import_codes(filled, mine).entered == ()
+        with Catalog(filled) as theirs:
+            assert [e.lower_bound for e in mine.entries()] == [e.lower_bound for e in theirs.entries()]
+
+
+def test_import_refuses_claims_that_do_not_hold(filled: Path, tmp_path: Path) -> None:
+    edit(filled, "UPDATE codes SET lower_bound = 0.99 WHERE K = 9 AND objective = 'softmax'")
+    lines: list[str] = []
+    with Catalog(tmp_path / "mine.sqlite") as mine:
+        report = import_codes(filled, mine, lines.append)
+        assert len(report.refused) == 1
+        assert "claims 0.99, its coordinates give" in report.refused[0]
+        assert any(line.startswith("refused") for line in lines)
+        assert all(entry.lower_bound < 0.9 for entry in mine.entries())
+
+
+def test_import_derives_the_certificate_itself(filled: Path, tmp_path: Path) -> None:
+    edit(filled, "UPDATE codes SET status = 'optimal', lower_bound = lower_bound - 0.01, margin = 5.0")
+    with Catalog(tmp_path / "mine.sqlite") as mine:
+        import_codes(filled, mine)
+        entry = mine.entry(9, 3, "softmax")
+        assert entry is not None
+        assert entry.status == "matches Tammes"
+        assert entry.lower_bound == pytest.approx(2 / 3, abs=1e-14)
+        assert entry.margin == pytest.approx(2 / 3, abs=1e-14)
+
+
+def test_import_of_code_files(tmp_path: Path, path: Path) -> None:
+    code = sc.solve(7, 3, starts=2, catalog=False)
+    code.save(tmp_path / "a.npz")
+    code.save(tmp_path / "pack.3.7.txt")
+    with Catalog(path) as catalog:
+        assert import_codes(tmp_path / "a.npz", catalog).entered == ("(7, 3) softmax", "(7, 3) tammes")
+        assert import_codes(tmp_path / "pack.3.7.txt", catalog).not_better == 1
+        with pytest.raises(ValueError, match="no such file"):
+            import_codes(tmp_path / "b.npz", catalog)
+        with pytest.raises(CatalogError, match="does not exist"):
+            import_codes(tmp_path / "b.sqlite", catalog)
+
+
+def test_export_writes_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
+    with user_catalog() as catalog:
+        for code in ordered_codes(3, 11, 4):
+            catalog.improve(code)
+    out = tmp_path / "out.sqlite"
+    assert export(out, [(11, 4)]) == 2
+    with Catalog(out, readonly=True) as copy:
+        copy.check_whole()
+        assert {(e.K, e.d) for e in copy.entries()} == {(11, 4)}
+    assert all(not result.problem for result in verify(out, n_jobs=1, progress=False))
+    with pytest.raises(CatalogError, match="folder does not exist"):
+        export(tmp_path / "none" / "out.sqlite")
+
+
+def test_verify_finds_what_does_not_hold(filled: Path) -> None:
+    assert all(not result.problem for result in verify(filled, n_jobs=1, progress=False))
+    edit(filled, "UPDATE codes SET lower_bound = lower_bound + 1e-9 WHERE K = 9 AND objective = 'softmax'")
+    edit(filled, "UPDATE codes SET status = 'optimal' WHERE K = 8 AND objective = 'softmax'")
+    edit(filled, "UPDATE coordinates SET W = zeroblob(240) WHERE length(W) = 240")
+    problems = {r.entry.K: r.problem for r in verify(filled, n_jobs=1, progress=False) if r.problem}
+    assert "is claimed" in problems[9]
+    assert "'optimal' is claimed" in problems[8]
+    assert "other coordinates" in problems[10]
+
+
+# what answers
+
+
+def test_best_known_names_the_entry(monkeypatch: pytest.MonkeyPatch, filled: Path) -> None:
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(filled))
+    code = sc.best_known(10, 3, objective="tammes")
+    assert code.max_cosine == pytest.approx(0.40439432521625076, abs=1e-14)
+    assert "catalogue entry (10, 3) tammes" in code.provenance.method
+    assert sc.best_known(5, 3).provenance.method.startswith("exact: ")
+    assert sc.best_known(240, 8).provenance.method.startswith(("exact: ", "catalogue entry"))
+
+
+@pytest.mark.parametrize("objective", ["softmax", "tammes"])
+def test_an_unknown_pair_is_answered_by_its_bracket(objective: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(NotHeldError, match="lies between") as caught:
+        sc.best_known(2_000_003, 3, objective=objective)
+    assert 0 < caught.value.bracket.lower < caught.value.bracket.upper < 0.01
+    assert time.monotonic() - begin < 30  # no search, which would take hours
+
+
+def test_solve_starts_from_the_catalogue(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    good = sc.solve(40, 5, starts=8, catalog=False, exact=False)
+    assert "catalogue" not in good.provenance.method
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
+    with user_catalog() as catalog:
+        catalog.improve(good)
+    code = sc.solve(40, 5, starts=1, seed=5)
+    assert code.margin >= good.margin
+    if code.margin == good.margin:
+        assert "catalogue entry (40, 5) softmax" in code.provenance.method
+
+
+def test_without_the_catalogue_nothing_of_it_is_seen(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    before = sc.solve(30, 4, starts=2, catalog=False)
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
+    with user_catalog() as catalog:
+        catalog.improve(sc.solve(30, 4, starts=16, catalog=False))
+    after = sc.solve(30, 4, starts=2, catalog=False)
+    np.testing.assert_array_equal(before.W, after.W)
+
+
+def test_a_damaged_user_catalogue_is_named_and_kept(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    path.write_bytes(b"x" * 5000)
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
+    with pytest.raises(CatalogError, match=str(path)):
+        sc.best_known(7, 3)
+    assert sc.solve(7, 3, starts=1, catalog=False).K == 7
+    assert path.read_bytes() == b"x" * 5000
+
+
+# the command
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.sqlite"
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(mine))
+    sc.solve(9, 3, starts=2, catalog=False).save(tmp_path / "nine.npz")
+    assert main(["catalog", "import", str(tmp_path / "nine.npz")]) == 0
+    assert main(["catalog", "list", "--classes", "9", "--dims", "3"]) == 0
+    assert "K=9      d=3    softmax  margin=0.66666666666666" in capsys.readouterr().out
+    assert main(["catalog", "show", "9", "3", "-o", str(tmp_path / "out.npz")]) == 0
+    assert "catalogue entry (9, 3) softmax" in capsys.readouterr().out
+    np.testing.assert_array_equal(sc.load(tmp_path / "out.npz").W, sc.load(tmp_path / "nine.npz").W)
+    assert main(["catalog", "show", "2000003", "3"]) == 1
+    assert "lies between" in capsys.readouterr().out
+    assert main(["catalog", "export", str(tmp_path / "all.sqlite"), "--pairs", "9,3"]) == 0
+    assert main(["catalog", "verify", str(tmp_path / "all.sqlite"), "--jobs", "1"]) == 0
+    assert "2 of 2 certificates" in capsys.readouterr().out
+    edit(tmp_path / "all.sqlite", "UPDATE codes SET lower_bound = 0.7")
+    assert main(["catalog", "verify", str(tmp_path / "all.sqlite"), "--jobs", "1"]) == 1
+    assert main(["catalog", "import", str(tmp_path / "all.sqlite")]) == 1
+    assert "0 entered, 0 not better, 2 refused" in capsys.readouterr().out
+    assert main(["catalog"]) == 2
+    assert main(["catalog", "import", str(tmp_path / "none.sqlite")]) == 2
+    assert main(["catalog", "improve"]) == 2
+    assert "say which (K, d)" in capsys.readouterr().err
+
+
+def test_improve_sweeps_and_keeps(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.sqlite"
+    command = [sys.executable, "-m", "softmaxcode.cli", "catalog", "improve", "--pairs", "7,3 8,3", "--starts", "2"]
+    done = subprocess.run(
+        [*command, "--jobs", "1", "--catalog", str(mine)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with Catalog(mine) as catalog:
+        assert [(e.K, e.objective) for e in catalog.entries()] == [
+            (7, "softmax"),
+            (7, "tammes"),
+            (8, "softmax"),
+            (8, "tammes"),
+        ]
+        assert catalog.entries()[0].provenance.starts > 0

@@ -1,0 +1,697 @@
+"""Sweeps: what they enter, resuming, and workers that die, raise, hang or send what is no code; here and on Dask."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import joblib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softmaxcode import workers as workers_module
+from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
+from softmaxcode.journal import Journal, check_pairs, is_journal, plain
+from softmaxcode.solver import solve_both
+from softmaxcode.sphere import largest_cosines, random_rows
+from softmaxcode.sweep import Improvement, SweepReport, solve_pair, sweep
+from softmaxcode.workers import LocalWorkers, Outcome, Workers, run, workers
+
+# worker processes cannot import this file
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+# the package's name for the function hides the module
+sweep_module = sys.modules["softmaxcode.sweep"]
+PAIRS = [(7, 3), (8, 3), (9, 3), (9, 4), (10, 4)]
+BAD = (9, 3)
+
+
+@dataclass
+class MemoryCatalog:
+    """A catalogue in memory: a code enters if its value is larger."""
+
+    path: Path
+    codes: dict[tuple[int, int, str], SoftmaxCode] = field(default_factory=dict)
+    calls: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def code(self, K: int, d: int, objective: str) -> SoftmaxCode | None:
+        return self.codes.get((K, d, objective))
+
+    def improve(self, code: SoftmaxCode) -> bool:
+        key = (code.K, code.d, code.objective)
+        self.calls.append(key)
+        if key in self.codes and value(self.codes[key]) >= value(code):
+            return False
+        self.codes[key] = code
+        return True
+
+
+def value(code: SoftmaxCode) -> float:
+    return code.margin if code.objective == "softmax" else 1 - code.max_cosine
+
+
+@pytest.fixture
+def catalog(tmp_path) -> MemoryCatalog:
+    return MemoryCatalog(tmp_path / "codes.sqlite")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Dask scheduler with two worker processes; a task whose worker died is given up at once, not at the fourth."""
+    dask = pytest.importorskip("dask")
+    distributed = pytest.importorskip("distributed")
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "critical"}
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs="CRITICAL"
+        ) as local,
+    ):
+        yield local.scheduler_address
+
+
+@pytest.fixture(params=["local", "dask"])
+def scheduler(request):
+    return None if request.param == "local" else request.getfixturevalue("cluster")
+
+
+class Threads(Workers):
+    """Tasks on threads of this process: for what is not about processes."""
+
+    def _start(self, func, flight):
+        threading.Thread(target=lambda: flight.claim() and flight.land(func()[0])).start()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def threads(monkeypatch) -> None:
+    monkeypatch.setattr(sweep_module, "workers", lambda n_jobs, scheduler, patience: Threads(n_jobs, patience))
+
+
+def answer(K: int, d: int, seed: int) -> dict[str, dict[str, Any]]:
+    W = random_rows(K, d, np.random.default_rng([K, d, seed]))
+    return {name: {"W": W, "provenance": asdict(Provenance("made up", seed=seed))} for name in OBJECTIVES}
+
+
+def fake(
+    K: int,
+    d: int,
+    *,
+    seed: int,
+    starts: int | None,
+    budget: float | None,
+    initial: list[np.ndarray],
+    folder: Path,
+    how: str = "",
+    times: int = 0,
+) -> Any:
+    """A task at no cost that notes that it ran; for one pair it goes wrong the first ``times`` times."""
+    (folder / f"{K}.{d}.{uuid.uuid4().hex}").touch()
+    if (K, d) == BAD and len(list(folder.glob(f"{K}.{d}.*"))) <= times:
+        if how == "exit":
+            os._exit(7)
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "raise":
+            raise ArithmeticError("the task's own words\nand more of them")
+        if how == "hang":
+            time.sleep(600)
+        return {
+            "nothing": None,
+            "other shape": answer(K + 1, d, seed),
+            "one missing": {"tammes": answer(K, d, seed)["tammes"]},
+            "not finite": {name: {**held, "W": held["W"] * np.nan} for name, held in answer(K, d, seed).items()},
+            "no provenance": {name: {**held, "provenance": {"x": 1}} for name, held in answer(K, d, seed).items()},
+        }[how]
+    return answer(K, d, seed)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    path = tmp_path / "ran"
+    path.mkdir()
+    return path
+
+
+def ran(folder: Path) -> dict[tuple[int, int], int]:
+    """How often every pair ran, since the last call."""
+    counts: dict[tuple[int, int], int] = {}
+    for path in folder.iterdir():
+        K, d, _ = path.name.split(".")
+        counts[int(K), int(d)] = counts.get((int(K), int(d)), 0) + 1
+        path.unlink()
+    return counts
+
+
+def once(pairs: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    return dict.fromkeys(pairs, 1)
+
+
+def local_processes() -> list[str]:
+    """Worker processes that this one has started and that are still there."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+            command = (stat.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(parent) == os.getpid() and "popen_loky" in command and state != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+# What enters
+
+
+def test_what_is_better_enters_and_is_reported(threads, catalog, folder):
+    task = functools.partial(fake, folder=folder)
+    pairs = [(9, 4), (6, 3), (7, 3), (9, 4), (4, 3)]
+    first = sweep(pairs, catalog=catalog, task=task, n_jobs=2)
+    assert first.done == ((9, 4), (7, 3)) and first.closed == ((6, 3), (4, 3))
+    assert first.failed == {} and first.skipped == () and first.seconds > 0
+    assert ran(folder) == once([(9, 4), (7, 3)])
+    assert [item[:4] for item in first.improved] == [(K, d, o, None) for K, d in first.done for o in OBJECTIVES]
+    for K, d, objective, _, new in first.improved:
+        assert new == value(catalog.codes[K, d, objective])
+        np.testing.assert_array_equal(
+            catalog.code(K, d, objective).W, SoftmaxCode(random_of(K, d, 0), objective, MADE).W
+        )
+
+    again = sweep(pairs, catalog=catalog, task=task, n_jobs=2)
+    assert again.done == first.done and again.improved == ()
+    before = {key: value(code) for key, code in catalog.codes.items()}
+    seeds = [sweep(pairs, catalog=catalog, task=task, seed=seed, n_jobs=2) for seed in (1, 2)]
+    for item in [item for report in seeds for item in report.improved]:
+        assert item.old == before[item[:3]] < item.new
+        before[item[:3]] = item.new
+    assert before == {key: value(code) for key, code in catalog.codes.items()}
+    assert [p.name for p in folder.parent.iterdir()] == ["ran"]  # no journal is left
+
+
+MADE = Provenance("made up")
+
+
+def random_of(K: int, d: int, seed: int) -> np.ndarray:
+    return answer(K, d, seed)["softmax"]["W"]
+
+
+def test_nothing_to_do_starts_no_worker(catalog):
+    report = sweep([(6, 3), (5, 2), (9, 1)], catalog=catalog, scheduler="tcp://127.0.0.1:1")
+    assert report.closed == ((6, 3), (5, 2), (9, 1)) and report.done == ()
+    assert sweep([], catalog=catalog).done == ()
+
+
+def shapes(K, d, *, initial, seed, **_):
+    """Sends back, as provenance, what it was given."""
+    made = {"method": " ".join(f"{X[0, 0]:.17g}@{len(X)}" for X in initial)}
+    return {name: {"W": random_rows(K, d, np.random.default_rng(0)), "provenance": made} for name in OBJECTIVES}
+
+
+def test_workers_begin_from_the_held_codes_of_the_pair_and_its_neighbours(threads, catalog):
+    rows = {K: random_of(K, 3, 5) for K in (7, 8, 10)}
+    other = random_of(8, 3, 6)
+    for objective in OBJECTIVES:
+        for K, W in rows.items():
+            catalog.codes[K, 3, objective] = SoftmaxCode(W, objective, MADE)
+    catalog.codes[8, 3, "tammes"] = SoftmaxCode(other, "tammes", MADE)
+    sent: dict[int, str] = {}
+    catalog.improve = lambda code: sent.__setitem__(code.K, code.provenance.method)
+    sweep([(7, 3), (8, 3), (9, 3)], catalog=catalog, task=shapes, n_jobs=2)
+    name = {K: f"{W[0, 0]:.17g}@{K}" for K, W in rows.items()}
+    assert sent == {
+        7: f"{name[7]} {name[8]}",
+        8: f"{name[8]} {other[0, 0]:.17g}@8 {name[7]}",
+        9: f"{name[8]} {name[10]}",
+    }
+
+
+def test_the_real_task_does_not_depend_on_the_number_of_processes(tmp_path):
+    found = []
+    for n_jobs in (1, 2):
+        catalog = MemoryCatalog(tmp_path / f"{n_jobs}.sqlite")
+        report = sweep([(7, 3), (11, 4), (8, 3)], catalog=catalog, starts=2, seed=3, n_jobs=n_jobs)
+        assert report.failed == {} and len(report.improved) == 6
+        found.append(catalog.codes)
+    assert found[0].keys() == found[1].keys()
+    for key, code in found[0].items():
+        np.testing.assert_array_equal(code.W, found[1][key].W)
+    # seven and eight points: Schuette and van der Waerden (1951)
+    assert found[0][7, 3, "tammes"].min_angle == pytest.approx(77.869542155, abs=1e-8)
+    assert found[0][8, 3, "tammes"].max_cosine == pytest.approx((2 * 2**0.5 - 1) / 7, abs=1e-12)
+
+
+def test_a_held_code_is_never_lost_by_the_task():
+    best = solve_pair(7, 3, seed=0, starts=4, budget=None, initial=[])
+    again = solve_pair(7, 3, seed=99, starts=1, budget=None, initial=[best["softmax"]["W"], best["tammes"]["W"]])
+    for objective in OBJECTIVES:
+        old, new = (SoftmaxCode(codes[objective]["W"], objective, MADE) for codes in (best, again))
+        assert value(new) >= value(old) - 1e-14
+
+
+def test_a_neighbour_is_grown_or_shrunk():
+    """The seeds have K rows of the neighbour's making, and the result is at least as good as the best of them."""
+    pytest.importorskip("softmaxcode.search.neighbours")
+    smaller, larger = (solve_both(K, 3, starts=2, n_jobs=1, catalog=False)["tammes"].W for K in (10, 12))
+    seeds = sweep_module._from_neighbours(11, 3, 0, [smaller, larger])
+    assert [X.shape for X in seeds] == [(11, 3), (11, 3)]
+    best = solve_pair(11, 3, seed=0, starts=1, budget=None, initial=[smaller, larger])
+    assert SoftmaxCode(best["tammes"]["W"], "tammes", MADE).max_cosine <= min(largest_cosines(X).max() for X in seeds)
+    # eleven points are no better placed than twelve (Schuette and van der Waerden 1951)
+    assert SoftmaxCode(best["tammes"]["W"], "tammes", MADE).max_cosine == pytest.approx(5**-0.5, abs=1e-12)
+
+
+# Workers that fail
+
+
+@pytest.mark.parametrize("how", ["exit", "raise"])
+def test_what_goes_wrong_once_is_tried_again(catalog, folder, scheduler, how):
+    task = functools.partial(fake, folder=folder, how=how, times=1)
+    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, patience=60)
+    assert report.done == tuple(PAIRS) and report.failed == {}
+    assert set(catalog.codes) == {(K, d, name) for K, d in PAIRS for name in OBJECTIVES}
+    counts = ran(folder)
+    assert counts.pop(BAD) == 2
+    if scheduler is None:
+        assert set(counts.values()) == {1}
+    assert not list(folder.parent.glob("*.sweep-*"))
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [("kill", "worker died"), ("raise", "^ArithmeticError: the task's own words$")]
+)
+def test_what_always_goes_wrong_is_named_and_the_rest_is_done(catalog, folder, scheduler, how, reason):
+    task = functools.partial(fake, folder=folder, how=how, times=99)
+    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, patience=60)
+    others = [pair for pair in PAIRS if pair != BAD]
+    assert report.done == tuple(others) and list(report.failed) == [BAD]
+    assert re.search(reason, report.failed[BAD])
+    counts = ran(folder)
+    assert counts.pop(BAD) == 3
+    if scheduler is None or how == "raise":
+        assert counts == once(others)
+    # what failed is left to the next run, and only that
+    second = sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=2, scheduler=scheduler)
+    assert second.skipped == tuple(others) and second.done == (BAD,)
+    assert ran(folder) == once([BAD])
+    assert not list(folder.parent.glob("*.sweep-*"))
+
+
+def test_a_task_that_hangs_is_ended_and_tried_again(catalog, folder, scheduler):
+    task = functools.partial(fake, folder=folder, how="hang", times=1)
+    begin = time.monotonic()
+    patience = 4 if scheduler is None else 6
+    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, patience=patience)
+    assert report.done == tuple(PAIRS)
+    assert patience < time.monotonic() - begin < 60
+    assert ran(folder)[BAD] == 2
+
+
+def test_a_task_that_always_hangs_is_named(catalog, folder):
+    task = functools.partial(fake, folder=folder, how="hang", times=99)
+    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=1, patience=3, tries=1)
+    assert report.failed == {BAD: "stuck: no result within 3 s"}
+    assert len(report.done) == len(PAIRS) - 1
+    deadline = time.monotonic() + 5
+    while local_processes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert local_processes() == []
+
+
+@pytest.mark.parametrize("how", ["nothing", "other shape", "one missing", "not finite", "no provenance"])
+def test_an_answer_that_is_no_code_counts_as_a_try(threads, catalog, folder, how):
+    task = functools.partial(fake, folder=folder, how=how, times=99)
+    report = sweep([BAD, (7, 3)], catalog=catalog, task=task, n_jobs=1, tries=2)
+    assert report.done == ((7, 3),) and "is no code" in report.failed[BAD]
+    assert ran(folder) == {BAD: 2, (7, 3): 1}
+    assert not any(key[:2] == BAD for key in catalog.calls)
+
+
+def dies_while_idle(folder):
+    """Kills its own process, but only after it has sent its answer."""
+    (folder / "ran").touch()
+    subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {os.getpid()}"])
+    return os.getpid()
+
+
+def test_a_process_that_dies_between_two_tasks_costs_nothing(folder):
+    with LocalWorkers(1, patience=60) as processes:
+        [first] = run(processes, dies_while_idle, {0: {"folder": folder}})
+        time.sleep(1.0)
+        [second] = run(processes, os.getpid, {1: {}})
+    assert first.reason is None and second.reason is None and second.result != first.result
+
+
+def test_n_jobs_is_a_limit(folder):
+    with LocalWorkers(2, patience=60) as processes:
+        outcomes = list(run(processes, os.getpid, {i: {} for i in range(12)}))
+    assert sorted(o.key for o in outcomes) == list(range(12))
+    assert len({o.result for o in outcomes}) <= 2 and os.getpid() not in {o.result for o in outcomes}
+
+
+def test_an_early_end_leaves_no_process():
+    with LocalWorkers(2, patience=600) as processes:
+        outcomes = run(processes, time.sleep, {0: {}, 1: {}})  # a TypeError, at once
+        assert next(outcomes).reason.startswith("TypeError")
+        outcomes.close()
+    deadline = time.monotonic() + 5
+    while local_processes() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert local_processes() == []
+
+
+# Interruptions and the journal
+
+
+def interrupted(catalog: MemoryCatalog, folder: Path, after: int, **options: Any) -> Path:
+    """A sweep that is interrupted when so many pairs are in the catalogue; the path of its journal."""
+    improve, codes = catalog.improve, []
+
+    def stop(code: SoftmaxCode) -> bool:
+        codes.append(code)
+        if len(codes) > 2 * after:
+            raise KeyboardInterrupt
+        return improve(code)
+
+    catalog.improve = stop
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=1, **options)
+    assert time.monotonic() - begin < 20
+    catalog.improve = improve
+    ran(folder)
+    if "journal" in options:
+        return options["journal"]
+    [path] = catalog.path.parent.glob(f"{catalog.path.name}.sweep-*")
+    return path
+
+
+def test_an_interrupted_sweep_goes_on(threads, catalog, folder):
+    journal = interrupted(catalog, folder, 3)
+    assert is_journal(journal)
+    report = sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=2)
+    assert report.skipped == tuple(PAIRS[:3]) and report.done == tuple(PAIRS[3:])
+    assert ran(folder) == once(PAIRS[3:])
+    assert not journal.exists()
+
+
+def test_other_options_do_everything_again(threads, catalog, folder):
+    journal = interrupted(catalog, folder, 3)
+    report = sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=2, seed=1)
+    assert report.skipped == () and len(report.done) == 5 and journal.exists()
+
+
+def test_a_catalogue_that_was_removed_makes_the_journal_void(threads, catalog, folder):
+    interrupted(catalog, folder, 3)
+    empty = MemoryCatalog(catalog.path)
+    report = sweep(PAIRS, catalog=empty, task=functools.partial(fake, folder=folder), n_jobs=2)
+    assert report.skipped == () and len(report.done) == 5
+
+
+@pytest.mark.parametrize("damage", ["cut", "digit", "header", "all"])
+def test_a_damaged_journal_costs_only_what_is_damaged(threads, catalog, folder, damage):
+    journal = interrupted(catalog, folder, 3)
+    lines = journal.read_text().splitlines(keepends=True)
+    assert len(lines) == 4
+    if damage == "cut":
+        journal.write_text("".join(lines)[:-5])
+        left = 2
+    elif damage == "digit":
+        lines[2] = lines[2].replace("8", "9", 1)
+        journal.write_text("".join(lines))
+        left = 2
+    else:
+        journal.write_bytes(b"\x00\xff" + "".join(lines[1:]).encode() if damage == "header" else bytes(range(256)))
+        left = 0
+    report = sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=2)
+    assert len(report.skipped) == left and len(report.done) == 5 - left
+    assert set(report.skipped) <= set(PAIRS[:3])
+    assert not journal.exists()
+
+
+def test_a_named_journal_is_used_and_another_file_is_left_alone(threads, catalog, folder, tmp_path):
+    journal = interrupted(catalog, folder, 2, journal=tmp_path / "my.journal")
+    report = sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=2, journal=str(journal))
+    assert report.skipped == tuple(PAIRS[:2]) and not journal.exists()
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine\n")
+    with pytest.raises(ValueError, match=r"the file is something else"):
+        sweep(PAIRS, catalog=catalog, journal=notes)
+    assert notes.read_text() == "mine\n"
+    for path in (tmp_path, tmp_path / "no" / "journal"):
+        with pytest.raises(ValueError, match="cannot write the journal"):
+            sweep(PAIRS, catalog=catalog, journal=path)
+
+
+def test_a_catalogue_that_cannot_be_written_stops_the_sweep_and_keeps_the_rest(threads, catalog, folder):
+    improve = catalog.improve
+
+    def full(code: SoftmaxCode) -> bool:
+        if code.K == 9:
+            raise ValueError("the disk is full")
+        return improve(code)
+
+    catalog.improve = full
+    with pytest.raises(ValueError, match="the disk is full"):
+        sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=1)
+    ran(folder)
+    catalog.improve = improve
+    report = sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=1)
+    assert report.skipped == ((7, 3), (8, 3)) and report.done == tuple(PAIRS[2:])
+
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from softmaxcode.code import OBJECTIVES
+from softmaxcode.sweep import sweep
+
+class Codes:
+    def __init__(self, path):
+        self.path = Path(path)
+        self.folder = self.path.with_suffix("")
+        self.folder.mkdir(exist_ok=True)
+    def code(self, K, d, objective):
+        from softmaxcode.files import load
+        file = self.folder / f"{K}.{d}.{objective}.npz"
+        return load(file) if file.exists() else None
+    def improve(self, code):
+        code.save(self.folder / f"{code.K}.{code.d}.{code.objective}.npz")
+        return True
+
+def noted(lines):
+    journals = list(Path(sys_argv[1]).parent.glob("*.sweep-*"))
+    return bool(journals) and len(journals[0].read_text().splitlines()) >= lines
+
+def task(K, d, **_):
+    while K == 9 and mode != "go on" and not noted(3):
+        time.sleep(0.05)
+    if K == 9 and mode == "interrupt":
+        Path(sys_argv[1]).with_suffix(".hangs").touch()
+        time.sleep(600)
+    if K == 9 and mode == "killed":
+        os.kill(client, signal.SIGKILL)
+        time.sleep(600)
+    W = np.random.default_rng(K).standard_normal((K, d))
+    W /= np.linalg.norm(W, axis=1, keepdims=True)
+    return {name: {"W": W, "provenance": {"method": "made up"}} for name in OBJECTIVES}
+
+sys_argv, mode, client = sys.argv, sys.argv[2], os.getpid()
+try:
+    report = sweep([(7, 3), (8, 3), (9, 3)], catalog=Codes(sys.argv[1]), task=task, n_jobs=1)
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(130)
+print(report.skipped, report.done)
+"""
+
+
+def script(path: Path, mode: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), mode],
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def group_has_ended(group: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+def test_ctrl_c_ends_everything_quickly_and_quietly_and_the_next_run_goes_on(tmp_path):
+    path = tmp_path / "codes.sqlite"
+    process = script(path, "interrupt")
+    deadline = time.monotonic() + 60
+    while not path.with_suffix(".hangs").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does: to the workers too
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out.strip(), err) == (130, "interrupted", "")
+    assert group_has_ended(process.pid, 10)
+    second = script(path, "go on")
+    out, err = second.communicate(timeout=60)
+    assert (out.strip(), err) == ("((7, 3), (8, 3)) ((9, 3),)", "")
+    assert not list(tmp_path.glob("*.sweep-*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_sweep_goes_on(tmp_path):
+    path = tmp_path / "codes.sqlite"
+    process = script(path, "killed")
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    os.killpg(process.pid, signal.SIGKILL)  # the worker, which sleeps on
+    second = script(path, "go on")
+    out, err = second.communicate(timeout=60)
+    assert (out.strip(), err) == ("((7, 3), (8, 3)) ((9, 3),)", "")
+
+
+pairs_of_any_size = st.lists(st.tuples(st.integers(2, 99), st.integers(1, 99)), unique=True, min_size=1, max_size=6)
+
+
+@given(pairs_of_any_size, st.data())
+def test_a_journal_cut_anywhere_holds_the_whole_lines(tmp_path_factory, pairs, data):
+    path = tmp_path_factory.mktemp("journal") / "j"
+    journal = Journal(path, {"seed": 1})
+    for K, d in pairs:
+        journal.add({"K": K, "d": d, "note": K * d})
+    content = path.read_bytes()
+    length = data.draw(st.integers(0, len(content)))
+    path.write_bytes(content[:length])
+    ends = [i for i, byte in enumerate(content) if byte == 10]
+    whole = sum(end <= length for end in ends[1:]) if length >= ends[0] else 0
+    held = Journal(path, {"seed": 1}).entries
+    assert list(held) == pairs[:whole]
+    assert all(entry == {"K": K, "d": d, "note": K * d} for (K, d), entry in held.items())
+
+
+@given(st.dictionaries(st.text(max_size=4), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)))
+def test_plain_options_are_what_json_gives_back(options):
+    given_ = plain(options)
+    assert json.loads(json.dumps(given_)) == given_ == {k: v for k, v in options.items() if v is not None}
+    assert list(given_) == sorted(given_)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"starts": 0}, "starts must be an integer of at least 1"),
+        ({"budget": -1}, "budget must be a positive number"),
+        ({"seed": -1}, "seed must be an integer of at least 0"),
+        ({"tries": 0}, "tries must be an integer of at least 1"),
+        ({"patience": 0}, "patience must be a positive number"),
+        ({"patience": float("nan")}, "patience must be a positive number"),
+        ({"n_jobs": 0}, "n_jobs must be a number of processes"),
+        ({"n_jobs": 1.5}, "n_jobs must be a number of processes"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_runs(catalog, folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), **options)
+    assert ran(folder) == {} and not list(folder.parent.glob("*.sweep-*"))
+
+
+@pytest.mark.parametrize("pairs", [[(12,)], [(12, 3, 4)], [12], 12, [(1, 3)], [(7, "3")], [(7.0, 3)]])
+def test_what_is_no_pair_is_refused(catalog, pairs):
+    with pytest.raises(ValueError, match=r"pair|must be an integer"):
+        sweep(pairs, catalog=catalog)
+    with pytest.raises(ValueError, match=r"pair|must be an integer"):
+        check_pairs(pairs)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "tcp://no-such-host.invalid:8786"])
+def test_a_scheduler_that_does_not_answer_is_one_sentence(catalog, monkeypatch, address):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(workers_module, "SCHEDULER_PATIENCE", 1.0)
+    begin = time.monotonic()
+    with pytest.raises(ValueError, match=re.escape(f"no Dask scheduler answers at {address}")) as raised:
+        sweep(PAIRS, catalog=catalog, scheduler=address)
+    assert time.monotonic() - begin < 15 and "\n" not in str(raised.value)
+
+
+def test_a_scheduler_without_workers_is_one_sentence(catalog, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(workers_module, "WORKER_PATIENCE", 0.5)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty,
+        pytest.raises(ValueError, match="has no worker"),
+    ):
+        sweep(PAIRS, catalog=catalog, scheduler=empty.scheduler_address)
+
+
+def test_dask_that_is_not_installed_is_one_sentence(catalog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=re.escape("pip install 'softmaxcode[dask]'")):
+        sweep(PAIRS, catalog=catalog, scheduler="tcp://127.0.0.1:8786")
+
+
+def test_the_number_of_tasks_at_once_is_joblib_s():
+    assert workers(3, None, 1.0).slots == 3
+    assert workers(-1, None, 1.0).slots == joblib.cpu_count()
+    assert workers(-1000, None, 1.0).slots == 1
+
+
+# The report
+
+
+def test_the_report_reads_well():
+    report = SweepReport(
+        done=((12, 3), (13, 3)),
+        improved=(Improvement(12, 3, "softmax", None, 0.5), Improvement(13, 3, "tammes", 0.25, 0.375)),
+        failed={(14, 3): "stuck: no result within 3 s"},
+        skipped=((11, 3),),
+        closed=((6, 3), (5, 2)),
+        seconds=12.34,
+    )
+    assert str(report).splitlines() == [
+        "2 done, 2 improvements, 1 failed, 1 done before, 2 closed forms in 12.3 s",
+        "improved (12, 3) softmax: new -> 0.5",
+        "improved (13, 3) tammes: 0.25 -> 0.375",
+        "failed (14, 3): stuck: no result within 3 s",
+    ]
+    assert str(SweepReport((), (), {}, (), (), 0.0)) == "0 done, 0 improvements in 0.0 s"
+    assert Outcome(1, 2) == Outcome(1, 2, None)
+
+
+def slow(K, d, *, seed, **_):
+    time.sleep(0.15)  # a bar is drawn ten times a second at most
+    return answer(K, d, seed)
+
+
+def test_progress_is_shown_where_it_is_asked_for(threads, catalog, capsys):
+    sweep(PAIRS, catalog=catalog, task=slow, n_jobs=1, progress=True)
+    shown = capsys.readouterr().err
+    # pairs done, improvements, and time passed and left
+    assert re.search(r"sweep: .*[1-5]/5 \[\d\d:\d\d<\d\d:\d\d.*improved=\d", shown)
+    sweep(PAIRS, catalog=catalog, task=slow, n_jobs=2, progress=False)
+    assert capsys.readouterr().err == ""
