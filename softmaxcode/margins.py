@@ -63,7 +63,10 @@ class Margins:
 
 @dataclass(frozen=True)
 class SmallestMargin:
-    """The margin alone: its value, primal-dual gap, the class that attains it and how many classes were solved (0 where contacts show it)."""
+    """The margin alone: its value, primal-dual gap, the class that attains it and how many classes were solved.
+
+    None is solved where a combination of some class's contacts shows that it is only 1 - mu away from the rest.
+    """
 
     margin: float
     gap: float

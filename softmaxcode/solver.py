@@ -96,10 +96,11 @@ def solve(
     """Solve for the Softmax Code or the Tammes packing of K unit vectors in R^d.
 
     Closed forms are returned where they are optimal (d = 1, d = 2, K <= 2d). Elsewhere the search starts from the best
-    code that the catalogue and the exact families hold, and from many random ones: they are optimised on both
-    objectives, each seeding the other, the best goes through basin hopping, and the winners are polished to machine
-    precision. The answer is never worse than the code held. Where that is proved to be an optimal packing, or one
-    start of the search would take longer than the budget (ten minutes without one), it is returned as it is.
+    code that the catalogue and the exact families hold, from many random ones and from orbits of random groups: they
+    are optimised on both objectives, each seeding the other, the best goes through basin hopping, and the winners are
+    polished to machine precision. The answer is never worse than the code held. Where that is proved to be an optimal
+    packing, or one start of the search would take longer than the budget (ten minutes without one), it is returned as
+    it is.
 
     Parameters
     ----------

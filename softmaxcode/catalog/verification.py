@@ -50,14 +50,15 @@ def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) 
         entries = catalog.entries()
     results = []
     with Progress("verify", len(entries), progress) as bar:
-        tasks = (delayed(_verify)(str(path), entry) for entry in entries)
+        tasks = (delayed(verify_entry)(str(path), entry) for entry in entries)
         for result in Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
             results.append(result)
             bar.step(1)
     return results
 
 
-def _verify(path: str, entry: Entry) -> Verified:
+def verify_entry(path: str | Path, entry: Entry) -> Verified:
+    """Derive the certificate of one entry anew from its coordinates, and compare."""
     try:
         with Catalog(path, readonly=True) as catalog:
             code = catalog.code(entry.K, entry.d, entry.objective)

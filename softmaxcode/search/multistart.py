@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend
+from softmaxcode.search.layers import layered_start
 from softmaxcode.sphere import gram, random_rows
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 LAST_BETA = 1e4
 #: The factor between rungs, the iterations a rung may take and the decrease (times 1/beta) at which it ends.
 LADDER = (2.0, 300, 1e-4)
+#: The share of Tammes starts that are made of layers.
+LAYERED = 1 / 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +53,10 @@ def first_beta(rng: np.random.Generator) -> float:
 
 
 def random_start(kind: int, K: int, d: int, seed: np.random.SeedSequence) -> tuple[Rows, float]:
-    """The unknowns and the first rung of one start."""
+    """The unknowns and the first rung of one start; one Tammes start in eight is made of layers."""
     rng = np.random.default_rng(seed)
-    W = random_rows(K, d, rng)
+    layered = kind == TAMMES and d > 2 and rng.random() < LAYERED
+    W = layered_start(K, d, rng) if layered else random_rows(K, d, rng)
     X = W if kind == TAMMES else np.vstack([W, W])
     return X, first_beta(rng)
 

@@ -1,4 +1,4 @@
-"""The whole search: starts on both objectives, each seeding the other, then basin hopping.
+"""The whole search: starts on both objectives, each seeding the other, orbits of groups, then basin hopping.
 
 Work is counted, not timed, unless a deadline is given: the same seed, starts and hops give the same candidates.
 """
@@ -16,6 +16,7 @@ from softmaxcode.margins import margins
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping
 from softmaxcode.search.energy import HARDMAX, TAMMES
 from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, pair_maximum, random_start
+from softmaxcode.search.symmetry import symmetric_search
 from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ ROUND = {TAMMES: 8, HARDMAX: 4}
 #: Starts that the batched search takes at once.
 BATCH = 64
 KEPT = 6
+#: One group is tried for so many random starts.
+SYMMETRIC = 2
 #: A packing this near Levenshtein's bound ends the search: nothing can be better by more.
 MET = 1e-6
 
@@ -87,7 +90,8 @@ def search(
     seed : int
         Everything random follows from it.
     starts : int or None
-        Random starts on Tammes, and a quarter as many on HardMax; None fills their share of the budget.
+        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax; None fills their shares
+        of the budget.
     hops : int or None
         Basin hops; None hops until the clock's budget is spent.
     clock : Clock
@@ -101,7 +105,7 @@ def search(
     """
     threads = Threads(n_jobs)
     root = np.random.SeedSequence(seed)
-    tammes_seeds, hardmax_seeds, hop_seed = root.spawn(3)
+    tammes_seeds, hardmax_seeds, hop_seed, symmetric_seed = root.spawn(4)
     result = SearchResult([])
     floor = levenshtein(K, d).value + MET  # no packing does better than the bound
     pool: list[Candidate] = []
@@ -126,10 +130,16 @@ def search(
         return found
 
     pool = best_distinct(pool + run_starts(TAMMES, starts, tammes_seeds, 0.25), KEPT)
+    if pool[0].value > floor:
+        tries = None if starts is None else starts // SYMMETRIC
+        symmetric = symmetric_search(
+            K, d, seed=symmetric_seed, tries=tries, clock=clock, share=0.35, floor=floor, threads=threads
+        )
+        pool = best_distinct([*pool, *symmetric], KEPT)
     # Tammes optima seed the HardMax search …
     met = pool[0].value <= floor
     wanted = 2 if met else None if starts is None else max(1, starts // 4)
-    hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.35)
+    hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.45)
     seeded = [_with_directions(c.X) for c in pool[:2]]
     hardmax = best_distinct(hardmax + threads.run("seeded", [_task(HARDMAX, X, 300.0) for X in seeded]), KEPT)
     # … and the other way round
