@@ -170,8 +170,8 @@ def sweep(
     scheduler : str, optional
         Address of a Dask scheduler, such as "tcp://10.0.0.1:8786"; its workers need the same version of softmaxcode.
     journal : path, optional
-        Where finished pairs are noted; by default beside the catalogue, ``<catalog>.sweep-<hash of the options>``. A
-        run that was interrupted resumes from there if its options are the same. It is removed when no pair is left.
+        Where finished pairs are noted; by default beside the catalogue, ``<catalog>.sweep-<hash>``, by pairs and
+        options. A run that was interrupted resumes from there if they are the same. It is removed when no pair is left.
     progress : bool, optional
         Show a bar; by default on a terminal only.
     tries : int
@@ -216,7 +216,8 @@ def sweep(
         patience = LONGEST if budget is None else OVERRUN * budget + GRACE
     if not patience > 0:
         raise ValueError(f"patience must be a positive number of seconds; got {patience!r}")
-    notes = _journal(catalog, journal, {**options, "task": getattr(task, "__qualname__", type(task).__name__)})
+    named = {**options, "task": getattr(task, "__qualname__", type(task).__name__)}
+    notes = _journal(catalog, journal, named, wanted)
 
     closed = [pair for pair in wanted if closed_form(*pair) is not None]
     # a catalogue that was removed since makes the note void
@@ -259,10 +260,10 @@ def sweep(
     )
 
 
-def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any]) -> Journal:
-    """The journal of these options; a named file that is none is left alone."""
+def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any], wanted: list[Pair]) -> Journal:
+    """The journal of these options and pairs; a named file that is none is left alone."""
     if path is None:
-        known = hashlib.sha256(json.dumps(plain(options)).encode()).hexdigest()[:12]
+        known = hashlib.sha256(json.dumps([plain(options), wanted]).encode()).hexdigest()[:12]
         held = Path(catalog.path)
         return Journal(held.with_name(f"{held.name}.sweep-{known}"), options)
     path = Path(path)

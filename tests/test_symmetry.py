@@ -11,19 +11,20 @@ from hypothesis import strategies as st
 
 from softmaxcode.search import symmetry
 from softmaxcode.search.energy import TAMMES, energy
-from softmaxcode.search.pipeline import Clock
-from softmaxcode.search.symmetry import (
+from softmaxcode.search.groups import (
+    FIXED_POINTS,
+    MOST_POINTS,
     Group,
     affine,
     close,
     coset_action,
     draw_group,
-    draw_orbits,
-    draw_representation,
     projective,
     random_permutations,
-    symmetric_search,
 )
+from softmaxcode.search.orbits import _orbit_energy, draw_orbits, draw_representation
+from softmaxcode.search.pipeline import Clock
+from softmaxcode.search.symmetry import symmetric_search
 from softmaxcode.sphere import gram, unit_rows
 from softmaxcode.threads import Threads
 
@@ -72,7 +73,7 @@ def test_the_families_are_permutations(seed, K):
     for family in (affine, projective, random_permutations):
         generators, name = family(K, rng)
         assert (np.sort(generators, axis=1) == np.arange(generators.shape[1])).all()
-        assert generators.shape[1] <= symmetry.MOST_POINTS and name
+        assert generators.shape[1] <= MOST_POINTS and name
 
 
 @given(seeds)
@@ -121,7 +122,7 @@ def test_orbits_fill_all_points(seed, K):
     if permutations is not None:
         assert (np.sort(permutations, axis=1) == np.arange(K)).all()
         moved = (permutations != np.arange(K)).any(axis=0)
-        assert K - symmetry.FIXED_POINTS <= moved.sum() <= K
+        assert K - FIXED_POINTS <= moved.sum() <= K
 
 
 @given(seeds, st.sampled_from([(24, 5), (27, 6), (13, 3), (40, 10)]))
@@ -142,7 +143,7 @@ def test_the_reduced_energy_and_its_gradient_are_those_of_all_points(seed):
     z = unit_rows(rng.standard_normal(orbits.used.shape) * orbits.used)
     X, grad, full = np.empty((24, 5)), np.empty_like(z), np.empty((24, 5))
     beta = 10.0
-    value = symmetry._orbit_energy(z, *orbits, beta, X, grad)
+    value = _orbit_energy(z, *orbits, beta, X, grad)
     np.testing.assert_allclose(X, orbits.points(z), atol=1e-9)
     # the reduced energy counts every pair twice
     assert value == pytest.approx(energy(TAMMES, X, beta, full) + math.log(2) / beta, abs=1e-9)

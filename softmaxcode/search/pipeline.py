@@ -133,13 +133,13 @@ def search(
     if pool[0].value > floor:
         tries = None if starts is None else starts // SYMMETRIC
         symmetric = symmetric_search(
-            K, d, seed=symmetric_seed, tries=tries, clock=clock, share=0.35, floor=floor, threads=threads
+            K, d, seed=symmetric_seed, tries=tries, clock=clock, share=0.45, floor=floor, threads=threads
         )
         pool = best_distinct([*pool, *symmetric], KEPT)
     # Tammes optima seed the HardMax search …
     met = pool[0].value <= floor
     wanted = 2 if met else None if starts is None else max(1, starts // 4)
-    hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.45)
+    hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.55)
     seeded = [_with_directions(c.X) for c in pool[:2]]
     hardmax = best_distinct(hardmax + threads.run("seeded", [_task(HARDMAX, X, 300.0) for X in seeded]), KEPT)
     # … and the other way round
