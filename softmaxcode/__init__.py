@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
     from softmaxcode.digits import NotRegular, ProvedValue
     from softmaxcode.files import load
+    from softmaxcode.landscape import plot_landscape
     from softmaxcode.margins import Margins, margin
     from softmaxcode.plots import plot
     from softmaxcode.solver import solve
@@ -38,6 +39,7 @@ _HOME = {
     "margin_bounds": "bounds",
     "max_cosine_lower_bound": "bounds",
     "plot": "plots",
+    "plot_landscape": "landscape",
     "solve": "solver",
     "table": "tables",
 }
@@ -60,6 +62,7 @@ __all__ = [
     "margin_bounds",
     "max_cosine_lower_bound",
     "plot",
+    "plot_landscape",
     "solve",
     "table",
 ]

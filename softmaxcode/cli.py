@@ -1,4 +1,4 @@
-"""The ``softmaxcode`` command: solve, check, table, plot, catalog."""
+"""The ``softmaxcode`` command: solve, check, table, plot, landscape, catalog."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from softmaxcode.arguments import Parser, chosen_pairs, pairs_options, search_options
+from softmaxcode.arguments import Parser, chosen_pairs, numbers, pairs_options, search_options
 from softmaxcode.cli_catalog import add_catalog, catalog
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("--dim", type=int, help="dimension of a .txt file whose name does not tell")
     picture.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
     picture.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
+
+    frontier = commands.add_parser("landscape", help="draw the best margins known against K, a panel a dimension")
+    frontier.add_argument("--dims", required=True, help="dimensions, each a panel, such as 3,4,8")
+    frontier.add_argument("--max-classes", type=int, help="the largest K shown (default: by what is known)")
+    frontier.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
 
     add_catalog(
         commands.add_parser("catalog", help="the best codes known: list, show, improve, export, import, verify")
@@ -187,6 +192,14 @@ def _plot(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _landscape(arguments: argparse.Namespace) -> int:
+    from softmaxcode.landscape import plot_landscape
+
+    plot_landscape(numbers(arguments.dims, "dims"), arguments.output, max_classes=arguments.max_classes)
+    print(f"written to {arguments.output}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 a checked file is different, 2 bad input, 130 interrupted)."""
     parser = _parser()
@@ -197,8 +210,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"softmaxcode {installed_version()}")
         return 0
     if arguments.command is None:
-        parser.error("say what to do: solve, check, table, plot or catalog")
-    actions = {"solve": _solve, "check": _check, "table": _table, "plot": _plot, "catalog": catalog}
+        parser.error("say what to do: solve, check, table, plot, landscape or catalog")
+    actions = {
+        "solve": _solve,
+        "check": _check,
+        "table": _table,
+        "plot": _plot,
+        "landscape": _landscape,
+        "catalog": catalog,
+    }
     try:
         return actions[arguments.command](arguments)
     except ValueError as error:

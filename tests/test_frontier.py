@@ -1,0 +1,255 @@
+"""Ours beside published figures, and margins beside packings: the documents say what the codes are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import softmaxcode as sc
+from benchmarks import frontier, open_question
+from benchmarks.open_question import Collector, Look, Pair
+from softmaxcode.bounds import LITERATURE, levenshtein
+from softmaxcode.catalog import Catalog, Entry, known
+from softmaxcode.margins import margins
+from softmaxcode.search.energy import HARDMAX
+from softmaxcode.search.multistart import Candidate, optimise
+from softmaxcode.sphere import gram, random_rows
+
+HELD = ((7, 3), (8, 3), (9, 4))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """A catalogue of three pairs, two of them proved."""
+    path = tmp_path_factory.mktemp("catalogue") / "ours.sqlite"
+    with Catalog(path) as catalog:
+        for K, d in HELD:
+            catalog.improve(sc.solve(K, d, starts=8, catalog=False, exact=False, progress=False))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _only_ours(monkeypatch, ours):
+    monkeypatch.setattr(known, "shipped_path", lambda: ours.with_name("none.sqlite"))
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(ours))
+
+
+# Published figures
+
+
+@pytest.mark.parametrize(("K", "d", "cosine", "name"), frontier.UNIVERSAL_CODES)
+def test_the_universally_optimal_codes_are_sharp(K, d, cosine, name):
+    """All but the 600-cell meet Levenshtein's bound, so a wrong digit, K or d would show."""
+    bound = levenshtein(K, d).value
+    if name == "600-cell":
+        assert bound < cosine
+        assert cosine == pytest.approx(math.cos(math.pi / 5), abs=1e-15)
+    else:
+        assert cosine == pytest.approx(bound, abs=1e-14)
+
+
+def test_exact_codes_need_no_catalogue(monkeypatch, tmp_path):
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path / "nowhere.sqlite"))
+    row = frontier.compared(frontier.Row(240, 8, "E8", "tammes", 0.5))
+    assert row.status == "optimal" and not row.lower
+    assert row.ours == pytest.approx(0.5, abs=1e-15) and 0.5 - 1e-14 < row.lower_bound <= 0.5
+    assert row.method == "exact: E8-roots"
+
+
+def test_a_row_is_lower_beyond_rounding_only():
+    row = frontier.Row(12, 3, "", "tammes", 0.5)
+    assert row.lower  # nothing is held
+    assert not dataclasses.replace(row, ours=0.5 - 0.9e-12, lower_bound=0.4).lower
+    assert dataclasses.replace(row, ours=0.5 - 1.1e-12, lower_bound=0.4).lower
+    assert row.cells()["ours"] == "–"
+
+
+def test_where_a_code_of_the_catalogue_came_from_is_said():
+    row = frontier.compared(frontier.Row(9, 4, "", "softmax", 0.8))
+    assert row.method == "search, polished"
+    assert row.lower_bound <= row.ours + 1e-15
+
+
+def test_exit_codes(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "frontier.md"
+    assert frontier.main(["--largest", "30", "--write", str(path)]) == 0
+    printed = capsys.readouterr()
+    text = path.read_text(encoding="utf-8")
+    assert text + "\n" == printed.out and printed.err == ""
+    assert "3 of 3 rows are no lower than what is published." in text
+    assert text.count("| optimal") + text.count(" optimal |") == 3
+    # no exact code reaches the paper's line here
+    monkeypatch.setattr(frontier, "PAPER_LINES", {(100, 10): 0.61416})
+    monkeypatch.setattr(frontier, "UNIVERSAL_CODES", frontier.UNIVERSAL_CODES[:1])
+    assert frontier.main(["--largest", "100"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err == "lower than published: (100, 10) Jiang et al.\n"
+    assert "1 of 2 rows are no lower than what is published; 1 are lower or missing" in printed.out
+
+
+# Margins beside packings
+
+
+def entry(objective, margin, status, lower=None, K=7, d=3, max_cosine=None):
+    cosine = 1 - margin if max_cosine is None else max_cosine
+    lower = margin if lower is None else lower
+    return Entry(K, d, objective, lower, margin, cosine, status, sc.Provenance("search"), None, "")
+
+
+def paired(difference, softmax_status, tammes_status, K=9, d=4, packing=0.8):
+    softmax = entry("softmax", packing + difference, softmax_status, K=K, d=d)
+    return Pair(softmax, entry("tammes", packing, tammes_status, K=K, d=d), None, None)
+
+
+def test_what_is_thought_of_a_pair():
+    local = "locally optimal"
+    assert paired(1e-11, local, local).agrees and not paired(2e-10, local, local).agrees
+    assert paired(0, local, local).polished and not paired(0, local, "feasible").polished
+    assert "not polished" in open_question.explain(paired(1e-6, local, "feasible")).why
+    assert open_question.explain(paired(1e-6, local, local)).why.startswith("candidate, locally optimal")
+    assert open_question.explain(paired(1e-6, "feasible", local)).why.startswith("candidate, not polished")
+    assert "below" in open_question.explain(paired(-1e-6, local, local)).why
+
+
+def test_a_counterexample_needs_the_proved_upper_bound():
+    """mu*(7, 3) is proved: a margin above 1 - mu* would count, one above a poor packing does not."""
+    value = 1 - LITERATURE[7, 3].value
+    found = open_question.explain(paired(1e-6, "feasible", "optimal", 7, 3, packing=value))
+    assert found.why.startswith("COUNTEREXAMPLE") and found.method == "literature"
+    assert value <= found.upper < value + 1e-15
+    poor = open_question.explain(paired(1e-6, "feasible", "feasible", 7, 3, packing=value - 1e-3))
+    assert not poor.why.startswith("COUNTEREXAMPLE")
+
+
+@given(st.floats(1e-16, 1, exclude_max=True))
+def test_decades(size):
+    low, _, high = open_question.decade(size).partition(" to ")
+    assert open_question.decade(-size) == open_question.decade(size)
+    assert float(low) <= size * (1 + 1e-15) and size <= float(high) * (1 + 1e-15)
+    assert float(high) == pytest.approx(10 * float(low))
+
+
+def test_the_histogram_counts_every_pair_once():
+    statuses = ("feasible", "locally optimal")
+    pairs = [paired(x, s, s) for x in (0, 3e-16, 4e-16, 2e-9, -2e-9) for s in statuses]
+    table = open_question.histogram(pairs)
+    assert table["polished pairs"].sum() == table["others"].sum() == 5
+    assert len(table) == len({open_question.decade(pair.difference) for pair in pairs})
+
+
+# The hard look
+
+
+@given(st.integers(0, 10**6), st.integers(5, 20), st.integers(3, 5))
+def test_a_rattler_stays_in_its_cage(seed, K, d):
+    rng = np.random.default_rng(seed)
+    W = random_rows(K, d, rng)
+    mu = gram(W).max()
+    free = np.flatnonzero(gram(W).max(axis=1) < mu)
+    i = int(rng.choice(free))
+    moved = open_question.caged(W, i, mu, rng)
+    assert np.linalg.norm(moved[i] - W[i]) > 0
+    assert gram(moved)[i].max() <= mu + 1e-14
+    np.testing.assert_allclose(np.delete(moved, i, axis=0), np.delete(W, i, axis=0), atol=1e-15)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-15)
+
+
+def test_a_cage_is_explored():
+    """One point and three walls: places come near every wall, and their mean is near the middle."""
+    walls = np.array([[np.sqrt(3) / 2, 0, 0.5], [-np.sqrt(3) / 4, 0.75, 0.5], [-np.sqrt(3) / 4, -0.75, 0.5]])
+    W = np.vstack([walls, [0.0, 0.0, 1.0]])
+    mu = 0.8
+    rng = np.random.default_rng(0)
+    places = np.array([open_question.caged(W, 3, mu, rng)[3] for _ in range(400)])
+    cosines = places @ walls.T
+    assert cosines.max() <= mu + 1e-14
+    assert (cosines.max(axis=0) > mu - 0.02).all()
+
+
+@given(st.integers(0, 10**6))
+def test_a_class_is_tilted_where_its_margin_exceeds_its_packing_value(seed):
+    """docs/theory.md, T1 and T2: h_k = w_k exactly where rho_k = 1 - mu_k."""
+    W = random_rows(9, 3, np.random.default_rng(seed))
+    found = margins(W)
+    excess = found.margins - (1 - gram(W).max(axis=1))
+    for k in range(9):
+        if abs(excess[k]) > 1e-9 and found.margins[k] > 1e-3:
+            assert open_question.any_tilted(W, found.H, np.array([k]))
+
+
+def test_a_packing_is_not_tilted(packing):
+    W = packing(12, 3).X
+    assert not open_question.any_tilted(W, margins(W).H, np.arange(12))
+
+
+def test_a_collector_counts_and_keeps_one_of_each_margin(packing):
+    W = packing(7, 3).X
+    value = 1 - LITERATURE[7, 3].value
+    collector = Collector(Look(7, 3, value, best_packing=value))
+    for beta in (10.0, 100.0):
+        collector.take(optimise(HARDMAX, np.vstack([W, W]), beta))
+    collector.take(Candidate(0.0, np.vstack([W, W])))  # far below: not polished
+    look = collector.finish()
+    assert (look.near, look.polished, look.unconverged, look.at_packing) == (2, 2, 0, 2)
+    assert look.optima == [pytest.approx(value, abs=1e-14)]
+    assert (look.loose, look.tilted, look.best_tilted, look.best_rows) == (0, 0, None, None)
+    assert value - 1e-14 < look.best_lower_bound <= value + 1e-15
+    assert not look.is_lead
+
+
+def test_a_better_packing_is_no_lead(packing):
+    W = packing(7, 3).X
+    value = 1 - LITERATURE[7, 3].value
+    collector = Collector(Look(7, 3, value - 0.01, best_packing=value - 0.01))
+    collector.take(optimise(HARDMAX, np.vstack([W, W]), 100.0))
+    look = collector.finish()
+    assert look.best == pytest.approx(value, abs=1e-14) and not look.is_lead
+    again = sc.SoftmaxCode.from_rows(look.best_rows)
+    assert (again.margin, 1 - again.max_cosine) == pytest.approx((look.best, look.best), abs=1e-14)
+    assert dataclasses.replace(look, best_packing=value - 1e-6).is_lead
+
+
+def test_a_look_and_the_document(tmp_path, capsys):
+    out, path = tmp_path / "look.json", tmp_path / "docs" / "open-question-1.md"
+    assert open_question.main(["--look", "1.5", "--pairs", "7,3", "9,4", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.count("best - (1 - mu) = ") == 2
+    looks = open_question.read_looks(out)
+    assert [(look.K, look.d) for look in looks] == [(7, 3), (9, 4)]
+    for look in looks:
+        assert look.random > 0 and look.polished > 0 and look.perturbed > 0 and look.hops > 0
+        assert look.best == pytest.approx(look.one_minus_cosine, abs=1e-9)
+        assert look.best_lower_bound <= look.best + 1e-15
+    assert json.loads(out.read_text())["seed"] == 0
+
+    assert open_question.main(["--write", str(path), "--out", str(out)]) == 0
+    text = path.read_text(encoding="utf-8")
+    assert text + "\n" == capsys.readouterr().out
+    assert "The catalogue holds 3 pairs" in text and "In 2 pairs the packing is proved optimal" in text
+    assert "None: every pair agrees to 1e-10." in text
+    assert "No margin above 1 − μ of the best packing was met" in text
+    for K, d in HELD:
+        assert f"{sc.best_known(K, d).margin:.14f}" in text
+    assert open_question.main(["--write", str(path), "--out", str(tmp_path / "missing.json")]) == 0
+    assert "No hard look has been taken yet" in path.read_text(encoding="utf-8")
+
+
+def test_without_a_catalogue_there_is_no_document(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path / "nowhere.sqlite"))
+    assert open_question.main([]) == 2
+    assert "no catalogue" in capsys.readouterr().err
+
+
+def test_the_look_that_is_kept_can_be_read():
+    looks = open_question.read_looks(open_question.LOOK_FILE)
+    assert [(look.K, look.d) for look in looks] == list(open_question.LOOK_PAIRS)
+    for look in looks:
+        assert look.best_lower_bound <= look.best + 1e-15
+        assert look.optima == sorted(look.optima, reverse=True)
+        if look.best_rows is not None:
+            assert sc.margin(np.array(look.best_rows)).margin == pytest.approx(look.best, abs=1e-14)
