@@ -1017,6 +1017,13 @@ _ALGEBRAIC: dict[tuple[int, int], tuple[tuple[int, ...], float, float, str]] = {
         0.17,
         _BACHOC,
     ),
+    (24, 4): (
+        (1, -2),
+        0.4,
+        0.6,
+        "D. de Laat, N. Leijenhorst, W. H. H. de Muinck Keizer, Optimality and uniqueness of the D4 root system, "
+        "arXiv 2404.18794 (2024)",
+    ),
 }
 
 #: Values of mu*(K, d) proved in the literature, keyed by (K, d), beyond the closed forms of `rankin`. Each is the

@@ -119,7 +119,7 @@ def solve(
     seed : int
         Everything random follows from it.
     init : array_like, shape (K, d), optional
-        Unit vectors to improve beside the random starts.
+        Unit vectors to improve beside the random starts; the answer is never worse.
     catalog : bool
         Start from the catalogue (`best_known`). With ``False`` the result depends on the other arguments alone.
     exact : bool
@@ -208,9 +208,12 @@ def solve_both(
         provenance = Provenance(f"closed form: {known.name}", version=installed_version())
         return {objective: SoftmaxCode(known.W, objective, provenance) for objective in OBJECTIVES}
 
+    given = {}
+    if first is not None:
+        given = {name: SoftmaxCode(first, name, Provenance("init, not improved")) for name in OBJECTIVES}
     held = _held(K, d, catalog, exact)
     if held and _search_is_pointless(held["tammes"], starts, budget):
-        return held
+        return {name: _better(code, given.get(name)) for name, code in held.items()}
     inits = [first] if first is not None else []
     for code in held.values():
         if not any(np.array_equal(code.W, X) for X in inits):
@@ -250,7 +253,7 @@ def solve_both(
         version=installed_version(),
     )
     made_here = {name: SoftmaxCode(W, name, replace(provenance, method=m)) for name, (W, m) in codes.items()}
-    return {name: _better(code, held.get(name)) for name, code in made_here.items()}
+    return {name: _better(_better(code, held.get(name)), given.get(name)) for name, code in made_here.items()}
 
 
 def _held(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode]:
@@ -272,7 +275,7 @@ def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float
 
 
 def _better(code: SoftmaxCode, held: SoftmaxCode | None) -> SoftmaxCode:
-    """The code, unless what was held before is as good."""
+    """The code, unless one held before is as good."""
     if held is None:
         return code
     gain = code.margin - held.margin if code.objective == "softmax" else held.max_cosine - code.max_cosine

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
-from softmaxcode.exact import closed_form
+from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, installed_version
+from softmaxcode.exact import best, closed_form, thinned
 from softmaxcode.journal import Journal, check_pairs, is_journal, plain
 from softmaxcode.progress import Progress
 from softmaxcode.solver import check_budget, solve_both
@@ -33,6 +33,8 @@ Pair = tuple[int, int]
 LONGEST = 86_400.0
 OVERRUN = 10.0
 GRACE = 300.0
+#: A code for one class more must be better by this to be passed down.
+WORTH_PASSING = 1e-12
 
 
 class Improvement(NamedTuple):
@@ -154,7 +156,8 @@ def sweep(
     """Solve many pairs for both objectives on many processes, and enter what is better into a catalogue.
 
     Each pair is searched anew, and from what the catalogue held at the beginning: its own codes and those of
-    (K - 1, d) and (K + 1, d). A worker that dies or hangs costs its pair a try, and no other pair anything.
+    (K - 1, d) and (K + 1, d). In the end a code for K + 1 classes that is better than the one for K is passed down,
+    less a row. A worker that dies or hangs costs its pair a try, and no other pair anything.
 
     Parameters
     ----------
@@ -247,6 +250,8 @@ def sweep(
                         improved[K, d] = _enter(catalog, codes)
                         notes.add({"K": K, "d": d})
                         bar.step(1, improved=sum(map(len, improved.values())))
+    for pair, items in _passed_down(catalog, list(improved)).items():
+        improved[pair] = improved[pair] + items
     failed = {pair: reasons[pair] for pair in todo if pair not in improved}
     if not failed:
         notes.remove()
@@ -310,6 +315,9 @@ def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
 def _enter(catalog: Catalog, codes: list[SoftmaxCode]) -> list[Improvement]:
     """Enter the codes of a pair, and tell what of it is better now."""
     K, d = codes[0].K, codes[0].d
+    known = best(K, d)
+    if known is not None and abs(known.max_cosine - min(code.max_cosine for code in codes)) < WORTH_PASSING:
+        codes = [known.code(), *codes]  # the same code to the last bit, and stored by its name
     before = {name: _value(code) for name, code in _held(catalog, K, d).items()}
     entered = [catalog.improve(code) for code in codes]
     if not any(entered):
@@ -320,6 +328,21 @@ def _enter(catalog: Catalog, codes: list[SoftmaxCode]) -> list[Improvement]:
         for name, new in after.items()
         if new is not None and new != before[name]
     ]
+
+
+def _passed_down(catalog: Catalog, pairs: list[Pair]) -> dict[Pair, list[Improvement]]:
+    """Give a pair all but one of the rows of the code for one class more, wherever that is better."""
+    improved: dict[Pair, list[Improvement]] = {}
+    for K, d in sorted(pairs, reverse=True):
+        here, above = (_held(catalog, n, d) for n in (K, K + 1))
+        for name, code in above.items():
+            old, new = _value(here[name]), _value(code)
+            if code is None or new is None or (old is not None and new <= old + WORTH_PASSING):
+                continue
+            W = code.W[thinned(code.W, K)]
+            made = Provenance(f"subset of a code of {K + 1} ({code.provenance.method})", version=installed_version())
+            improved.setdefault((K, d), []).extend(_enter(catalog, [SoftmaxCode(W, name, made)]))
+    return improved
 
 
 def _value(code: SoftmaxCode | None) -> float | None:

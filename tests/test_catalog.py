@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -325,7 +326,10 @@ def test_indices_that_are_no_subset_are_refused(path: Path) -> None:
         catalog.improve(known.code())
     for wrong in (np.zeros(20), np.arange(19), np.arange(5000, 5020)):
         edit(path, "UPDATE codes SET chosen = ?", wrong.astype("<u4").tobytes())
-        with Catalog(path) as catalog, pytest.raises(CatalogError, match="cannot be built: the indices are not"):
+        with (
+            Catalog(path) as catalog,
+            pytest.raises(CatalogError, match="cannot be built: 24-cell|cannot be built: the indices"),
+        ):
             catalog.code(20, 4, "softmax")
 
 
@@ -348,13 +352,23 @@ def test_import_refuses_claims_that_do_not_hold(filled: Path, tmp_path: Path) ->
     with Catalog(tmp_path / "mine.sqlite") as mine:
         report = import_codes(filled, mine, lines.append)
         assert len(report.refused) == 1
-        assert "claims 0.99, its coordinates give" in report.refused[0]
+        assert "where 0.99 is claimed" in report.refused[0]
         assert any(line.startswith("refused") for line in lines)
         assert all(entry.lower_bound < 0.9 for entry in mine.entries())
 
 
+@pytest.mark.parametrize("claim", ["status = 'optimal'", "margin = 5.0", "max_cosine = -0.9"])
+def test_no_claim_is_believed(filled: Path, tmp_path: Path, claim: str) -> None:
+    edit(filled, f"UPDATE codes SET {claim} WHERE K = 9 AND objective = 'softmax'")
+    assert [r.entry.K for r in verify(filled, n_jobs=1, progress=False) if r.problem] == [9]
+    with Catalog(tmp_path / "mine.sqlite") as mine:
+        report = import_codes(filled, mine)
+        assert len(report.refused) == 1
+        assert "is claimed" in report.refused[0]
+
+
 def test_import_derives_the_certificate_itself(filled: Path, tmp_path: Path) -> None:
-    edit(filled, "UPDATE codes SET status = 'optimal', lower_bound = lower_bound - 0.01, margin = 5.0")
+    edit(filled, "UPDATE codes SET status = 'feasible', lower_bound = lower_bound - 0.01")
     with Catalog(tmp_path / "mine.sqlite") as mine:
         import_codes(filled, mine)
         entry = mine.entry(9, 3, "softmax")
@@ -388,8 +402,15 @@ def test_export_writes_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         copy.check_whole()
         assert {(e.K, e.d) for e in copy.entries()} == {(11, 4)}
     assert all(not result.problem for result in verify(out, n_jobs=1, progress=False))
-    with pytest.raises(CatalogError, match="folder does not exist"):
-        export(tmp_path / "none" / "out.sqlite")
+    before = out.read_bytes()
+    for wrong, reason in (
+        (out, "exists already"),
+        (tmp_path / "out.npz", "suffix"),
+        (tmp_path / "no" / "a.sqlite", "folder"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            export(wrong)
+    assert out.read_bytes() == before
 
 
 def test_verify_finds_what_does_not_hold(filled: Path) -> None:
@@ -403,7 +424,51 @@ def test_verify_finds_what_does_not_hold(filled: Path) -> None:
     assert "other coordinates" in problems[10]
 
 
+def test_what_a_killed_writer_left_is_undone_on_reading(filled: Path) -> None:
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA cache_size = 1'); c.execute('BEGIN IMMEDIATE')\n"
+        "for i in range(2000): c.execute('INSERT INTO coordinates VALUES (?, ?)', (str(i), bytes(2000)))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with Catalog(filled) as catalog:
+        before = catalog.entries()
+    subprocess.run([sys.executable, "-c", script, str(filled)], check=False, timeout=60)
+    assert filled.with_name(filled.name + "-journal").exists()
+    with Catalog(filled, readonly=True) as catalog:
+        catalog.check_whole()
+        assert catalog.entries() == before
+        with pytest.raises(CatalogError, match="read-only"):
+            catalog.improve(some_code(12))
+
+
 # what answers
+
+
+def test_a_user_catalogue_that_is_just_being_made_holds_nothing(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    path.touch()
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
+    assert sc.best_known(12, 3).margin == pytest.approx(1 - 1 / np.sqrt(5), abs=1e-14)
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path.parent))
+    with pytest.raises(CatalogError, match="is a folder"):
+        sc.best_known(12, 3)
+
+
+def test_not_held_survives_pickling() -> None:
+    with pytest.raises(NotHeldError) as caught:
+        sc.best_known(2_000_003, 3)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.bracket == caught.value.bracket
+
+
+def test_init_is_never_lost() -> None:
+    """Neither to a code held nor to a search that ends too soon."""
+    good = sc.solve(25, 4, starts=8, catalog=False, exact=False)
+    for options in ({"budget": 1e-3}, {"starts": 1, "catalog": False}):
+        again = sc.solve(25, 4, init=good.W, **options)  # type: ignore[arg-type]
+        assert again.margin >= good.margin - 1e-15
 
 
 def test_best_known_names_the_entry(monkeypatch: pytest.MonkeyPatch, filled: Path) -> None:
@@ -460,19 +525,20 @@ def test_a_damaged_user_catalogue_is_named_and_kept(monkeypatch: pytest.MonkeyPa
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mine = tmp_path / "mine.sqlite"
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(mine))
-    sc.solve(9, 3, starts=2, catalog=False).save(tmp_path / "nine.npz")
-    assert main(["catalog", "import", str(tmp_path / "nine.npz")]) == 0
-    assert main(["catalog", "list", "--classes", "9", "--dims", "3"]) == 0
-    assert "K=9      d=3    softmax  margin=0.66666666666666" in capsys.readouterr().out
-    assert main(["catalog", "show", "9", "3", "-o", str(tmp_path / "out.npz")]) == 0
-    assert "catalogue entry (9, 3) softmax" in capsys.readouterr().out
-    np.testing.assert_array_equal(sc.load(tmp_path / "out.npz").W, sc.load(tmp_path / "nine.npz").W)
+    some_code(131, 3).save(tmp_path / "some.npz")  # a pair that does not ship
+    assert main(["catalog", "import", str(tmp_path / "some.npz")]) == 0
+    assert main(["catalog", "list", "--classes", "131", "--dims", "3"]) == 0
+    assert "K=131    d=3    softmax  margin=0.0" in capsys.readouterr().out
+    assert main(["catalog", "show", "131", "3", "-o", str(tmp_path / "out.npz")]) == 0
+    assert "catalogue entry (131, 3) softmax" in capsys.readouterr().out
+    np.testing.assert_array_equal(sc.load(tmp_path / "out.npz").W, sc.load(tmp_path / "some.npz").W)
     assert main(["catalog", "show", "2000003", "3"]) == 1
     assert "lies between" in capsys.readouterr().out
-    assert main(["catalog", "export", str(tmp_path / "all.sqlite"), "--pairs", "9,3"]) == 0
+    assert main(["catalog", "export", str(tmp_path / "all.sqlite"), "--pairs", "131,3"]) == 0
     assert main(["catalog", "verify", str(tmp_path / "all.sqlite"), "--jobs", "1"]) == 0
     assert "2 of 2 certificates" in capsys.readouterr().out
     edit(tmp_path / "all.sqlite", "UPDATE codes SET lower_bound = 0.7")
+    assert main(["catalog", "export", str(tmp_path / "all.sqlite")]) == 2
     assert main(["catalog", "verify", str(tmp_path / "all.sqlite"), "--jobs", "1"]) == 1
     assert main(["catalog", "import", str(tmp_path / "all.sqlite")]) == 1
     assert "0 entered, 0 not better, 2 refused" in capsys.readouterr().out

@@ -73,7 +73,7 @@ def test_universal_codes_are_there_and_proved(d, K, mu):
 def test_the_best_is_a_code_and_rebuilds(K, d):
     known = exact.best(K, d)
     if known is None:
-        assert all(c.K < K for n in range(2, d + 1) for c in constructions(n))
+        assert all(c.K + 2 * (d - n) < K for n in range(2, d + 1) for c in constructions(n))
         return
     assert known.W.shape == (K, d)
     assert gram(known.W).max() <= known.max_cosine + 3e-15
@@ -111,6 +111,24 @@ def test_thinning_takes_the_row_with_most_contacts_first():
     assert thinned(W, 4).tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("K", "d", "name", "mu"),
+    [
+        (242, 9, "E8-roots", 1 / 2),
+        (554, 24, "equiangular(276)", 1 / 5),
+        (277, 23, "McLaughlin(275)", 1 / 6),
+        (58, 8, "E8-layer(56)", 1 / 3),
+        (18, 6, "Clebsch(16)", 1 / 5),
+    ],
+)
+def test_dimensions_left_over_hold_two_vectors_each(K, d, name, mu):
+    known = exact.best(K, d)
+    assert known.name == name
+    assert known.W.shape == (K, d)
+    assert gram(known.W).max() == pytest.approx(mu, abs=1e-14)
+    np.testing.assert_array_equal(exact.rebuild(known.name, known.indices, K, d).W, known.W)
+
+
 def test_large_codes_are_built_in_part():
     known = exact.best(10000, 512)
     assert known.max_cosine <= 1 / 16
@@ -128,10 +146,11 @@ def test_large_codes_are_built_in_part():
         ("no such code", None, 9, 4, "no exact construction in up to 4 dimensions"),
         ("24-cell", None, 24, 3, "no exact construction"),
         ("24-cell", None, 23, 4, "has 24 vectors, not 23"),
-        ("24-cell", [0, 0, 1], 3, 4, "not 3 different ones of the 24"),
-        ("24-cell", [0, 24, 1], 3, 4, "not 3 different ones"),
-        ("24-cell", [0, -1, 1], 3, 4, "not 3 different ones"),
-        ("24-cell", [0, 2, 1], 4, 4, "not 4 different ones"),
+        ("24-cell", [0, 0, 1], 3, 4, "not 3 ascending ones"),
+        ("24-cell", [0, 1, 24], 3, 4, "has 24 vectors, and 0 axes are left"),
+        ("24-cell", [0, 1, 28], 3, 6, "has 24 vectors, and 4 axes are left"),
+        ("24-cell", [-1, 0, 1], 3, 4, "not 3 ascending ones"),
+        ("24-cell", [0, 1, 2], 4, 4, "not 4 ascending ones"),
         ("24-cell", None, 10**6, 10**6, "exceeds the 100000000 coordinates"),
     ],
 )

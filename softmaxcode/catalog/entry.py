@@ -9,7 +9,7 @@ from softmaxcode.code import Provenance, SoftmaxCode
 from softmaxcode.files import coordinates_hash
 
 #: A bound must be larger by this to beat another: less than float64 coordinates can mean.
-IMPROVEMENT = 1e-15
+IMPROVEMENT = 1e-14
 #: The statuses of a certificate, from the weakest.
 STATUSES = ("feasible", "locally optimal", "matches Tammes", "optimal")
 

@@ -118,14 +118,23 @@ class Catalog:
         if not self.path.parent.is_dir():
             raise CatalogError(f"the catalogue {self.path} cannot be made: the folder does not exist")
         with explained(self.path):
-            uri = f"{self.path.resolve().as_uri()}?mode={'ro' if readonly else 'rwc'}"
-            self._connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
             try:
-                self._connection.execute("PRAGMA trusted_schema = OFF")
-                self._check_schema()
-            except BaseException:
-                self._connection.close()
-                raise
+                self._open("ro" if readonly else "rwc")
+            except sqlite3.OperationalError as error:
+                if not (readonly and "readonly" in str(error)):
+                    raise
+                self._open("rw")  # a writer was killed: what it left half done is undone before anyone reads
+                self._connection.execute("PRAGMA query_only = ON")
+
+    def _open(self, mode: str) -> None:
+        uri = f"{self.path.resolve().as_uri()}?mode={mode}"
+        self._connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
+        try:
+            self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._check_schema()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _check_schema(self) -> None:
         """The schema is ours to the letter: an untrusted file may bring triggers or views."""

@@ -15,7 +15,7 @@ import platformdirs
 from softmaxcode import exact
 from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
 from softmaxcode.catalog.entry import IMPROVEMENT
-from softmaxcode.catalog.file import Catalog
+from softmaxcode.catalog.file import Catalog, CatalogError
 from softmaxcode.code import check_objective
 from softmaxcode.sphere import check_pair
 
@@ -34,17 +34,22 @@ class NotHeldError(LookupError):
 
     Attributes
     ----------
+    K, d, objective
+        What was asked for.
     bracket : Bracket
         What bounds say of the optimal value all the same: of rho*, or of 1 - mu*.
     """
 
     def __init__(self, K: int, d: int, objective: str, bracket: Bracket) -> None:
-        self.bracket = bracket
+        self.K, self.d, self.objective, self.bracket = K, d, objective, bracket
         value = "the largest margin" if objective == "softmax" else "1 - mu*"
         super().__init__(
             f"no code of (K, d) = ({K}, {d}) is held for {objective}; {value} lies between {bracket.lower:.10g} "
             f"({bracket.lower_method}) and {bracket.upper:.10g} ({bracket.upper_method}); solve({K}, {d}) searches"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[int, int, str, Bracket]]:
+        return type(self), (self.K, self.d, self.objective, self.bracket)
 
 
 def shipped_path() -> Path:
@@ -74,14 +79,16 @@ def _shipped() -> Catalog | None:
 @contextlib.contextmanager
 def installed() -> Iterator[Catalog | None]:
     """The catalogue that answers questions, read-only: the user's above the shipped one, or the one that exists."""
-    catalog = _shipped()
-    if user_path().is_file():
-        catalog = Catalog(user_path(), readonly=True, base=catalog)
-    try:
-        yield catalog
-    finally:
+    with contextlib.ExitStack() as stack:
+        catalog = _shipped()
         if catalog is not None:
-            catalog.close()
+            stack.callback(catalog.close)
+        path = user_path()
+        if path.is_dir():
+            raise CatalogError(f"the catalogue {path} is a folder")
+        if path.is_file() and path.stat().st_size:  # an empty file is one that is just being made
+            catalog = stack.enter_context(Catalog(path, readonly=True, base=catalog))
+        yield catalog
 
 
 def held(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
@@ -89,7 +96,7 @@ def held(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCod
     known = exact.best(K, d) if families else None
     with installed() as catalog:
         entry = None if catalog is None else catalog.entry(K, d, objective)
-        if known is not None and (entry is None or 1 - known.max_cosine > entry.lower_bound + 10 * IMPROVEMENT):
+        if known is not None and (entry is None or 1 - known.max_cosine > entry.lower_bound - IMPROVEMENT):
             return known.code(objective)
         if catalog is None or entry is None:
             return None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from softmaxcode.catalog.file import Catalog, CatalogError, explained
 from softmaxcode.catalog.known import installed
-from softmaxcode.files import load, written_whole
+from softmaxcode.catalog.verification import unborne_claim
+from softmaxcode.files import check_output, load, written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,9 +58,9 @@ def _import_entry(entry: Entry, other: Catalog, catalog: Catalog) -> tuple[str, 
         code = other.read(entry)
     except CatalogError as error:
         return "refused", str(error)
-    value = code.margin if entry.objective == "softmax" else 1 - code.max_cosine
-    if entry.lower_bound > value + 1e-12:
-        return "refused", f"{entry.name} claims {entry.lower_bound!r}, its coordinates give {value!r}"
+    problem = unborne_claim(entry, code)
+    if problem:
+        return "refused", f"{entry.name}: {problem}"
     return ("entered" if catalog.improve(code) else "not better"), entry.name
 
 
@@ -69,7 +70,7 @@ def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None) -> 
     Parameters
     ----------
     path : path
-        Where; an existing file is replaced.
+        Where, ending in .sqlite; a file that exists is left alone.
     pairs : iterable of (K, d), optional
         Only these.
 
@@ -77,10 +78,16 @@ def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None) -> 
     -------
     int
         How many entries were written.
+
+    Raises
+    ------
+    ValueError
+        For another suffix or a folder that does not exist; `CatalogError` (a ValueError) for a file that exists, or
+        where no catalogue is installed.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise CatalogError(f"the catalogue {path} cannot be made: the folder does not exist")
+    path = check_output(path, (".sqlite",))
+    if path.exists():
+        raise CatalogError(f"the catalogue {path} exists already: name a new file, or import into it")
     wanted = None if pairs is None else set(pairs)
     with installed() as catalog, written_whole(path) as temporary:
         if catalog is None:

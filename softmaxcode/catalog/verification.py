@@ -14,6 +14,8 @@ from softmaxcode.progress import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from softmaxcode.code import SoftmaxCode
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -65,9 +67,16 @@ def verify_entry(path: str | Path, entry: Entry) -> Verified:
     except CatalogError as error:
         return Verified(entry, str(error))
     assert code is not None
+    return Verified(entry, unborne_claim(entry, code))
+
+
+def unborne_claim(entry: Entry, code: SoftmaxCode) -> str:
+    """What an entry claims that the coordinates of its code do not bear, in words; empty if there is nothing."""
     derived = assess(code, entry.objective, entry.construction)
-    if derived.lower_bound < entry.lower_bound - 10 * IMPROVEMENT:
-        return Verified(entry, f"bound {derived.lower_bound!r} where {entry.lower_bound!r} is claimed")
+    for name in ("lower_bound", "margin", "max_cosine"):
+        mine, claimed = getattr(derived, name), getattr(entry, name)
+        if (mine < claimed - 10 * IMPROVEMENT) if name == "lower_bound" else (abs(mine - claimed) > 10 * IMPROVEMENT):
+            return f"{name} {mine!r} where {claimed!r} is claimed"
     if STATUSES.index(derived.status) < STATUSES.index(entry.status):
-        return Verified(entry, f"status {derived.status!r} where {entry.status!r} is claimed")
-    return Verified(entry, "")
+        return f"status {derived.status!r} where {entry.status!r} is claimed"
+    return ""

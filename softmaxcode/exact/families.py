@@ -50,7 +50,10 @@ class ExactCode:
     name : str
         The construction's name.
     indices : ndarray of int or None
-        Which rows of it were kept; None for all.
+        Which rows of it were kept, ascending; None for all. Those from its size on are the unit vectors e, -e of the
+        dimensions that it does not fill.
+    description : str
+        Name and what was taken of it, in words.
     source : str
         Where the construction comes from.
     """
@@ -59,12 +62,8 @@ class ExactCode:
     max_cosine: float
     name: str
     indices: np.ndarray | None
+    description: str
     source: str
-
-    @property
-    def description(self) -> str:
-        """Name and size of the subset, in words."""
-        return self.name if self.indices is None else f"{len(self.W)} vectors of {self.name}"
 
     def code(self, objective: str = "softmax") -> SoftmaxCode:
         """The same as a `SoftmaxCode`."""
@@ -104,7 +103,8 @@ def constructions(d: int) -> tuple[Construction, ...]:
 def best(K: int, d: int) -> ExactCode | None:
     """The best of the exact codes for a pair: the one with the smallest cosine, subsets included.
 
-    Codes in fewer than d dimensions count too. Of a subset the vertices with the fewest contacts are kept.
+    Codes in fewer than d dimensions count too, together with both unit vectors of every dimension left over, as far as
+    they are needed. Of a subset the vertices with the fewest contacts are kept.
 
     Parameters
     ----------
@@ -135,11 +135,13 @@ def best(K: int, d: int) -> ExactCode | None:
     K, d = check_pair(K, d)
     closed = closed_form(K, d)
     if closed is not None:
-        return _frozen(closed.W, closed.max_cosine, closed.name, None, "docs/theory.md, T3")
-    whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K >= K and K * d <= MAX_COORDINATES]
+        return _frozen(closed.W, closed.max_cosine, closed.name, None, closed.name, "docs/theory.md, T3")
+    if K * d > MAX_COORDINATES:
+        return None
+    whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K + 2 * (d - n) >= K]
     if not whole:
         return None
-    first = min(whole, key=lambda c: (c.max_cosine, c.K, c.name))
+    first = min(whole, key=lambda c: (max(c.max_cosine, 0.0), c.K < K, c.K, c.name))
     cosine = first.max_cosine
     choice: tuple[Construction, Subset | None] = (first, None)
     floor = levenshtein(K, d).value
@@ -165,25 +167,39 @@ def _chosen(K: int, d: int, construction: Construction, subset: Subset | None) -
         rows = construction.build() if indices is None else construction.build()[indices]
         kept = thinned(rows, K)
         indices = kept if indices is None else indices[kept]
-    elif size > K:
+    elif size != K:
         indices = np.arange(K)
-    return _frozen(_padded(_rows(construction, indices), d), cosine, construction.name, indices, construction.source)
+    return _made(construction, cosine, indices, d)
 
 
-def _rows(construction: Construction, indices: np.ndarray | None) -> Rows:
+def _made(construction: Construction, cosine: float, indices: np.ndarray | None, d: int) -> ExactCode:
+    description = construction.name
+    if indices is not None:
+        own = int((indices < construction.K).sum())
+        description = construction.name if own == construction.K else f"{own} vectors of {construction.name}"
+        if own < len(indices):
+            description += f" and {len(indices) - own} along axes left over"
+    W = _rows(construction, indices, d)
+    return _frozen(W, cosine, construction.name, indices, description, construction.source)
+
+
+def _rows(construction: Construction, indices: np.ndarray | None, d: int) -> Rows:
+    """Rows of a construction in d dimensions; indices from its size on are the unit vectors e, -e left over."""
+    left = d - construction.d
     if indices is None:
-        return construction.build()
-    return construction.build()[indices] if construction.rows is None else construction.rows(indices)
+        return np.pad(construction.build(), ((0, 0), (0, left)))
+    own = indices[indices < construction.K]
+    W = construction.build()[own] if construction.rows is None else construction.rows(own)
+    axes = indices[indices >= construction.K] - construction.K
+    W = np.pad(W, ((0, len(axes)), (0, left)))
+    W[np.arange(len(own), len(W)), construction.d + axes // 2] = 1.0 - 2.0 * (axes % 2)
+    return W
 
 
-def _padded(W: Rows, d: int) -> Rows:
-    return np.pad(W, ((0, 0), (0, d - W.shape[1])))
-
-
-def _frozen(W: Rows, cosine: float, name: str, indices: np.ndarray | None, source: str) -> ExactCode:
+def _frozen(W: Rows, cosine: float, name: str, indices: np.ndarray | None, description: str, source: str) -> ExactCode:
     W = np.ascontiguousarray(W)
     W.flags.writeable = False
-    return ExactCode(W, cosine, name, indices, source)
+    return ExactCode(W, cosine, name, indices, description, source)
 
 
 def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
@@ -208,7 +224,10 @@ def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
     if indices is None:
         if found.K != K:
             raise ValueError(f"{name} has {found.K} vectors, not {K}")
-    elif len(indices) != K or len(np.unique(indices)) != K or indices.min() < 0 or indices.max() >= found.K:
-        raise ValueError(f"the indices are not {K} different ones of the {found.K} vectors of {name}")
-    W = _padded(_rows(found, indices), d)
-    return _frozen(W, found.max_cosine, name, indices, found.source)
+    elif len(indices) != K or (np.diff(indices) <= 0).any() or indices[0] < 0:
+        raise ValueError(f"the indices are not {K} ascending ones of the vectors of {name}")
+    elif indices[-1] >= found.K + 2 * (d - found.d):
+        raise ValueError(
+            f"{name} has {found.K} vectors, and {2 * (d - found.d)} axes are left: {indices[-1]} is too many"
+        )
+    return _made(found, found.max_cosine, indices, d)
