@@ -328,7 +328,7 @@ def test_indices_that_are_no_subset_are_refused(path: Path) -> None:
         edit(path, "UPDATE codes SET chosen = ?", wrong.astype("<u4").tobytes())
         with (
             Catalog(path) as catalog,
-            pytest.raises(CatalogError, match="cannot be built: 24-cell|cannot be built: the indices"),
+            pytest.raises(CatalogError, match=r"cannot be built: 24-cell|cannot be built: the indices"),
         ):
             catalog.code(20, 4, "softmax")
 
