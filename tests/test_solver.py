@@ -232,7 +232,7 @@ def test_a_degenerate_start_does_no_harm():
         (240, 8, "matches Tammes", "infinitesimal"),
         (9, 4, "locally optimal", "second order"),
         (50, 3, "locally optimal", "infinitesimal"),
-        (24, 4, "locally optimal", "second order"),
+        (24, 4, "matches Tammes", "second order"),
     ],
 )
 def test_statuses_of_softmax_codes(K, d, status, rigidity):
