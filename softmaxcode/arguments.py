@@ -53,8 +53,12 @@ def chosen_pairs(arguments: argparse.Namespace) -> list[tuple[int, int]]:
 
 
 def search_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--starts``, ``--budget``, ``--seed`` and ``--device``."""
+    """Add ``--starts``, ``--budget`` and ``--seed``."""
     parser.add_argument("--starts", type=int, help="random starts (default: by size)")
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="time to spend on the search of each code")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
     parser.add_argument("--device", help="run the starts on PyTorch: cpu, cuda or cuda:N (default: CPU kernels)")

@@ -46,9 +46,9 @@ class Certificate:
     objective : {"softmax", "tammes"}
         What the status speaks of.
     status : {"optimal", "matches Tammes", "locally optimal", "feasible"}
-        Tammes: ``optimal`` where 1 - mu meets a proved bound (to 1e-12, or relatively 1e-9 where that is less).
-        Softmax: ``optimal`` only where a closed form proves it; ``matches Tammes`` where rho = 1 - mu of a code proved
-        optimal for Tammes (that the two problems agree is open question 1 of Jiang et al.). Otherwise ``locally
+        Tammes: ``optimal`` where 1 - mu meets a proved bound (to 1e-12, or relatively 1e-9 plus 2e-15 where that is
+        less). Softmax: ``optimal`` only where a closed form proves it; ``matches Tammes`` where rho = 1 - mu of a code
+        proved optimal for Tammes (that the two problems agree is open question 1 of Jiang et al.). Otherwise ``locally
         optimal`` (residual at most 1e-10, and rigid to first or second order) or ``feasible``.
     margin_lower_bound : float
         Rigorous lower bound on rho(W/|W|) of the float64 coordinates as stored.

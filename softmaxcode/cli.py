@@ -8,7 +8,7 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from softmaxcode.arguments import Parser, chosen_pairs, numbers, pairs_options, search_options
+from softmaxcode.arguments import Parser, chosen_pairs, device_option, numbers, pairs_options, search_options
 from softmaxcode.cli_catalog import add_catalog, catalog
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--digits", type=int, help="prove the value to so many digits")
     one.add_argument("-o", "--output", help="write the code: .npz, or .txt as pack.d.K.txt")
     search_options(one)
+    device_option(one)
     one.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
     one.add_argument("--no-exact", action="store_true", help="do not start from the exact families")
 
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     pairs_options(many)
     many.add_argument("-o", "--output", help="write the table: .csv, .parquet, .md or .tex")
     search_options(many)
+    device_option(many)
     many.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
 
     picture = commands.add_parser("plot", help="draw a code: sphere, cosine spectrum, margins")
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _solve(arguments: argparse.Namespace) -> int:
     from softmaxcode.files import check_output
-    from softmaxcode.report import report
+    from softmaxcode.report import print_and_save
     from softmaxcode.solver import solve
 
     if arguments.output:
@@ -83,10 +85,7 @@ def _solve(arguments: argparse.Namespace) -> int:
         catalog=not arguments.no_catalog,
         exact=not arguments.no_exact,
     )
-    sys.stdout.write(report(code))
-    if arguments.output:
-        code.save(arguments.output)
-        print(f"{'written':<21} {arguments.output}")
+    print_and_save(code, arguments.output)
     return 0
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from softmaxcode.arguments import Parser, chosen_pairs, numbers, pairs_options
+from softmaxcode.arguments import Parser, chosen_pairs, numbers, pairs_options, search_options
 
 if TYPE_CHECKING:
     import argparse
@@ -31,9 +30,7 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
 
     improve = actions.add_parser("improve", help="search many (K, d), and keep what is better than what is held")
     pairs_options(improve)
-    improve.add_argument("--starts", type=int, help="random starts a pair (default: by size)")
-    improve.add_argument("--budget", type=float, metavar="SECONDS", help="time to spend on each search")
-    improve.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
+    search_options(improve)
     improve.add_argument("--jobs", type=int, default=-1, help="local processes (default: every core)")
     improve.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
     improve.add_argument("--catalog", help="the file to improve (default: yours, in the user's data folder)")
@@ -92,7 +89,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import NotHeldError, best_known
     from softmaxcode.files import check_output
-    from softmaxcode.report import report
+    from softmaxcode.report import print_and_save
 
     if arguments.output:
         check_output(arguments.output, (".npz", ".txt"))
@@ -101,10 +98,7 @@ def _show(arguments: argparse.Namespace) -> int:
     except NotHeldError as error:
         print(error)
         return 1
-    sys.stdout.write(report(code))
-    if arguments.output:
-        code.save(arguments.output)
-        print(f"{'written':<21} {arguments.output}")
+    print_and_save(code, arguments.output)
     return 0
 
 

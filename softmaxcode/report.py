@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
 from softmaxcode.files import figures
@@ -60,3 +61,11 @@ def origin(code: SoftmaxCode) -> str:
     return (
         f"{made.method} (seed {made.seed}, {made.starts} starts, {made.hops} hops, {made.seconds:.1f} s, {made.device})"
     )
+
+
+def print_and_save(code: SoftmaxCode, output: str | None) -> None:
+    """Print every figure and, where a file is named, write the code there."""
+    sys.stdout.write(report(code))
+    if output:
+        code.save(output)
+        print(f"{'written':<21} {output}")

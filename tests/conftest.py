@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import softmaxcode as sc
+from softmaxcode.catalog import Catalog
+from softmaxcode.catalog import known as known_codes
 from softmaxcode.polish import Polished, polish_tammes
 from softmaxcode.search.energy import TAMMES, descend, minimize
 from softmaxcode.sphere import gram, random_rows, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 # Numba's compilation makes the first example slow; the same examples every time
 settings.register_profile("softmaxcode", deadline=None, derandomize=True, max_examples=50, print_blob=True)
@@ -27,6 +31,23 @@ settings.load_profile("softmaxcode")
 def _no_user_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests neither see nor change the catalogue of whoever runs them."""
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path_factory.getbasetemp() / "nobody" / "catalog.sqlite"))
+
+
+@pytest.fixture(scope="module")
+def small_catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue of the pairs that the module names ``HELD``, found by search."""
+    path = tmp_path_factory.mktemp("catalogue") / "small.sqlite"
+    with Catalog(path) as catalog:
+        for K, d in request.module.HELD:
+            catalog.improve(sc.solve(K, d, starts=8, catalog=False, exact=False, progress=False))
+    return path
+
+
+@pytest.fixture
+def only_small_catalogue(monkeypatch: pytest.MonkeyPatch, small_catalogue: Path) -> None:
+    """Nothing is installed but that catalogue."""
+    monkeypatch.setattr(known_codes, "shipped_path", lambda: small_catalogue.with_name("none.sqlite"))
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(small_catalogue))
 
 
 def icosahedron() -> np.ndarray:

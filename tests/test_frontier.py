@@ -15,7 +15,7 @@ import softmaxcode as sc
 from benchmarks import frontier, open_question
 from benchmarks.open_question import Collector, Look, Pair
 from softmaxcode.bounds import LITERATURE, levenshtein
-from softmaxcode.catalog import Catalog, Entry, known
+from softmaxcode.catalog import Entry
 from softmaxcode.margins import margins
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import Candidate, optimise
@@ -24,20 +24,7 @@ from softmaxcode.sphere import gram, random_rows
 HELD = ((7, 3), (8, 3), (9, 4))
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory):
-    """A catalogue of three pairs, two of them proved."""
-    path = tmp_path_factory.mktemp("catalogue") / "ours.sqlite"
-    with Catalog(path) as catalog:
-        for K, d in HELD:
-            catalog.improve(sc.solve(K, d, starts=8, catalog=False, exact=False, progress=False))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _only_ours(monkeypatch, ours):
-    monkeypatch.setattr(known, "shipped_path", lambda: ours.with_name("none.sqlite"))
-    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(ours))
+pytestmark = pytest.mark.usefixtures("only_small_catalogue")
 
 
 # Published figures

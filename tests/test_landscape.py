@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 import softmaxcode as sc
 from softmaxcode import landscape
 from softmaxcode.bounds import levenshtein, margin_bounds, volume
-from softmaxcode.catalog import Catalog, known
 from softmaxcode.cli import main
 from softmaxcode.exact import constructions
 from softmaxcode.landscape import PAPER_LINES, ExactPoint, panel, plot_landscape
@@ -18,20 +17,7 @@ from softmaxcode.landscape import PAPER_LINES, ExactPoint, panel, plot_landscape
 HELD = ((7, 3), (10, 3), (9, 4))
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory):
-    """A catalogue of three pairs."""
-    path = tmp_path_factory.mktemp("catalogue") / "ours.sqlite"
-    with Catalog(path) as catalog:
-        for K, d in HELD:
-            catalog.improve(sc.solve(K, d, starts=4, catalog=False, exact=False, progress=False))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _only_ours(monkeypatch, ours):
-    monkeypatch.setattr(known, "shipped_path", lambda: ours.with_name("none.sqlite"))
-    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(ours))
+pytestmark = pytest.mark.usefixtures("only_small_catalogue")
 
 
 # What a panel holds

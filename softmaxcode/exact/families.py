@@ -164,22 +164,22 @@ def _chosen(K: int, d: int, construction: Construction, subset: Subset | None) -
     indices = None if subset is None else subset.indices
     cosine = construction.max_cosine if subset is None else subset.max_cosine
     if size > K and size <= MAX_SUBSET_CODE:
-        rows = construction.build() if indices is None else construction.build()[indices]
-        kept = thinned(rows, K)
-        indices = kept if indices is None else indices[kept]
-    elif size != K:
+        W = _rows(construction, indices, d)
+        kept = thinned(W, K)
+        return _made(construction, cosine, kept if indices is None else indices[kept], W[kept])
+    if size != K:
         indices = np.arange(K)
-    return _made(construction, cosine, indices, d)
+    return _made(construction, cosine, indices, _rows(construction, indices, d))
 
 
-def _made(construction: Construction, cosine: float, indices: np.ndarray | None, d: int) -> ExactCode:
+def _made(construction: Construction, cosine: float, indices: np.ndarray | None, W: Rows) -> ExactCode:
+    """The rows ``indices`` of a construction, built already, with what they are called."""
     description = construction.name
     if indices is not None:
         own = int((indices < construction.K).sum())
         description = construction.name if own == construction.K else f"{own} vectors of {construction.name}"
         if own < len(indices):
             description += f" and {len(indices) - own} along axes left over"
-    W = _rows(construction, indices, d)
     return _frozen(W, cosine, construction.name, indices, description, construction.source)
 
 
@@ -230,4 +230,4 @@ def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
         raise ValueError(
             f"{name} has {found.K} vectors, and {2 * (d - found.d)} axes are left: {indices[-1]} is too many"
         )
-    return _made(found, found.max_cosine, indices, d)
+    return _made(found, found.max_cosine, indices, _rows(found, indices, d))
