@@ -1,0 +1,303 @@
+"""CMFClassifier: class vectors set to the class-mean features, without gradients."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from softmaxcode.nn.head import SphericalHead, as_default, normal
+from softmaxcode.tensors import check_alike, check_features, check_labels, unit_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch.utils.hooks import RemovableHandle
+
+#: Classes that a warning names.
+MAX_NAMED = 10
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """Sums of unit features over the classes that occur, and over no others.
+
+    Attributes
+    ----------
+    classes : Tensor, shape (C,), int64
+        The classes, each once, in ascending order.
+    sums : Tensor, shape (C, d + 1), float64
+        The sum of each class's unit features, and last their count.
+    """
+
+    classes: Tensor
+    sums: Tensor
+
+    @classmethod
+    def none(cls, d: int) -> ClassSums:
+        """No features of any class."""
+        return cls(torch.empty(0, dtype=torch.int64), torch.empty(0, d + 1, dtype=torch.float64))
+
+    @classmethod
+    def of(cls, features: Tensor, labels: Tensor) -> ClassSums:
+        """The sums of one batch: features (N, d), labels (N,)."""
+        classes, position = torch.unique(labels.long(), return_inverse=True)
+        rows = counted(features)
+        return cls(classes, rows.new_zeros(len(classes), rows.shape[1]).index_add_(0, position, rows))
+
+    @classmethod
+    def merged(cls, parts: Sequence[ClassSums]) -> ClassSums:
+        """The sums of all parts together, added part by part: the same bits wherever the order is the same."""
+        classes = torch.unique(torch.cat([part.classes for part in parts]))
+        sums = parts[0].sums.new_zeros(len(classes), parts[0].sums.shape[1])
+        for part in parts:
+            sums.index_add_(0, torch.searchsorted(classes, part.classes), part.sums)
+        return cls(classes, sums)
+
+    @property
+    def means(self) -> Tensor:
+        """The mean of each class's unit features, shape (C, d)."""
+        return self.sums[:, :-1] / self.sums[:, -1:]
+
+    def to(self, device: torch.device) -> ClassSums:
+        """The same sums on a device."""
+        return ClassSums(self.classes.to(device), self.sums.to(device))
+
+    def gathered(self) -> ClassSums:
+        """The sums over all ranks, the same on each; every rank has to call it, also with nothing to give.
+
+        Ranks exchange only the classes that occurred: R C (d + 2) numbers for R ranks and at most C classes on one.
+        """
+        if not is_distributed():
+            return self
+        ranks = dist.get_world_size()
+        sizes = [torch.zeros(1, dtype=torch.int64, device=self.classes.device) for _ in range(ranks)]
+        dist.all_gather(sizes, torch.tensor([len(self.classes)], device=self.classes.device))
+        lengths = torch.cat(sizes).tolist()
+        if not any(lengths):
+            return self
+        # one message, every rank's padded to the longest; a class's number is exact in float64
+        packed = self.sums.new_zeros(max(lengths), 1 + self.sums.shape[1])
+        packed[: len(self.classes), 0] = self.classes.double()
+        packed[: len(self.classes), 1:] = self.sums
+        everyone = [torch.empty_like(packed) for _ in range(ranks)]
+        dist.all_gather(everyone, packed)
+        return self.merged([ClassSums(p[:n, 0].long(), p[:n, 1:]) for p, n in zip(everyone, lengths, strict=True)])
+
+
+def is_distributed() -> bool:
+    """Whether several processes may share the work."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def counted(features: Tensor) -> Tensor:
+    """Unit features in float64 with a last column of ones, whose sum counts them: shape (N, d + 1)."""
+    rows = unit_rows(features.detach().double())
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
+
+class CMFClassifier(SphericalHead):
+    r"""A classifier whose vectors are moving means of the class-mean features (CMF).
+
+    Once an optimiser step, for every class k with features in the step's batch :math:`B`,
+
+    .. math::
+        m_k \leftarrow \frac{u}{\|u\|}, \quad
+        u = \beta m_k + (1 - \beta) \frac{1}{|B_k|} \sum_{i \in B_k} \frac{h_i}{\|h_i\|},
+
+    with :math:`B_k` the features of class k over all micro-batches and ranks of the step and :math:`\beta` the
+    momentum. Other classes keep their row bit for bit, and so does one with u = 0. There is no gradient and no
+    optimiser state: one K x d array is all that is held, and what is pending or exchanged grows with the batch, not
+    with K.
+
+    Parameters
+    ----------
+    K, d : int
+        Classes and feature dimension.
+    temperature : float
+        What the cosines are divided by; may be set later.
+    momentum : float
+        :math:`\beta`, from 0 to below 1; may be set later.
+    seed : int, optional
+        Seed of the first rows, which are uniform on the sphere; torch's global generator without it.
+
+    Attributes
+    ----------
+    weight : Tensor, shape (K, d)
+        Unit rows: a buffer.
+    temperature, momentum : float
+        As set.
+
+    Raises
+    ------
+    ValueError
+        If K < 2, d < 1, the temperature is not a finite number above 0, the momentum is not in [0, 1) or the seed not
+        an integer of at least 0.
+
+    Notes
+    -----
+    In training mode ``head(features, labels)`` adds the batch to what is pending, in float64, and `step` moves the
+    means; ``head.attach(optimizer)`` has the optimiser call it after every step of its own. Micro-batches whose
+    gradients are accumulated count as one batch. Where a `torch.amp.GradScaler` skips a step the features stay pending,
+    and count with the next one (a fused optimiser takes every step and skips inside, so there they count at once). In
+    evaluation mode nothing is added. A forward pass that is run twice, as under
+    activation checkpointing, counts twice.
+
+    Where `torch.distributed` is initialised, `step` waits for every rank of the default process group, so all ranks
+    must call it equally often, as attached optimisers do; a rank with nothing pending takes part too. All ranks have to
+    start from one weight and then hold the same bits. DistributedDataParallel sends rank 0's at the start, and again
+    before forward passes, to no purpose here; ``broadcast_buffers=False`` turns off both (and batch norm's with it),
+    and then a common ``seed`` is needed.
+
+    What is pending is not in the state dict, and loading one drops it. `copy.deepcopy` copies it; the copy is attached
+    to no optimiser. The graph of ``torch.compile(head)`` has a break where a batch becomes pending.
+
+    The public code of the paper differs: it adds the sum of a class's features where this adds their mean, so that its
+    momentum depends on how often a class turns up in a batch, and each rank keeps a mean of its own.
+
+    References
+    ----------
+    Jiang et al., Generalized Neural Collapse for a Large Number of Classes, ICML 2024, arXiv 2310.05351.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = CMFClassifier(2, 2, temperature=0.1, momentum=0.0)
+    >>> loss = head(torch.tensor([[0.0, 3.0], [-2.0, 0.0]]), torch.tensor([0, 1]))
+    >>> head.step()
+    >>> head.weight.tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
+    """
+
+    def __init__(self, K: int, d: int, temperature: float, momentum: float = 0.9, *, seed: int | None = None) -> None:
+        super().__init__(K, d, temperature)
+        self.momentum = momentum
+        self.register_buffer("weight", as_default(unit_rows(normal(self.K, self.d, seed))))
+        self._pending = ClassSums.none(self.d)
+
+    @property
+    def momentum(self) -> float:
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, momentum: float) -> None:
+        ok = isinstance(momentum, numbers.Real) and not isinstance(momentum, bool)
+        if not ok or not 0 <= float(momentum) < 1:
+            raise ValueError(f"momentum must be a number from 0 to below 1; got {momentum!r}")
+        self._momentum = float(momentum)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, momentum={self.momentum:g}"
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits, or with labels their mean cross-entropy; in training mode the latter makes the batch pending.
+
+        See `SphericalHead.forward` for shapes and errors; a refused batch is not pending.
+        """
+        result = super().forward(features, labels)
+        if labels is not None and self.training:
+            self._add(features, labels)
+        return result
+
+    @torch.compiler.disable
+    def _add(self, features: Tensor, labels: Tensor) -> None:
+        batch = ClassSums.of(features, labels)
+        self._pending = ClassSums.merged([self._pending.to(features.device), batch])
+
+    def step(self) -> None:
+        """Move the means of the classes that are pending, on any rank, and forget what is pending."""
+        total = self._pending.to(self.weight.device).gathered()
+        self._pending = ClassSums.none(self.d)
+        old = self.weight[total.classes].double()
+        self._set_rows(total.classes, self.momentum * old + (1 - self.momentum) * total.means)
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+        """Have the optimiser call `step` after each of its own steps.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            The one that trains the features.
+
+        Returns
+        -------
+        RemovableHandle
+            ``remove()`` detaches.
+
+        Raises
+        ------
+        ValueError
+            If it is not an optimiser.
+
+        Examples
+        --------
+        >>> import torch
+        >>> body = torch.nn.Linear(5, 3)
+        >>> head = CMFClassifier(4, 3, temperature=0.1)
+        >>> optimizer = torch.optim.SGD(body.parameters(), lr=0.1)
+        >>> handle = head.attach(optimizer)
+        """
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ValueError(f"optimizer must be a torch.optim.Optimizer; got {type(optimizer).__name__}")
+        return optimizer.register_step_post_hook(lambda *_: self.step())
+
+    def set_class_means(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        r"""Set every class's row to the normalised mean of all its unit features, in one pass over the data.
+
+        What is pending is dropped. Where `torch.distributed` is initialised every rank has to call it, with its own
+        share of the data. Sums are float64, K x (d + 1) of them while it runs.
+
+        Parameters
+        ----------
+        batches : iterable of (features, labels)
+            Features (N, d) on the head's device, of any floating-point dtype and norm; labels (N,), from 0 to K - 1.
+
+        Raises
+        ------
+        ValueError
+            For a batch that `forward` would refuse for anything but its dtype; the weight is then as it was.
+
+        Warns
+        -----
+        UserWarning
+            Naming classes without features, which keep their row.
+
+        Examples
+        --------
+        >>> import torch
+        >>> head = CMFClassifier(2, 2, temperature=0.1)
+        >>> head.set_class_means([(torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1]))])
+        >>> head.weight.tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+        """
+        sums = torch.zeros(self.K, self.d + 1, dtype=torch.float64, device=self.weight.device)
+        for features, labels in batches:
+            check_features(features, self.d)
+            check_alike(features, self.weight, ("features", "weight"), dtype=False)
+            check_labels(labels, self.K, len(features))
+            check_alike(features, labels, ("features", "labels"), dtype=False)
+            sums.index_add_(0, labels.long(), counted(features))
+        if is_distributed():
+            dist.all_reduce(sums)
+        self._pending = ClassSums.none(self.d)
+        self._set_rows(torch.arange(self.K, device=sums.device), sums[:, :-1])
+        unseen = torch.nonzero(sums[:, -1] == 0).flatten().tolist()
+        if unseen:
+            named = ", ".join(map(str, unseen[:MAX_NAMED])) + (", ..." if len(unseen) > MAX_NAMED else "")
+            warnings.warn(
+                f"{len(unseen)} of {self.K} classes have no features and keep their row: {named}", stacklevel=2
+            )
+
+    def _set_rows(self, classes: Tensor, rows: Tensor) -> None:
+        """Set the rows of these classes to unit rows in the given directions, but for directions that are zero."""
+        has_direction = rows.any(dim=1)
+        self.weight[classes[has_direction]] = unit_rows(rows[has_direction]).to(self.weight.dtype)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._pending = ClassSums.none(self.d)
+        super()._load_from_state_dict(*args, **kwargs)

@@ -1,0 +1,223 @@
+"""Losses of a classifier on the sphere that never hold the N x K logits: cross-entropy, its logarithm, HardMax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softmaxcode.nn import tiles
+from softmaxcode.tensors import (
+    check_alike,
+    check_classifier,
+    check_features,
+    check_labels,
+    check_temperature,
+    under_autocast,
+    unit_rows,
+)
+
+#: Below it log(log(1 + e^s)) = s - e^s/2 + ... is s to double precision.
+FAR = -40.0
+
+
+def _checked(features: Any, weight: Any, labels: Any, normalize: bool) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Features, weight and labels ready for `tiles`, and whether their values are still to be checked there."""
+    check_classifier(weight, name="weight")
+    check_features(features, weight.shape[1])
+    check_labels(labels, weight.shape[0], features.shape[0])
+    features = under_autocast(features, weight)
+    check_alike(features, weight, ("features", "weight"))
+    check_alike(features, labels, ("features", "labels"), dtype=False)
+    if features.dtype not in (torch.float32, torch.float64):
+        features, weight = features.float(), weight.float()
+    if normalize:
+        features, weight = unit_rows(features), unit_rows(weight)
+    return features, weight, labels.long(), torch.compiler.is_compiling()
+
+
+def _check_reduction(reduction: Any, known: tuple[str, ...]) -> None:
+    if reduction not in known:
+        raise ValueError(f"reduction must be one of {', '.join(map(repr, known))}; got {reduction!r}")
+
+
+def _log_softplus(s: Tensor) -> Tensor:
+    """log(log(1 + e^s)) and its derivative sigmoid(s) / softplus(s), for any s."""
+    far = s < FAR
+    near = torch.where(far, 0.0, s)  # both branches are finite, so neither spoils the other's gradient
+    return torch.where(far, s, (-torch.nn.functional.logsigmoid(-near)).log())
+
+
+def log_odds_against(
+    features: Tensor, weight: Tensor, labels: Tensor, temperature: float, *, normalize: bool = True
+) -> Tensor:
+    r"""Log-odds of all wrong classes together against the label, one for each sample.
+
+    .. math:: s_i = \log \sum_{j \ne y_i} \exp(\langle w_j - w_{y_i}, h_i\rangle / \tau)
+
+    The cross-entropy of sample i is :math:`\log(1 + e^{s_i})`, which underflows to 0 where :math:`s_i` does not.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d)
+        One sample a row, N >= 1.
+    weight : Tensor, shape (K, d)
+        The classifier, one class a row, K >= 2; if it needs no gradient, none is computed.
+    labels : Tensor of integers, shape (N,)
+        Classes from 0 to K - 1.
+    temperature : float
+        The temperature tau, above 0.
+    normalize : bool
+        Scale the rows of both to unit norm first, differentiably; a row of zeros stays one.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        The log-odds, differentiable once, of the dtype of ``weight``; float32 for a half-precision one.
+
+    Raises
+    ------
+    ValueError
+        If the temperature is not above 0, a label is out of range, an entry is not finite, or shapes, dtypes or
+        devices do not match. While `torch.compile` traces, values are checked when the compiled code runs.
+
+    Notes
+    -----
+    Time is O(N K d) and memory O((N + K) d) and one tile of logits, forward and backward. Under `torch.autocast` the
+    features are cast to the dtype of ``weight``, and products are taken in it; half-precision input is computed with
+    in float32. Rounding moves a log-odds by about the machine epsilon divided by tau; that of TF32, a thousandth, where
+    PyTorch is told to use it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> W = torch.eye(2, dtype=torch.float64)
+    >>> log_odds_against(W, W, torch.tensor([0, 1]), 0.01).tolist()
+    [-100.0, -100.0]
+    """
+    temperature = check_temperature(temperature)
+    h, w, y, check_values = _checked(features, weight, labels, normalize)
+    return tiles.log_odds_against(h / temperature, w, y, check_values)
+
+
+def spherical_cross_entropy(
+    features: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    temperature: float,
+    *,
+    normalize: bool = True,
+    reduction: str = "mean",
+    log: bool = False,
+) -> Tensor:
+    r"""Cross-entropy of cosine logits at a temperature, for any number of classes.
+
+    .. math:: L = \frac1N \sum_i \log\Bigl(1 + \sum_{j \ne y_i} e^{\langle w_j - w_{y_i}, h_i\rangle/\tau}\Bigr)
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d)
+        One sample a row, N >= 1.
+    weight : Tensor, shape (K, d)
+        The classifier, one class a row, K >= 2; if it needs no gradient, none is computed.
+    labels : Tensor of integers, shape (N,)
+        Classes from 0 to K - 1.
+    temperature : float
+        The temperature tau, above 0.
+    normalize : bool
+        Scale the rows of both to unit norm first, differentiably; a row of zeros stays one.
+    reduction : {"mean", "sum", "none"}
+        Mean or sum over the samples, or one loss for each.
+    log : bool
+        Return log L instead: of the mean, the sum or each sample's loss. It is finite, and its gradient right, where
+        L underflows to 0.
+
+    Returns
+    -------
+    Tensor, shape () or (N,)
+        The loss, differentiable once, of the dtype of ``weight``; float32 for a half-precision one.
+
+    Raises
+    ------
+    ValueError
+        If ``reduction`` is unknown, and as `log_odds_against`.
+
+    Notes
+    -----
+    With :math:`s_i` of `log_odds_against`, :math:`L_i = \log(1 + e^{s_i})` and, where :math:`s_i \ll 0`,
+    :math:`\log L_i = s_i - e^{s_i}/2 + \dots`; the logarithm of a mean is a log-sum-exp of these. Memory and precision
+    are as there. A loss value certifies a margin: ``docs/theory.md``, T6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> W = torch.eye(2, dtype=torch.float64)
+    >>> y = torch.tensor([0, 1])
+    >>> spherical_cross_entropy(W, W, y, 0.001).item()
+    0.0
+    >>> spherical_cross_entropy(W, W, y, 0.001, log=True).item()
+    -1000.0
+    """
+    _check_reduction(reduction, ("mean", "sum", "none"))
+    s = log_odds_against(features, weight, labels, temperature, normalize=normalize)
+    if not log:
+        losses = -torch.nn.functional.logsigmoid(-s)
+        return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+    logs = _log_softplus(s)
+    if reduction == "none":
+        return logs
+    total = logs.logsumexp(0)
+    return total - math.log(logs.shape[0]) if reduction == "mean" else total
+
+
+def hardmax_loss(
+    features: Tensor, weight: Tensor, labels: Tensor, *, normalize: bool = True, reduction: str = "max"
+) -> Tensor:
+    r"""The HardMax objective: the largest lead of a wrong class over the label.
+
+    .. math:: \max_i \max_{j \ne y_i} \langle w_j - w_{y_i}, h_i\rangle
+
+    Its least value over unit rows is minus the margin :math:`\rho^\star` of a Softmax Code.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d)
+        One sample a row, N >= 1.
+    weight : Tensor, shape (K, d)
+        The classifier, one class a row, K >= 2.
+    labels : Tensor of integers, shape (N,)
+        Classes from 0 to K - 1.
+    normalize : bool
+        Scale the rows of both to unit norm first, differentiably; a row of zeros stays one.
+    reduction : {"max", "none"}
+        The largest over the samples, or one value for each.
+
+    Returns
+    -------
+    Tensor, shape () or (N,)
+        The value; its gradient is a subgradient, that of one best wrong class for each sample.
+
+    Raises
+    ------
+    ValueError
+        If ``reduction`` is unknown, a label is out of range, an entry is not finite, or shapes, dtypes or devices do
+        not match.
+
+    References
+    ----------
+    Jiang et al., ICML 2024 (arXiv:2310.05351); docs/theory.md, T6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> W = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    >>> hardmax_loss(W, W, torch.tensor([0, 1])).item()
+    -2.0
+    """
+    _check_reduction(reduction, ("max", "none"))
+    h, w, y, check_values = _checked(features, weight, labels, normalize)
+    best = tiles.best_wrong_class(h, w, y, check_values)
+    leads = ((w[best] - w[y]) * h).sum(1)
+    return leads if reduction == "none" else leads.max()

@@ -1,0 +1,76 @@
+"""SphericalClassifier: class vectors on the sphere, learned."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from softmaxcode.nn.head import SphericalHead, as_default, normal
+from softmaxcode.tensors import unit_rows
+
+
+class SphericalClassifier(SphericalHead):
+    r"""A classifier that learns its K unit vectors.
+
+    ``raw_weight`` is what the optimiser moves; ``weight``, its rows scaled to unit norm, is what classifies:
+
+    .. math:: w_k = v_k / \|v_k\| .
+
+    Parameters
+    ----------
+    K, d : int
+        Classes and feature dimension (d >= 2 with ``riemannian=True``).
+    temperature : float
+        What the cosines are divided by; may be set later.
+    riemannian : bool
+        Make ``raw_weight`` a `geoopt.ManifoldParameter` on `geoopt.Sphere`: geoopt's optimisers then keep its rows on
+        the sphere. An ordinary optimiser treats it as any parameter.
+    seed : int, optional
+        Seed of the first rows, which are uniform on the sphere; torch's global generator without it.
+
+    Attributes
+    ----------
+    weight : Tensor, shape (K, d)
+        Unit rows, differentiable.
+    raw_weight : Parameter, shape (K, d)
+        The same rows, of any norm.
+    temperature : float
+        As set.
+
+    Raises
+    ------
+    ValueError
+        If K < 2, d < 1, the temperature is not a finite number above 0 or the seed not an integer of at least 0.
+
+    Notes
+    -----
+    The loss does not depend on the norms of ``raw_weight``, so its gradient is tangential, and is
+    :math:`1/\|v_k\|` times the one on the sphere. An ordinary optimiser's steps lengthen the rows, which lowers the
+    effective learning rate; weight decay shortens them, which raises it, and does nothing else to the logits.
+
+    With ``riemannian=True`` the norms stay 1 to rounding, and dividing by them changes neither the value nor the
+    Riemannian gradient. Weight decay has no effect at all: it has no tangential part.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = SphericalClassifier(4, 3, temperature=0.1, seed=0)
+    >>> features = torch.eye(3)
+    >>> head(features).shape, head(features, torch.tensor([0, 1, 2])).shape
+    (torch.Size([3, 4]), torch.Size([]))
+    """
+
+    def __init__(
+        self, K: int, d: int, temperature: float, *, riemannian: bool = False, seed: int | None = None
+    ) -> None:
+        super().__init__(K, d, temperature)
+        rows = as_default(unit_rows(normal(self.K, self.d, seed)))
+        if riemannian:
+            import geoopt
+
+            self.raw_weight = geoopt.ManifoldParameter(rows, manifold=geoopt.Sphere())
+        else:
+            self.raw_weight = nn.Parameter(rows)
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]  # here computed, a buffer elsewhere
+        return unit_rows(self.raw_weight)

@@ -1,0 +1,259 @@
+"""Log-odds of the wrong classes and the best wrong class, in tiles: the N x K logits are never held."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from softmaxcode.tensors import check_finite, check_label_range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Entries of a tile of logits. On one CPU core 2^18 to 2^22 are equally fast; threads meet less often at a large tile.
+CPU_TILE = 2**22
+ACCELERATOR_TILE = 2**26
+
+
+def sides(N: int, K: int, device: torch.device) -> tuple[int, int]:
+    """Rows and columns of a tile: square, unless the batch or the classes are fewer than the side."""
+    entries = CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE
+    columns = min(K, math.isqrt(entries))
+    rows = min(N, entries // columns)
+    return rows, min(K, entries // rows)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _check_values(features: Tensor, weight: Tensor, labels: Tensor) -> None:
+    check_finite(features)
+    check_finite(weight, name="weight")
+    check_label_range(labels, len(weight))
+
+
+class _Tiles:
+    """The logits <w_j, h_i> tile by tile, in one buffer that is overwritten."""
+
+    def __init__(self, features: Tensor, weight: Tensor, labels: Tensor):
+        self.features, self.weight, self.labels = features, weight, labels
+        rows, columns = sides(len(features), len(weight), features.device)
+        self.rows, self.columns = _slices(len(features), rows), _slices(len(weight), columns)
+        self.buffer = features.new_empty(rows * columns)
+
+    def of(self, rows: slice) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """For each block of classes: its slice, the tile, and the label's column in each row and whether it is there.
+
+        Where it is not there, the column is a clamped one: reading and writing it back needs no host synchronisation.
+        """
+        h, y = self.features[rows], self.labels[rows, None]
+        for columns in self.columns:
+            w = self.weight[columns]
+            tile = self.buffer[: len(h) * len(w)].view(len(h), len(w))
+            tile.addmm_(h, w.T, beta=0)
+            column = y - columns.start
+            inside = (column >= 0) & (column < len(w))
+            yield columns, tile, column.clamp_(0, len(w) - 1), inside
+
+
+def _replace(tile: Tensor, column: Tensor, inside: Tensor, value: float | Tensor) -> Tensor:
+    """Overwrite the label's entry in the rows that have it; returns what stood there, shape (rows, 1)."""
+    entry = tile.gather(1, column)
+    tile.scatter_(1, column, torch.where(inside, value, entry))
+    return entry
+
+
+@torch.library.custom_op("softmaxcode::log_odds_against", mutates_args=())
+def _log_odds(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-odds (N,), and what the backward pass needs: the largest wrong logit and the sum of exponentials below it."""
+    if check_values:
+        _check_values(features, weight, labels)
+    tiles = _Tiles(features, weight, labels)
+    odds, largest, total = (features.new_empty(len(features)) for _ in range(3))
+    lowest = torch.finfo(features.dtype).min  # not -inf: a tile may hold nothing but the label
+    with torch.autocast(features.device.type, enabled=False):
+        for rows in tiles.rows:
+            own = features.new_zeros(rows.stop - rows.start, 1)
+            top, sums = torch.full_like(own, lowest), torch.zeros_like(own)
+            for _, tile, column, inside in tiles.of(rows):
+                own = torch.where(inside, _replace(tile, column, inside, -math.inf), own)
+                higher = torch.maximum(top, tile.amax(1, keepdim=True))
+                sums = sums * (top - higher).exp_() + tile.sub_(higher).exp_().sum(1, keepdim=True)
+                top = higher
+            odds[rows] = (top - own + sums.log()).squeeze(1)
+            largest[rows], total[rows] = top.squeeze(1), sums.squeeze(1)
+    return odds, largest, total
+
+
+@_log_odds.register_fake
+def _(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> Any:
+    return tuple(features.new_empty(features.shape[0]) for _ in range(3))
+
+
+@torch.library.custom_op("softmaxcode::log_odds_against_backward", mutates_args=())
+def _log_odds_backward(
+    grad: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    largest: Tensor,
+    total: Tensor,
+    of_features: bool,
+    of_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients with respect to features and weight; an empty tensor for one that is not wanted."""
+    tiles = _Tiles(features, weight, labels)
+    grad_features = torch.zeros_like(features) if of_features else features.new_empty(0)
+    grad_weight = torch.zeros_like(weight) if of_weight else weight.new_empty(0)
+    with torch.autocast(features.device.type, enabled=False):
+        for rows in tiles.rows:
+            top, sums = largest[rows, None], total[rows, None]
+            scale = grad[rows, None] / sums
+            scaled = features[rows] * scale
+            for columns, tile, column, inside in tiles.of(rows):
+                # sums_i q_ij for the wrong classes, -sums_i for the label: minus its own term of the gradient
+                tile.sub_(top).exp_()
+                _replace(tile, column, inside, -sums)
+                if of_features:
+                    grad_features[rows].addmm_(tile, weight[columns])
+                if of_weight:
+                    grad_weight[columns].addmm_(tile.T, scaled)
+            if of_features:
+                grad_features[rows].mul_(scale)
+    return grad_features, grad_weight
+
+
+@_log_odds_backward.register_fake
+def _(
+    grad: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    largest: Tensor,
+    total: Tensor,
+    of_features: bool,
+    of_weight: bool,
+) -> Any:
+    return (
+        torch.empty_like(features) if of_features else features.new_empty(0),
+        torch.empty_like(weight) if of_weight else weight.new_empty(0),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    features, weight, labels, _ = inputs
+    _, largest, total = output
+    ctx.mark_non_differentiable(largest, total)
+    ctx.save_for_backward(features, weight, labels, largest, total)
+
+
+def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    needed = ctx.needs_input_grad[:2]
+    grads = _log_odds_backward(grad, *ctx.saved_tensors, *needed)
+    return *(g if wanted else None for g, wanted in zip(grads, needed, strict=True)), None, None
+
+
+_log_odds.register_autograd(_backward, setup_context=_setup_context)
+
+
+def log_odds_against(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> Tensor:
+    r"""Log-odds of all wrong classes together against the label, one for each sample.
+
+    .. math:: s_i = \log \sum_{j \ne y_i} \exp \langle w_j - w_{y_i}, h_i\rangle
+
+    in 2-D tiles with a running log-sum-exp; the backward pass computes the logits of each tile again. With
+    :math:`q_{ij}` the softmax over :math:`j \ne y_i`,
+
+    .. math::
+        \partial s_i / \partial h_i = \sum_{j \ne y_i} q_{ij} w_j - w_{y_i}, \qquad
+        \partial s_i / \partial w_j = (q_{ij} - [j = y_i])\, h_i .
+
+    Leaving the label out of the sum keeps the figure exact where the loss :math:`\log(1 + e^{s_i})` underflows.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d)
+        Rows h_i, divided by the temperature already; float32 or float64, N >= 1.
+    weight : Tensor, shape (K, d)
+        Rows w_k of the same dtype, K >= 2; costs nothing for its gradient if it needs none.
+    labels : Tensor of int64, shape (N,)
+        Classes from 0 to K - 1.
+    check_values : bool
+        Check labels and finiteness when it runs: for a caller that could not while `torch.compile` traced.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        The log-odds, of the dtype of ``features``.
+
+    Raises
+    ------
+    ValueError
+        With ``check_values``, if a label is out of range or an entry is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> W = torch.eye(3, dtype=torch.float64)
+    >>> s = log_odds_against(1000 * W, W, torch.arange(3), False)  # two wrong classes at odds e^-1000 each
+    >>> torch.allclose(s, torch.tensor(2.0).double().log() - 1000)
+    True
+    """
+    odds: Tensor = _log_odds(features, weight, labels, check_values)[0]
+    return odds
+
+
+@torch.library.custom_op("softmaxcode::best_wrong_class", mutates_args=())
+def _best_wrong_class(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> Tensor:
+    if check_values:
+        _check_values(features, weight, labels)
+    tiles = _Tiles(features, weight, labels)
+    best = torch.empty_like(labels)
+    with torch.autocast(features.device.type, enabled=False):
+        for rows in tiles.rows:
+            top = features.new_full((rows.stop - rows.start, 1), -math.inf)
+            where = torch.zeros_like(top, dtype=labels.dtype)
+            for columns, tile, column, inside in tiles.of(rows):
+                _replace(tile, column, inside, -math.inf)
+                highest, at = tile.max(1, keepdim=True)
+                where = torch.where(highest > top, at + columns.start, where)
+                top = torch.maximum(top, highest)
+            best[rows] = where.squeeze(1)
+    return best
+
+
+@_best_wrong_class.register_fake
+def _(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> Tensor:
+    return torch.empty_like(labels)
+
+
+def best_wrong_class(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> Tensor:
+    r"""The wrong class of the largest logit, :math:`\arg\max_{j \ne y_i} \langle w_j, h_i\rangle`; no gradient.
+
+    Parameters
+    ----------
+    features, weight, labels, check_values
+        As in `log_odds_against`.
+
+    Returns
+    -------
+    Tensor of int64, shape (N,)
+        For each sample a class other than its label; of equal logits any one.
+
+    Raises
+    ------
+    ValueError
+        As `log_odds_against`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> best_wrong_class(torch.eye(3), torch.eye(3), torch.arange(3), False).tolist()
+    [1, 0, 0]
+    """
+    best: Tensor = _best_wrong_class(features.detach(), weight.detach(), labels, check_values)
+    return best

@@ -1,0 +1,141 @@
+"""The door of the PyTorch side: features, labels, classifiers and temperatures are checked here once, then trusted."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_temperature(temperature: Any) -> float:
+    """Return the temperature as a float, or raise a ValueError that says what came.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number above 0.
+    """
+    ok = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+    if not ok or not 0 < float(temperature) < math.inf:
+        raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
+    return float(temperature)
+
+
+def check_features(features: Any, d: int | None = None, *, name: str = "features") -> Tensor:
+    """Check a batch of features, shape (N, d), and return it.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d)
+        Floating point, N >= 1, finite.
+    d : int, optional
+        The width wanted.
+    name : str
+        What to call the tensor in an error message.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a tensor. While `torch.compile` traces, only what does not depend on values is checked.
+    """
+    if not isinstance(features, Tensor):
+        raise ValueError(f"{name} must be a tensor of shape (N, d); got {type(features).__name__}")
+    if features.ndim != 2 or (d is not None and features.shape[1] != d):
+        raise ValueError(f"{name} must have shape (N, {'d' if d is None else d}); got {tuple(features.shape)}")
+    if features.shape[0] == 0:
+        raise ValueError(f"{name} must have at least one row; got an empty batch of shape {tuple(features.shape)}")
+    if not features.is_floating_point():
+        raise ValueError(f"{name} must be floating point; got {features.dtype}")
+    if not torch.compiler.is_compiling():
+        check_finite(features, name=name)
+    return features
+
+
+def check_finite(features: Tensor, *, name: str = "features") -> None:
+    """Raise a ValueError that names the first row with a NaN or infinite entry."""
+    # one number to wait for: a sum is finite unless an entry is not, or it overflows
+    if not math.isfinite(float(features.detach().sum())):
+        bad = ~torch.isfinite(features.detach()).all(dim=1)
+        if bad.any():
+            row = int(torch.nonzero(bad)[0])
+            raise ValueError(f"{name} must be finite; row {row} has a NaN or infinite entry ({int(bad.sum())} rows do)")
+
+
+def check_labels(labels: Any, K: int, N: int | None = None) -> Tensor:
+    """Check class labels, shape (N,), integers from 0 to K - 1, and return them.
+
+    Raises
+    ------
+    ValueError
+        If they are not. While `torch.compile` traces, only what does not depend on values is checked.
+    """
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor of shape (N,); got {type(labels).__name__}")
+    if labels.ndim != 1 or (N is not None and len(labels) != N):
+        wanted = "(N,)" if N is None else f"({N},), one for each row of features"
+        raise ValueError(f"labels must have shape {wanted}; got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be integers; got {labels.dtype}")
+    if not torch.compiler.is_compiling():
+        check_label_range(labels, K)
+    return labels
+
+
+def check_label_range(labels: Tensor, K: int) -> None:
+    """Raise a ValueError that names the first label outside 0 .. K - 1."""
+    if not len(labels):
+        return
+    low, high = torch.stack(torch.aminmax(labels)).tolist()
+    if low < 0 or high >= K:
+        row = int(torch.nonzero((labels < 0) | (labels >= K))[0])
+        raise ValueError(f"labels must be from 0 to {K - 1} (K = {K} classes); row {row} has label {int(labels[row])}")
+
+
+def check_classifier(W: Any, K: int | None = None, d: int | None = None, *, name: str = "W") -> Tensor:
+    """Check a classifier, shape (K, d) with K >= 2, and return it.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite floating-point tensor of that shape.
+    """
+    wanted = f"({'K' if K is None else K}, {'d' if d is None else d})"
+    if not isinstance(W, Tensor):
+        raise ValueError(f"{name} must be a tensor of shape {wanted}; got {type(W).__name__}")
+    if W.ndim != 2 or (K is not None and W.shape[0] != K) or (d is not None and W.shape[1] != d):
+        raise ValueError(f"{name} must have shape {wanted}; got {tuple(W.shape)}")
+    if W.shape[0] < 2:
+        raise ValueError(f"{name} must have at least two rows, one a class; got shape {tuple(W.shape)}")
+    return check_features(W, name=name)
+
+
+def check_alike(first: Tensor, second: Tensor, names: tuple[str, str], *, dtype: bool = True) -> None:
+    """Raise a ValueError unless both tensors are on one device and (where asked) of one dtype."""
+    if first.device != second.device:
+        raise ValueError(f"{names[0]} and {names[1]} must be on one device; got {first.device} and {second.device}")
+    if dtype and first.dtype != second.dtype:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have one dtype; got {first.dtype} and {second.dtype} "
+            "(under torch.autocast features are cast to the classifier's)"
+        )
+
+
+def under_autocast(features: Tensor, weight: Tensor) -> Tensor:
+    """The features in the classifier's dtype where `torch.autocast` is on; as they are elsewhere.
+
+    Logits are divided by a small temperature, so they are worth the classifier's full precision.
+    """
+    if torch.is_autocast_enabled(features.device.type):
+        return features.to(weight.dtype)
+    return features
+
+
+def unit_rows(X: Tensor) -> Tensor:
+    """Scale every row to unit norm, differentiably; a row of zeros stays one (its cosine with everything is 0)."""
+    largest = X.detach().abs().amax(dim=-1, keepdim=True)  # so that no square overflows or underflows
+    X = X / torch.where(largest > 0, largest, 1.0)
+    norms = torch.linalg.vector_norm(X, dim=-1, keepdim=True)
+    return X / torch.where(norms > 0, norms, 1.0)
