@@ -276,6 +276,51 @@ def _balanced(A: Rows, w: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
+def _from_the_smallest(bounds: PerClass, slack: float) -> np.ndarray:
+    """Classes by their bound; those that differ by rounding alone stay in order."""
+    return np.argsort(np.round(bounds / slack), kind="stable")
+
+
+def smallest_from_bounds(
+    W: Rows, bounds: PerClass, slack: float, *, best: float = np.inf, attained_by: int = -1, n_jobs: int = -1
+) -> SmallestMargin:
+    """The smallest one-vs-rest distance, given a lower bound of each.
+
+    Classes are solved from the smallest bound upwards, until no bound is below the best distance by more than
+    ``slack``.
+
+    Parameters
+    ----------
+    W : ndarray, shape (K, d)
+        Unit rows, checked before.
+    bounds : ndarray, shape (K,)
+        Lower bounds of the one-vs-rest distances.
+    slack : float
+        How much smaller than the answer a class that is not solved may be; the gap reports it.
+    best, attained_by : float, int
+        A distance known already, and its class.
+    n_jobs : int
+        Threads, as in joblib.
+    """
+    order = _from_the_smallest(bounds, slack)
+    gap, solved, size = 0.0, 0, 8
+    while solved < len(W) and bounds[order[solved]] < best - slack:
+        batch = order[solved : solved + size]
+        batch = batch[bounds[batch] < best - slack]
+        parts = _solve_tiles(W, batch, n_jobs)
+        value = np.concatenate([p[0] for p in parts])
+        gaps = np.concatenate([p[1] for p in parts])
+        i = int(np.argmin(value))
+        if value[i] < best:
+            best, attained_by = float(value[i]), int(batch[i])
+        gap = max(gap, float(gaps.max()))
+        solved += len(batch)
+        size = min(2 * size, 2 * TILE)
+    if solved < len(W):  # what the classes left out could be smaller by
+        gap = max(gap, best - float(bounds[order[solved:]].min()))
+    return SmallestMargin(best, gap, attained_by, solved)
+
+
 def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:
     """The smallest one-vs-rest distance, solving only the classes that can attain it (docs/theory.md, T2).
 
@@ -293,25 +338,9 @@ def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:
     """
     bounds = 1 - largest_cosines(W)
     slack = max(GAP_TOLERANCE, np.sqrt(W.shape[1]) * 2.0**-52)
-    order = np.argsort(np.round(bounds / slack), kind="stable")
+    order = _from_the_smallest(bounds, slack)
     distances = _contact_distances(W, order[:TILE], slack)
     i = int(np.argmin(distances))
     if distances[i] < bounds.min() + slack:
         return SmallestMargin(float(distances[i]), max(0.0, float(distances[i] - bounds.min())), int(order[i]), 0)
-    best, gap, attained_by, solved = np.inf, 0.0, -1, 0
-    size = 8
-    while solved < len(W) and bounds[order[solved]] < best - slack:
-        batch = order[solved : solved + size]
-        batch = batch[bounds[batch] < best - slack]
-        parts = _solve_tiles(W, batch, n_jobs)
-        value = np.concatenate([p[0] for p in parts])
-        gaps = np.concatenate([p[1] for p in parts])
-        i = int(np.argmin(value))
-        if value[i] < best:
-            best, attained_by = float(value[i]), int(batch[i])
-        gap = max(gap, float(gaps.max()))
-        solved += len(batch)
-        size = min(2 * size, 2 * TILE)
-    if solved < len(W):  # what the classes left out could be smaller by
-        gap = max(gap, best - float(bounds[order[solved]]))
-    return SmallestMargin(best, gap, attained_by, solved)
+    return smallest_from_bounds(W, bounds, slack, n_jobs=n_jobs)

@@ -23,7 +23,24 @@ PACKAGE = Path(sc.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
-TORCH_MODULES = {"search/geoopt_batch.py"}
+TORCH_MODULES = {
+    "device_margins.py",
+    "metrics/callback.py",
+    "metrics/collapse.py",
+    "metrics/collection.py",
+    "metrics/margin.py",
+    "metrics/moments.py",
+    "nn/cmf.py",
+    "nn/code.py",
+    "nn/functional.py",
+    "nn/head.py",
+    "nn/spherical.py",
+    "nn/tiles.py",
+    "search/geoopt_batch.py",
+    "tensors.py",
+}
+#: Modules that ask for an optional extra by name.
+EXTRAS = {"workers.py": "distributed", "metrics/callback.py": "lightning"}
 FUNCTIONS = [name for name in sc.__all__ if inspect.isfunction(getattr(sc, name))]
 CLASSES = [name for name in sc.__all__ if inspect.isclass(getattr(sc, name))]
 
@@ -95,14 +112,13 @@ def test_the_walk_over_sources_sees_imports(tmp_path):
 def test_what_a_module_imports(path):
     packages = imported(path)
     if str(path.relative_to(PACKAGE)) not in TORCH_MODULES:
-        assert not packages & {"torch", "geoopt"}, "the numerical core knows nothing of torch"
+        assert not packages & {"torch", "geoopt", "torchmetrics", "lightning"}, "the numerical core knows nothing of torch"
     assert not packages & {"ufm", "experiments", "benchmarks", "tests", "pytest", "hypothesis", "pymanopt"}
     required = importlib.metadata.requires("softmaxcode") or []
     ordinary = {re.split(r"[^\w-]", text)[0].replace("python-", "") for text in required if "extra ==" not in text}
     if path.name == "types.py":  # for type checkers only: jaxtyping need not be installed
         ordinary |= {"jaxtyping"}
-    if path.name == "workers.py":  # an optional extra, asked for by name
-        ordinary |= {"distributed"}
+    ordinary |= {EXTRAS.get(str(path.relative_to(PACKAGE)), "softmaxcode")}
     assert packages <= ordinary | set(sys.stdlib_module_names) | {"softmaxcode"}
 
 
@@ -259,7 +275,7 @@ def test_python_version_licence_and_extras():
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
     ordinary = options["options"]["install_requires"]
     assert all(re.search(rf"^{name}\b", ordinary, re.M) for name in ("torch", "geoopt", "numpy", "python-flint"))
-    assert not re.search(r"^(pyarrow|pymanopt|pytest|hypothesis)", ordinary, re.M)
+    assert not re.search(r"^(pyarrow|pymanopt|pytest|hypothesis|lightning|scikit-learn)", ordinary, re.M)
     extras = options["options.extras_require"]
     assert "pyarrow" in extras["parquet"] and "pymanopt" in extras["benchmarks"]
 

@@ -1,0 +1,10 @@
+"""TorchMetrics of generalized neural collapse (Jiang et al., ICML 2024), for one process or several.
+
+`GeneralizedNeuralCollapse` holds them all; each can be used alone.
+"""
+
+from softmaxcode.metrics.collapse import GNC1, GNC3, NearestClassMeanAccuracy
+from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
+from softmaxcode.metrics.margin import GNC2, CertifiedMargin
+
+__all__ = ["GNC1", "GNC2", "GNC3", "CertifiedMargin", "GeneralizedNeuralCollapse", "NearestClassMeanAccuracy"]

@@ -1,0 +1,188 @@
+"""A Lightning callback that measures generalized neural collapse while a network trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+
+from softmaxcode.files import check_output
+from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
+from softmaxcode.metrics.figure import plot_collapse
+from softmaxcode.plots import SUFFIXES
+from softmaxcode.sphere import check_integer
+from softmaxcode.tensors import check_classifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+
+class _ReachedHeadError(Exception):
+    """Carries the features out of a forward pass whose logits nobody needs."""
+
+
+class GNCCallback(Callback):
+    """Logs GNC1, GNC2 and GNC3 of the training data each epoch, and draws them with the theoretical limits.
+
+    At the end of an epoch the network is put in evaluation mode and run once over the training data; what its head
+    receives are the features, the head's ``weight`` is the classifier. Each rank runs over its own part, and the
+    metrics put the parts together. The state of the random generators is put back afterwards, so that training goes
+    on as if nothing had been measured.
+
+    Parameters
+    ----------
+    head : str
+        Name of the submodule that maps features (N, d) to logits or loss, and whose ``weight`` is (K, d): a head of
+        `softmaxcode.nn`, or a `torch.nn.Linear`.
+    every_n_epochs : int
+        Measure after this many epochs, and after the last one.
+    features : callable, optional
+        ``features(module, batch)`` returning features (N, d) and labels (N,). By default ``batch`` is a pair of inputs
+        and labels, and the features are what reaches the head in ``module(inputs)``; nothing behind it is computed.
+    dataloader : iterable, optional
+        Batches to measure on instead of the training data.
+    figure : str or Path, optional
+        A ``.png``, ``.pdf`` or ``.svg`` that is drawn anew after every measurement.
+    prefix : str
+        Put before the names that are logged.
+
+    Attributes
+    ----------
+    history : DataFrame
+        What was measured, indexed by epoch (the first is 0).
+    limits : dict
+        The lines of the figure: the best margin known or the bounds on it, and the margin that a global minimiser of
+        the loss has at least (docs/theory.md, T6) where the head has a temperature.
+
+    Raises
+    ------
+    ValueError
+        If the head is not a submodule, has no such weight, or is not reached; and whatever the metrics refuse.
+
+    Notes
+    -----
+    A distributed sampler pads the parts of its ranks to one length by repeating samples, which then count twice.
+
+    Examples
+    --------
+    >>> from lightning.pytorch import Trainer
+    >>> callback = GNCCallback(every_n_epochs=5)
+    >>> trainer = Trainer(callbacks=[callback], logger=False, enable_checkpointing=False, accelerator="cpu")
+    >>> callback.history.empty        # until trainer.fit(...)
+    True
+    """
+
+    def __init__(
+        self,
+        head: str = "head",
+        *,
+        every_n_epochs: int = 1,
+        features: Callable[[LightningModule, Any], tuple[Tensor, Tensor]] | None = None,
+        dataloader: Iterable[Any] | None = None,
+        figure: str | Path | None = None,
+        prefix: str = "gnc/",
+    ) -> None:
+        self.head = head
+        self.every_n_epochs = check_integer("every_n_epochs", every_n_epochs, 1)
+        self.features = features or self._features_at_head
+        self.dataloader = dataloader
+        self.figure = None if figure is None else check_output(figure, SUFFIXES)
+        self.prefix = prefix
+        self.limits: dict[str, float] = {}
+        self._rows: dict[int, dict[str, float]] = {}
+        self._metrics: GeneralizedNeuralCollapse | None = None
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a measurement, indexed by epoch."""
+        return pd.DataFrame.from_dict(self._rows, orient="index").rename_axis("epoch")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the history."""
+        return {"history": {str(epoch): row for epoch, row in self._rows.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the history of a checkpoint."""
+        self._rows = {int(epoch): row for epoch, row in state_dict["history"].items()}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for the head before an epoch is spent."""
+        self._classifier(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure, log and draw."""
+        epoch = trainer.current_epoch
+        if (epoch + 1) % self.every_n_epochs and epoch + 1 != trainer.max_epochs:
+            return
+        loader = self.dataloader if self.dataloader is not None else trainer.train_dataloader
+        if loader is None:
+            raise ValueError("GNCCallback measures on the training data, and there are none; name a dataloader")
+        values = self.measure(trainer, pl_module, loader)
+        pl_module.log_dict({self.prefix + name: value for name, value in values.items()})
+        self._rows[epoch] = values
+        if self.figure is not None and trainer.is_global_zero:
+            plot_collapse(self.history, self.limits, self.figure)
+
+    def measure(self, trainer: Trainer, pl_module: LightningModule, batches: Iterable[Any]) -> dict[str, float]:
+        """The metrics of the module over all the batches, in evaluation mode."""
+        head, W = self._classifier(pl_module)
+        metrics = self._fresh_metrics(W, getattr(head, "temperature", None))
+        modes = {module: module.training for module in pl_module.modules()}
+        pl_module.eval()
+        try:
+            with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
+                for batch in batches:
+                    features, labels = self.features(pl_module, trainer.strategy.batch_to_device(batch))
+                    metrics.update(features, labels)
+                values = metrics.compute()
+        finally:
+            for module, training in modes.items():
+                module.training = training
+        metrics.reset()
+        return {name: float(value) for name, value in values.items()}
+
+    def _classifier(self, pl_module: LightningModule) -> tuple[nn.Module, Tensor]:
+        try:
+            head = pl_module.get_submodule(self.head)
+        except AttributeError:
+            names = ", ".join(name for name, _ in pl_module.named_children())
+            raise ValueError(f"the module has no submodule {self.head!r}; its own are {names or 'none'}") from None
+        W = getattr(head, "weight", None)
+        return head, check_classifier(W, name=f"{self.head}.weight").detach()
+
+    def _fresh_metrics(self, W: Tensor, temperature: float | None) -> GeneralizedNeuralCollapse:
+        """Metrics for this classifier; those of the last epoch where they fit, since limits take time to look up."""
+        K, d = W.shape
+        if self._metrics is None or (self._metrics.K, self._metrics.d, self._metrics.temperature) != (
+            K,
+            d,
+            temperature,
+        ):
+            self._metrics = GeneralizedNeuralCollapse(K, d, temperature=temperature)
+            self.limits = self._metrics.limits
+        self._metrics.to(W.device)
+        self._metrics.set_classifier(W)
+        return self._metrics
+
+    def _features_at_head(self, pl_module: LightningModule, batch: Any) -> tuple[Tensor, Tensor]:
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise ValueError(
+                f"a batch must be a pair of inputs and labels, or say features=; got {type(batch).__name__}"
+            )
+
+        def leave(module: nn.Module, args: tuple[Any, ...]) -> None:
+            raise _ReachedHeadError(args[0])
+
+        hook = pl_module.get_submodule(self.head).register_forward_pre_hook(leave)
+        try:
+            pl_module(batch[0])
+        except _ReachedHeadError as reached:
+            return reached.args[0], batch[1]
+        finally:
+            hook.remove()
+        raise ValueError(f"the module's forward never called its head {self.head!r}; say features=")

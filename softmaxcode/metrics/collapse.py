@@ -1,0 +1,255 @@
+"""How far features have collapsed: GNC1, GNC3 and the accuracy of the nearest class mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softmaxcode.metrics.moments import ClassifierMetric, ClassMoments, StreamMetric
+from softmaxcode.tensors import check_alike, check_classifier, unit_rows
+
+#: Squared distances held at a time by `NearestClassMeanAccuracy`.
+TILE = 2**22
+
+
+class GNC1(ClassMoments):
+    r"""Variability collapse: how small the scatter within classes is against that between class means.
+
+    .. math::
+        GNC_1 = \frac1K \operatorname{tr}(\Sigma_W \Sigma_B^+), \quad
+        \Sigma_W = \frac1N \sum_i (h_i - m_{y_i})(h_i - m_{y_i})^T, \quad
+        \Sigma_B = \frac1K \sum_k (m_k - m)(m_k - m)^T
+
+    with unit features :math:`h_i`, class means :math:`m_k` and :math:`m` the mean of the class means. It is 0 when the
+    features of each class are equal.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension of the features.
+    **kwargs
+        As of `torchmetrics.Metric`.
+
+    Returns
+    -------
+    Tensor, shape (), float64
+        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+
+    Raises
+    ------
+    ValueError
+        By ``update`` for features that are not finite, not of shape (N, d) or on another device, and labels that are
+        not integers from 0 to K - 1; by ``compute`` if fewer than two classes were seen.
+
+    Notes
+    -----
+    Classes not seen are left out, K then being the number seen, and a UserWarning names them. Features may be of any
+    floating-point precision; moments are held in float64. The pseudo-inverse leaves out singular values of the centred
+    class means (divided by the root of K) below max(K, d) times the machine epsilon; if all class means are equal it is
+    0, and so is GNC1.
+    States are saved in a state dict after ``metric.persistent(True)``.
+
+    References
+    ----------
+    Jiang et al., ICML 2024 (arXiv:2310.05351).
+
+    Examples
+    --------
+    >>> import torch
+    >>> metric = GNC1(K=2, d=2)
+    >>> metric.update(torch.tensor([[3.0, 4.0], [3.0, -4.0]]), torch.tensor([0, 0]))
+    >>> metric.update(torch.tensor([[-1.0, 0.0]]), torch.tensor([1]))
+    >>> metric.class_means
+    tensor([[ 0.6000,  0.0000],
+            [-1.0000,  0.0000]], dtype=torch.float64)
+    >>> metric.compute().item()  # the scatter is orthogonal to the line of the means
+    0.0
+    """
+
+    higher_is_better = False
+
+    def compute(self) -> Tensor:
+        """GNC1 of what was accumulated."""
+        _, counts, means, scatter = self.seen_moments()
+        K = len(means)
+        centred = (means - means.mean(0)) / K**0.5
+        # of Sigma_B = B^T B only the singular values and right vectors of B are needed, and those are R's in B = Q R
+        factor = torch.linalg.qr(centred, mode="r")[1] if self.d < K else centred
+        _, values, vectors = torch.linalg.svd(factor, full_matrices=False)
+        values, vectors = values[: K - 1], vectors[: K - 1]  # centred rows have rank K - 1 at most
+        # features have norm 1, so what is below this is rounding
+        kept = values > max(K, self.d) * torch.finfo(torch.float64).eps
+        whitened = vectors[kept] / values[kept, None]
+        return ((whitened @ scatter) * whitened).sum() / (K * counts.sum())
+
+
+class GNC3(ClassifierMetric, ClassMoments):
+    r"""Self-duality: the angle between each class's row of the classifier and its class-mean feature.
+
+    .. math:: GNC_3 = \frac1K \sum_k \Bigl(1 - \frac{\langle w_k, m_k - c\rangle}{\|w_k\| \|m_k - c\|}\Bigr)
+
+    with :math:`m_k` the mean of the class's unit features and c = 0, or with ``centred`` c the mean of the class means.
+    It is 0 when every row points at its class mean.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension of the features.
+    centred : bool
+        Centre the class means (not the classifier) first, as the paper's public code does.
+    **kwargs
+        As of `torchmetrics.Metric`.
+
+    Returns
+    -------
+    Tensor, shape (), float64
+        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+
+    Raises
+    ------
+    ValueError
+        By ``update`` as `GNC1`; by ``compute`` if no classifier was set, it is on another device or no longer finite,
+        or fewer than two classes were seen.
+
+    Notes
+    -----
+    `set_classifier` keeps a reference: the rows at ``compute`` count. A class mean or row of zero norm has no
+    direction, and its cosine counts as 0. Classes not seen are left out, K then being the number seen, and a
+    UserWarning names them.
+
+    References
+    ----------
+    Jiang et al., ICML 2024 (arXiv:2310.05351).
+
+    Examples
+    --------
+    >>> import torch
+    >>> metric = GNC3(K=2, d=2)
+    >>> metric.set_classifier(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+    >>> metric.update(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
+    >>> metric.compute().item()
+    0.5
+    """
+
+    higher_is_better = False
+
+    def __init__(self, K: int, d: int, centred: bool = False, **kwargs: Any) -> None:
+        super().__init__(K, d, **kwargs)
+        self.centred = centred
+
+    def compute(self) -> Tensor:
+        """GNC3 of what was accumulated."""
+        W = self.classifier()
+        seen, _, means, _ = self.seen_moments()
+        if self.centred:
+            means = means - means.mean(0)
+        return 1 - (unit_rows(W[seen].double()) * unit_rows(means)).sum(1).mean()
+
+
+class NearestClassMeanAccuracy(StreamMetric):
+    r"""Share of features whose nearest class mean is that of their label.
+
+    .. math:: \frac1N \#\Bigl\{i : \operatorname{arg\,min}_k \|h_i - m_k\| = y_i\Bigr\}
+
+    with unit features :math:`h_i`. Class means are not known before a pass over the training data has ended, so they
+    come from a metric that made it: ``accuracy.set_class_means(gnc1.class_means, gnc1.counts > 0)``.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension of the features.
+    **kwargs
+        As of `torchmetrics.Metric`.
+
+    Returns
+    -------
+    Tensor, shape (), float64
+        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+
+    Raises
+    ------
+    ValueError
+        By ``update`` as `GNC1`, or if no class means were set or they are on another device; by ``compute`` if there
+        were no features.
+
+    Notes
+    -----
+    Of equally near means the one of the smallest class counts. A feature of a class without a mean counts as wrong.
+    The N x K distances are never held.
+
+    Examples
+    --------
+    >>> import torch
+    >>> metric = NearestClassMeanAccuracy(K=2, d=2)
+    >>> metric.set_class_means(torch.eye(2))
+    >>> metric.update(torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]))
+    >>> metric.compute().item()
+    0.5
+    """
+
+    higher_is_better = True
+    correct: Tensor
+    total: Tensor
+    _means: Tensor | None = None
+
+    def __init__(self, K: int, d: int, **kwargs: Any) -> None:
+        super().__init__(K, d, **kwargs)
+        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+
+    def set_class_means(self, means: Tensor, seen: Tensor | None = None) -> None:
+        """Set the class means that features are compared with; they are copied.
+
+        Parameters
+        ----------
+        means : Tensor, shape (K, d)
+            Means of unit features, one class a row.
+        seen : Tensor of bool, shape (K,), optional
+            The classes that have a mean; all where nothing is said.
+
+        Raises
+        ------
+        ValueError
+            If they are not such tensors.
+        """
+        means = check_classifier(means, self.K, self.d, name="means").detach().double()
+        offsets = means.square().sum(1) / 2
+        if seen is not None:
+            if not isinstance(seen, Tensor) or seen.dtype != torch.bool or seen.shape != (self.K,) or not seen.any():
+                raise ValueError(f"seen must be a tensor of bool of shape ({self.K},), true somewhere; got {seen!r}")
+            check_alike(means, seen, ("means", "seen"), dtype=False)
+            offsets = offsets.masked_fill(~seen, torch.inf)
+        self._means = torch.column_stack([means, offsets])
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Accumulate a batch of features (N, d) and labels (N,)."""
+        self.check_batch(features, labels)
+        if self._means is None:
+            raise ValueError("NearestClassMeanAccuracy has no class means; call set_class_means(means) first")
+        self.check_device(self._means, "class means")
+        h = unit_rows(features.detach().double())
+        best = h.new_full((len(h),), -torch.inf)
+        nearest = torch.full_like(best, -1, dtype=torch.int64)
+        step = max(1, TILE // len(h))
+        for start in range(0, self.K, step):
+            means = self._means[start : start + step]
+            # |h - m|^2 = |h|^2 - 2 (<h, m> - |m|^2 / 2)
+            score, index = (h @ means[:, :-1].T - means[:, -1]).max(1)
+            nearest = torch.where(score > best, start + index, nearest)
+            best = torch.maximum(score, best)
+        self.correct = self.correct + (nearest == labels).sum()
+        self.total = self.total + len(h)
+
+    def compute(self) -> Tensor:
+        """Accuracy of what was accumulated."""
+        if not self.total:
+            raise ValueError("nothing to compute: no features were seen; call update(features, labels) first")
+        return self.correct.double() / self.total

@@ -1,0 +1,142 @@
+"""The measures of generalized neural collapse in one collection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.metrics.collapse import GNC1, GNC3
+from softmaxcode.metrics.margin import GNC2, CertifiedMargin
+from softmaxcode.metrics.moments import ClassifierMetric
+
+
+class GeneralizedNeuralCollapse(MetricCollection):
+    """GNC1, GNC2 and GNC3 of a network, and the margin that its loss certifies.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension of the features.
+    temperature : float, optional
+        Temperature of the loss; with it the certified margin is computed too, at the cost of a forward pass of the
+        classifier in float64.
+    prefix, postfix : str, optional
+        Put before or after every name.
+    **kwargs
+        As of `torchmetrics.Metric`, for every metric.
+
+    Returns
+    -------
+    dict of Tensor, shape (), float64
+        By ``compute``: "GNC1", "GNC2", "GNC2_gap", "GNC2_ratio" (or "GNC2_ratio_lower" and "GNC2_ratio_upper", where
+        no code is held), "GNC3" (about the origin), "GNC3_centred" and, with a temperature, "certified_margin".
+
+    Raises
+    ------
+    ValueError
+        As `GNC1`, `GNC2`, `GNC3` and `CertifiedMargin`.
+
+    Notes
+    -----
+    GNC1 and both GNC3 share one state, of K + K d + d d numbers. ``forward`` evaluates the batch alone as well, and so
+    costs several times an ``update``; GNC2 is then solved for every batch.
+
+    References
+    ----------
+    Jiang et al., ICML 2024 (arXiv:2310.05351).
+
+    Examples
+    --------
+    >>> import torch
+    >>> W = torch.eye(3)
+    >>> metrics = GeneralizedNeuralCollapse(K=3, d=3)
+    >>> metrics.set_classifier(W)
+    >>> metrics.update(2 * W, torch.tensor([0, 1, 2]))
+    >>> {name: round(value.item(), 4) for name, value in metrics.compute().items()}
+    {'GNC1': 0.0, 'GNC2': 1.2247, 'GNC2_gap': 0.0, 'GNC2_ratio': 0.8165, 'GNC3': 0.0, 'GNC3_centred': 0.1835}
+    """
+
+    def __init__(
+        self,
+        K: int,
+        d: int,
+        *,
+        temperature: float | None = None,
+        prefix: str | None = None,
+        postfix: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        metrics: dict[str, Metric] = {
+            "GNC1": GNC1(K, d, **kwargs),
+            "GNC2": GNC2(K, d, **kwargs),
+            "GNC3": GNC3(K, d, **kwargs),
+            "GNC3_centred": GNC3(K, d, centred=True, **kwargs),
+        }
+        groups = [["GNC1", "GNC3", "GNC3_centred"], ["GNC2"]]
+        if temperature is not None:
+            metrics["certified_margin"] = CertifiedMargin(K, d, temperature, **kwargs)
+            groups.append(["certified_margin"])
+        super().__init__(metrics, prefix=prefix, postfix=postfix, compute_groups=groups)  # type: ignore[arg-type]
+        self.K, self.d, self.temperature = K, d, temperature
+
+    def set_classifier(self, W: Tensor) -> None:
+        """Name the classifier (K, d) that is measured, by reference; see `GNC3.set_classifier`."""
+        for metric in self._modules.values():
+            if isinstance(metric, ClassifierMetric):
+                metric.set_classifier(W)
+
+    def merge_state(self, other: GeneralizedNeuralCollapse) -> None:
+        """Accumulate what another collection of the same (K, d) and temperature has seen.
+
+        Raises
+        ------
+        ValueError
+            If it is of another kind, size or temperature.
+        """
+        if not isinstance(other, GeneralizedNeuralCollapse) or self._modules.keys() != other._modules.keys():
+            raise ValueError(f"only a collection of the same metrics can be merged; got {other!r}")
+        # the certified margin first: it alone can refuse, for its temperature, what the others would take
+        for name in reversed(self._modules):
+            self._modules[name].merge_state(other._modules[name])
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What theory sets beside the margin, by name: the lines of a figure.
+
+        The best margin known of (K, d), or the bounds on it where no code is held; and with a temperature the margin
+        that a global minimiser of the loss of a free feature model has at least (docs/theory.md, T6 (c)).
+        """
+        margin = self._modules["GNC2"]
+        assert isinstance(margin, GNC2)
+        if margin.limit is None:
+            return {"lower bound of ρ*": margin.bracket.lower, "upper bound of ρ*": margin.bracket.upper}
+        lines = {"ρ* (best known)": margin.limit}
+        if self.temperature is not None:
+            lines[f"global minimiser at τ = {self.temperature:g}"] = minimizer_margin(
+                self.K, margin.limit, self.temperature
+            )
+        return lines
+
+    @property
+    def class_means(self) -> Tensor:
+        """Means of the unit features, shape (K, d), float64; 0 for a class not seen.
+
+        They are of this process; in ``with metrics["GNC1"].sync_context():`` of all.
+        """
+        return self._moments.class_means
+
+    @property
+    def counts(self) -> Tensor:
+        """Features of each class, shape (K,), float64, as `class_means`."""
+        return self._moments.counts
+
+    @property
+    def _moments(self) -> GNC1:
+        first = self._modules["GNC1"]
+        assert isinstance(first, GNC1)
+        return first

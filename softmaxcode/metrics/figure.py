@@ -1,0 +1,126 @@
+"""GNC1 to GNC3 along a training run, with the limits that theory sets drawn as lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from softmaxcode.files import check_output, written_whole
+from softmaxcode.plots import DPI, SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_SERIES = {
+    "GNC1": "#0072B2",
+    "GNC2": "#0072B2",
+    "certified_margin": "#E69F00",
+    "GNC3": "#0072B2",
+    "GNC3_centred": "#CC79A7",
+}
+_LABELS = {
+    "GNC1": "GNC1",
+    "GNC2": "margin ρ(W)",
+    "certified_margin": "certified by the loss",
+    "GNC3": "about the origin",
+    "GNC3_centred": "class means centred",
+}
+_LIMITS = ["#222222", "#009E73", "#D55E00", "#AA3377"]
+_STYLES = ["--", ":", "-.", (0, (1, 3))]
+
+
+def plot_collapse(
+    history: pd.DataFrame, limits: Mapping[str, float] | None = None, path: str | Path | None = None
+) -> Figure:
+    """Draw GNC1, the margin (GNC2) and GNC3 against what the history's index counts.
+
+    Parameters
+    ----------
+    history : DataFrame
+        One row a measurement, indexed by epoch or step; columns as `GeneralizedNeuralCollapse` computes them: GNC1,
+        GNC2, GNC3 and, where there are such, GNC3_centred and certified_margin.
+    limits : mapping, optional
+        Name and value of every line to draw in the panel of margins, such as ``{"ρ* (best known)": 0.669}``.
+    path : str or Path, optional
+        A ``.png``, ``.pdf`` or ``.svg`` to write, whole or not at all.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Without pyplot, so nothing needs to be closed.
+
+    Raises
+    ------
+    ValueError
+        If the history has no rows or lacks a column, or the path has another suffix.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> history = pd.DataFrame({"GNC1": [1, 0.1], "GNC2": [0.2, 0.5], "GNC3": [0.5, 0.1]})
+    >>> figure = plot_collapse(history.rename_axis("epoch"), {"ρ* (best known)": 0.5528})
+    >>> [axes.get_title() for axes in figure.axes]
+    ['within-class variability (GNC1)', 'margin (GNC2)', 'self-duality (GNC3)']
+    """
+    missing = [name for name in ("GNC1", "GNC2", "GNC3") if name not in history]
+    if missing or not len(history):
+        what = f"it lacks {', '.join(missing)}" if missing else "it has no rows"
+        raise ValueError(
+            f"history must be a table with the columns GNC1, GNC2 and GNC3 and a row a measurement; {what}"
+        )
+    if path is not None:
+        path = check_output(path, SUFFIXES)
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    first, middle, last = figure.subplots(1, 3)
+    _panel(first, history, ["GNC1"], "within-class variability (GNC1)")
+    _panel(middle, history, ["GNC2", "certified_margin"], "margin (GNC2)")
+    _panel(last, history, ["GNC3", "GNC3_centred"], "self-duality (GNC3)")
+    _draw_limits(middle, limits or {})
+    for axes in (first, last):
+        _logarithmic(axes)
+    for axes in (middle, last):
+        axes.legend(frameon=False, fontsize=9)
+    if path is not None:
+        with written_whole(path) as beside:
+            figure.savefig(beside, dpi=DPI, format=path.suffix[1:])
+    return figure
+
+
+def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> None:
+    """One line a column that the history has."""
+    for name in names:
+        if name in history:
+            axes.plot(history.index, history[name], "o-", ms=3, lw=1.5, color=_SERIES[name], label=_LABELS[name])
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(str(history.index.name or "measurement"))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_limits(axes: Axes, limits: Mapping[str, float]) -> None:
+    """A line a limit; one far outside what was measured is named in the legend and left outside the panel."""
+    low = min(0.0, float(np.nanmin([line.get_ydata() for line in axes.lines])))
+    measured = float(np.nanmax([line.get_ydata() for line in axes.lines]))
+    inside = [value for value in limits.values() if low <= value <= max(2 * measured, 1e-3)]
+    for i, (name, value) in enumerate(limits.items()):
+        style: Any = _STYLES[i % len(_STYLES)]
+        axes.axhline(value, ls=style, lw=1.2, color=_LIMITS[i % len(_LIMITS)], label=f"{name} = {value:.4f}")
+    axes.set_ylim(low, 1.08 * max([measured, *inside]))
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis where every value allows it: an exact collapse is 0."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
+    if (values > 0).all():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=min(0.0, float(values.min())))

@@ -1,0 +1,239 @@
+"""The margin of a classifier in training: GNC2, exact, and the margin that the loss certifies."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from softmaxcode.bounds import margin_bounds
+from softmaxcode.catalog import NotHeldError, best_known
+from softmaxcode.device_margins import smallest_margin_on_device
+from softmaxcode.loss_certificate import certified_margin
+from softmaxcode.margins import SmallestMargin, smallest_margin
+from softmaxcode.metrics.moments import ClassifierMetric, seen_classes
+from softmaxcode.nn.functional import spherical_cross_entropy
+from softmaxcode.sphere import check_rows
+from softmaxcode.tensors import check_classifier, check_temperature, unit_rows
+
+if TYPE_CHECKING:
+    from softmaxcode.bounds import Bracket
+
+
+def classifier_margin(W: Tensor) -> SmallestMargin:
+    """The exact margin of a classifier's rows scaled to unit norm, in float64.
+
+    On the CPU to rounding; elsewhere where the classifier lies, to a gap of 1e-6 (`softmaxcode.device_margins`).
+
+    Parameters
+    ----------
+    W : Tensor, shape (K, d)
+        One class a row, of any norm but 0.
+
+    Returns
+    -------
+    SmallestMargin
+        ``margin``, its primal-dual ``gap``, the class that it is ``attained_by`` and how many were ``solved``.
+
+    Raises
+    ------
+    ValueError
+        If a row is zero or not finite, or W is not (K, d) with K >= 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> classifier_margin(torch.tensor([[2.0, 0.0], [-3.0, 0.0]])).margin
+    2.0
+    """
+    if W.device.type == "cpu":
+        return smallest_margin(check_rows(W, normalize=True))
+    return smallest_margin_on_device(unit_rows(check_classifier(W).double()))
+
+
+class GNC2(ClassifierMetric):
+    r"""Maximal margin: the exact margin of the classifier, compared with the best margin known.
+
+    .. math:: GNC_2 = \rho(W) = \min_k \operatorname{dist}\bigl(w_k, \operatorname{conv}\{w_j : j \ne k\}\bigr)
+
+    with rows scaled to unit norm. Batches play no part: ``update`` takes any arguments and does nothing.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension.
+    **kwargs
+        As of `torchmetrics.Metric`.
+
+    Returns
+    -------
+    dict of Tensor, shape (), float64
+        By ``compute``: "GNC2", the margin; "GNC2_gap", its primal-dual gap; and "GNC2_ratio", the margin divided by
+        that of `softmaxcode.best_known`. Where no code of (K, d) is held there are instead "GNC2_ratio_lower" and
+        "GNC2_ratio_upper", the margin divided by the upper and the lower bound on the largest one.
+
+    Raises
+    ------
+    ValueError
+        By ``compute`` if no classifier was set, it is on another device, or a row is zero or not finite.
+
+    Notes
+    -----
+    `set_classifier` keeps a reference: the rows at ``compute`` count. The margin is computed at every ``compute`` and
+    ``forward``, on the CPU in seconds for thousands of classes: in training, prefer ``update`` and one ``compute`` an
+    epoch. The best known margin is looked up at the first ``compute`` and kept.
+
+    References
+    ----------
+    Jiang et al., ICML 2024 (arXiv:2310.05351); docs/theory.md, T1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> metric = GNC2(K=4, d=2)
+    >>> metric.set_classifier(torch.tensor([[1.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, -2.0]]))
+    >>> {name: value.item() for name, value in metric.compute().items()}
+    {'GNC2': 1.0, 'GNC2_gap': 0.0, 'GNC2_ratio': 1.0}
+    """
+
+    higher_is_better = True
+
+    @property
+    def update_called(self) -> bool:
+        """Always true: there is nothing to accumulate."""
+        return True
+
+    @functools.cached_property
+    def limit(self) -> float | None:
+        """The margin of the best code known of (K, d); None where none is held."""
+        try:
+            return best_known(self.K, self.d).margin
+        except NotHeldError:
+            return None
+
+    @functools.cached_property
+    def bracket(self) -> Bracket:
+        """Bounds on the largest margin of (K, d)."""
+        return margin_bounds(self.K, self.d)
+
+    def update(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the margin is the classifier's alone."""
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        """The same as `compute`."""
+        value: Any = self.compute()
+        self._forward_cache = value
+        return value
+
+    def compute(self) -> dict[str, Tensor]:
+        """The margin of the classifier as it is now, its gap and its ratio to the best known."""
+        solved = classifier_margin(self.classifier())
+        values = {"GNC2": solved.margin, "GNC2_gap": solved.gap}
+        if self.limit is not None:
+            values["GNC2_ratio"] = solved.margin / self.limit
+        else:
+            values["GNC2_ratio_lower"] = solved.margin / self.bracket.upper
+            values["GNC2_ratio_upper"] = solved.margin / self.bracket.lower
+        return {name: torch.tensor(x, dtype=torch.float64, device=self.device) for name, x in values.items()}
+
+
+def merge_losses(stacked: Tensor) -> Tensor:
+    r"""Total losses and class counts of several parts of a stream together.
+
+    Parameters
+    ----------
+    stacked : Tensor, shape (R, 1 + K)
+        For each part :math:`\log \sum_i L_i` (minus infinity for none), then the number of samples of each class.
+
+    Returns
+    -------
+    Tensor, shape (1 + K,)
+        The same of all.
+    """
+    return torch.cat([stacked[:, :1].logsumexp(0), stacked[:, 1:].sum(0)])
+
+
+class CertifiedMargin(ClassifierMetric):
+    r"""The margin that the cross-entropy over a data set certifies.
+
+    .. math::
+        \rho(W) \ge -\tau \log\Bigl(\exp\Bigl(\sum_i L_i\Bigr) - 1\Bigr), \qquad
+        L_i = \log\Bigl(1 + \sum_{j \ne y_i} e^{\langle w_j - w_{y_i}, h_i\rangle/\tau}\Bigr)
+
+    with unit features :math:`h_i` and unit rows :math:`w_k`. It is also a lower bound on the margin of every single
+    feature, :math:`\min_{j \ne y_i} \langle w_{y_i} - w_j, h_i\rangle`.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension of the features.
+    temperature : float
+        The temperature tau of the loss, above 0.
+    **kwargs
+        As of `torchmetrics.Metric`.
+
+    Returns
+    -------
+    Tensor, shape (), float64
+        By ``compute``, of all batches of all processes; by ``forward``, of one batch. Between -2 and 2.
+
+    Raises
+    ------
+    ValueError
+        By ``update`` as `GNC1`, or if no classifier was set, it is on another device or not finite; by ``compute`` if
+        there were no features; at once if the temperature is not above 0.
+
+    Notes
+    -----
+    The certificate is one of the network in evaluation mode and of one classifier: do not change W between batches.
+    Losses are evaluated in float64 from their logarithms, since they underflow at small temperatures; N x K logits are
+    never held. Rounding is not part of the certificate. Of classes not seen it says nothing, and a UserWarning names
+    them.
+
+    References
+    ----------
+    docs/theory.md, T6 (b).
+
+    Examples
+    --------
+    >>> import torch
+    >>> metric = CertifiedMargin(K=2, d=2, temperature=0.01)
+    >>> W = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    >>> metric.set_classifier(W)
+    >>> metric.update(W, torch.tensor([0, 1]))
+    >>> round(metric.compute().item(), 6)  # the margin is 2
+    1.993069
+    """
+
+    higher_is_better = True
+    same = ("K", "d", "temperature")
+    losses: Tensor
+
+    def __init__(self, K: int, d: int, temperature: float, **kwargs: Any) -> None:
+        super().__init__(K, d, **kwargs)
+        self.temperature = check_temperature(temperature)
+        nothing = torch.zeros(1 + self.K, dtype=torch.float64)
+        nothing[0] = -torch.inf
+        self.add_state("losses", nothing, dist_reduce_fx=merge_losses)
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Accumulate the losses of a batch of features (N, d) and labels (N,)."""
+        self.check_batch(features, labels)
+        h, W = features.detach().double(), self.classifier().double()
+        log_sum = spherical_cross_entropy(h, W, labels, self.temperature, reduction="sum", log=True)
+        counts = torch.bincount(labels.long(), minlength=self.K)
+        self.losses = merge_losses(torch.stack([self.losses, torch.cat([log_sum[None], counts])]))
+
+    def compute(self) -> Tensor:
+        """The certified margin of what was accumulated."""
+        seen_classes(self.losses[1:], at_least=1, warn=not self.one_batch)
+        samples = int(self.losses[1:].sum())
+        log_mean = float(self.losses[0]) - math.log(samples)
+        return self.losses.new_tensor(certified_margin(log_mean, samples, self.temperature))

@@ -1,0 +1,296 @@
+"""Class moments of a stream of unit features in one packed tensor, and the metrics' common ground."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from softmaxcode.sphere import check_pair
+from softmaxcode.tensors import (
+    check_alike,
+    check_classifier,
+    check_features,
+    check_finite,
+    check_labels,
+    unit_rows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+#: Unseen classes that a warning names before it only counts them.
+NAMED = 10
+
+
+def pack(counts: Tensor, means: Tensor, scatter: Tensor) -> Tensor:
+    """The moments as one vector: counts (K,), means (K, d), scatter (d, d), in this order."""
+    return torch.cat([counts, means.flatten(), scatter.flatten()])
+
+
+def unpack(moments: Tensor, K: int, d: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of packed moments: counts (K,), means (K, d), scatter (d, d)."""
+    counts, means, scatter = moments.split([K, K * d, d * d])
+    return counts, means.view(K, d), scatter.view(d, d)
+
+
+def batch_moments(features: Tensor, labels: Tensor, K: int) -> Tensor:
+    r"""Moments of one batch, in two passes: means first, then the scatter of what is left.
+
+    .. math:: n_k = \#\{i : y_i = k\}, \quad m_k = \frac1{n_k} \sum_{y_i = k} h_i, \quad
+              S = \sum_i (h_i - m_{y_i})(h_i - m_{y_i})^T
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d), float64
+        One feature a row.
+    labels : Tensor of int64, shape (N,)
+        Classes from 0 to K - 1.
+    K : int
+        Number of classes; the mean of one without features is 0.
+
+    Returns
+    -------
+    Tensor, shape (K + K d + d d,)
+        Packed moments.
+    """
+    counts = torch.bincount(labels, minlength=K).to(features.dtype)
+    sums = features.new_zeros(K, features.shape[1]).index_add_(0, labels, features)
+    means = sums / counts.clamp(min=1)[:, None]
+    deviations = features - means[labels]
+    return pack(counts, means, deviations.T @ deviations)
+
+
+def merge(stacked: Tensor, K: int, d: int) -> Tensor:
+    r"""Moments of several parts of a stream together, two at a time.
+
+    .. math::
+        n_k = a_k + b_k, \quad \delta_k = m^b_k - m^a_k, \quad m_k = m^a_k + \frac{b_k}{n_k} \delta_k, \quad
+        S = S^a + S^b + \sum_k \frac{a_k b_k}{n_k} \delta_k \delta_k^T
+
+    Parameters
+    ----------
+    stacked : Tensor, shape (R, K + K d + d d)
+        Packed moments of R parts; a part of zeros has seen nothing and changes nothing.
+    K, d : int
+        Number of classes and dimension.
+
+    Returns
+    -------
+    Tensor, shape (K + K d + d d,)
+        Packed moments of all.
+
+    References
+    ----------
+    Chan, Golub, LeVeque, The American Statistician 37 (1983).
+    """
+
+    def two(first: Tensor, second: Tensor) -> Tensor:
+        a, means_a, scatter_a = unpack(first, K, d)
+        b, means_b, scatter_b = unpack(second, K, d)
+        share = (b / (a + b).clamp(min=1))[:, None]
+        delta = means_b - means_a
+        between = (a[:, None] * share * delta).T @ delta
+        return pack(a + b, means_a + share * delta, scatter_a + scatter_b + between)
+
+    return functools.reduce(two, stacked.unbind())
+
+
+def seen_classes(counts: Tensor, *, at_least: int, warn: bool) -> Tensor:
+    """Indices of the classes with features, int64; too few raise a ValueError, others missing a warning."""
+    if not counts.any():
+        raise ValueError("nothing to compute: no features were seen; call update(features, labels) first")
+    seen, unseen = counts.nonzero()[:, 0], (counts == 0).nonzero()[:, 0].tolist()
+    if len(seen) < at_least:
+        raise ValueError(f"features of at least {at_least} classes are needed; all were of class {int(seen[0])}")
+    if unseen and warn:
+        named = ", ".join(map(str, unseen[:NAMED])) + (", ..." if len(unseen) > NAMED else "")
+        warnings.warn(
+            f"{len(unseen)} of {len(counts)} classes had no features and are left out: {named}",
+            UserWarning,
+            stacklevel=2,
+        )
+    return seen
+
+
+class StreamMetric(Metric):
+    """A metric of a stream of batches of features (N, d) and labels (N,), K classes.
+
+    States keep their dtype whatever a module that holds the metric is cast to, and nothing computed is cached: a
+    classifier may change between two calls of ``compute``.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    #: Whether the metric holds one batch of `forward` alone, in which classes are missing as a rule.
+    one_batch = False
+    #: Attributes in which metrics must agree to be merged.
+    same: ClassVar[tuple[str, ...]] = ("K", "d")
+
+    def __init__(self, K: int, d: int, **kwargs: Any) -> None:
+        super().__init__(**{"compute_with_cache": False, **kwargs})
+        self.K, self.d = check_pair(K, d)
+
+    def check_batch(self, features: Any, labels: Any) -> None:
+        """Check features (N, d) and labels (N,) and that they are on the metric's device, or raise a ValueError."""
+        check_features(features, self.d)
+        check_labels(labels, self.K, len(features))
+        self.check_device(features, "features")
+        check_alike(features, labels, ("features", "labels"), dtype=False)
+
+    def check_device(self, tensor: Tensor, name: str) -> None:
+        """Raise a ValueError unless the tensor is on the metric's device."""
+        here = torch.empty(0, device=self.device)
+        check_alike(tensor, here, (name, f"the metric {type(self).__name__}"), dtype=False)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Accumulate a batch and return the value of this batch alone; a batch that is refused changes nothing.
+
+        A batch whose own value does not exist (GNC1 of a single class, say) is refused as well; `update` takes it.
+        """
+        batch = copy.copy(self)
+        batch.reset()
+        batch.one_batch, batch._to_sync = True, self.dist_sync_on_step
+        batch.update(*args, **kwargs)
+        self._forward_cache = batch.compute()
+        self._reduce_states(batch.metric_state)
+        self._update_count += 1
+        return self._forward_cache
+
+    @contextlib.contextmanager
+    def sync_context(self, *args: Any, **kwargs: Any) -> Generator[None]:
+        """As torchmetrics', but a ``compute`` that raises leaves the states of this process alone as well."""
+        try:
+            with super().sync_context(*args, **kwargs):
+                yield
+        except BaseException:
+            if self._is_synced:
+                self.unsync()
+            raise
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Accumulate what another metric has seen, given itself or its ``metric_state``.
+
+        Raises
+        ------
+        ValueError
+            If it is a metric of another kind or size.
+        """
+        if isinstance(incoming_state, type(self)):
+            mine, theirs = ([getattr(metric, name) for name in self.same] for metric in (self, incoming_state))
+            if mine != theirs:
+                raise ValueError(f"only metrics of equal {', '.join(self.same)} can be merged; got {mine} and {theirs}")
+        super().merge_state(incoming_state)
+        self._update_count += 1
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Any:
+        # a cast of the whole model must not reach the float64 states: follow it to its device alone
+        return super()._apply(lambda state: state.to(fn(state.new_empty(0)).device), exclude_state)
+
+
+class ClassifierMetric(StreamMetric):
+    """A metric of a classifier, which `set_classifier` names."""
+
+    _classifier: Tensor | None = None
+
+    def set_classifier(self, W: Tensor) -> None:
+        """Name the classifier that is measured.
+
+        Parameters
+        ----------
+        W : Tensor, shape (K, d)
+            One class a row, of any norm. It is kept by reference, not copied: of a parameter in training the value at
+            the time of use counts. A tensor computed from others is kept without their graph. Copies and pickles of
+            the metric hold a copy.
+
+        Raises
+        ------
+        ValueError
+            If it is not a finite floating-point tensor of shape (K, d).
+        """
+        check_classifier(W, self.K, self.d)
+        # past Module.__setattr__, which would make a parameter the metric's own
+        self.__dict__["_classifier"] = W if W.is_leaf else W.detach()
+
+    def classifier(self) -> Tensor:
+        """The classifier as it is now, shape (K, d), detached."""
+        if self._classifier is None:
+            raise ValueError(f"{type(self).__name__} has no classifier; call set_classifier(W) first")
+        self.check_device(self._classifier, "W")
+        check_finite(self._classifier, name="W")
+        return self._classifier.detach()
+
+
+class ClassMoments(StreamMetric):
+    """Counts, means and pooled scatter of the classes of a stream of unit features, in float64.
+
+    Features are scaled to unit norm; a row of zeros stays one. Memory is O(K d + d d), and so is the exchange between
+    processes; an update costs O(N d d) and touches the batch's own classes alone.
+    """
+
+    moments: Tensor
+
+    def __init__(self, K: int, d: int, **kwargs: Any) -> None:
+        super().__init__(K, d, **kwargs)
+        size = self.K + self.K * self.d + self.d * self.d
+        together = functools.partial(merge, K=self.K, d=self.d)
+        self.add_state("moments", torch.zeros(size, dtype=torch.float64), dist_reduce_fx=together)
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Accumulate a batch.
+
+        Parameters
+        ----------
+        features : Tensor, shape (N, d)
+            Floating point of any precision, N >= 1; computed with in float64.
+        labels : Tensor of integers, shape (N,)
+            Classes from 0 to K - 1.
+
+        Raises
+        ------
+        ValueError
+            If they are not that, or not on the metric's device; nothing is accumulated then.
+        """
+        self.check_batch(features, labels)
+        classes, index = torch.unique(labels.long(), return_inverse=True)
+        batch = batch_moments(unit_rows(features.detach().double()), index, len(classes))
+        if self.moments.is_inference():  # such a tensor cannot change in place once inference mode has ended
+            self.moments = self.moments.clone()
+        counts, means, scatter = unpack(self.moments, self.K, self.d)
+        before = pack(counts[classes], means[classes], scatter)
+        after = merge(torch.stack([before, batch]), len(classes), self.d)
+        counts[classes], means[classes], scatter[:] = unpack(after, len(classes), self.d)
+
+    @property
+    def counts(self) -> Tensor:
+        """Features of each class, shape (K,), float64: of this process; in ``with self.sync_context():`` of all."""
+        return unpack(self.moments, self.K, self.d)[0].clone()
+
+    @property
+    def class_means(self) -> Tensor:
+        """Means of the unit features, shape (K, d), float64, as `counts`; 0 for a class not seen."""
+        return unpack(self.moments, self.K, self.d)[1].clone()
+
+    def seen_moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Classes seen (k,), their counts (k,) and means (k, d), and the scatter (d, d)."""
+        counts, means, scatter = unpack(self.moments, self.K, self.d)
+        seen = seen_classes(counts, at_least=2, warn=not self.one_batch)
+        return seen, counts[seen], means[seen], scatter
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        name = prefix + "moments"
+        if name in state_dict:
+            if state_dict[name].shape != self.moments.shape:
+                raise ValueError(
+                    f"{name} must have shape {tuple(self.moments.shape)} for (K, d) = ({self.K}, {self.d}); "
+                    f"got {tuple(state_dict[name].shape)}"
+                )
+            # a copy: updates change the state in place, and must not reach what was loaded
+            state_dict[name] = state_dict[name].to(self.moments, copy=True)
+        super()._load_from_state_dict(state_dict, prefix, *args)

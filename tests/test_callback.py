@@ -1,0 +1,198 @@
+"""The Lightning callback measures what the metrics measure, disturbs nothing and draws the limits."""
+
+from __future__ import annotations
+
+import warnings
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import softmaxcode as sc
+from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.metrics import GeneralizedNeuralCollapse
+from softmaxcode.metrics.callback import GNCCallback
+from softmaxcode.metrics.figure import plot_collapse
+from softmaxcode.nn import CMFClassifier, SphericalClassifier
+
+K, D, N = 6, 3, 120
+
+
+class Net(pl.LightningModule):
+    """A linear backbone with dropout, and a head."""
+
+    def __init__(self, head: nn.Module, *, calls_head: bool = True) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(5, D), nn.Dropout(0.3))
+        self.head = head
+        self.calls_head = calls_head
+
+    def forward(self, x):
+        return self.head(self.backbone(x)) if self.calls_head else self.backbone(x)
+
+    def training_step(self, batch, index):
+        x, y = batch
+        if isinstance(self.head, nn.Linear):
+            return nn.functional.cross_entropy(self.head(self.backbone(x)), y)
+        return self.head(self.backbone(x), y)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+def data(seed: int = 0) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    return TensorDataset(torch.randn(N, 5, generator=generator), torch.arange(N) % K)
+
+
+def fit(net: Net, callback: GNCCallback | None, epochs: int = 3, **kwargs):
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[] if callback is None else [callback],
+        **kwargs,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning speaks of workers
+        torch.manual_seed(2)
+        trainer.fit(net, DataLoader(data(), batch_size=40, shuffle=True))
+    return trainer
+
+
+def net(head: nn.Module | None = None, **kwargs) -> Net:
+    torch.manual_seed(1)
+    return Net(head or SphericalClassifier(K, D, 0.1, seed=0), **kwargs)
+
+
+def test_the_last_row_is_what_the_metrics_say_of_the_trained_network():
+    model, callback = net(), GNCCallback()
+    trainer = fit(model, callback)
+    assert callback.history.index.tolist() == [0, 1, 2] and callback.history.index.name == "epoch"
+    metrics = GeneralizedNeuralCollapse(K, D, temperature=0.1)
+    metrics.set_classifier(model.head.weight)
+    model.eval()
+    x, y = data().tensors
+    metrics.update(model.backbone(x).detach(), y)
+    expected = {name: float(value) for name, value in metrics.compute().items()}
+    assert callback.history.loc[2].to_dict() == pytest.approx(expected, abs=1e-6)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert logged["gnc/GNC2"] == pytest.approx(expected["GNC2"], abs=1e-6)
+
+
+def test_training_goes_on_as_if_nothing_had_been_measured():
+    first, second = net(), net()
+    fit(first, None)
+    fit(second, GNCCallback())
+    for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_each_module_gets_its_own_mode_back():
+    model = net()
+    model.backbone.eval()  # frozen on purpose
+    callback = GNCCallback()
+    trainer = fit(model, None, epochs=1)
+    model.train()
+    model.backbone.eval()
+    callback.measure(trainer, model, DataLoader(data(), batch_size=50))
+    assert model.training and model.head.training and not model.backbone.training
+
+
+def test_a_class_mean_head_does_not_take_the_measurement_for_training():
+    head = CMFClassifier(K, D, 0.1, seed=0)
+    model = net(head)
+    trainer = fit(model, None, epochs=1)
+    head.step()
+    before = head.weight.clone()
+    GNCCallback().measure(trainer, model, DataLoader(data(), batch_size=50))
+    head.step()
+    assert torch.equal(head.weight, before)
+
+
+def test_epochs_between_are_left_out_but_the_last_one_is_not():
+    callback = GNCCallback(every_n_epochs=2)
+    fit(net(), callback, epochs=5)
+    assert callback.history.index.tolist() == [1, 3, 4]
+
+
+def test_a_linear_head_has_no_temperature_and_no_certificate():
+    callback = GNCCallback()
+    fit(net(nn.Linear(D, K, bias=False)), callback, epochs=1)
+    assert "certified_margin" not in callback.history
+    assert callback.limits == {"ρ* (best known)": sc.best_known(K, D).margin}
+
+
+def test_features_may_be_given_and_measured_on_other_data():
+    seen = []
+
+    def features(module, batch):
+        seen.append(len(batch[0]))
+        return module.backbone(batch[0]), batch[1]
+
+    callback = GNCCallback(features=features, dataloader=DataLoader(data(3), batch_size=60))
+    fit(net(), callback, epochs=1)
+    assert seen == [60, 60] and len(callback.history) == 1
+
+
+def test_history_survives_a_checkpoint(tmp_path):
+    callback = GNCCallback()
+    trainer = fit(net(), callback, epochs=2)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]
+    other = GNCCallback()
+    other.load_state_dict(next(iter(state.values())))
+    pd.testing.assert_frame_equal(other.history, callback.history)
+
+
+def test_the_figure_is_written_and_names_the_limits(tmp_path):
+    callback = GNCCallback(figure=tmp_path / "gnc.png")
+    fit(net(), callback, epochs=2)
+    assert (tmp_path / "gnc.png").read_bytes()[:4] == b"\x89PNG"
+    rho = sc.best_known(K, D).margin
+    assert callback.limits == {
+        "ρ* (best known)": rho,
+        "global minimiser at τ = 0.1": pytest.approx(minimizer_margin(K, rho, 0.1)),
+    }
+    middle = plot_collapse(callback.history, callback.limits).axes[1]
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in middle.lines]
+    assert any((line == rho).all() for line in drawn)
+    texts = [text.get_text() for text in middle.get_legend().get_texts()]
+    assert f"ρ* (best known) = {rho:.4f}" in texts
+
+
+def test_where_no_code_is_held_both_ends_of_the_bracket_are_lines():
+    metrics = GeneralizedNeuralCollapse(777, 3)
+    bracket = sc.margin_bounds(777, 3)
+    assert metrics.limits == {"lower bound of ρ*": bracket.lower, "upper bound of ρ*": bracket.upper}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fit(net(), GNCCallback("classifier")), "no submodule 'classifier'; its own are backbone, head"),
+        (lambda: fit(net(), GNCCallback("backbone")), "backbone.weight must be a tensor"),
+        (lambda: fit(net(calls_head=False), GNCCallback(), epochs=1), "never called its head 'head'"),
+        (lambda: GNCCallback(every_n_epochs=0), "every_n_epochs must be an integer of at least 1"),
+        (lambda: GNCCallback(figure="gnc.xyz"), "gnc.xyz"),
+        (lambda: GNCCallback()._features_at_head(net(), torch.zeros(3, 5)), "a batch must be a pair"),
+        (lambda: plot_collapse(pd.DataFrame({"GNC1": [1.0]})), "it lacks GNC2, GNC3"),
+        (lambda: plot_collapse(pd.DataFrame(columns=["GNC1", "GNC2", "GNC3"])), "it has no rows"),
+    ],
+)
+def test_what_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_exact_collapse_is_drawn_on_a_linear_axis():
+    history = pd.DataFrame({"GNC1": [0.1, 0.0], "GNC2": [0.5, 0.6], "GNC3": [0.1, 0.05]})
+    first, _, last = plot_collapse(history).axes
+    assert first.get_yscale() == "linear" and last.get_yscale() == "log"

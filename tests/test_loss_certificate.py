@@ -1,0 +1,58 @@
+"""The margin that global minimisers of the cross-entropy have at least, against its formula in many digits."""
+
+from __future__ import annotations
+
+import math
+
+import flint
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softmaxcode.loss_certificate import certified_margin, minimizer_margin
+
+
+def formula(K: int, margin: float, temperature: float) -> float:
+    """The bound in 3000 bits."""
+    with flint.ctx.workprec(3000):
+        tau = flint.arb(temperature)
+        inner = (1 + (K - 1) * (-flint.arb(margin) / tau).exp()) ** K - 1
+        return float(-tau * inner.log())
+
+
+@given(
+    K=st.integers(2, 10**6),
+    margin=st.floats(0, 2),
+    log_temperature=st.floats(math.log(2e-3), math.log(10)),
+)
+def test_the_bound_is_its_formula(K, margin, log_temperature):
+    temperature = math.exp(log_temperature)
+    found = minimizer_margin(K, margin, temperature)
+    assert found == pytest.approx(formula(K, margin, temperature), rel=1e-12, abs=1e-13)
+    assert found <= margin
+
+
+def test_the_bound_tends_to_the_margin_as_the_temperature_falls():
+    for temperature in (1e-2, 1e-4, 1e-8, 1e-300):
+        loss = temperature * math.log((math.e - 1) * 100 * 99)
+        assert 0.669 - loss <= minimizer_margin(100, 0.669, temperature) <= 0.669
+
+
+def test_two_classes_with_opposite_vectors_attain_their_certificate():
+    # all samples alike: L = log(1 + e^(-2 / tau)), and (1 + x)^2 - 1 is the certificate of both samples together
+    loss = math.log1p(math.exp(-2 / 0.3))
+    assert minimizer_margin(2, 2.0, 0.3) == pytest.approx(certified_margin(math.log(loss), 2, 0.3), abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1, 1.0, 0.1), "K .* at least 2; got 1"),
+        ((3, 2.5, 0.1), "margin must be a number from 0 to 2; got 2.5"),
+        ((3, math.nan, 0.1), "margin must be"),
+        ((3, 1.0, 0.0), "temperature must be a finite number above 0; got 0.0"),
+    ],
+)
+def test_what_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        minimizer_margin(*arguments)
