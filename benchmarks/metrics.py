@@ -1,0 +1,212 @@
+"""Benchmarks of the PyTorch side: ``python -m benchmarks.metrics [--quick] [--write docs/benchmarks-pytorch.md]``.
+
+GNC1 to GNC3 beside the per-sample evaluation of research scripts, cross-entropy over many classes beside dense logits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torchmetrics import MetricCollection
+
+from benchmarks import cross_entropy, per_sample
+from benchmarks.exact_margins import random_classifier
+from benchmarks.memory import resident_peak
+from benchmarks.report import ABSENT, Section, machine, seconds, times, write
+from softmaxcode.margins import smallest_margin
+from softmaxcode.metrics import GNC1, GNC3
+from softmaxcode.nn.functional import spherical_cross_entropy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+TABLES = ("stream", "margin", "cross-entropy")
+#: (K, d, N) of the streams, and the batch they come in.
+STREAMS = ((100, 10, 50_000), (100, 512, 50_000), (1000, 512, 50_000))
+QUICK_STREAMS = ((100, 10, 5_000), (100, 128, 2_000))
+BATCH = 250
+#: (K, d) of the classifiers whose margin both ways evaluate, and those that only the exact one does.
+MARGINS = ((100, 10), (300, 64), (1000, 128))
+LARGE_MARGINS = ((2000, 128), (10_000, 512))
+WAYS = ("softmaxcode", "per sample")
+
+
+def stream(K: int, d: int, N: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Float32 features half collapsed to class directions, their labels, and a classifier near the directions."""
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(K, d, generator=generator)
+    labels = torch.arange(N) % K
+    features = W[labels] + torch.randn(N, d, generator=generator)
+    return features, labels, W + 0.1 * torch.randn(K, d, generator=generator)
+
+
+def exact(features: Tensor, labels: Tensor, W: Tensor) -> tuple[float, float]:
+    """GNC1 and centred GNC3 in float64 NumPy, from all the data at once."""
+    H = features.double().numpy()
+    H /= np.linalg.norm(H, axis=1, keepdims=True)
+    y = labels.numpy()
+    K = len(W)
+    means = np.stack([H[y == k].mean(axis=0) for k in range(K)])
+    within = H - means[y]
+    centred = means - means.mean(axis=0)
+    gnc1 = np.trace(within.T @ within / len(H) @ np.linalg.pinv(centred.T @ centred / K)) / K
+    W64 = W.double().numpy()
+    cosines = (W64 * centred).sum(axis=1) / np.linalg.norm(W64, axis=1) / np.linalg.norm(centred, axis=1)
+    return float(gnc1), float(1 - cosines.mean())
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """GNC1 and centred GNC3 of a stream, the seconds they took and the bytes beyond what was held before."""
+
+    gnc1: float
+    gnc3: float
+    seconds: float
+    extra: int
+
+
+def evaluate(way: str, K: int, d: int, N: int) -> Evaluated:
+    """Both figures in one pass of this process, which should have done nothing else."""
+    features, labels, W = stream(K, d, N)
+    warm = stream(2, 2, 8)
+    _figures(way, 2, 2, *warm)
+    before = resident_peak()
+    begin = time.perf_counter()
+    gnc1, gnc3 = _figures(way, K, d, features, labels, W)
+    return Evaluated(gnc1, gnc3, time.perf_counter() - begin, resident_peak() - before)
+
+
+def _figures(way: str, K: int, d: int, features: Tensor, labels: Tensor, W: Tensor) -> tuple[float, float]:
+    if way == "per sample":
+        means, within = per_sample.moments(features, labels, K)
+        return per_sample.gnc1(means, within), per_sample.gnc3(means, W)
+    third = GNC3(K, d, centred=True)
+    third.set_classifier(W)
+    both = MetricCollection({"GNC1": GNC1(K, d), "GNC3": third}, compute_groups=[["GNC1", "GNC3"]])
+    for batch, y in zip(features.split(BATCH), labels.split(BATCH), strict=True):
+        both.update(batch, y)
+    values = both.compute()
+    return float(values["GNC1"]), float(values["GNC3"])
+
+
+def in_fresh_process(way: str, K: int, d: int, N: int) -> Evaluated:
+    """`evaluate` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.metrics", "--evaluate", way, str(K), str(d), str(N)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Evaluated(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def stream_section(sizes: Sequence[tuple[int, int, int]]) -> Section:
+    """GNC1 and GNC3 of a stream of features."""
+    rows = []
+    for K, d, N in sizes:
+        gnc1, gnc3 = exact(*stream(K, d, N))
+        found = {way: in_fresh_process(way, K, d, N) for way in WAYS}
+        for way, result in found.items():
+            rows.append(
+                {
+                    "way": way,
+                    "K": str(K),
+                    "d": str(d),
+                    "N": f"{N:,}",
+                    "s": seconds(result.seconds),
+                    "times ours": times(result.seconds / found["softmaxcode"].seconds),
+                    "memory beyond the features, MB": f"{result.extra / 1e6:.0f}",
+                    "error of GNC1": f"{abs(result.gnc1 / gnc1 - 1):.0e}",
+                    "error of GNC3": f"{abs(result.gnc3 / gnc3 - 1):.0e}",
+                }
+            )
+            print("stream " + ", ".join(rows[-1].values()), file=sys.stderr, flush=True)
+    above = (
+        f"GNC1 and centred GNC3 of N float32 features in batches of {BATCH}, each way in a process of its own; errors "
+        "are relative to float64 NumPy on all the data at once. *Per sample*: a Python loop over the samples with a d × d "
+        "outer product each, in float32, as research scripts evaluate them (written from the description)."
+    )
+    return Section("GNC1 and GNC3 of a stream", above, pd.DataFrame(rows))
+
+
+def trained_like(K: int, d: int, steps: int = 60) -> np.ndarray:
+    """Unit rows after some Riemannian descent of a cross-entropy with h_k = w_k: their margins are nearly equal."""
+    W = torch.tensor(random_classifier(K, d, 0), dtype=torch.float32)
+    labels = torch.arange(K)
+    for step in range(steps):
+        W.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(spherical_cross_entropy(W, W, labels, 0.02), W)
+        length = 0.3 * (1 - step / steps) / float(torch.linalg.vector_norm(gradient, dim=1).mean())
+        W = torch.nn.functional.normalize(W.detach() - length * gradient)
+    rows = W.double().numpy()
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def margin_section(sizes: Sequence[tuple[int, int]], large: Sequence[tuple[int, int]], steps: int) -> Section:
+    """GNC2 of random and trained-like classifiers."""
+    rows = []
+    smallest_margin(random_classifier(20, 5, 0))
+    for K, d in (*sizes, *large):
+        for kind in ("random",) if (K, d) in sizes else ("random", "trained-like"):
+            W = random_classifier(K, d, 0) if kind == "random" else trained_like(K, d)
+            begin = time.perf_counter()
+            ours = smallest_margin(W)
+            took = time.perf_counter() - begin
+            row = {"classifier": kind, "K": f"{K:,}", "d": str(d), "s": seconds(took), "GNC2": f"{ours.margin:.12f}"}
+            row["gap"] = f"{ours.gap:.0e}"
+            if (K, d) in sizes:
+                begin = time.perf_counter()
+                theirs = per_sample.gnc2(torch.tensor(W, dtype=torch.float32), steps)
+                took_theirs = time.perf_counter() - begin
+                row["subgradient, s"] = seconds(took_theirs)
+                row["subgradient, s / ours"] = times(took_theirs / took)
+                row["subgradient, error"] = f"{ours.margin - theirs:.0e}"
+            rows.append(row)
+            print("margin " + ", ".join(row.values()), file=sys.stderr, flush=True)
+    above = (
+        "The exact margin ρ(W) of float64 rows with its primal–dual gap, on the CPU, after compilation. *Subgradient*: "
+        f"{steps:,} projected subgradient steps on H in PyTorch, float32; its error is what its best lower value falls "
+        "short of the exact margin. *Trained-like*: after 60 descent steps of the cross-entropy at τ = 0.02."
+    )
+    return Section("GNC2", above, pd.DataFrame(rows).fillna(ABSENT))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what the command line asks for, print it and write it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes: a minute or two")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which tables to make")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document as well")
+    parser.add_argument("--evaluate", nargs=4, metavar=("WAY", "K", "D", "N"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    if chosen.evaluate:
+        way, *sizes = chosen.evaluate
+        print(json.dumps(asdict(evaluate(way, *map(int, sizes)))))
+        return
+    described = machine()
+    made: list[Section] = []
+    if "stream" in chosen.tables:
+        made.append(stream_section(QUICK_STREAMS if chosen.quick else STREAMS))
+    if "margin" in chosen.tables:
+        sizes, large = (MARGINS[:1], ()) if chosen.quick else (MARGINS, LARGE_MARGINS)
+        made.append(margin_section(sizes, large, per_sample.STEPS // (10 if chosen.quick else 1)))
+    if "cross-entropy" in chosen.tables:
+        made += cross_entropy.sections(chosen.quick)
+    command = "python -m benchmarks.metrics" + (" --quick" if chosen.quick else "")
+    head = f"# Benchmarks of the PyTorch side\n\nMade by `{command}` on\n\n{described}\n"
+    text = "\n".join([head, *(section.markdown() for section in made)])
+    print(text)
+    if chosen.write is not None:
+        write(chosen.write, text)
+
+
+if __name__ == "__main__":
+    main()
