@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from benchmarks.memory import resident_peak
 from benchmarks.report import ABSENT, Section, machine, seconds
 from softmaxcode.nn.functional import spherical_cross_entropy
 
@@ -117,15 +116,6 @@ class Peak:
     extra: int
 
 
-def _resident_peak() -> int:
-    """Bytes; on Linux not from getrusage, whose figure a child process takes over from its parent."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        kilobytes = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]
-        return 1024 * int(kilobytes)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def peak_here(name: str, size: int, d: int, device: str) -> Peak:
     """One pass in this process, which should have done nothing else."""
     inputs = problem(size, d, device)
@@ -135,9 +125,9 @@ def peak_here(name: str, size: int, d: int, device: str) -> Peak:
         took, _ = step(name, *inputs)
         total = torch.cuda.max_memory_allocated()
     else:
-        before = _resident_peak()
+        before = resident_peak()
         took, _ = step(name, *inputs)
-        total = _resident_peak()
+        total = resident_peak()
     return Peak(took, total, total - before)
 
 

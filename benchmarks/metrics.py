@@ -1,6 +1,6 @@
 """Benchmarks of the PyTorch side: ``python -m benchmarks.metrics [--quick] [--write docs/benchmarks-pytorch.md]``.
 
-GNC1 to GNC3 beside the per-sample evaluation of research scripts, cross-entropy over many classes beside dense logits.
+GNC1 to GNC3 beside the per-sample evaluation of research scripts; cross-entropy of many classes beside dense logits.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def stream_section(sizes: Sequence[tuple[int, int, int]]) -> Section:
             print("stream " + ", ".join(rows[-1].values()), file=sys.stderr, flush=True)
     above = (
         f"GNC1 and centred GNC3 of N float32 features in batches of {BATCH}, each way in a process of its own; errors "
-        "are relative to float64 NumPy on all the data at once. *Per sample*: a Python loop over the samples with a d × d "
-        "outer product each, in float32, as research scripts evaluate them (written from the description)."
+        "are relative to float64 NumPy on all the data at once. *Per sample*: a Python loop over the samples with a "
+        "d × d outer product each, in float32, as research scripts evaluate them (written from the description)."
     )
     return Section("GNC1 and GNC3 of a stream", above, pd.DataFrame(rows))
 

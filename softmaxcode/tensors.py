@@ -9,6 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: Classes that a message names before it only counts them.
+MAX_NAMED = 10
+
+
+def listed(classes: Tensor) -> str:
+    """The first classes of a one-dimensional tensor, as a message names them."""
+    names = ", ".join(map(str, classes[:MAX_NAMED].tolist()))
+    return names + (", ..." if len(classes) > MAX_NAMED else "")
+
 
 def check_temperature(temperature: Any) -> float:
     """Return the temperature as a float, or raise a ValueError that says what came.

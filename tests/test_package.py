@@ -112,7 +112,7 @@ def test_the_walk_over_sources_sees_imports(tmp_path):
 def test_what_a_module_imports(path):
     packages = imported(path)
     if str(path.relative_to(PACKAGE)) not in TORCH_MODULES:
-        assert not packages & {"torch", "geoopt", "torchmetrics", "lightning"}, "the numerical core knows nothing of torch"
+        assert not packages & {"torch", "geoopt", "torchmetrics", "lightning"}, "the numerical core has no torch"
     assert not packages & {"ufm", "experiments", "benchmarks", "tests", "pytest", "hypothesis", "pymanopt"}
     required = importlib.metadata.requires("softmaxcode") or []
     ordinary = {re.split(r"[^\w-]", text)[0].replace("python-", "") for text in required if "extra ==" not in text}

@@ -19,14 +19,12 @@ from softmaxcode.tensors import (
     check_features,
     check_finite,
     check_labels,
+    listed,
     unit_rows,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-
-#: Unseen classes that a warning names before it only counts them.
-NAMED = 10
 
 
 def pack(counts: Tensor, means: Tensor, scatter: Tensor) -> Tensor:
@@ -40,39 +38,36 @@ def unpack(moments: Tensor, K: int, d: int) -> tuple[Tensor, Tensor, Tensor]:
     return counts, means.view(K, d), scatter.view(d, d)
 
 
-def batch_moments(features: Tensor, labels: Tensor, K: int) -> Tensor:
-    r"""Moments of one batch, in two passes: means first, then the scatter of what is left.
-
-    .. math:: n_k = \#\{i : y_i = k\}, \quad m_k = \frac1{n_k} \sum_{y_i = k} h_i, \quad
-              S = \sum_i (h_i - m_{y_i})(h_i - m_{y_i})^T
-
-    Parameters
-    ----------
-    features : Tensor, shape (N, d), float64
-        One feature a row.
-    labels : Tensor of int64, shape (N,)
-        Classes from 0 to K - 1.
-    K : int
-        Number of classes; the mean of one without features is 0.
-
-    Returns
-    -------
-    Tensor, shape (K + K d + d d,)
-        Packed moments.
-    """
-    counts = torch.bincount(labels, minlength=K).to(features.dtype)
-    sums = features.new_zeros(K, features.shape[1]).index_add_(0, labels, features)
-    means = sums / counts.clamp(min=1)[:, None]
-    deviations = features - means[labels]
-    return pack(counts, means, deviations.T @ deviations)
-
-
-def merge(stacked: Tensor, K: int, d: int) -> Tensor:
-    r"""Moments of several parts of a stream together, two at a time.
+def merge_means(a: Tensor, means_a: Tensor, b: Tensor, means_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Counts and means of two parts of a stream together, and what their scatter lacks.
 
     .. math::
         n_k = a_k + b_k, \quad \delta_k = m^b_k - m^a_k, \quad m_k = m^a_k + \frac{b_k}{n_k} \delta_k, \quad
         S = S^a + S^b + \sum_k \frac{a_k b_k}{n_k} \delta_k \delta_k^T
+
+    Parameters
+    ----------
+    a, b : Tensor, shape (K,)
+        Counts of the parts; not both 0 unless the class has not been seen.
+    means_a, means_b : Tensor, shape (K, d)
+        Their class means.
+
+    Returns
+    -------
+    Tensor, shape (K,), Tensor, shape (K, d) and Tensor, shape (K, d)
+        Counts, means, and rows R such that R^T R is the last sum.
+
+    References
+    ----------
+    Chan, Golub, LeVeque, The American Statistician 37 (1983).
+    """
+    share = (b / (a + b).clamp(min=1))[:, None]
+    delta = means_b - means_a
+    return a + b, means_a + share * delta, (a[:, None] * share).sqrt() * delta
+
+
+def merge(stacked: Tensor, K: int, d: int) -> Tensor:
+    r"""Moments of several parts of a stream together, one after the other by `merge_means`.
 
     Parameters
     ----------
@@ -85,19 +80,13 @@ def merge(stacked: Tensor, K: int, d: int) -> Tensor:
     -------
     Tensor, shape (K + K d + d d,)
         Packed moments of all.
-
-    References
-    ----------
-    Chan, Golub, LeVeque, The American Statistician 37 (1983).
     """
 
     def two(first: Tensor, second: Tensor) -> Tensor:
         a, means_a, scatter_a = unpack(first, K, d)
         b, means_b, scatter_b = unpack(second, K, d)
-        share = (b / (a + b).clamp(min=1))[:, None]
-        delta = means_b - means_a
-        between = (a[:, None] * share * delta).T @ delta
-        return pack(a + b, means_a + share * delta, scatter_a + scatter_b + between)
+        counts, means, rows = merge_means(a, means_a, b, means_b)
+        return pack(counts, means, scatter_a + scatter_b + rows.T @ rows)
 
     return functools.reduce(two, stacked.unbind())
 
@@ -106,16 +95,12 @@ def seen_classes(counts: Tensor, *, at_least: int, warn: bool) -> Tensor:
     """Indices of the classes with features, int64; too few raise a ValueError, others missing a warning."""
     if not counts.any():
         raise ValueError("nothing to compute: no features were seen; call update(features, labels) first")
-    seen, unseen = counts.nonzero()[:, 0], (counts == 0).nonzero()[:, 0].tolist()
+    seen, unseen = counts.nonzero()[:, 0], (counts == 0).nonzero()[:, 0]
     if len(seen) < at_least:
         raise ValueError(f"features of at least {at_least} classes are needed; all were of class {int(seen[0])}")
-    if unseen and warn:
-        named = ", ".join(map(str, unseen[:NAMED])) + (", ..." if len(unseen) > NAMED else "")
-        warnings.warn(
-            f"{len(unseen)} of {len(counts)} classes had no features and are left out: {named}",
-            UserWarning,
-            stacklevel=2,
-        )
+    if len(unseen) and warn:
+        message = f"{len(unseen)} of {len(counts)} classes had no features and are left out: {listed(unseen)}"
+        warnings.warn(message, UserWarning, stacklevel=2)
     return seen
 
 
@@ -258,14 +243,16 @@ class ClassMoments(StreamMetric):
             If they are not that, or not on the metric's device; nothing is accumulated then.
         """
         self.check_batch(features, labels)
-        classes, index = torch.unique(labels.long(), return_inverse=True)
-        batch = batch_moments(unit_rows(features.detach().double()), index, len(classes))
+        H = unit_rows(features.detach().double())
+        classes, index, of_batch = torch.unique(labels, return_inverse=True, return_counts=True)
+        batch_means = H.new_zeros(len(classes), self.d).index_add_(0, index, H) / of_batch[:, None]
         if self.moments.is_inference():  # such a tensor cannot change in place once inference mode has ended
             self.moments = self.moments.clone()
         counts, means, scatter = unpack(self.moments, self.K, self.d)
-        before = pack(counts[classes], means[classes], scatter)
-        after = merge(torch.stack([before, batch]), len(classes), self.d)
-        counts[classes], means[classes], scatter[:] = unpack(after, len(classes), self.d)
+        merged = merge_means(counts[classes], means[classes], of_batch.double(), batch_means)
+        counts[classes], means[classes] = merged[:2]
+        rows = torch.cat([H - batch_means[index], merged[2]])  # about the batch's own means: nothing cancels
+        scatter.addmm_(rows.T, rows)
 
     @property
     def counts(self) -> Tensor:

@@ -12,15 +12,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from softmaxcode.nn.head import SphericalHead, as_default, normal
-from softmaxcode.tensors import check_alike, check_features, check_labels, unit_rows
+from softmaxcode.tensors import check_alike, check_features, check_labels, listed, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch.utils.hooks import RemovableHandle
-
-#: Classes that a warning names.
-MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -286,12 +283,10 @@ class CMFClassifier(SphericalHead):
             dist.all_reduce(sums)
         self._pending = ClassSums.none(self.d)
         self._set_rows(torch.arange(self.K, device=sums.device), sums[:, :-1])
-        unseen = torch.nonzero(sums[:, -1] == 0).flatten().tolist()
-        if unseen:
-            named = ", ".join(map(str, unseen[:MAX_NAMED])) + (", ..." if len(unseen) > MAX_NAMED else "")
-            warnings.warn(
-                f"{len(unseen)} of {self.K} classes have no features and keep their row: {named}", stacklevel=2
-            )
+        unseen = torch.nonzero(sums[:, -1] == 0).flatten()
+        if len(unseen):
+            message = f"{len(unseen)} of {self.K} classes have no features and keep their row: {listed(unseen)}"
+            warnings.warn(message, stacklevel=2)
 
     def _set_rows(self, classes: Tensor, rows: Tensor) -> None:
         """Set the rows of these classes to unit rows in the given directions, but for directions that are zero."""
