@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all demo install install-test test lint types wheel catalog verify-catalog clean
+.PHONY: all demo install install-test test lint types wheel notebooks catalog verify-catalog clean
 
 all: demo
 
@@ -53,6 +53,10 @@ wheel: install-test
 	out/clean/bin/pip install --quiet dist/softmaxcode-*.whl
 	cd out && clean/bin/python -I ../tests/try_wheel.py
 	rm -rf out/clean
+
+# The notebooks, executed again in place.
+notebooks: install-test
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 # One sweep of the shipped catalogue: improves what is there. Another SEED looks elsewhere.
 SEED ?= 0
