@@ -144,7 +144,7 @@ def trained_like(K: int, d: int, steps: int = 20) -> np.ndarray:
     for step in range(steps):
         W.requires_grad_(True)
         (gradient,) = torch.autograd.grad(spherical_cross_entropy(W, W, labels, 0.02), W)
-        length = 0.3 * (1 - step / steps) / float(torch.linalg.vector_norm(gradient, dim=1).mean())
+        length = 0.2 * (1 - step / steps) / float(torch.linalg.vector_norm(gradient, dim=1).max())
         W = torch.nn.functional.normalize(W.detach() - length * gradient)
     rows = W.double().numpy()
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)

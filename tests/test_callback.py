@@ -123,6 +123,23 @@ def test_epochs_between_are_left_out_but_the_last_one_is_not():
     assert callback.history.index.tolist() == [1, 3, 4]
 
 
+def test_the_limits_follow_an_annealed_temperature():
+    model, callback = net(), GNCCallback()
+    trainer = fit(model, callback, epochs=1)
+    model.head.temperature = 0.02
+    callback.measure(trainer, model, DataLoader(data(), batch_size=50))
+    rho = sc.best_known(K, D).margin
+    assert callback.limits["global minimiser at τ = 0.02"] == pytest.approx(minimizer_margin(K, rho, 0.02))
+    assert len(callback.limits) == 2
+
+
+def test_a_collection_without_a_temperature_cannot_be_given_one():
+    with pytest.raises(ValueError, match="made without a temperature"):
+        GeneralizedNeuralCollapse(K, D).temperature = 0.1
+    with pytest.raises(ValueError, match="temperature must be a finite number above 0"):
+        GeneralizedNeuralCollapse(K, D, temperature=0.1).temperature = -1
+
+
 def test_a_linear_head_has_no_temperature_and_no_certificate():
     callback = GNCCallback()
     fit(net(nn.Linear(D, K, bias=False)), callback, epochs=1)

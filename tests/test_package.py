@@ -41,8 +41,36 @@ TORCH_MODULES = {
 }
 #: Modules that ask for an optional extra by name.
 EXTRAS = {"workers.py": "distributed", "metrics/callback.py": "lightning"}
-FUNCTIONS = [name for name in sc.__all__ if inspect.isfunction(getattr(sc, name))]
+#: Modules whose public names are used from there.
+SUBMODULES = (
+    "assignment",
+    "compare",
+    "loss_certificate",
+    "metrics",
+    "metrics.callback",
+    "metrics.figure",
+    "nn",
+    "nn.functional",
+)
 CLASSES = [name for name in sc.__all__ if inspect.isclass(getattr(sc, name))]
+
+
+def public(module: str) -> dict[str, object]:
+    """Functions and classes that a module defines, or that a package lists, by their whole name."""
+    home = importlib.import_module(module)
+    if hasattr(home, "__all__"):
+        return {f"{module}.{name}": getattr(home, name) for name in home.__all__}
+    return {
+        f"{module}.{name}": value
+        for name, value in vars(home).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module
+    }
+
+
+PUBLIC = {name: value for module in SUBMODULES for name, value in public(f"softmaxcode.{module}").items()}
+FUNCTIONS = {name: getattr(sc, name) for name in sc.__all__} | PUBLIC
+FUNCTIONS = {name: value for name, value in FUNCTIONS.items() if inspect.isfunction(value)}
+INTERNAL = {"cosines", "default_starts", "trace", "guesses", "sorted_rows", "swaps"}
 
 
 def loaded_after(code: str) -> set[str]:
@@ -193,12 +221,9 @@ def sections(doc: str) -> list[str]:
     return re.findall(r"^(\w[\w ]*)\n-+$", inspect.cleandoc(doc), re.M)
 
 
-@pytest.mark.parametrize(
-    "name",
-    FUNCTIONS,
-)
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.split(".")[-1] not in INTERNAL])
 def test_every_public_function_has_a_numpydoc_docstring(name):
-    function = getattr(sc, name)
+    function = FUNCTIONS[name]
     doc = inspect.cleandoc(function.__doc__ or "")
     assert re.match(r"[A-Z].*\.$", doc.split("\n\n")[0].replace("\n", " "))
     held = sections(doc)
@@ -224,6 +249,20 @@ def test_every_public_class_is_documented(name):
         documented = isinstance(value, property) or inspect.isfunction(value) or hasattr(value, "attrname")
         if documented and not attribute.startswith("_"):
             assert inspect.getdoc(value), attribute
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if inspect.isclass(value)])
+def test_every_class_of_a_submodule_is_documented(name):
+    cls = PUBLIC[name]
+    doc = inspect.cleandoc(cls.__doc__ or "")
+    assert re.match(r"[A-Z]", doc)
+    if dataclasses.is_dataclass(cls):
+        names = [field.name for field in dataclasses.fields(cls)]
+        assert all(re.search(rf"^([\w, ]+, )?{name}(, [\w, ]+)? :", doc, re.M) for name in names)
+        return
+    assert {"Parameters", "Raises", "Examples"} <= set(sections(doc))
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+        assert re.search(rf"^(\*\*)?([\w, ]+, )?{parameter.name}(, [\w, ]+)?( :|$)", doc, re.M), parameter.name
 
 
 def test_results_are_frozen():

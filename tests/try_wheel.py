@@ -5,7 +5,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 import softmaxcode as sc
+from softmaxcode.metrics import GeneralizedNeuralCollapse
+from softmaxcode.nn import CodeClassifier
 
 assert "site-packages" in sc.__file__, f"not the installed package: {sc.__file__}"
 code = sc.solve(12, 3, starts=16, catalog=False, exact=False)
@@ -17,4 +21,10 @@ with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "c.npz"
     code.save(file)
     print(subprocess.run([command, "check", file], check=True, capture_output=True, text=True).stdout)
+
+head = CodeClassifier(known, temperature=0.1)
+gnc = GeneralizedNeuralCollapse(100, 10)
+gnc.set_classifier(head.weight)
+gnc.update(head.weight, torch.arange(100))
+assert abs(gnc.compute()["GNC2_ratio"] - 1) < 1e-5, gnc.compute()
 print("the wheel works")

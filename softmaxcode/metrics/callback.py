@@ -157,17 +157,16 @@ class GNCCallback(Callback):
 
     def _fresh_metrics(self, W: Tensor, temperature: float | None) -> GeneralizedNeuralCollapse:
         """Metrics for this classifier; those of the last epoch where they fit, since limits take time to look up."""
-        K, d = W.shape
-        if self._metrics is None or (self._metrics.K, self._metrics.d, self._metrics.temperature) != (
-            K,
-            d,
-            temperature,
-        ):
-            self._metrics = GeneralizedNeuralCollapse(K, d, temperature=temperature)
-            self.limits = self._metrics.limits
-        self._metrics.to(W.device)
-        self._metrics.set_classifier(W)
-        return self._metrics
+        shape = tuple(W.shape)
+        metrics = self._metrics
+        if metrics is None or (metrics.K, metrics.d) != shape or (metrics.temperature is None) != (temperature is None):
+            metrics = GeneralizedNeuralCollapse(*shape, temperature=temperature)
+        elif temperature is not None:  # it may have been annealed
+            metrics.temperature = temperature
+        self._metrics, self.limits = metrics, metrics.limits
+        metrics.to(W.device)
+        metrics.set_classifier(W)
+        return metrics
 
     def _features_at_head(self, pl_module: LightningModule, batch: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:

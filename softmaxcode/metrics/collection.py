@@ -11,6 +11,7 @@ from softmaxcode.loss_certificate import minimizer_margin
 from softmaxcode.metrics.collapse import GNC1, GNC3
 from softmaxcode.metrics.margin import GNC2, CertifiedMargin
 from softmaxcode.metrics.moments import ClassifierMetric
+from softmaxcode.tensors import check_temperature
 
 
 class GeneralizedNeuralCollapse(MetricCollection):
@@ -24,7 +25,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
         Dimension of the features.
     temperature : float, optional
         Temperature of the loss; with it the certified margin is computed too, at the cost of a forward pass of the
-        classifier in float64.
+        classifier in float64. It may be set later, between two streams.
     prefix, postfix : str, optional
         Put before or after every name.
     **kwargs
@@ -82,7 +83,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
             metrics["certified_margin"] = CertifiedMargin(K, d, temperature, **kwargs)
             groups.append(["certified_margin"])
         super().__init__(metrics, prefix=prefix, postfix=postfix, compute_groups=groups)  # type: ignore[arg-type]
-        self.K, self.d, self.temperature = K, d, temperature
+        self.K, self.d = K, d
 
     def set_classifier(self, W: Tensor) -> None:
         """Name the classifier (K, d) that is measured, by reference; see `GNC3.set_classifier`."""
@@ -103,6 +104,19 @@ class GeneralizedNeuralCollapse(MetricCollection):
         # the certified margin first: it alone can refuse, for its temperature, what the others would take
         for name in reversed(self._modules):
             self._modules[name].merge_state(other._modules[name])
+
+    @property
+    def temperature(self) -> float | None:
+        """Temperature of the loss that certifies a margin, None without one; it may be set to another."""
+        certified = self._modules.get("certified_margin")
+        return certified.temperature if isinstance(certified, CertifiedMargin) else None
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        certified = self._modules.get("certified_margin")
+        if not isinstance(certified, CertifiedMargin):
+            raise ValueError("a collection made without a temperature measures no certified margin; make one with it")
+        certified.temperature = check_temperature(temperature)
 
     @property
     def limits(self) -> dict[str, float]:
