@@ -142,9 +142,31 @@ def under_autocast(features: Tensor, weight: Tensor) -> Tensor:
     return features
 
 
+def _rows_and_norms(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of unit norm and the norms they had, 1 for a row of zeros."""
+    largest = X.detach().abs().amax(dim=-1, keepdim=True)  # so that no square overflows or underflows
+    largest = torch.where(largest > 0, largest, 1.0)
+    scaled = X / largest
+    norms = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    norms = torch.where(norms > 0, norms, 1.0)
+    return scaled / norms, norms * largest
+
+
+class _UnitRows(torch.autograd.Function):
+    """Rows over their norms; only the input is kept for the backward pass, where composed operations keep copies."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor) -> Tensor:
+        ctx.save_for_backward(X)
+        return _rows_and_norms(X)[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        Y, norms = _rows_and_norms(*ctx.saved_tensors)
+        return (grad - (grad * Y).sum(dim=-1, keepdim=True) * Y) / norms
+
+
 def unit_rows(X: Tensor) -> Tensor:
     """Scale every row to unit norm, differentiably; a row of zeros stays one (its cosine with everything is 0)."""
-    largest = X.detach().abs().amax(dim=-1, keepdim=True)  # so that no square overflows or underflows
-    X = X / torch.where(largest > 0, largest, 1.0)
-    norms = torch.linalg.vector_norm(X, dim=-1, keepdim=True)
-    return X / torch.where(norms > 0, norms, 1.0)
+    Y: Tensor = _UnitRows.apply(X)
+    return Y

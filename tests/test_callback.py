@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import lightning.pytorch as pl
@@ -115,6 +117,59 @@ def test_a_class_mean_head_does_not_take_the_measurement_for_training():
     GNCCallback().measure(trainer, model, DataLoader(data(), batch_size=50))
     head.step()
     assert torch.equal(head.weight, before)
+
+
+IN_PROCESSES = """
+import logging, os, sys, warnings
+warnings.simplefilter("ignore")
+logging.disable()
+import lightning.pytorch as pl, torch
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from softmaxcode.metrics.callback import GNCCallback
+from softmaxcode.nn import CMFClassifier
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = torch.nn.Linear(5, 3), CMFClassifier(6, 3, 0.1, seed=0)
+    def forward(self, x):
+        return self.head(self.backbone(x))
+    def training_step(self, batch, index):
+        return self.head(self.backbone(batch[0]), batch[1])
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        self.head.attach(optimizer)
+        return optimizer
+
+devices = int(sys.argv[1])
+torch.manual_seed(1)
+data = TensorDataset(torch.randn(120, 5, dtype=torch.float64), torch.arange(120) % 6)
+model, callback = Net().double(), GNCCallback()
+trainer = pl.Trainer(max_epochs=2, accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
+    logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    callbacks=[callback], use_distributed_sampler=False)  # Lightning's own shuffles
+mine = Subset(data, range(int(os.environ.get("LOCAL_RANK", 0)), 120, devices))
+trainer.fit(model, DataLoader(mine, batch_size=60 // devices))
+if trainer.is_global_zero:
+    callback.history.to_csv(sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_measure_what_one_does(tmp_path):
+    """The class means of a CMF head too: DistributedDataParallel splits each step's batch over the processes."""
+    script = tmp_path / "train.py"
+    script.write_text(IN_PROCESSES)
+    histories = []
+    for devices in (1, 2):
+        table = tmp_path / f"{devices}.csv"
+        ran = subprocess.run(
+            [sys.executable, str(script), str(devices), str(table)], capture_output=True, text=True, timeout=300
+        )
+        assert ran.returncode == 0, ran.stderr
+        histories.append(pd.read_csv(table, index_col="epoch"))
+    assert len(histories[0]) == 2
+    pd.testing.assert_frame_equal(*histories, rtol=1e-9, atol=1e-9)
 
 
 def test_epochs_between_are_left_out_but_the_last_one_is_not():
