@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Permutation = Int[np.ndarray, " K"]
 
+#: A class mean is taken to be the mean of all where they differ by no more than this share of the largest norm.
+ROUNDING = 1e-13
 #: A swap of two classes must gain this share of the largest objective imaginable, which rounding cannot feign.
 GAIN = 1e-12
 
@@ -76,9 +78,16 @@ def similarity_from_means(means: ArrayLike, *, centred: bool = True) -> Square:
     [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     X = _check_matrix(means, "means")
-    if centred:
-        return cosines(check_rows(X - X.mean(axis=0), normalize=True, name="means less their mean"))
-    return cosines(check_rows(X, normalize=True, name="means"))
+    zero = np.flatnonzero(~X.any(axis=1))
+    if centred and len(zero):
+        raise ValueError(f"means must have no row of zeros; row {zero[0]} is one, as of a class that was never seen")
+    if not centred:
+        return cosines(check_rows(X, normalize=True, name="means"))
+    deviations = X - X.mean(axis=0)
+    sizes = np.linalg.norm(deviations, axis=1)
+    if sizes.min() <= ROUNDING * np.linalg.norm(X, axis=1).max():
+        raise ValueError(f"means must differ from their mean; row {int(np.argmin(sizes))} does not, but for rounding")
+    return cosines(check_rows(deviations, normalize=True, name="means less their mean"))
 
 
 def similarity_from_confusion(confusion: ArrayLike) -> Square:
@@ -182,18 +191,21 @@ def assign(
     [1, 1]
     """
     S = _off_diagonal(_check_square(similarity, "similarity"))
-    V = check_rows(np.asarray(code), name="code")
+    V = check_rows(code, name="code")
     if len(S) != len(V):
         raise ValueError(f"similarity and code must have one K; got shapes {S.shape} and {V.shape}")
     starts = default_starts(len(S)) if starts is None else check_integer("starts", starts, 1)
     seed = check_integer("seed", seed, 0)
     G = cosines(V)
+    scale = float(np.abs(S).max()) or 1.0
+    S = S / scale  # no square of an entry may overflow or underflow
     sign = 1.0 if maximize else -1.0
     found = (swaps(sign * S, G, p) for p in guesses(sign * S, G, starts, np.random.default_rng(seed)))
     p = max(found, key=lambda p: sign * trace(S, G, p))
     p.flags.writeable = False
     K = len(S)
-    return Assignment(p, trace(S, G, p), sign * _projection_bound(sign * S, G), S.sum() * G.sum() / (K * (K - 1)))
+    figures = trace(S, G, p), sign * _projection_bound(sign * S, G), S.sum() * G.sum() / (K * (K - 1))
+    return Assignment(p, *(scale * figure for figure in figures))
 
 
 def default_starts(K: int) -> int:

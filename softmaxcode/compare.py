@@ -136,7 +136,7 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
     (True, True)
     """
     W = check_rows(W, normalize=True)
-    V = check_rows(np.asarray(V), normalize=True, name="V")
+    V = check_rows(V, normalize=True, name="V")
     _check_alike(W, V, "V")
     if len(W) > MAX_ALIGN_CLASSES:
         raise NotComputed(f"not computed: the alignment of {len(W)} classes (the limit is {MAX_ALIGN_CLASSES})")

@@ -33,8 +33,8 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     Raises
     ------
     ValueError
-        If ``log_loss`` is NaN, ``samples`` is not an integer of at least 1, or ``temperature`` is not a finite number
-        above 0.
+        If ``log_loss`` is NaN or minus infinity (no loss is 0: it underflowed), ``samples`` is not an integer of at
+        least 1, or ``temperature`` is not a finite number above 0.
 
     Notes
     -----
@@ -58,8 +58,9 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     >>> round(certified_margin(math.log(0.1), 2, 0.5), 6)
     0.753886
     """
-    if math.isnan(log_loss):
-        raise ValueError("log_loss must be a number; got nan")
+    if math.isnan(log_loss) or log_loss == -math.inf:
+        why = "" if math.isnan(log_loss) else ": no loss is 0, so this one underflowed; compute its logarithm directly"
+        raise ValueError(f"log_loss must be a number above minus infinity; got {log_loss}{why}")
     samples = check_integer("samples", samples, 1)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
@@ -114,7 +115,7 @@ def minimizer_margin(K: int, margin: float, temperature: float) -> float:
     log_x = math.log(K - 1) - margin / temperature
     x = math.exp(log_x)
     log_y = math.log(K) + log_x + (math.log(math.log1p(x) / x) if x > 0 else 0.0)
-    return -temperature * _log_expm1(log_y)
+    return min(margin, -temperature * _log_expm1(log_y))  # the quotient above may have overflowed
 
 
 def _log_expm1(log_y: float) -> float:

@@ -302,11 +302,11 @@ def smallest_from_bounds(
     n_jobs : int
         Threads, as in joblib.
     """
-    order = _from_the_smallest(bounds, slack)
-    gap, solved, size = 0.0, 0, 8
-    while solved < len(W) and bounds[order[solved]] < best - slack:
-        batch = order[solved : solved + size]
-        batch = batch[bounds[batch] < best - slack]
+    todo = _from_the_smallest(bounds, slack)
+    left = np.ones(len(W), dtype=bool)
+    gap, size = 0.0, 8
+    while len(todo := todo[bounds[todo] < best - slack]):
+        batch, todo = todo[:size], todo[size:]
         parts = _solve_tiles(W, batch, n_jobs)
         value = np.concatenate([p[0] for p in parts])
         gaps = np.concatenate([p[1] for p in parts])
@@ -314,11 +314,11 @@ def smallest_from_bounds(
         if value[i] < best:
             best, attained_by = float(value[i]), int(batch[i])
         gap = max(gap, float(gaps.max()))
-        solved += len(batch)
+        left[batch] = False
         size = min(2 * size, 2 * TILE)
-    if solved < len(W):  # what the classes left out could be smaller by
-        gap = max(gap, best - float(bounds[order[solved:]].min()))
-    return SmallestMargin(best, gap, attained_by, solved)
+    if left.any():  # what the classes left out could be smaller by
+        gap = max(gap, best - float(bounds[left].min()))
+    return SmallestMargin(best, gap, attained_by, int(np.count_nonzero(~left)))
 
 
 def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:

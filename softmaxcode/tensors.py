@@ -27,6 +27,8 @@ def check_temperature(temperature: Any) -> float:
     ValueError
         If it is not a finite number above 0.
     """
+    if isinstance(temperature, Tensor):
+        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
     ok = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
     if not ok or not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
@@ -97,9 +99,9 @@ def check_label_range(labels: Tensor, K: int) -> None:
     """Raise a ValueError that names the first label outside 0 .. K - 1."""
     if not len(labels):
         return
-    low, high = torch.stack(torch.aminmax(labels)).tolist()
+    low, high = torch.stack(torch.aminmax(labels.long())).tolist()
     if low < 0 or high >= K:
-        row = int(torch.nonzero((labels < 0) | (labels >= K))[0])
+        row = int(torch.nonzero((labels.long() < 0) | (labels.long() >= K))[0])
         raise ValueError(f"labels must be from 0 to {K - 1} (K = {K} classes); row {row} has label {int(labels[row])}")
 
 
@@ -128,7 +130,7 @@ def check_alike(first: Tensor, second: Tensor, names: tuple[str, str], *, dtype:
     if dtype and first.dtype != second.dtype:
         raise ValueError(
             f"{names[0]} and {names[1]} must have one dtype; got {first.dtype} and {second.dtype} "
-            "(under torch.autocast features are cast to the classifier's)"
+            f"(say {names[0]}.to({second.dtype}), or use torch.autocast, which casts them)"
         )
 
 

@@ -129,8 +129,9 @@ def test_similarity_from_means() -> None:
         np.testing.assert_allclose(similarity_from_means(means, centred=centred), wanted, atol=1e-14)
     shifted = similarity_from_means(means + np.arange(9))
     np.testing.assert_allclose(shifted, similarity_from_means(means), atol=1e-13)
-    dead = np.vstack([means, np.zeros(9)])  # a class whose features are all 0 has a place about the common mean
-    assert np.isfinite(similarity_from_means(dead)).all()
+    between = np.vstack([means, means.mean(axis=0)])  # equal to the mean of all but for rounding
+    with pytest.raises(ValueError, match="means must differ from their mean; row 6 does not, but for rounding"):
+        similarity_from_means(between)
 
 
 def test_similarity_from_confusion() -> None:
@@ -175,5 +176,23 @@ def test_messages() -> None:
         similarity_from_confusion([[1, -1], [0, 1]])
     with pytest.raises(ValueError, match="confusion must have a sample of every class; row 1 is zero"):
         similarity_from_confusion([[1, 1], [0, 0]])
-    with pytest.raises(ValueError, match="means less their mean must have no row of zero norm; row 1 is zero"):
-        similarity_from_means([[1.0, 0], [0, 0], [-1, 0]])
+    with pytest.raises(ValueError, match="means must differ from their mean; row 1 does not"):
+        similarity_from_means([[1.0, 1], [0, 1], [-1, 1]])
+    with pytest.raises(ValueError, match="means must have no row of zero norm; row 0 is zero"):
+        similarity_from_means([[0.0, 0], [0, 1]], centred=False)
+
+
+def test_a_class_without_a_mean_has_no_similarity():
+    with pytest.raises(ValueError, match="row 1 is one, as of a class that was never seen"):
+        similarity_from_means([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e-161, 1e-300, 1e160, 1e300])
+def test_the_scale_of_the_similarity_does_not_matter(scale):
+    rng = np.random.default_rng(3)
+    V = sc.best_known(8, 2)
+    assert assign(np.full((8, 8), scale), V, starts=2).objective == pytest.approx(-8 * scale)
+    S = rng.random((8, 8))
+    found, other = assign(S, V, starts=3), assign(scale * S, V, starts=3)
+    assert other.objective == pytest.approx(scale * found.objective, rel=1e-9)
+    assert other.bound == pytest.approx(scale * found.bound, rel=1e-9)

@@ -202,6 +202,44 @@ def test_a_linear_head_has_no_temperature_and_no_certificate():
     assert callback.limits == {"ρ* (best known)": sc.best_known(K, D).margin}
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_batches_come_in_the_precision_of_training(precision):
+    callback = GNCCallback()
+    fit(net(), callback, epochs=1, precision=precision)
+    assert np.isfinite(callback.history.loc[0]).all()
+
+
+def test_a_head_may_be_called_with_keywords():
+    class Keywords(Net):
+        def forward(self, x):
+            return self.head(features=self.backbone(x))
+
+    torch.manual_seed(1)
+    callback = GNCCallback()
+    fit(Keywords(SphericalClassifier(K, D, 0.1, seed=0)), callback, epochs=1)
+    assert len(callback.history) == 1
+
+
+def test_the_last_epoch_is_measured_however_training_ends():
+    callback = GNCCallback(every_n_epochs=2)
+    fit(net(), callback, epochs=-1, max_steps=9)  # three epochs of three steps
+    assert callback.history.index.tolist() == [1, 2]
+
+
+def test_another_run_starts_its_own_history():
+    callback = GNCCallback()
+    fit(net(), callback, epochs=3)
+    fit(net(), callback, epochs=1)
+    assert callback.history.index.tolist() == [0]
+
+
+def test_the_classifier_may_be_somewhere_else():
+    model = net(nn.Linear(D, K, bias=False))
+    callback = GNCCallback(classifier=lambda module: 2 * module.head.weight)
+    fit(model, callback, epochs=1)
+    assert callback.history["GNC2"][0] == pytest.approx(sc.margin(model.head.weight, normalize=True).margin, abs=1e-7)
+
+
 def test_features_may_be_given_and_measured_on_other_data():
     seen = []
 
@@ -238,6 +276,8 @@ def test_the_figure_is_written_and_names_the_limits(tmp_path):
     assert any((line == rho).all() for line in drawn)
     texts = [text.get_text() for text in middle.get_legend().get_texts()]
     assert f"ρ* (best known) = {rho:.4f}" in texts
+    low, high = middle.get_ylim()
+    assert low == 0 and high > rho  # the limit is seen from the first epoch on
 
 
 def test_where_no_code_is_held_both_ends_of_the_bracket_are_lines():
@@ -250,7 +290,10 @@ def test_where_no_code_is_held_both_ends_of_the_bracket_are_lines():
     ("make", "message"),
     [
         (lambda: fit(net(), GNCCallback("classifier")), "no submodule 'classifier'; its own are backbone, head"),
-        (lambda: fit(net(), GNCCallback("backbone")), "backbone.weight must be a tensor"),
+        (
+            lambda: fit(net(), GNCCallback("backbone")),
+            r"'backbone' \(Sequential\) has no weight of shape \(K, d\); say classifier=",
+        ),
         (lambda: fit(net(calls_head=False), GNCCallback(), epochs=1), "never called its head 'head'"),
         (lambda: GNCCallback(every_n_epochs=0), "every_n_epochs must be an integer of at least 1"),
         (lambda: GNCCallback(figure="gnc.xyz"), "gnc.xyz"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from softmaxcode import device_margins
 from softmaxcode.device_margins import smallest_margin_on_device
-from softmaxcode.margins import margins, smallest_margin
+from softmaxcode.margins import margins, smallest_from_bounds, smallest_margin
 from softmaxcode.search.energy import TAMMES, minimize
 from softmaxcode.sphere import random_rows, unit_rows
 
@@ -80,3 +80,22 @@ def test_many_small_tiles_give_the_same():
     whole, tiled = smallest_margin_on_device(W), smallest_margin_on_device(W, tile=4000)
     assert abs(whole.margin - tiled.margin) <= max(whole.gap, tiled.gap) + 1e-15
     assert whole.attained_by == tiled.attained_by
+
+
+def test_no_class_is_dropped_between_the_classes_solved():
+    """Bounds within the slack of each other come in any order; a class that is left out counts in the gap."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        W = unit_rows(np.vstack([np.eye(3), -np.eye(3)])[:5] + 1e-6 * rng.standard_normal((5, 3)))
+        check(W, smallest_margin_on_device(torch.tensor(W), rounds=(3,)))
+
+
+@given(seed=st.integers(0, 2**32 - 1), K=st.integers(2, 30), slack=st.sampled_from([1e-14, 1e-6, 1e-2, 1.0]))
+def test_any_lower_bounds_lead_to_a_valid_gap(seed, K, slack):
+    rng = np.random.default_rng(seed)
+    W = random_rows(K, 4, rng)
+    exact = margins(W)
+    bounds = np.maximum(0, exact.margins - exact.gaps - 3 * slack * rng.random(K))
+    found = smallest_from_bounds(W, bounds, slack)
+    assert exact.margin - 1e-14 <= found.margin <= exact.margin + found.gap + 1e-14
+    assert found.gap <= slack + 1e-13

@@ -34,6 +34,7 @@ from softmaxcode.metrics import (
 )
 from softmaxcode.metrics.margin import classifier_margin
 from softmaxcode.metrics.moments import merge, unpack
+from softmaxcode.nn import SphericalClassifier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -659,7 +660,8 @@ def test_certified_margin_in_high_precision(log_loss, samples, temperature):
 
 
 def test_certified_margin_at_its_ends():
-    assert certified_margin(-np.inf, 3, 0.1) == 2
+    with pytest.raises(ValueError, match="no loss is 0, so this one underflowed"):
+        certified_margin(-np.inf, 3, 0.1)
     assert certified_margin(np.inf, 3, 0.1) == -2
     assert certified_margin(800.0, 3, 1e-308) == -2  # e^800 overflows
     assert certified_margin(-740.0, 1, 0.001) == pytest.approx(0.74, rel=1e-15)  # e^-740 has two digits
@@ -741,3 +743,85 @@ def test_two_processes(tmp_path: Path):
         assert a[0] == pytest.approx(values(whole), rel=1e-10)
         assert (a[1], b[1]) == (cut, 60 - cut)
         assert a[2] == b[2] == accuracy.compute().item()
+
+
+# What a training loop does
+
+
+def test_a_head_is_followed_as_it_learns():
+    head = SphericalClassifier(6, 3, 0.1, seed=0)
+    metrics = GeneralizedNeuralCollapse(6, 3)
+    metrics.set_classifier(head)
+    H, y, _ = draw(6, 3, 60, seed=6)
+    metrics.update(H, y)
+    with torch.no_grad():
+        head.raw_weight.copy_(torch.eye(3).repeat(2, 1) * torch.tensor([1.0, 1, 1, -1, -1, -1])[:, None])
+    assert float(metrics.compute()["GNC2"]) == pytest.approx(1, abs=1e-6)
+    head.double()
+    assert float(metrics.compute()["GNC2"]) == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match=r"W must be a tensor of shape \(6, 3\); got NoneType"):
+        metrics.set_classifier(torch.nn.ReLU())
+
+
+def test_a_tensor_computed_from_others_stays_as_it_is():
+    head = SphericalClassifier(6, 3, 0.1, seed=0)
+    metric = GNC2(6, 3)
+    metric.set_classifier(head.weight)
+    before = metric.compute()["GNC2"]
+    with torch.no_grad():
+        head.raw_weight.neg_()[0] += 1
+    assert metric.compute()["GNC2"] == before
+
+
+def test_the_temperature_cannot_change_within_a_stream():
+    metrics = GeneralizedNeuralCollapse(3, 2, temperature=0.001)
+    W = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    metrics.set_classifier(W)
+    metrics.update(W, torch.arange(3))
+    metrics.temperature = 0.001
+    with pytest.raises(ValueError, match=r"cannot change from 0\.001 to 0\.05 within a stream"):
+        metrics.temperature = 0.05
+    metrics.reset()
+    metrics.temperature = 0.05
+    metrics.update(W, torch.arange(3))
+    assert metrics.compute()["certified_margin"] <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32])
+def test_labels_of_every_integer_type(dtype):
+    H, y, W = draw(5, 3, 50, seed=5)
+    metrics, other = collection(W), collection(W)
+    metrics.update(H, y)
+    other.update(H, y.to(dtype))
+    assert values(metrics) == values(other)
+    with pytest.raises(ValueError, match="row 1 has label 7"):
+        other.update(H[:2], torch.tensor([0, 7]).to(dtype))
+
+
+def test_on_a_line_the_margin_is_0_and_so_is_the_best():
+    metric = GNC2(3, 1)
+    metric.set_classifier(torch.tensor([[1.0], [-1.0], [1.0]]))
+    assert {name: float(value) for name, value in metric.compute().items()} == {
+        "GNC2": 0,
+        "GNC2_gap": 0,
+        "GNC2_ratio": 1,
+    }
+
+
+def test_equal_class_means_of_many_features_are_no_direction():
+    h = torch.randn(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    H = torch.cat([h.repeat(1000 * k, 1) for k in (1, 2, 3)])
+    y = torch.arange(3).repeat_interleave(torch.tensor([6000, 12000, 18000]))
+    for step in (36_000, 777):
+        metric = GNC1(3, 8)
+        for part, labels in zip(H.split(step), y.split(step), strict=True):
+            metric.update(part, labels)
+        assert metric.compute() == 0
+
+
+def test_nearest_of_class_means_that_nearly_agree():
+    means = torch.nn.functional.normalize(torch.tensor([[1.0, 1e-9], [1.0, -1e-9]], dtype=torch.float64))
+    metric = NearestClassMeanAccuracy(2, 2)
+    metric.set_class_means(means)
+    metric.update(means, torch.tensor([0, 1]))
+    assert metric.compute() == 1

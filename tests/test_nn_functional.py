@@ -517,3 +517,10 @@ def test_benchmark_measures_the_peak_of_a_fresh_process():
     assert table["loss"].item() == "softmaxcode"
     assert 0 < float(table["peak, GB"].item())
     assert float(table["beyond inputs, GB"].item()) < float(table["peak, GB"].item())
+
+
+@pytest.mark.parametrize(("dtype", "temperature"), [(torch.float32, 1e-39), (torch.float64, 1e-310)])
+def test_a_temperature_whose_logits_overflow_is_refused(dtype, temperature):
+    h, w, y = problem(5, 4, 3, dtype=dtype)
+    with pytest.raises(ValueError, match=f"too small for {dtype}"):
+        sf.spherical_cross_entropy(h, w, y, temperature)

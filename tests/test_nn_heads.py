@@ -737,3 +737,70 @@ def test_a_metric_learning_classifier_has_a_margin():
     W /= np.linalg.norm(W, axis=1, keepdims=True)
     np.testing.assert_allclose(found.margins, sc.margin(W).margins, atol=1e-12)
     assert found.margins.shape == (10,)
+
+
+# What is easily forgotten
+
+
+def test_a_learned_classifier_can_start_from_a_code():
+    code = sc.best_known(12, 3)
+    for riemannian in (False, True):
+        head = SphericalClassifier(12, 3, 0.1, riemannian=riemannian, seed=0)
+        head.set_weight(code)
+        torch.testing.assert_close(head.weight.detach(), torch.tensor(code.W, dtype=torch.float32))
+        assert head.raw_weight.requires_grad
+        head.set_weight(3 * torch.tensor(code.W))
+        assert sc.margin(head.weight.detach().double(), normalize=True).margin == pytest.approx(code.margin, abs=1e-6)
+    with pytest.raises(ValueError, match=r"W must have shape \(12, 3\); got \(13, 3\)"):
+        head.set_weight(sc.best_known(13, 3))
+
+
+def test_a_riemannian_classifier_needs_a_sphere():
+    with pytest.raises(ValueError, match="riemannian=True needs d >= 2 dimensions; got d = 1"):
+        SphericalClassifier(3, 1, 0.1, riemannian=True)
+
+
+@pytest.mark.parametrize("temperature", [torch.tensor(0.1), torch.nn.Parameter(torch.tensor(-0.1))])
+def test_a_temperature_is_not_learned(temperature):
+    with pytest.raises(ValueError, match="temperature must be a Python number, not a tensor"):
+        SphericalClassifier(3, 2, temperature)
+
+
+def test_class_means_that_never_move_are_warned_of_once(monkeypatch):
+    monkeypatch.setattr("softmaxcode.nn.cmf.MANY_BATCHES", 3)
+    head = CMFClassifier(4, 3, 0.1, seed=0)
+    H, y = torch.randn(8, 3), torch.arange(8) % 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            head(H, y)
+        head.step()
+        for _ in range(3):
+            head(H, y)
+    with pytest.warns(UserWarning, match=r"4 batches are pending .* call step\(\)"):
+        head(H, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head(H, y)
+
+
+def test_a_step_with_nothing_collected_is_warned_of():
+    head = CMFClassifier(4, 3, 0.1, seed=0)
+    body = torch.nn.Linear(5, 3)
+    optimizer = torch.optim.SGD(body.parameters(), lr=0.1)
+    head.attach(optimizer)
+    torch.nn.functional.cross_entropy(head(body(torch.randn(8, 5))), torch.arange(8) % 4).backward()
+    with pytest.warns(UserWarning, match=r"no features are pending: .* head\(features, labels\) collects them"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_is_no_direction_for_a_class_mean(dtype):
+    head = CMFClassifier(50, 4, 0.1, momentum=0.5, seed=0).to(dtype)
+    head.weight.copy_(torch.nn.functional.normalize(head.weight))
+    before = head.weight.clone()
+    head(-before, torch.arange(50))
+    head.step()
+    assert torch.equal(head.weight, before)
+    head.set_class_means([(torch.cat([before, -before]), torch.arange(100) % 50)])
+    assert torch.equal(head.weight, before)

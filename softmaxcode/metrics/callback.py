@@ -39,8 +39,10 @@ class GNCCallback(Callback):
     head : str
         Name of the submodule that maps features (N, d) to logits or loss, and whose ``weight`` is (K, d): a head of
         `softmaxcode.nn`, or a `torch.nn.Linear`.
+    classifier : callable, optional
+        ``classifier(module)`` returning the classifier (K, d), where it is not ``head.weight``.
     every_n_epochs : int
-        Measure after this many epochs, and after the last one.
+        Measure after this many epochs, and after the last one, however training ends.
     features : callable, optional
         ``features(module, batch)`` returning features (N, d) and labels (N,). By default ``batch`` is a pair of inputs
         and labels, and the features are what reaches the head in ``module(inputs)``; nothing behind it is computed.
@@ -56,8 +58,8 @@ class GNCCallback(Callback):
     history : DataFrame
         What was measured, indexed by epoch (the first is 0).
     limits : dict
-        The lines of the figure: the best margin known or the bounds on it, and the margin that a global minimiser of
-        the loss has at least (docs/theory.md, T6) where the head has a temperature.
+        The lines of the figure: the best margin known, or the bounds on it where no code is held; and the margin that
+        a global minimiser of the loss has at least (docs/theory.md, T6) where the head has a temperature.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class GNCCallback(Callback):
         self,
         head: str = "head",
         *,
+        classifier: Callable[[LightningModule], Tensor] | None = None,
         every_n_epochs: int = 1,
         features: Callable[[LightningModule, Any], tuple[Tensor, Tensor]] | None = None,
         dataloader: Iterable[Any] | None = None,
@@ -88,6 +91,7 @@ class GNCCallback(Callback):
         prefix: str = "gnc/",
     ) -> None:
         self.head = head
+        self.classifier = classifier
         self.every_n_epochs = check_integer("every_n_epochs", every_n_epochs, 1)
         self.features = features or self._features_at_head
         self.dataloader = dataloader
@@ -95,6 +99,7 @@ class GNCCallback(Callback):
         self.prefix = prefix
         self.limits: dict[str, float] = {}
         self._rows: dict[int, dict[str, float]] = {}
+        self._ended: int | None = None
         self._metrics: GeneralizedNeuralCollapse | None = None
 
     @property
@@ -112,48 +117,68 @@ class GNCCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for the head before an epoch is spent."""
-        self._classifier(pl_module)
+        self._weight(pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget what another run, or this one after the checkpoint, has measured."""
+        self._rows = {epoch: row for epoch, row in self._rows.items() if epoch < trainer.current_epoch}
+        self._ended = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, log and draw."""
-        epoch = trainer.current_epoch
-        if (epoch + 1) % self.every_n_epochs and epoch + 1 != trainer.max_epochs:
+        self._ended = trainer.current_epoch
+        if (self._ended + 1) % self.every_n_epochs == 0 or self._ended + 1 == trainer.max_epochs:
+            values = self._record(trainer, pl_module, self._ended)
+            pl_module.log_dict({self.prefix + name: value for name, value in values.items()})
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the last epoch, where training ended early; a module cannot log any more, but its loggers can."""
+        if self._ended is None or self._ended in self._rows:
             return
+        values = self._record(trainer, pl_module, self._ended)
+        for logger in trainer.loggers:
+            logger.log_metrics({self.prefix + name: value for name, value in values.items()}, trainer.global_step)
+
+    def _record(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> dict[str, float]:
         loader = self.dataloader if self.dataloader is not None else trainer.train_dataloader
         if loader is None:
             raise ValueError("GNCCallback measures on the training data, and there are none; name a dataloader")
-        values = self.measure(trainer, pl_module, loader)
-        pl_module.log_dict({self.prefix + name: value for name, value in values.items()})
-        self._rows[epoch] = values
+        self._rows[epoch] = values = self.measure(trainer, pl_module, loader)
         if self.figure is not None and trainer.is_global_zero:
             plot_collapse(self.history, self.limits, self.figure)
+        return values
 
     def measure(self, trainer: Trainer, pl_module: LightningModule, batches: Iterable[Any]) -> dict[str, float]:
         """The metrics of the module over all the batches, in evaluation mode."""
-        head, W = self._classifier(pl_module)
-        metrics = self._fresh_metrics(W, getattr(head, "temperature", None))
+        temperature = getattr(pl_module.get_submodule(self.head), "temperature", None)
+        metrics = self._fresh_metrics(self._weight(pl_module), temperature)
         modes = {module: module.training for module in pl_module.modules()}
         pl_module.eval()
+        precision = trainer.precision_plugin
         try:
-            with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
+            with isolate_rng(), torch.no_grad(), precision.forward_context():
                 for batch in batches:
-                    features, labels = self.features(pl_module, trainer.strategy.batch_to_device(batch))
-                    metrics.update(features, labels)
+                    batch = precision.convert_input(trainer.strategy.batch_to_device(batch))
+                    metrics.update(*self.features(pl_module, batch))
                 values = metrics.compute()
         finally:
             for module, training in modes.items():
                 module.training = training
-        metrics.reset()
+            metrics.reset()
         return {name: float(value) for name, value in values.items()}
 
-    def _classifier(self, pl_module: LightningModule) -> tuple[nn.Module, Tensor]:
+    def _weight(self, pl_module: LightningModule) -> Tensor:
+        """The classifier, detached."""
         try:
             head = pl_module.get_submodule(self.head)
         except AttributeError:
             names = ", ".join(name for name, _ in pl_module.named_children())
             raise ValueError(f"the module has no submodule {self.head!r}; its own are {names or 'none'}") from None
-        W = getattr(head, "weight", None)
-        return head, check_classifier(W, name=f"{self.head}.weight").detach()
+        if self.classifier is not None:
+            return check_classifier(self.classifier(pl_module), name="classifier(module)").detach()
+        if not isinstance(getattr(head, "weight", None), Tensor):
+            raise ValueError(f"{self.head!r} ({type(head).__name__}) has no weight of shape (K, d); say classifier=")
+        return check_classifier(head.weight, name=f"{self.head}.weight").detach()
 
     def _fresh_metrics(self, W: Tensor, temperature: float | None) -> GeneralizedNeuralCollapse:
         """Metrics for this classifier; those of the last epoch where they fit, since limits take time to look up."""
@@ -174,10 +199,10 @@ class GNCCallback(Callback):
                 f"a batch must be a pair of inputs and labels, or say features=; got {type(batch).__name__}"
             )
 
-        def leave(module: nn.Module, args: tuple[Any, ...]) -> None:
-            raise _ReachedHeadError(args[0])
+        def leave(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            raise _ReachedHeadError(args[0] if args else next(iter(named.values())))
 
-        hook = pl_module.get_submodule(self.head).register_forward_pre_hook(leave)
+        hook = pl_module.get_submodule(self.head).register_forward_pre_hook(leave, with_kwargs=True)
         try:
             pl_module(batch[0])
         except _ReachedHeadError as reached:

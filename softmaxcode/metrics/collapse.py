@@ -49,8 +49,10 @@ class GNC1(ClassMoments):
     -----
     Classes not seen are left out, K then being the number seen, and a UserWarning names them. Features may be of any
     floating-point precision; moments are held in float64. The pseudo-inverse leaves out singular values of the centred
-    class means (divided by the root of K) below max(K, d) times the machine epsilon; if all class means are equal it is
-    0, and so is GNC1.
+    class means (divided by the root of K) below the machine epsilon times the largest of K, d and the class counts,
+    which is their rounding; if all class means are equal it is 0, and so is GNC1. Rounding of the features themselves
+    is not left out: where float32 features span fewer than min(K - 1, d) dimensions, their noise of 1e-7 counts as
+    directions in which nothing has collapsed, and GNC1 is of the order of the samples a class.
     States are saved in a state dict after ``metric.persistent(True)``.
 
     References
@@ -81,8 +83,8 @@ class GNC1(ClassMoments):
         factor = torch.linalg.qr(centred, mode="r")[1] if self.d < K else centred
         _, values, vectors = torch.linalg.svd(factor, full_matrices=False)
         values, vectors = values[: K - 1], vectors[: K - 1]  # centred rows have rank K - 1 at most
-        # features have norm 1, so what is below this is rounding
-        kept = values > max(K, self.d) * torch.finfo(torch.float64).eps
+        # features have norm 1, so what is below this is rounding of the means
+        kept = values > max(K, self.d, float(counts.max())) * torch.finfo(torch.float64).eps
         whitened = vectors[kept] / values[kept, None]
         return ((whitened @ scatter) * whitened).sum() / (K * counts.sum())
 
@@ -182,7 +184,8 @@ class NearestClassMeanAccuracy(StreamMetric):
 
     Notes
     -----
-    Of equally near means the one of the smallest class counts. A feature of a class without a mean counts as wrong.
+    Of equally near means the one of the smallest class counts; means nearer to each other than 1e-8 of the largest
+    distance between means may be confused. A feature of a class without a mean counts as wrong.
     The N x K distances are never held.
 
     Examples
@@ -199,6 +202,7 @@ class NearestClassMeanAccuracy(StreamMetric):
     correct: Tensor
     total: Tensor
     _means: Tensor | None = None
+    _centre: Tensor
 
     def __init__(self, K: int, d: int, **kwargs: Any) -> None:
         super().__init__(K, d, **kwargs)
@@ -221,6 +225,8 @@ class NearestClassMeanAccuracy(StreamMetric):
             If they are not such tensors.
         """
         means = check_classifier(means, self.K, self.d, name="means").detach().double()
+        self._centre = means.mean(0)  # distances do not change, and squares of what is common do not cancel
+        means = means - self._centre
         offsets = means.square().sum(1) / 2
         if seen is not None:
             if not isinstance(seen, Tensor) or seen.dtype != torch.bool or seen.shape != (self.K,) or not seen.any():
@@ -235,7 +241,7 @@ class NearestClassMeanAccuracy(StreamMetric):
         if self._means is None:
             raise ValueError("NearestClassMeanAccuracy has no class means; call set_class_means(means) first")
         self.check_device(self._means, "class means")
-        h = unit_rows(features.detach().double())
+        h = unit_rows(features.detach().double()) - self._centre
         best = h.new_full((len(h),), -torch.inf)
         nearest = torch.full_like(best, -1, dtype=torch.int64)
         step = max(1, TILE // len(h))

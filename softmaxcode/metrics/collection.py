@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric, MetricCollection
 
 from softmaxcode.loss_certificate import minimizer_margin
 from softmaxcode.metrics.collapse import GNC1, GNC3
 from softmaxcode.metrics.margin import GNC2, CertifiedMargin
 from softmaxcode.metrics.moments import ClassifierMetric
-from softmaxcode.tensors import check_temperature
 
 
 class GeneralizedNeuralCollapse(MetricCollection):
@@ -85,8 +85,8 @@ class GeneralizedNeuralCollapse(MetricCollection):
         super().__init__(metrics, prefix=prefix, postfix=postfix, compute_groups=groups)  # type: ignore[arg-type]
         self.K, self.d = K, d
 
-    def set_classifier(self, W: Tensor) -> None:
-        """Name the classifier (K, d) that is measured, by reference; see `GNC3.set_classifier`."""
+    def set_classifier(self, W: Tensor | Module) -> None:
+        """Name the head or classifier (K, d) that is measured, by reference; see `GNC3.set_classifier`."""
         for metric in self._modules.values():
             if isinstance(metric, ClassifierMetric):
                 metric.set_classifier(W)
@@ -116,7 +116,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
         certified = self._modules.get("certified_margin")
         if not isinstance(certified, CertifiedMargin):
             raise ValueError("a collection made without a temperature measures no certified margin; make one with it")
-        certified.temperature = check_temperature(temperature)
+        certified.temperature = temperature
 
     @property
     def limits(self) -> dict[str, float]:

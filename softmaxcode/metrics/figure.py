@@ -99,7 +99,8 @@ def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> N
     """One line a column that the history has."""
     for name in names:
         if name in history:
-            axes.plot(history.index, history[name], "o-", ms=3, lw=1.5, color=_SERIES[name], label=_LABELS[name])
+            label = _LABELS[name] + (": below 0" if (history[name] < 0).all() else "")
+            axes.plot(history.index, history[name], "o-", ms=3, lw=1.5, color=_SERIES[name], label=label)
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(str(history.index.name or "measurement"))
     axes.spines[["top", "right"]].set_visible(False)
@@ -107,14 +108,15 @@ def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> N
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, float]) -> None:
-    """A line a limit; one far outside what was measured is named in the legend and left outside the panel."""
-    low = min(0.0, float(np.nanmin([line.get_ydata() for line in axes.lines])))
-    measured = float(np.nanmax([line.get_ydata() for line in axes.lines]))
-    inside = [value for value in limits.values() if low <= value <= max(2 * measured, 1e-3)]
+    """A line a limit, all of them inside the panel, which begins at 0: below it neither limit nor certificate speaks.
+
+    A line that cannot be seen is in the legend with its value.
+    """
     for i, (name, value) in enumerate(limits.items()):
         style: Any = _STYLES[i % len(_STYLES)]
         axes.axhline(value, ls=style, lw=1.2, color=_LIMITS[i % len(_LIMITS)], label=f"{name} = {value:.4f}")
-    axes.set_ylim(low, 1.08 * max([measured, *inside]))
+    highest = max(float(np.nanmax(np.asarray(line.get_ydata(), dtype=float))) for line in axes.lines)
+    axes.set_ylim(0, 1.08 * max(highest, 1e-3))
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -74,8 +74,9 @@ class GNC2(ClassifierMetric):
     -------
     dict of Tensor, shape (), float64
         By ``compute``: "GNC2", the margin; "GNC2_gap", its primal-dual gap; and "GNC2_ratio", the margin divided by
-        that of `softmaxcode.best_known`. Where no code of (K, d) is held there are instead "GNC2_ratio_lower" and
-        "GNC2_ratio_upper", the margin divided by the upper and the lower bound on the largest one.
+        that of `softmaxcode.best_known` (1 where both are 0, which is so for d = 1 and K > 2). Where no code of (K, d)
+        is held there are instead "GNC2_ratio_lower" and "GNC2_ratio_upper", the margin divided by the upper and the
+        lower bound on the largest one.
 
     Raises
     ------
@@ -135,7 +136,7 @@ class GNC2(ClassifierMetric):
         solved = classifier_margin(self.classifier())
         values = {"GNC2": solved.margin, "GNC2_gap": solved.gap}
         if self.limit is not None:
-            values["GNC2_ratio"] = solved.margin / self.limit
+            values["GNC2_ratio"] = solved.margin / self.limit if self.limit > 0 else 1.0
         else:
             values["GNC2_ratio_lower"] = solved.margin / self.bracket.upper
             values["GNC2_ratio_upper"] = solved.margin / self.bracket.lower
@@ -195,7 +196,7 @@ class CertifiedMargin(ClassifierMetric):
     The certificate is one of the network in evaluation mode and of one classifier: do not change W between batches.
     Losses are evaluated in float64 from their logarithms, since they underflow at small temperatures; N x K logits are
     never held. Rounding is not part of the certificate. Of classes not seen it says nothing, and a UserWarning names
-    them.
+    them; ``forward`` does not warn, and what it returns speaks of the classes of its batch alone.
 
     References
     ----------
@@ -215,13 +216,29 @@ class CertifiedMargin(ClassifierMetric):
     higher_is_better = True
     same = ("K", "d", "temperature")
     losses: Tensor
+    _temperature: float
 
     def __init__(self, K: int, d: int, temperature: float, **kwargs: Any) -> None:
         super().__init__(K, d, **kwargs)
-        self.temperature = check_temperature(temperature)
         nothing = torch.zeros(1 + self.K, dtype=torch.float64)
         nothing[0] = -torch.inf
         self.add_state("losses", nothing, dist_reduce_fx=merge_losses)
+        self.temperature = temperature
+
+    @property
+    def temperature(self) -> float:
+        """The temperature tau of the loss; it may be changed between two streams, not within one."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        temperature = check_temperature(temperature)
+        if self.losses[1:].any() and temperature != self._temperature:
+            raise ValueError(
+                f"temperature cannot change from {self._temperature:g} to {temperature:g} within a stream, whose "
+                "losses would not be comparable; call reset() first"
+            )
+        self._temperature = temperature
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Accumulate the losses of a batch of features (N, d) and labels (N,)."""

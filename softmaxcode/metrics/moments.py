@@ -182,34 +182,40 @@ class StreamMetric(Metric):
 class ClassifierMetric(StreamMetric):
     """A metric of a classifier, which `set_classifier` names."""
 
-    _classifier: Tensor | None = None
+    _classifier: Tensor | torch.nn.Module | None = None
 
-    def set_classifier(self, W: Tensor) -> None:
+    def set_classifier(self, W: Tensor | torch.nn.Module) -> None:
         """Name the classifier that is measured.
 
         Parameters
         ----------
-        W : Tensor, shape (K, d)
-            One class a row, of any norm. It is kept by reference, not copied: of a parameter in training the value at
-            the time of use counts. A tensor computed from others is kept without their graph. Copies and pickles of
+        W : Module or Tensor, shape (K, d)
+            A head, whose ``weight`` at the time of use counts, or one class a row, of any norm. A parameter or buffer
+            is kept by reference, so of one in training the value at the time of use counts as well; a tensor computed
+            from others, such as the ``weight`` of a `SphericalClassifier`, stays as it is now. Copies and pickles of
             the metric hold a copy.
 
         Raises
         ------
         ValueError
-            If it is not a finite floating-point tensor of shape (K, d).
+            If it is not a finite floating-point tensor of shape (K, d), or has no such ``weight``.
         """
-        check_classifier(W, self.K, self.d)
-        # past Module.__setattr__, which would make a parameter the metric's own
-        self.__dict__["_classifier"] = W if W.is_leaf else W.detach()
+        check_classifier(_weight(W), self.K, self.d)
+        # past Module.__setattr__, which would make a parameter or a head the metric's own
+        self.__dict__["_classifier"] = W.detach() if isinstance(W, Tensor) and not W.is_leaf else W
 
     def classifier(self) -> Tensor:
         """The classifier as it is now, shape (K, d), detached."""
         if self._classifier is None:
-            raise ValueError(f"{type(self).__name__} has no classifier; call set_classifier(W) first")
-        self.check_device(self._classifier, "W")
-        check_finite(self._classifier, name="W")
-        return self._classifier.detach()
+            raise ValueError(f"{type(self).__name__} has no classifier; call set_classifier(head) first")
+        W = _weight(self._classifier)
+        self.check_device(W, "W")
+        check_finite(W, name="W")
+        return W.detach()
+
+
+def _weight(W: Any) -> Any:
+    return getattr(W, "weight", None) if isinstance(W, torch.nn.Module) else W
 
 
 class ClassMoments(StreamMetric):
@@ -244,7 +250,7 @@ class ClassMoments(StreamMetric):
         """
         self.check_batch(features, labels)
         H = unit_rows(features.detach().double())
-        classes, index, of_batch = torch.unique(labels, return_inverse=True, return_counts=True)
+        classes, index, of_batch = torch.unique(labels.long(), return_inverse=True, return_counts=True)
         batch_means = H.new_zeros(len(classes), self.d).index_add_(0, index, H) / of_batch[:, None]
         if self.moments.is_inference():  # such a tensor cannot change in place once inference mode has ended
             self.moments = self.moments.clone()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from torch.utils.hooks import RemovableHandle
 
+#: Batches after which a head that was never stepped warns: more than anybody accumulates in one optimiser step.
+MANY_BATCHES = 1000
+
 
 @dataclass(frozen=True)
 class ClassSums:
@@ -108,9 +111,9 @@ class CMFClassifier(SphericalHead):
         u = \beta m_k + (1 - \beta) \frac{1}{|B_k|} \sum_{i \in B_k} \frac{h_i}{\|h_i\|},
 
     with :math:`B_k` the features of class k over all micro-batches and ranks of the step and :math:`\beta` the
-    momentum. Other classes keep their row bit for bit, and so does one with u = 0. There is no gradient and no
-    optimiser state: one K x d array is all that is held, and what is pending or exchanged grows with the batch, not
-    with K.
+    momentum. Other classes keep their row bit for bit, and so does one whose u is 0 to the rounding of ``weight``.
+    There is no gradient and no optimiser state: one K x d array is all that is held, and what is pending or exchanged
+    grows with the batch, not with K.
 
     Parameters
     ----------
@@ -151,6 +154,8 @@ class CMFClassifier(SphericalHead):
     before forward passes, to no purpose here; ``broadcast_buffers=False`` turns off both (and batch norm's with it),
     and then a common ``seed`` is needed.
 
+    Keep ``weight`` in float32 or float64: in half precision a step of a large momentum is lost in rounding.
+
     What is pending is not in the state dict, and loading one drops it. `copy.deepcopy` copies it; the copy is attached
     to no optimiser. The graph of ``torch.compile(head)`` has a break where a batch becomes pending.
 
@@ -176,6 +181,8 @@ class CMFClassifier(SphericalHead):
         self.momentum = momentum
         self.register_buffer("weight", as_default(unit_rows(normal(self.K, self.d, seed))))
         self._pending = ClassSums.none(self.d)
+        self._batches_pending = 0
+        self._warned = False
 
     @property
     def momentum(self) -> float:
@@ -205,11 +212,30 @@ class CMFClassifier(SphericalHead):
     def _add(self, features: Tensor, labels: Tensor) -> None:
         batch = ClassSums.of(features, labels)
         self._pending = ClassSums.merged([self._pending.to(features.device), batch])
+        self._batches_pending += 1
+        if self._batches_pending > MANY_BATCHES:
+            self._warn_once(
+                f"{self._batches_pending} batches are pending and the class means have not moved: call step(), or "
+                "attach(optimizer), once an optimiser step"
+            )
+
+    def _warn_once(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(message, stacklevel=2)
 
     def step(self) -> None:
-        """Move the means of the classes that are pending, on any rank, and forget what is pending."""
+        """Move the means of the classes that are pending, on any rank, and forget what is pending.
+
+        Warns
+        -----
+        UserWarning
+            Once, if nothing is pending in training mode.
+        """
         total = self._pending.to(self.weight.device).gathered()
-        self._pending = ClassSums.none(self.d)
+        if self.training and not len(total.classes):
+            self._warn_once("no features are pending: in training mode head(features, labels) collects them")
+        self._drop_pending()
         old = self.weight[total.classes].double()
         self._set_rows(total.classes, self.momentum * old + (1 - self.momentum) * total.means)
 
@@ -281,18 +307,24 @@ class CMFClassifier(SphericalHead):
             sums.index_add_(0, labels.long(), counted(features))
         if is_distributed():
             dist.all_reduce(sums)
-        self._pending = ClassSums.none(self.d)
-        self._set_rows(torch.arange(self.K, device=sums.device), sums[:, :-1])
+        self._drop_pending()
+        means = sums[:, :-1] / sums[:, -1:].clamp(min=1)
+        self._set_rows(torch.arange(self.K, device=sums.device), means)
         unseen = torch.nonzero(sums[:, -1] == 0).flatten()
         if len(unseen):
             message = f"{len(unseen)} of {self.K} classes have no features and keep their row: {listed(unseen)}"
             warnings.warn(message, stacklevel=2)
 
+    def _drop_pending(self) -> None:
+        self._pending = ClassSums.none(self.d)
+        self._batches_pending = 0
+
     def _set_rows(self, classes: Tensor, rows: Tensor) -> None:
-        """Set the rows of these classes to unit rows in the given directions, but for directions that are zero."""
-        has_direction = rows.any(dim=1)
+        """Set the rows of these classes to the given directions, but for those that are zero to rounding."""
+        rounding = 4 * torch.finfo(self.weight.dtype).eps
+        has_direction = torch.linalg.vector_norm(rows, dim=1) > rounding
         self.weight[classes[has_direction]] = unit_rows(rows[has_direction]).to(self.weight.dtype)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._pending = ClassSums.none(self.d)
+        self._drop_pending()
         super()._load_from_state_dict(*args, **kwargs)

@@ -99,6 +99,8 @@ def log_odds_against(
     """
     temperature = check_temperature(temperature)
     h, w, y, check_values = _checked(features, weight, labels, normalize)
+    if not check_values and temperature * torch.finfo(h.dtype).max < 4:
+        raise ValueError(f"temperature {temperature:g} is too small for {h.dtype}: its logits overflow")
     return tiles.log_odds_against(h / temperature, w, y, check_values)
 
 

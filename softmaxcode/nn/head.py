@@ -38,7 +38,7 @@ class SphericalHead(nn.Module):
     def __init__(self, K: int, d: int, temperature: float) -> None:
         super().__init__()
         self.K, self.d = check_pair(K, d)
-        self.temperature = temperature
+        self._temperature = check_temperature(temperature)  # not by the setter, which a Parameter would pass by
 
     @property
     def temperature(self) -> float:

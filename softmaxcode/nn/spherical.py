@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import torch
 from torch import Tensor, nn
 
 from softmaxcode.nn.head import SphericalHead, as_default, normal
+from softmaxcode.sphere import check_rows
 from softmaxcode.tensors import unit_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class SphericalClassifier(SphericalHead):
@@ -30,7 +37,7 @@ class SphericalClassifier(SphericalHead):
     Attributes
     ----------
     weight : Tensor, shape (K, d)
-        Unit rows, differentiable.
+        Unit rows, differentiable: computed anew at every access, so writing into it changes nothing; see `set_weight`.
     raw_weight : Parameter, shape (K, d)
         The same rows, of any norm.
     temperature : float
@@ -63,6 +70,8 @@ class SphericalClassifier(SphericalHead):
         self, K: int, d: int, temperature: float, *, riemannian: bool = False, seed: int | None = None
     ) -> None:
         super().__init__(K, d, temperature)
+        if riemannian and self.d < 2:
+            raise ValueError(f"riemannian=True needs d >= 2 dimensions; got d = {self.d}")
         rows = as_default(unit_rows(normal(self.K, self.d, seed)))
         if riemannian:
             import geoopt
@@ -74,3 +83,30 @@ class SphericalClassifier(SphericalHead):
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # here computed, a buffer elsewhere
         return unit_rows(self.raw_weight)
+
+    @torch.no_grad()
+    def set_weight(self, W: ArrayLike | Tensor) -> None:
+        """Start from given rows, such as those of a code, instead of random ones.
+
+        Parameters
+        ----------
+        W : SoftmaxCode, array_like or Tensor, shape (K, d)
+            Rows of any norm but 0; their directions count.
+
+        Raises
+        ------
+        ValueError
+            If they are not K finite rows of d numbers, or one is zero.
+
+        Examples
+        --------
+        >>> import softmaxcode as sc
+        >>> head = SphericalClassifier(12, 3, temperature=0.1)
+        >>> head.set_weight(sc.best_known(12, 3))
+        >>> round(sc.margin(head.weight).margin, 5)
+        0.55279
+        """
+        rows = check_rows(W, normalize=True)
+        if rows.shape != (self.K, self.d):
+            raise ValueError(f"W must have shape ({self.K}, {self.d}); got {rows.shape}")
+        self.raw_weight.copy_(torch.tensor(rows))
