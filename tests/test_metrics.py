@@ -825,3 +825,11 @@ def test_nearest_of_class_means_that_nearly_agree():
     metric.set_class_means(means)
     metric.update(means, torch.tensor([0, 1]))
     assert metric.compute() == 1
+
+
+def test_the_limit_of_a_code_too_large_to_measure_is_what_its_family_proves(monkeypatch):
+    assert GNC2(240, 8).limit == pytest.approx(0.5, abs=1e-12)
+    monkeypatch.setattr("softmaxcode.metrics.margin.MAX_LIMIT", 1000)
+    monkeypatch.setattr("softmaxcode.metrics.margin.best_known", None)
+    assert GNC2(240, 8).limit == pytest.approx(0.5, abs=1e-12)
+    assert GNC2(97, 3).limit is None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from softmaxcode import exact
 from softmaxcode.bounds import margin_bounds
 from softmaxcode.catalog import NotHeldError, best_known
 from softmaxcode.device_margins import smallest_margin_on_device
@@ -21,6 +22,9 @@ from softmaxcode.tensors import check_classifier, check_temperature, unit_rows
 
 if TYPE_CHECKING:
     from softmaxcode.bounds import Bracket
+
+#: The margin of a code held is computed up to this K * K * d.
+MAX_LIMIT = 10**12
 
 
 def classifier_margin(W: Tensor) -> SmallestMargin:
@@ -111,7 +115,14 @@ class GNC2(ClassifierMetric):
 
     @functools.cached_property
     def limit(self) -> float | None:
-        """The margin of the best code known of (K, d); None where none is held."""
+        """The margin of the best code known of (K, d); None where none is held.
+
+        Of the exact families' codes too large for their margin to be computed in a minute or two it is 1 - mu, which
+        their margin is at least.
+        """
+        if self.K * self.K * self.d > MAX_LIMIT:
+            known = exact.best(self.K, self.d)
+            return None if known is None else 1 - known.max_cosine
         try:
             return best_known(self.K, self.d).margin
         except NotHeldError:
