@@ -275,7 +275,7 @@ def test_the_figure_is_written_and_names_the_limits(tmp_path):
     drawn = [np.asarray(line.get_ydata(), dtype=float) for line in middle.lines]
     assert any((line == rho).all() for line in drawn)
     texts = [text.get_text() for text in middle.get_legend().get_texts()]
-    assert f"ρ* (best known) = {rho:.4f}" in texts
+    assert f"ρ* (best known): {rho:.4f}" in texts
     low, high = middle.get_ylim()
     assert low == 0 and high > rho  # the limit is seen from the first epoch on
 

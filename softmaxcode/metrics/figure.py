@@ -78,7 +78,7 @@ def plot_collapse(
         )
     if path is not None:
         path = check_output(path, SUFFIXES)
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     first, middle, last = figure.subplots(1, 3)
     _panel(first, history, ["GNC1"], "within-class variability (GNC1)")
@@ -88,7 +88,7 @@ def plot_collapse(
     for axes in (first, last):
         _logarithmic(axes)
     for axes in (middle, last):
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     if path is not None:
         with written_whole(path) as beside:
             figure.savefig(beside, dpi=DPI, format=path.suffix[1:])
@@ -114,7 +114,7 @@ def _draw_limits(axes: Axes, limits: Mapping[str, float]) -> None:
     """
     for i, (name, value) in enumerate(limits.items()):
         style: Any = _STYLES[i % len(_STYLES)]
-        axes.axhline(value, ls=style, lw=1.2, color=_LIMITS[i % len(_LIMITS)], label=f"{name} = {value:.4f}")
+        axes.axhline(value, ls=style, lw=1.2, color=_LIMITS[i % len(_LIMITS)], label=f"{name}: {value:.4f}")
     highest = max(float(np.nanmax(np.asarray(line.get_ydata(), dtype=float))) for line in axes.lines)
     axes.set_ylim(0, 1.08 * max(highest, 1e-3))
 
