@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from softmaxcode.sphere import check_integer
+from softmaxcode.sphere import check_integer, check_temperature
 
 
 def certified_margin(log_loss: float, samples: int, temperature: float) -> float:
@@ -62,8 +62,7 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
         why = "" if math.isnan(log_loss) else ": no loss is 0, so this one underflowed; compute its logarithm directly"
         raise ValueError(f"log_loss must be a number above minus infinity; got {log_loss}{why}")
     samples = check_integer("samples", samples, 1)
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
+    temperature = check_temperature(temperature)
     return min(2.0, max(-2.0, -temperature * _log_expm1(log_loss + math.log(samples))))
 
 
@@ -109,8 +108,7 @@ def minimizer_margin(K: int, margin: float, temperature: float) -> float:
     K = check_integer("K (the number of classes)", K, 2)
     if not 0 <= margin <= 2:
         raise ValueError(f"margin must be a number from 0 to 2; got {margin!r}")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
+    temperature = check_temperature(temperature)
     # K log(1 + x) with x = (K - 1) exp(-margin / tau), which underflows where its logarithm does not
     log_x = math.log(K - 1) - margin / temperature
     x = math.exp(log_x)

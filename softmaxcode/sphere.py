@@ -1,7 +1,9 @@
-"""Points on the unit sphere: the one input check, tangent projection, cosines and angles."""
+"""Points on the unit sphere: the input checks, tangent projection, cosines and angles."""
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,22 @@ def check_pair(K: Any, d: Any) -> tuple[int, int]:
         If either is not an integer, K < 2 or d < 1.
     """
     return check_integer("K (the number of classes)", K, 2), check_integer("d (the dimension)", d, 1)
+
+
+def check_temperature(temperature: Any) -> float:
+    """Return the temperature as a float, or raise a ValueError that says what came.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number above 0.
+    """
+    if hasattr(temperature, "detach"):
+        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
+    ok = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+    if not ok or not 0 < float(temperature) < math.inf:
+        raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
+    return float(temperature)
 
 
 def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Rows:

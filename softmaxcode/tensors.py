@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any
 
 import torch
@@ -17,22 +16,6 @@ def listed(classes: Tensor) -> str:
     """The first classes of a one-dimensional tensor, as a message names them."""
     names = ", ".join(map(str, classes[:MAX_NAMED].tolist()))
     return names + (", ..." if len(classes) > MAX_NAMED else "")
-
-
-def check_temperature(temperature: Any) -> float:
-    """Return the temperature as a float, or raise a ValueError that says what came.
-
-    Raises
-    ------
-    ValueError
-        If it is not a finite number above 0.
-    """
-    if isinstance(temperature, Tensor):
-        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
-    ok = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
-    if not ok or not 0 < float(temperature) < math.inf:
-        raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
-    return float(temperature)
 
 
 def check_features(features: Any, d: int | None = None, *, name: str = "features") -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from softmaxcode import tensors
+from softmaxcode import sphere, tensors
 from softmaxcode.tensors import unit_rows
 
 
@@ -44,8 +44,8 @@ def test_the_rows_given_are_left_as_they_are():
 @pytest.mark.parametrize(
     ("check", "message"),
     [
-        (lambda: tensors.check_temperature(True), "temperature must be a finite number above 0; got True"),
-        (lambda: tensors.check_temperature(float("nan")), "got nan"),
+        (lambda: sphere.check_temperature(True), "temperature must be a finite number above 0; got True"),
+        (lambda: sphere.check_temperature(float("nan")), "got nan"),
         (lambda: tensors.check_features(np.zeros((2, 3))), "features must be a tensor .* got ndarray"),
         (lambda: tensors.check_features(torch.zeros(2, 3), 4), r"shape \(N, 4\); got \(2, 3\)"),
         (lambda: tensors.check_features(torch.zeros(0, 3)), "empty batch"),

@@ -17,8 +17,8 @@ from softmaxcode.loss_certificate import certified_margin
 from softmaxcode.margins import SmallestMargin, smallest_margin
 from softmaxcode.metrics.moments import ClassifierMetric, seen_classes
 from softmaxcode.nn.functional import spherical_cross_entropy
-from softmaxcode.sphere import check_rows
-from softmaxcode.tensors import check_classifier, check_temperature, unit_rows
+from softmaxcode.sphere import check_rows, check_temperature
+from softmaxcode.tensors import check_classifier, unit_rows
 
 if TYPE_CHECKING:
     from softmaxcode.bounds import Bracket

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from softmaxcode.nn import tiles
+from softmaxcode.sphere import check_temperature
 from softmaxcode.tensors import (
     check_alike,
     check_classifier,
     check_features,
     check_labels,
-    check_temperature,
     under_autocast,
     unit_rows,
 )

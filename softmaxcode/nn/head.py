@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from softmaxcode.nn.functional import spherical_cross_entropy
-from softmaxcode.sphere import check_integer, check_pair
-from softmaxcode.tensors import check_alike, check_features, check_temperature, under_autocast, unit_rows
+from softmaxcode.sphere import check_integer, check_pair, check_temperature
+from softmaxcode.tensors import check_alike, check_features, under_autocast, unit_rows
 
 
 class SphericalHead(nn.Module):
