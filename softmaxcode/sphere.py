@@ -53,9 +53,9 @@ def check_temperature(temperature: Any) -> float:
     ValueError
         If it is not a finite number above 0.
     """
-    if hasattr(temperature, "detach"):
-        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
     ok = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+    if not ok and hasattr(temperature, "detach"):
+        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
     if not ok or not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
     return float(temperature)
