@@ -1,9 +1,10 @@
-"""Tables as aligned Markdown, the machine's description, and files written beside and renamed."""
+"""Tables as aligned Markdown, the machine's description, and files written whole or in marked parts."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -93,3 +94,32 @@ def write(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+def replace_part(path: Path, name: str, text: str) -> None:
+    """Write the part of a file between the lines ``<!-- name -->`` and ``<!-- /name -->``; the rest stays as it is.
+
+    A file without them gets both, and the text between them, at its end.
+
+    Raises
+    ------
+    ValueError
+        If the file has these lines, but not one of each in this order.
+    """
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    part = f"{begin}\n{text.rstrip()}\n{end}"
+    markers = re.findall(f"^(?:{begin}|{end})$", old, re.M)
+    if not markers:
+        write(path, "\n".join([*([old] if old else []), part, ""]))
+    elif markers == [begin, end]:
+        write(path, re.sub(f"^{begin}$.*?^{end}$", lambda _: part, old, flags=re.M | re.S))
+    else:
+        raise ValueError(f"{path} must have one line {begin} and below it one line {end}, or neither; got {markers}")
+
+
+def write_around_parts(path: Path, text: str) -> None:
+    """Write a file anew but for the parts of the old one that `replace_part` wrote, which come after the text."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    parts = [found[0] + "\n" for found in re.finditer(r"^<!-- (\w+) -->$.*?^<!-- /\1 -->$", old, re.M | re.S)]
+    write(path, "\n".join([text, *parts]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import baselines, cost, exact_margins, main_table, ours, routes
-from benchmarks.report import Section, machine, write
+from benchmarks.report import Section, machine, write, write_around_parts
 from benchmarks.targets import select
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = document(sections, described, chosen.quick)
     print("\n" + text)
     if chosen.write is not None:
-        write(chosen.write, text)
+        write_around_parts(chosen.write, text)
 
 
 if __name__ == "__main__":

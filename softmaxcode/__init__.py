@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from softmaxcode.landscape import plot_landscape
     from softmaxcode.margins import Margins, margin
     from softmaxcode.plots import plot
+    from softmaxcode.sampled_margins import SampledMargin, sampled_margin
     from softmaxcode.solver import solve
     from softmaxcode.tables import table
 
@@ -31,6 +32,7 @@ _HOME = {
     "NotRegular": "digits",
     "ProvedValue": "digits",
     "Provenance": "code",
+    "SampledMargin": "sampled_margins",
     "SoftmaxCode": "code",
     "best_known": "catalog",
     "certify": "certificate",
@@ -40,6 +42,7 @@ _HOME = {
     "max_cosine_lower_bound": "bounds",
     "plot": "plots",
     "plot_landscape": "landscape",
+    "sampled_margin": "sampled_margins",
     "solve": "solver",
     "table": "tables",
 }
@@ -54,6 +57,7 @@ __all__ = [
     "NotRegular",
     "ProvedValue",
     "Provenance",
+    "SampledMargin",
     "SoftmaxCode",
     "best_known",
     "certify",
@@ -63,6 +67,7 @@ __all__ = [
     "max_cosine_lower_bound",
     "plot",
     "plot_landscape",
+    "sampled_margin",
     "solve",
     "table",
 ]

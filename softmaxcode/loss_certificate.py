@@ -66,10 +66,10 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     return min(2.0, max(-2.0, -temperature * _log_expm1(log_loss + math.log(samples))))
 
 
-def minimizer_margin(K: int, margin: float, temperature: float) -> float:
+def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: float = 1.0) -> float:
     r"""The margin that every global minimiser of the cross-entropy has at least, at a temperature.
 
-    .. math:: \rho(W_\tau) \ge -\tau \log\Bigl(\bigl(1 + (K - 1) e^{-\rho^\star/\tau}\bigr)^K - 1\Bigr)
+    .. math:: \rho(W_\tau) \ge -\tau \log\Bigl(\bigl(1 + (K - 1) e^{-\rho^\star/\tau}\bigr)^{\nu K} - 1\Bigr)
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ def minimizer_margin(K: int, margin: float, temperature: float) -> float:
         The largest margin :math:`\rho^\star` of K unit vectors, or one that is attained, which gives a lower value.
     temperature : float
         The temperature tau, above 0.
+    imbalance : float
+        :math:`\nu`, the mean over the smallest number of features a class: 1 where all classes have as many.
 
     Returns
     -------
@@ -88,8 +90,8 @@ def minimizer_margin(K: int, margin: float, temperature: float) -> float:
     Raises
     ------
     ValueError
-        If K is not an integer of at least 2, the margin is not a number from 0 to 2 or the temperature is not a finite
-        number above 0.
+        If K is not an integer of at least 2, the margin is not a number from 0 to 2 the temperature is not a finite
+        number above 0 or the imbalance is not a finite number of at least 1.
 
     Notes
     -----
@@ -109,10 +111,12 @@ def minimizer_margin(K: int, margin: float, temperature: float) -> float:
     if not 0 <= margin <= 2:
         raise ValueError(f"margin must be a number from 0 to 2; got {margin!r}")
     temperature = check_temperature(temperature)
-    # K log(1 + x) with x = (K - 1) exp(-margin / tau), which underflows where its logarithm does not
+    if not 1 <= imbalance < math.inf:
+        raise ValueError(f"imbalance must be a finite number of at least 1; got {imbalance!r}")
+    # nu K log(1 + x) with x = (K - 1) exp(-margin / tau), which underflows where its logarithm does not
     log_x = math.log(K - 1) - margin / temperature
     x = math.exp(log_x)
-    log_y = math.log(K) + log_x + (math.log(math.log1p(x) / x) if x > 0 else 0.0)
+    log_y = math.log(imbalance * K) + log_x + (math.log(math.log1p(x) / x) if x > 0 else 0.0)
     return min(margin, -temperature * _log_expm1(log_y))  # the quotient above may have overflowed
 
 

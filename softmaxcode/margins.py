@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Classes solved together: the check of all other classes costs one (TILE, d) x (d, K) product a round.
 TILE = 256
+#: Cosines of one tile at most, 128 MB; a thread holds twice that. Of K > 65,536 classes fewer than TILE go together.
+TILE_COSINES = 2**24
 #: A class is done when no other class violates its dual value by more than this.
 GAP_TOLERANCE = 2e-14
 #: Projections after which contacts are taken to be out of balance.
@@ -127,8 +129,9 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
     own = np.arange(n)
 
     C = W[classes] @ W.T
-    C[own, classes] = -np.inf
-    pools[:, :pool] = np.argpartition(-C, pool - 1, axis=1)[:, :pool]
+    np.negative(C, out=C)
+    C[own, classes] = np.inf
+    pools[:, :pool] = np.argpartition(C, pool - 1, axis=1)[:, :pool]
     todo = own
     lower = np.full(n, -np.inf)
     for _ in range(MAX_ROUNDS):
@@ -176,13 +179,14 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
 
 
 def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[tuple[PerClass, PerClass, Rows]]:
-    tiles = np.array_split(classes, max(1, -(-len(classes) // TILE)))
+    size = max(1, min(TILE, TILE_COSINES // len(W)))
+    tiles = np.array_split(classes, max(1, -(-len(classes) // size)))
     return Threads(n_jobs).run("tiles", [functools.partial(_solve_classes, W, tile) for tile in tiles])
 
 
-def margins(W: Rows, n_jobs: int = -1) -> Margins:
-    """`margin` for rows that were checked before."""
-    parts = _solve_tiles(W, np.arange(len(W)), n_jobs)
+def margins(W: Rows, n_jobs: int = -1, *, classes: np.ndarray | None = None) -> Margins:
+    """`margin` for rows that were checked before; of the given classes alone, in their order, if there are any."""
+    parts = _solve_tiles(W, np.arange(len(W)) if classes is None else classes, n_jobs)
     value, gap, H = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     for array in (value, gap, H):
         array.flags.writeable = False

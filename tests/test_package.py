@@ -266,7 +266,7 @@ def test_every_class_of_a_submodule_is_documented(name):
 
 
 def test_results_are_frozen():
-    for name in ("SoftmaxCode", "Certificate", "Provenance", "Margins", "ProvedValue"):
+    for name in ("SoftmaxCode", "Certificate", "Provenance", "Margins", "ProvedValue", "SampledMargin"):
         assert getattr(sc, name).__dataclass_params__.frozen
 
 

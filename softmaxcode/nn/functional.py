@@ -43,7 +43,7 @@ def _check_reduction(reduction: Any, known: tuple[str, ...]) -> None:
         raise ValueError(f"reduction must be one of {', '.join(map(repr, known))}; got {reduction!r}")
 
 
-def _log_softplus(s: Tensor) -> Tensor:
+def log_softplus(s: Tensor) -> Tensor:
     """log(log(1 + e^s)) and its derivative sigmoid(s) / softplus(s), for any s."""
     far = s < FAR
     near = torch.where(far, 0.0, s)  # both branches are finite, so neither spoils the other's gradient
@@ -167,7 +167,7 @@ def spherical_cross_entropy(
     if not log:
         losses = -torch.nn.functional.logsigmoid(-s)
         return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
-    logs = _log_softplus(s)
+    logs = log_softplus(s)
     if reduction == "none":
         return logs
     total = logs.logsumexp(0)

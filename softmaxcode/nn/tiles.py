@@ -68,12 +68,17 @@ def _replace(tile: Tensor, column: Tensor, inside: Tensor, value: float | Tensor
 
 
 @torch.library.custom_op("softmaxcode::log_odds_against", mutates_args=())
-def _log_odds(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-odds (N,), and what the backward pass needs: the largest wrong logit and the sum of exponentials below it."""
+def _log_odds(
+    features: Tensor, weight: Tensor, labels: Tensor, check_values: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-odds (N,) and their parts: the label's logit, the largest wrong one and the sum of exponentials below it.
+
+    A label outside the classes leaves nothing out of the sum, and its logit is 0.
+    """
     if check_values:
         _check_values(features, weight, labels)
     tiles = _Tiles(features, weight, labels)
-    odds, largest, total = (features.new_empty(len(features)) for _ in range(3))
+    odds, of_label, largest, total = (features.new_empty(len(features)) for _ in range(4))
     lowest = torch.finfo(features.dtype).min  # not -inf: a tile may hold nothing but the label
     with torch.autocast(features.device.type, enabled=False):
         for rows in tiles.rows:
@@ -85,13 +90,13 @@ def _log_odds(features: Tensor, weight: Tensor, labels: Tensor, check_values: bo
                 sums = sums * (top - higher).exp_() + tile.sub_(higher).exp_().sum(1, keepdim=True)
                 top = higher
             odds[rows] = (top - own + sums.log()).squeeze(1)
-            largest[rows], total[rows] = top.squeeze(1), sums.squeeze(1)
-    return odds, largest, total
+            of_label[rows], largest[rows], total[rows] = own.squeeze(1), top.squeeze(1), sums.squeeze(1)
+    return odds, of_label, largest, total
 
 
 @_log_odds.register_fake
 def _(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> Any:
-    return tuple(features.new_empty(features.shape[0]) for _ in range(3))
+    return tuple(features.new_empty(features.shape[0]) for _ in range(4))
 
 
 @torch.library.custom_op("softmaxcode::log_odds_against_backward", mutates_args=())
@@ -144,10 +149,10 @@ def _(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
     features, weight, labels, _ = inputs
-    _, largest, total = output
-    ctx.mark_non_differentiable(largest, total)
+    _, of_label, largest, total = output
+    ctx.mark_non_differentiable(of_label, largest, total)
     ctx.save_for_backward(features, weight, labels, largest, total)
 
 
@@ -205,6 +210,87 @@ def log_odds_against(features: Tensor, weight: Tensor, labels: Tensor, check_val
     """
     odds: Tensor = _log_odds(features, weight, labels, check_values)[0]
     return odds
+
+
+def partial_log_odds(features: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""What some of the classes contribute to the log-odds: parts to be joined with those of the other classes.
+
+    With C the classes at hand,
+
+    .. math::
+        a_i = [y_i \in C] \langle w_{y_i}, h_i\rangle, \qquad
+        m_i = \max_{j \in C,\, j \ne y_i} \langle w_j, h_i\rangle, \qquad
+        t_i = \sum_{j \in C,\, j \ne y_i} e^{\langle w_j, h_i\rangle - m_i} .
+
+    Over the parts of all classes :math:`s_i = M_i - \sum a_i + \log \sum t_i e^{m_i - M_i}`, M the largest m.
+
+    Parameters
+    ----------
+    features, weight
+        As in `log_odds_against`, with the rows of C alone as ``weight``; one is enough. No gradient is taken.
+    labels : Tensor of int64, shape (N,)
+        Numbers of rows of ``weight``; one that is not there, negative or too large, stands for a class outside C.
+
+    Returns
+    -------
+    own, largest, total : Tensor, shape (N,)
+        a, m and t. Where the label is all of C, m is the lowest number of the dtype and t is 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> W = torch.eye(3, dtype=torch.float64)
+    >>> [part.tolist() for part in partial_log_odds(W, W[:1], torch.arange(3))][0]
+    [1.0, 0.0, 0.0]
+    """
+    _, own, largest, total = _log_odds(features.detach(), weight.detach(), labels, False)
+    return own, largest, total
+
+
+def partial_log_odds_backward(
+    grad: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    largest: Tensor,
+    total: Tensor,
+    of_features: bool = True,
+    of_weight: bool = True,
+) -> tuple[Tensor, Tensor]:
+    r"""Gradients of :math:`\sum_i g_i s_i` that pass through some of the classes.
+
+    With :math:`q_{ij} = e^{\langle w_j, h_i\rangle - M_i} / T_i` for wrong classes j and -1 for the label,
+
+    .. math:: \sum_{j \in C} g_i q_{ij} w_j \quad \text{for } h_i, \qquad \sum_i g_i q_{ij} h_i \quad \text{for } w_j .
+
+    Parameters
+    ----------
+    grad : Tensor, shape (N,)
+        The weights g of the log-odds.
+    features, weight, labels
+        As in `partial_log_odds`.
+    largest, total : Tensor, shape (N,)
+        Of all classes: M, the largest wrong logit, and T, the sum of the exponentials of wrong logits less M.
+    of_features, of_weight : bool
+        Which gradients are wanted.
+
+    Returns
+    -------
+    tuple of Tensor, shapes (N, d) and (number of classes in C, d)
+        The part of the features' gradient, to be summed over the parts, and the whole gradient of ``weight``; an
+        empty tensor for one that is not wanted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> W, y = torch.eye(2), torch.arange(2)
+    >>> partial_log_odds_backward(torch.ones(2), W, W, y, torch.zeros(2), torch.ones(2))[1].tolist()
+    [[-1.0, 1.0], [1.0, -1.0]]
+    """
+    grads: tuple[Tensor, Tensor] = _log_odds_backward(
+        grad, features, weight, labels, largest, total, of_features, of_weight
+    )
+    return grads
 
 
 @torch.library.custom_op("softmaxcode::best_wrong_class", mutates_args=())

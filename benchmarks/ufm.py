@@ -1,0 +1,295 @@
+"""The step of the unconstrained feature model beside plain geoopt with dense logits.
+
+``python -m benchmarks.ufm [--quick] [--write docs/benchmarks.md]`` measures seconds, memory and their growth, and the
+machine's own float32 matrix rate in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize, softplus
+
+from benchmarks.cost import exponent
+from benchmarks.memory import resident_peak
+from benchmarks.report import ABSENT, Section, machine, replace_part, seconds, times
+from softmaxcode.nn.tiles import log_odds_against, sides
+
+with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
+    warnings.simplefilter("ignore")
+    import geoopt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Step = Callable[[], Tensor]
+
+TEMPERATURE = 0.1
+LEARNING_RATE = 0.01
+DIMENSION = {"cpu": 64, "cuda": 512}
+#: K = N, and the steps made, of which the first warms up.
+SIZES = {1000: 21, 10_000: 6, 100_000: 2}
+QUICK_SIZES = {500: 11, 1000: 11, 2000: 6}
+#: Bytes of logits beyond which dense ones are not tried: their log-softmax and gradient take as much again each.
+MOST_LOGITS = 16e9
+#: The largest relative difference of the two ways' losses: float32 rounding, after some steps of Adam.
+SAME_LOSS = 1e-4
+#: Side of the square products that the matrix rate is also measured on.
+SQUARE = {"cpu": 2048, "cuda": 8192}
+#: Seconds, at least, over which a matrix rate is measured.
+RATE_SECONDS = 0.5
+
+
+def problem(K: int, d: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Random unit rows H and W, shape (K, d) each, as parameters on the sphere, and one label a row of H."""
+    generator = torch.Generator().manual_seed(0)
+    rows = (normalize(torch.randn(K, d, generator=generator)).to(device) for _ in range(2))
+    H, W = (geoopt.ManifoldParameter(X, manifold=geoopt.Sphere()) for X in rows)
+    return H, W, torch.arange(K, device=device)
+
+
+def _step_of(loss_of: Callable[[], Tensor], parameters: Sequence[Tensor]) -> Step:
+    """Gradients with respect to H and W and one update of both by geoopt's RiemannianAdam."""
+    optimizer = geoopt.optim.RiemannianAdam(parameters, lr=LEARNING_RATE)
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def ours_step(H: Tensor, W: Tensor, labels: Tensor) -> Step:
+    """Tiles of logits, computed again for the gradients; a call makes one step and returns the loss before it."""
+    return _step_of(lambda: softplus(log_odds_against(H / TEMPERATURE, W, labels, False)).mean(), (H, W))
+
+
+def dense_step(H: Tensor, W: Tensor, labels: Tensor) -> Step:
+    """All logits at once; the temperature divides the features, which are fewer."""
+    return _step_of(lambda: cross_entropy((H / TEMPERATURE) @ W.T, labels), (H, W))
+
+
+OURS, DENSE = "ours", "geoopt, dense logits"
+WAYS = {OURS: ours_step, DENSE: dense_step}
+
+
+def unavailable(way: str, K: int, device: str) -> str:
+    """Why a way is not run at this size; empty if it is."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return "not run: no CUDA device"
+    if way == DENSE and 4 * K * K > MOST_LOGITS:
+        return f"not run: the logits alone are {4 * K * K / 1e9:.0f} GB"
+    return ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Some steps of one way: seconds of one, bytes at the peak in all and beyond the inputs, and the last loss."""
+
+    seconds: float
+    total: int
+    extra: int
+    loss: float
+
+
+def full_precision() -> None:
+    """Products of float32 in float32, without TF32."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def measure_here(way: str, K: int, d: int, device: str, steps: int) -> Measured:
+    """Make the steps in this process, which should have done nothing else: the median of all seconds but the first."""
+    full_precision()
+    for _ in range(2):
+        float(WAYS[way](*problem(8, d, device))())  # what is loaded once is not the step's
+    inputs = problem(K, d, device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    peak = torch.cuda.max_memory_allocated if device == "cuda" else resident_peak
+    before = peak()
+    step, took, loss = WAYS[way](*inputs), [], float("nan")
+    for _ in range(steps):
+        begin = time.perf_counter()
+        loss = float(step())
+        _wait(device)
+        took.append(time.perf_counter() - begin)
+    return Measured(statistics.median(took[1:]), peak(), peak() - before, loss)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def measure(way: str, K: int, d: int, device: str, steps: int) -> Measured:
+    """`measure_here` in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.ufm", "--measure", way, *map(str, (K, d, device, steps))]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=root)
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def matrix_rate(rows: int, columns: int, d: int, device: str) -> float:
+    """Flops a second of a step's four products on one tile: its logits twice, and both gradients."""
+    full_precision()
+    h, w = torch.randn(rows, d, device=device), torch.randn(columns, d, device=device)
+    tile = torch.empty(rows, columns, device=device)
+    grad_h, grad_w = torch.zeros_like(h), torch.zeros_like(w)
+
+    def products() -> None:
+        tile.addmm_(h, w.T, beta=0)
+        tile.addmm_(h, w.T, beta=0)
+        grad_h.addmm_(tile, w)
+        grad_w.addmm_(tile.T, h)
+
+    for _ in range(2):
+        products()
+    _wait(device)
+    begin, rounds = time.perf_counter(), 0
+    while time.perf_counter() < begin + RATE_SECONDS:
+        products()
+        _wait(device)
+        rounds += 1
+    return rounds * flops(rows, columns, d) / (time.perf_counter() - begin)
+
+
+def flops(N: int, K: int, d: int) -> int:
+    """Of a step's four products."""
+    return 4 * 2 * N * K * d
+
+
+def row(way: str, K: int, d: int, device: str, steps: int) -> tuple[dict[str, str], Measured | None]:
+    """One row of the table, and what was measured for it."""
+    cells = {"way": way, "device": device, "K = N": f"{K:,}", "d": str(d), "s a step": unavailable(way, K, device)}
+    if cells["s a step"]:
+        return cells, None
+    found = measure(way, K, d, device, steps)
+    cells |= {
+        "s a step": seconds(found.seconds),
+        "peak, GB": f"{found.total / 1e9:.2f}",
+        "beyond inputs, GB": f"{found.extra / 1e9:.3f}",
+        "steps": str(steps),
+        "last loss": f"{found.loss:.6f}",
+    }
+    if way == OURS:
+        rate = matrix_rate(*sides(K, K, torch.device(device)), d, device)
+        cells["matrix rate, TFLOP/s"] = f"{rate / 1e12:.3g}"
+        cells["share of it"] = f"{flops(K, K, d) / found.seconds / rate:.0%}"
+    return cells, found
+
+
+def check_same(ours: Measured, dense: Measured) -> float:
+    """The relative difference of the two losses.
+
+    Raises
+    ------
+    RuntimeError
+        If it is more than float32 rounding: then the two do not make the same step.
+    """
+    difference = abs(ours.loss / dense.loss - 1)
+    if not difference <= SAME_LOSS:
+        raise RuntimeError(f"the two ways end at different losses, {ours.loss} and {dense.loss}: not the same step")
+    return difference
+
+
+def device_rows(device: str, sizes: dict[int, int]) -> list[dict[str, str]]:
+    """Both ways at every size on one device, then how seconds and memory of each grow."""
+    rows, held = [], {}
+    for K, steps in sizes.items():
+        pair = {}
+        for way in WAYS:
+            cells, found = row(way, K, DIMENSION[device], device, steps)
+            if found is not None:
+                held[way, K] = pair[way] = found
+            if len(pair) == len(WAYS):
+                cells["s / ours"] = times(pair[DENSE].seconds / pair[OURS].seconds)
+                cells["loss / ours - 1"] = f"{check_same(pair[OURS], pair[DENSE]):.0e}"
+            rows.append(cells)
+            print("ufm: " + ", ".join(f"{name} {value}" for name, value in cells.items()), file=sys.stderr, flush=True)
+    for way in WAYS:
+        run = {K: found for (name, K), found in held.items() if name == way}
+        if len(run) > 1:
+            grown = {
+                "s a step": exponent(list(run), [found.seconds for found in run.values()]),
+                "beyond inputs, GB": exponent(list(run), [max(found.extra, 1) for found in run.values()]),
+            }
+            cells = {"way": way, "device": device, "K = N": "∝ K^p, p =", "d": str(DIMENSION[device])}
+            rows.append(cells | {name: f"{p:.2f}" for name, p in grown.items()})
+    return rows
+
+
+def section(sizes: dict[int, int], described: str, command: str) -> Section:
+    """Measure and describe.
+
+    Parameters
+    ----------
+    sizes : dict of int to int
+        K = N, and steps at that size.
+    described : str
+        The machine, as `benchmarks.report.machine` writes it.
+    command : str
+        How the table is made.
+    """
+    rows = [cells for device in DIMENSION for cells in device_rows(device, sizes)]
+    columns = ["way", "device", "K = N", "d", "s a step", "s / ours", "peak, GB", "beyond inputs, GB"]
+    columns += ["matrix rate, TFLOP/s", "share of it", "steps", "last loss", "loss / ours - 1"]
+    table = pd.DataFrame(rows).reindex(columns=columns).fillna(ABSENT)
+    squares = [
+        f"{matrix_rate(side, side, side, device) / 1e12:.3g} TFLOP/s on {device} (side {side:,})"
+        for device, side in SQUARE.items()
+        if device == "cpu" or torch.cuda.is_available()
+    ]
+    above = (
+        f"Made by `{command}` on\n\n{described}\n\nOne step is the gradient of the cross-entropy at temperature "
+        f"{TEMPERATURE} with respect to W and H (K, d), one feature a class, and one update of both by geoopt's "
+        "RiemannianAdam, in float32 from the same random unit rows. Ours computes the logits in tiles, and again for "
+        "the gradients; plain geoopt holds them all, for `torch.nn.functional.cross_entropy`. Each row is a process of "
+        "its own: the median of its steps but the first, and its peak memory, in all and beyond what it held before "
+        f"the first step. {torch.get_num_threads()} threads on the CPU."
+    )
+    below = (
+        "*Matrix rate*: the four products that a step of ours needs (forward, recompute, two gradients; 2NKd flops "
+        "each), alone, on tiles of the shape that it uses, TF32 off, measured right after each row; square products "
+        f"reach {' and '.join(squares)}. *Share of it*: the flops of the four products by the seconds of a whole step, "
+        "against that rate."
+    )
+    return Section("The step of the unconstrained feature model", above, table, below)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table and write it, or print one measurement as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ufm", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes: half a minute")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace this table in the document, or append it")
+    parser.add_argument("--measure", nargs=5, metavar=("WAY", "K", "D", "DEVICE", "STEPS"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    if chosen.measure:
+        way, K, d, device, steps = chosen.measure
+        print(json.dumps(asdict(measure_here(way, int(K), int(d), device, int(steps)))))
+        return
+    described = machine()  # before we load it ourselves
+    command = "python -m benchmarks.ufm" + (" --quick" if chosen.quick else "")
+    text = section(QUICK_SIZES if chosen.quick else SIZES, described, command).markdown()
+    print(f"{text}", end="")
+    if chosen.write is not None:
+        replace_part(chosen.write, "ufm", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The unconstrained feature model: features and classifier both free on the sphere, at small temperature.
+
+The public names, listed once; each is imported from its module on first use, so that ``import ufm`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ufm.asymptotics import FirstOrder, first_order
+    from ufm.deep import DeepRun, simulate_deep
+    from ufm.run import Run, RunComparison
+    from ufm.simulation import simulate, simulate_batch
+    from ufm.sweeps import sweep
+
+_HOME = {
+    "DeepRun": "deep",
+    "FirstOrder": "asymptotics",
+    "Run": "run",
+    "RunComparison": "run",
+    "first_order": "asymptotics",
+    "simulate": "simulation",
+    "simulate_batch": "simulation",
+    "simulate_deep": "deep",
+    "sweep": "sweeps",
+}
+
+__all__ = [
+    "DeepRun",
+    "FirstOrder",
+    "Run",
+    "RunComparison",
+    "first_order",
+    "simulate",
+    "simulate_batch",
+    "simulate_deep",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ufm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ufm.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

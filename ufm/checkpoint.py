@@ -1,0 +1,124 @@
+"""Checkpoints of a batch of runs: one file, written whole or not at all, and read without unpickling anything."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from softmaxcode.files import written_whole
+from ufm.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+FORMAT = "ufm 1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A batch of runs after some steps.
+
+    Attributes
+    ----------
+    runs : list of Settings
+        What they are.
+    step : int
+        Steps taken.
+    seconds : float
+        Time they took.
+    W, H : Tensor, shape (B, K, d) and (B, N, d)
+        Classifiers and features of all processes.
+    optimizer : dict of Tensor
+        What the optimiser keeps.
+    records : list of dict
+        For each run its rows so far, and how it ended if it has: plain data.
+    kept : dict of Tensor
+        Last measured W and H of the runs that have ended, by the names that the records give.
+    """
+
+    runs: Sequence[Settings]
+    step: int
+    seconds: float
+    W: Tensor
+    H: Tensor
+    optimizer: dict[str, Tensor]
+    records: list[dict[str, Any]]
+    kept: dict[str, Tensor]
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint beside ``path`` and put it in its place."""
+    plain = {
+        "runs": [run.plain() for run in checkpoint.runs],
+        "records": checkpoint.records,
+        "step": checkpoint.step,
+        "seconds": checkpoint.seconds,
+    }
+    tensors = {"W": checkpoint.W, "H": checkpoint.H}
+    tensors |= {f"optimizer.{name}": kept for name, kept in checkpoint.optimizer.items()}
+    tensors |= {f"kept.{name}": kept for name, kept in checkpoint.kept.items()}
+    stored = {
+        "format": FORMAT,
+        "plain": json.dumps(plain),
+        "tensors": {k: t.detach().cpu() for k, t in tensors.items()},
+    }
+    with written_whole(path) as temporary:
+        torch.save(stored, temporary)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint of this format, or damaged.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if stored["format"] != FORMAT:
+            raise ValueError
+        plain, tensors = json.loads(stored["plain"]), stored["tensors"]
+
+        def group(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+        return Checkpoint(
+            runs=[Settings.from_plain(run) for run in plain["runs"]],
+            step=plain["step"],
+            seconds=plain["seconds"],
+            W=tensors["W"],
+            H=tensors["H"],
+            optimizer=group("optimizer."),
+            records=plain["records"],
+            kept=group("kept."),
+        )
+    except Exception as error:  # whatever a damaged or foreign file makes of the reader
+        raise ValueError(f"{path} is not a checkpoint of ufm, or it is damaged") from error
+
+
+def matching(path: Path, runs: Sequence[Settings]) -> Checkpoint:
+    """`load`, for these runs.
+
+    Raises
+    ------
+    ValueError
+        If it is of other runs: the sentence names the first setting that differs.
+    """
+    found = load(path)
+    if len(found.runs) != len(runs):
+        raise ValueError(f"{path} is a checkpoint of {len(found.runs)} runs, not of these {len(runs)}")
+    for stored, wanted in zip(found.runs, runs, strict=True):
+        for (name, old), new in zip(stored.plain().items(), wanted.plain().values(), strict=True):
+            if old != new:
+                raise ValueError(
+                    f"{path} is a checkpoint of another run, with {name} = {old!r} and not {new!r}; name another file, "
+                    "or remove it"
+                )
+    return found

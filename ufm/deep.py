@@ -1,0 +1,526 @@
+"""The deep unconstrained feature model: logits W_L ... W_1, unregularised cross-entropy, gradient descent."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from softmaxcode.catalog import best_known
+from softmaxcode.margins import margins, smallest_margin
+from softmaxcode.nn.functional import FAR
+from softmaxcode.sphere import check_integer, unit_rows
+
+if TYPE_CHECKING:
+    from softmaxcode.types import Rows
+
+#: A singular value below this share of the largest counts as 0.
+RANK_THRESHOLD = 0.01
+#: Rows of the history a seed, about, where the caller does not say.
+RECORDS = 200
+#: A step's length aims at this share of the tolerance, and changes by no more than these factors at once.
+SAFETY, SHRINK, GROW = 0.9, 0.5, 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankCode:
+    """The code read off logits truncated at rank r.
+
+    Attributes
+    ----------
+    W : ndarray, shape (K, r)
+        Classifier, one class a row, as it comes: the norms are not equal.
+    H : ndarray, shape (K, r)
+        Features, the sample of one class a row.
+    margin : float
+        Exact margin rho of the unit rows of W.
+    best_margin : float
+        Margin of the best known Softmax Code of K classes in r dimensions.
+    gnc3 : float
+        1 minus the mean cosine of the rows of W with those of H.
+    norm_spread : float
+        Standard deviation of the row norms of W over their mean: 0 where all are equal.
+    """
+
+    W: Rows
+    H: Rows
+    margin: float
+    best_margin: float
+    gnc3: float
+    norm_spread: float
+
+    @property
+    def margin_ratio(self) -> float:
+        """Margin over that of the best known code; NaN for a rank at which no code has a margin."""
+        return self.margin / self.best_margin if self.best_margin > 0 else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class DeepRun:
+    """What `simulate_deep` returns: one run a seed, B of them.
+
+    Attributes
+    ----------
+    K, depth, width : int
+        Classes, number of factors L and their inner dimension.
+    seeds : tuple of int
+        The seed of each run.
+    weights : tuple of Tensor
+        W_1 of shape (B, width, K), then (B, width, width), ..., and W_L of shape (B, K, width); float64. The columns
+        of W_1 are the free features, one a class.
+    history : DataFrame
+        One row a seed and recorded step, with the columns
+
+        * ``seed``, ``step`` (gradient evaluations so far), ``log_loss`` (natural logarithm of the mean cross-entropy);
+        * ``margin``: the smallest logit margin, min over k and j != k of z_kk - z_jk; samples are all classified
+          right where it is positive;
+        * ``effective_rank``, ``stable_rank``, ``rank`` of Z (see `ranks`);
+        * ``cost``: of Z scaled to margin 1 (see `schatten_cost`); NaN where the margin is not positive;
+        * ``alignment``: cosine of all weights together with the negative gradient, which tends to 1 where their
+          direction tends to a KKT point (Ji and Telgarsky 2020).
+    """
+
+    K: int
+    depth: int
+    width: int
+    seeds: tuple[int, ...]
+    weights: tuple[Tensor, ...]
+    history: pd.DataFrame
+
+    @functools.cached_property
+    def logits(self) -> Tensor:
+        """Z = W_L ... W_1, shape (B, K, K): column k holds the logits of the sample of class k."""
+        return _products(self.weights)[-1]
+
+    @functools.cached_property
+    def singular_values(self) -> Tensor:
+        """Singular values of the logits in falling order, shape (B, K)."""
+        return torch.linalg.svdvals(self.logits)
+
+    def rank(self, threshold: float = RANK_THRESHOLD) -> np.ndarray:
+        """Singular values above ``threshold`` times the largest, for each seed: integer array, shape (B,)."""
+        return ranks(self.singular_values, threshold)["rank"].numpy()
+
+    def code(self, index: int = 0, r: int | None = None) -> LowRankCode:
+        """The code of one run, read off its logits by `low_rank_code`.
+
+        Parameters
+        ----------
+        index : int
+            Which of ``seeds``, counted from 0.
+        r : int, optional
+            Rank at which the logits are cut off; `rank` if left out.
+
+        Returns
+        -------
+        LowRankCode
+            Classifier, features and their figures.
+
+        Raises
+        ------
+        ValueError
+            If r is not an integer from 1 to K.
+        """
+        return low_rank_code(self.logits[index].numpy(), int(self.rank()[index]) if r is None else r)
+
+
+def simulate_deep(
+    K: int,
+    depth: int,
+    width: int | None = None,
+    *,
+    seed: int = 0,
+    seeds: int = 1,
+    steps: int = 3000,
+    scale: float = 1.0,
+    tolerance: float = 0.05,
+    record_every: int | None = None,
+) -> DeepRun:
+    r"""Train a deep unconstrained feature model without regularisation, far into the terminal phase.
+
+    .. math:: \min_{W_1, \dots, W_L} \; \mathcal L(Z) = \frac1K \sum_k
+              \log\Bigl(1 + \sum_{j \ne k} e^{z_{jk} - z_{kk}}\Bigr), \qquad Z = W_L \cdots W_1
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2, with one sample each.
+    depth : int
+        Number of factors L, at least 2; depth 2 is the plain model of a classifier and free features.
+    width : int, optional
+        Inner dimension of the factors, at least 1; K if left out. There is no bottleneck where it is at least K - 1.
+    seed : int
+        Seed of the first run, at least 0.
+    seeds : int
+        Number of runs B, at least 1, with seeds ``seed``, ``seed + 1``, ...; they are trained as one batch.
+    steps : int
+        Gradient evaluations, at least 1.
+    scale : float
+        Size of the start: the entries of each factor are normal with standard deviation ``scale`` over the square
+        root of its number of columns. They are drawn from ``torch.Generator().manual_seed(seed)`` in the order
+        W_1, ..., W_L, in float64.
+    tolerance : float
+        The share, between 0 and 1, by which the gradient may change within a step.
+    record_every : int, optional
+        Evaluations between two rows of the history; by default there are about 200 rows a seed. The start and the end
+        are always in it.
+
+    Returns
+    -------
+    DeepRun
+        Weights, logits, history, and the codes read off them.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as above, or ``scale`` is so large or so small that the logits overflow or the gradient
+        vanishes.
+
+    Notes
+    -----
+    A step descends the logarithm of the loss, all factors at once:
+
+    .. math:: W_l \leftarrow W_l - h\, \nabla_{W_l} \log \mathcal L
+              = W_l - \frac{h}{\mathcal L} (W_L \cdots W_{l+1})^\top \nabla_Z \mathcal L \, (W_{l-1} \cdots W_1)^\top .
+
+    *The path is that of gradient flow.* As h tends to 0 the steps follow :math:`\dot\theta = -\nabla \log \mathcal
+    L(\theta) = -\nabla \mathcal L(\theta) / \mathcal L(\theta)` for all weights :math:`\theta` together. Let
+    :math:`u(t) = \int_0^t \mathrm ds / \mathcal L(\theta(s))`. Then :math:`\mathrm d\theta / \mathrm du = -\nabla
+    \mathcal L(\theta)`, which is gradient flow of the loss itself: the curve is the same and only the speed along it
+    differs. The same holds for any positive factor, so h may vary. It is kept where the gradient of log L after a
+    step differs from that before it by at most ``tolerance`` times its norm; a step that fails, or is not finite, is
+    taken again with half of h or less. So the weights stay finite, and a run cannot diverge.
+
+    Log L is evaluated without forming L, which underflows: in this phase it falls about linearly with the steps.
+
+    The factors start nearly balanced in that flow conserves :math:`W_{l+1}^\top W_{l+1} - W_l W_l^\top`, of order
+    ``scale`` squared, while the weights grow without bound. Where the path leads, and what rank to expect, is in
+    ``docs/deep-ufm.md``.
+
+    References
+    ----------
+    C. Garrod, J. P. Keating, C. Thrampoulidis, The Implicit Bias of Depth: From Neural Collapse to Softmax Codes,
+    ICML 2026, arXiv:2605.23087.
+    Z. Ji, M. Telgarsky, Directional convergence and alignment in deep learning, NeurIPS 2020.
+
+    Examples
+    --------
+    >>> shallow, deep = (simulate_deep(6, depth, steps=500) for depth in (2, 6))
+    >>> shallow.rank().tolist(), deep.rank().tolist()
+    ([5], [2])
+    >>> bool(deep.history.log_loss.iloc[-1] < -100)
+    True
+    """
+    K = check_integer("K", K, 2)
+    depth = check_integer("depth", depth, 2)
+    width = K if width is None else check_integer("width", width, 1)
+    first = check_integer("seed", seed, 0)
+    count = check_integer("seeds", seeds, 1)
+    steps = check_integer("steps", steps, 1)
+    scale = _check_number("scale", scale, math.inf)
+    tolerance = _check_number("tolerance", tolerance, 1.0)
+    every = max(1, steps // RECORDS) if record_every is None else check_integer("record_every", record_every, 1)
+
+    names = tuple(range(first, first + count))
+    runs = [_start(K, depth, width, scale, s) for s in names]
+    point = _evaluate([torch.stack(layer) for layer in zip(*runs, strict=True)])
+    norms = _norms(point.gradient)
+    if not (torch.isfinite(point.Z).all() and torch.isfinite(norms).all()):
+        raise ValueError(f"scale {scale:g} is too large at depth {depth}: the first logits or gradients overflow")
+    if not norms.all():
+        raise ValueError(f"scale {scale:g} is too small at depth {depth}: the first gradient vanishes to rounding")
+
+    h = tolerance * _norms(point.weights) / norms
+    rows = [_record(point, depth, names, 0)]
+    for step in range(1, steps + 1):
+        trial = _evaluate([W - h[:, None, None] * G for W, G in zip(point.weights, point.gradient, strict=True)])
+        difference = [new - old for new, old in zip(trial.gradient, point.gradient, strict=True)]
+        change = torch.nan_to_num(_norms(difference) / _norms(point.gradient), nan=math.inf)
+        accepted = (change <= tolerance) & torch.isfinite(trial.log_loss)
+        h = h * (SAFETY * tolerance / change).clamp(SHRINK, GROW)
+        point = _where(accepted, trial, point)
+        if step % every == 0 or step == steps:
+            rows.append(_record(point, depth, names, step))
+    history = pd.concat(rows).sort_values(["seed", "step"], kind="stable", ignore_index=True)
+    return DeepRun(K, depth, width, names, tuple(point.weights), history)
+
+
+def ranks(singular_values: Tensor, threshold: float = RANK_THRESHOLD) -> dict[str, Tensor]:
+    r"""Three measures of rank.
+
+    .. math:: \text{effective} = \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \; p_i = \frac{s_i}{\sum_j s_j}, \qquad
+              \text{stable} = \frac{\sum_i s_i^2}{s_1^2}, \qquad \text{numerical} = \#\{i : s_i > t\, s_1\}
+
+    Parameters
+    ----------
+    singular_values : Tensor, shape (B, K)
+        In falling order, the first positive.
+    threshold : float
+        The share t of the largest, from 0 up to 1.
+
+    Returns
+    -------
+    dict of Tensor, shape (B,)
+        ``effective_rank``, ``stable_rank`` and ``rank``.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not such a number.
+
+    References
+    ----------
+    O. Roy, M. Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007.
+
+    Examples
+    --------
+    >>> {name: value.item() for name, value in ranks(torch.tensor([[2.0, 2.0, 0.0]])).items()}
+    {'effective_rank': 2.0, 'stable_rank': 2.0, 'rank': 2}
+    """
+    if not isinstance(threshold, numbers.Real) or not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be a number from 0 up to 1; got {threshold!r}")
+    s = singular_values / singular_values[:, :1]
+    p = s / s.sum(dim=1, keepdim=True)
+    entropy = -torch.special.xlogy(p, p).sum(dim=1)
+    return {
+        "effective_rank": entropy.exp(),
+        "stable_rank": s.square().sum(dim=1),
+        "rank": (s > threshold).sum(dim=1),
+    }
+
+
+def schatten_cost(singular_values: Tensor, margin: Tensor, depth: int) -> Tensor:
+    r"""What logits cost that depth L can reach them with balanced weights, after scaling to margin 1.
+
+    .. math:: c_L(Z) = \sum_i (s_i / m)^{2/L}
+              = \frac1L \min \Bigl\{\sum_l \lVert W_l\rVert_F^2 : W_L \cdots W_1 = Z / m\Bigr\}
+
+    Parameters
+    ----------
+    singular_values : Tensor, shape (B, K)
+        Singular values s of the logits Z.
+    margin : Tensor, shape (B,)
+        Their smallest margin m.
+    depth : int
+        Number of factors L.
+
+    Returns
+    -------
+    Tensor, shape (B,)
+        The cost; NaN where the margin is not positive.
+
+    Notes
+    -----
+    The second equation, for factors at least as wide as the rank of Z, is proved in ``docs/deep-ufm.md``.
+
+    Examples
+    --------
+    >>> simplex = torch.tensor([[1.0, 1.0, 0.0]])
+    >>> schatten_cost(simplex, torch.tensor([1.0]), 4).tolist()
+    [2.0]
+    """
+    m = torch.where(margin > 0, margin, math.nan)
+    return (singular_values / m[:, None]).pow(2 / depth).sum(dim=1)
+
+
+def code_costs(K: int, depth: int) -> dict[int, float]:
+    r"""The `schatten_cost` of the best known Softmax Code of K classes at every rank r at which there is one.
+
+    With its unit rows :math:`w_k`, margins :math:`\rho_k` and the unit vectors :math:`h_k` that attain them, the
+    logits :math:`z_{jk} = \langle w_j, h_k\rangle / \rho_k` have margin 1 at every sample. A tight frame with
+    :math:`h_k = w_k` and equal margins :math:`\rho` has :math:`c_L = r\,(K / (r \rho))^{2/L}`.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    depth : int
+        Number of factors L, at least 2.
+
+    Returns
+    -------
+    dict of int to float
+        Costs by rank, from 2 (1 for K = 2) to K - 1, the simplex, which costs K - 1 at every depth. Each is an upper
+        value: other logits of that rank can cost less.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as above; `softmaxcode.NotHeldError` if no code is known at some rank.
+
+    Examples
+    --------
+    >>> {r: round(cost, 3) for r, cost in code_costs(6, 4).items()}
+    {2: 4.899, 3: 4.243, 4: 4.828, 5: 5.0}
+    """
+    K = check_integer("K", K, 2)
+    depth = check_integer("depth", depth, 2)
+    found = {}
+    for r in range(min(2, K - 1), K):
+        Z = torch.from_numpy(_logits_of_margin_one(K, r))
+        s = torch.linalg.svdvals(Z)[None, :r]  # what is beyond is rounding, which small powers would make count
+        found[r] = schatten_cost(s, torch.ones(1, dtype=torch.float64), depth).item()
+    return found
+
+
+@functools.cache
+def _logits_of_margin_one(K: int, r: int) -> np.ndarray:
+    code = best_known(K, r)
+    each = margins(code.W)
+    return code.W @ (each.H / each.margins[:, None]).T
+
+
+def low_rank_code(Z: np.ndarray, r: int) -> LowRankCode:
+    r"""The code of the rank-r part of logits, shared equally between classifier and features.
+
+    .. math:: Z \approx U_r S_r V_r^\top, \qquad W = U_r S_r^{1/2}, \quad H = V_r S_r^{1/2}
+
+    Parameters
+    ----------
+    Z : ndarray, shape (K, K)
+        Logits; column k is the sample of class k.
+    r : int
+        Rank, from 1 to K.
+
+    Returns
+    -------
+    LowRankCode
+        Classifier, features and their figures.
+
+    Raises
+    ------
+    ValueError
+        If r is not an integer from 1 to K.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxcode as sc
+    >>> octahedron = sc.best_known(6, 3).W
+    >>> code = low_rank_code(octahedron @ octahedron.T, 3)
+    >>> round(code.margin_ratio, 12), abs(round(code.gnc3, 12)), round(code.norm_spread, 12)
+    (1.0, 0.0, 0.0)
+    """
+    K = len(Z)
+    r = check_integer("r", r, 1)
+    if r > K:
+        raise ValueError(f"r must be at most K = {K}; got {r}")
+    U, s, Vt = np.linalg.svd(Z)
+    W, H = U[:, :r] * np.sqrt(s[:r]), Vt[:r].T * np.sqrt(s[:r])
+    unit_W, unit_H = unit_rows(W), unit_rows(H)
+    norms = np.linalg.norm(W, axis=1)
+    return LowRankCode(
+        W,
+        H,
+        margin=smallest_margin(unit_W).margin,
+        best_margin=best_known(K, r).margin,
+        gnc3=float(1 - (unit_W * unit_H).sum(axis=1).mean()),
+        norm_spread=float(norms.std() / norms.mean()),
+    )
+
+
+# One batch of runs
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Weights of B runs, with their logits (B, K, K), log losses and margins (B,), and the gradient of the log loss."""
+
+    weights: list[Tensor]
+    Z: Tensor
+    log_loss: Tensor
+    margin: Tensor
+    gradient: list[Tensor]
+
+
+def _check_number(name: str, value: Any, below: float) -> float:
+    ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not ok or not 0 < float(value) < below:
+        wanted = "a finite number above 0" if below == math.inf else f"a number above 0 and below {below:g}"
+        raise ValueError(f"{name} must be {wanted}; got {value!r}")
+    return float(value)
+
+
+def _start(K: int, depth: int, width: int, scale: float, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    dims = [K, *[width] * (depth - 1), K]
+    return [
+        torch.randn(rows, columns, generator=generator, dtype=torch.float64) * (scale / math.sqrt(columns))
+        for columns, rows in itertools.pairwise(dims)
+    ]
+
+
+def _products(weights: list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
+    """W_1, W_2 W_1, ..., W_L ... W_1."""
+    out = [weights[0]]
+    for W in weights[1:]:
+        out.append(W @ out[-1])
+    return out
+
+
+def _evaluate(weights: list[Tensor]) -> _Point:
+    products = _products(weights)
+    log_loss, margin, G = _log_loss(products[-1])
+    gradient = []
+    for W, product in zip(reversed(weights[1:]), reversed(products[:-1]), strict=True):
+        gradient.append(G @ product.mT)
+        G = W.mT @ G
+    return _Point(weights, products[-1], log_loss, margin, [G, *reversed(gradient)])
+
+
+def _log_loss(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Log of the mean cross-entropy of (B, K, K) logits, their smallest margins, and the gradient by the logits.
+
+    With a_k the log-sum-exp of z_jk - z_kk over j != k, sample k has the loss l_k = log(1 + e^{a_k}), and
+
+        d log L / d a_k = sigmoid(a_k) / sum_i l_i,    d a_k / d z_jk = softmax over j != k,    d a_k / d z_kk = -1.
+    """
+    own = torch.eye(Z.shape[-1], dtype=torch.bool)
+    gaps = (Z - Z.diagonal(dim1=1, dim2=2)[:, None, :]).masked_fill(own, -math.inf)
+    a = gaps.logsumexp(dim=1)
+    # below FAR, log(log(1 + e^a)) is a to double precision
+    logs = torch.where(a < FAR, a, (-torch.nn.functional.logsigmoid(-a.clamp(min=FAR))).log())
+    total = logs.logsumexp(dim=1)
+    share = torch.exp(torch.nn.functional.logsigmoid(a) - total[:, None])
+    G = torch.exp(gaps - a[:, None, :]) * share[:, None, :]
+    return total - math.log(Z.shape[-1]), -gaps.amax(dim=(1, 2)), G - torch.diag_embed(share)
+
+
+def _norms(parts: list[Tensor]) -> Tensor:
+    """Euclidean norm over all factors, shape (B,)."""
+    return torch.stack([torch.linalg.matrix_norm(part) for part in parts]).norm(dim=0)
+
+
+def _where(accepted: Tensor, new: _Point, old: _Point) -> _Point:
+    if accepted.all():
+        return new
+    mask = accepted[:, None, None]
+    return _Point(
+        [torch.where(mask, a, b) for a, b in zip(new.weights, old.weights, strict=True)],
+        torch.where(mask, new.Z, old.Z),
+        torch.where(accepted, new.log_loss, old.log_loss),
+        torch.where(accepted, new.margin, old.margin),
+        [torch.where(mask, a, b) for a, b in zip(new.gradient, old.gradient, strict=True)],
+    )
+
+
+def _record(point: _Point, depth: int, seeds: tuple[int, ...], step: int) -> pd.DataFrame:
+    s = torch.linalg.svdvals(point.Z)
+    inner = torch.stack([(W * G).sum(dim=(1, 2)) for W, G in zip(point.weights, point.gradient, strict=True)]).sum(
+        dim=0
+    )
+    columns = {
+        "log_loss": point.log_loss,
+        "margin": point.margin,
+        **ranks(s),
+        "cost": schatten_cost(s, point.margin, depth),
+        "alignment": -inner / (_norms(point.weights) * _norms(point.gradient)),
+    }
+    return pd.DataFrame({"seed": seeds, "step": step} | {name: value.numpy() for name, value in columns.items()})

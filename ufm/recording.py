@@ -1,0 +1,127 @@
+"""What a run measures at a step: loss, certificates and generalised neural collapse, all in float64."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from softmaxcode.device_margins import smallest_margin_on_device
+from softmaxcode.loss_certificate import certified_margin
+from softmaxcode.margins import smallest_margin
+from softmaxcode.metrics import GNC1, GNC2, GNC3
+from softmaxcode.nn.functional import log_softplus
+from softmaxcode.nn.tiles import best_wrong_class, log_odds_against
+from softmaxcode.sampled_margins import sampled_margin
+from softmaxcode.sphere import check_rows
+from softmaxcode.tensors import unit_rows
+from ufm.settings import CHEAP
+
+if TYPE_CHECKING:
+    from ufm.settings import Settings
+
+#: The margin of more classes than these is that of a sample of them.
+MAX_EXACT = 200_000
+#: How many classes are sampled, and the confidence of what they say.
+SAMPLED, CONFIDENCE = 2000, 0.95
+#: In the order of the history's columns; runs of more than ``MAX_EXACT`` classes also have "unsure_fraction".
+COLUMNS = (
+    "step",
+    "temperature",
+    "loss",
+    "log_loss",
+    "GNC1",
+    "GNC2",
+    "GNC3",
+    "GNC3_centred",
+    "feature_margin",
+    "certified_margin",
+    "gap",
+    "seconds",
+)
+
+
+@functools.lru_cache(maxsize=64)
+def best_known_margin(K: int, d: int) -> float:
+    """The best margin known of K unit vectors in dimension d; NaN where no code is held."""
+    limit = GNC2(K, d).limit
+    return math.nan if limit is None else limit
+
+
+def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
+    """One row of a history, without step and seconds.
+
+    Parameters
+    ----------
+    settings : Settings
+        The run.
+    W : Tensor, shape (K, d)
+        Its classifier, whole.
+    H : Tensor, shape (N, d)
+        Its features.
+    labels : Tensor of int64, shape (N,)
+        Their classes.
+    temperature : float
+        The present temperature.
+
+    Returns
+    -------
+    dict
+        loss, log_loss : mean cross-entropy of the run's own logits, and its logarithm.
+        GNC1, GNC2, GNC3, GNC3_centred : of unit rows; GNC2 is the margin.
+        feature_margin : min over i and j != y_i of <w_{y_i} - w_j, h_i> of unit rows, m of docs/theory.md, T6.
+        certified_margin : what the loss certifies, NaN off the sphere; at most the feature margin, itself at most GNC2.
+        gap : one minus the certified share of the best known margin.
+        unsure_fraction : for more than ``MAX_EXACT`` classes, the share of classes that may be nearer to the rest than
+            GNC2 says, at confidence ``CONFIDENCE``.
+    """
+    K, d, N = settings.K, settings.d, settings.samples
+    W, H = W.detach().double(), H.detach().double()
+    w, h = unit_rows(W), unit_rows(H)
+    of_loss = (w, h) if settings.spherical else (W, H)
+    s = log_odds_against(of_loss[1] / temperature, of_loss[0], labels, False)
+    log_loss = float(log_softplus(s).logsumexp(0)) - math.log(N)
+    best = best_wrong_class(h, w, labels, False)
+    feature_margin = float((h * (w[labels] - w[best])).sum(1).amin())
+    certified = certified_margin(log_loss, N, temperature) if settings.spherical else math.nan
+    known = best_known_margin(K, d)
+    row = {
+        "temperature": temperature,
+        "loss": math.exp(min(log_loss, 700.0)),
+        "log_loss": log_loss,
+        **_collapse(K, d, w.cpu(), h.cpu(), labels.cpu()),
+        "feature_margin": feature_margin,
+        "certified_margin": certified,
+        "gap": 1 - certified / known,
+    }
+    return row | _margin(w)
+
+
+def _collapse(K: int, d: int, W: Tensor, H: Tensor, labels: Tensor) -> dict[str, float]:
+    """GNC1, GNC3 and GNC3 centred, from one pass over the features."""
+    first, third, centred = GNC1(K, d), GNC3(K, d), GNC3(K, d, centred=True)
+    first.update(H, labels)
+    for metric in (third, centred):
+        metric.set_classifier(W)
+        metric.merge_state({"moments": first.moments})
+    return {"GNC1": float(first.compute()), "GNC3": float(third.compute()), "GNC3_centred": float(centred.compute())}
+
+
+def _margin(W: Tensor) -> dict[str, float]:
+    """The exact margin, on a GPU to 1e-6; or the smallest of a sample of classes and the share that it is unsure of."""
+    if len(W) > MAX_EXACT:
+        sampled = sampled_margin(W.cpu().numpy(), SAMPLED, confidence=CONFIDENCE)
+        return {"GNC2": sampled.margin, "unsure_fraction": sampled.fraction}
+    if W.is_cuda and len(W) > CHEAP:
+        return {"GNC2": smallest_margin_on_device(W).margin}
+    return {"GNC2": smallest_margin(check_rows(np.asarray(W.cpu()), normalize=True)).margin}
+
+
+def violation(row: dict[str, Any]) -> float:
+    """By how much a row breaks certified margin <= feature margin <= margin; at most 0, but for rounding, if none."""
+    broken = row["feature_margin"] - row["GNC2"]
+    certified = row["certified_margin"]
+    return float(broken if math.isnan(certified) else max(broken, certified - row["feature_margin"]))

@@ -1,0 +1,237 @@
+"""What a simulation returns: the history, the rows it ended at, and how they compare with the best code known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from softmaxcode.code import NotComputed
+from softmaxcode.compare import Comparison
+from softmaxcode.compare import compare as compare_classifier
+from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.margins import margins
+from softmaxcode.sphere import check_rows, unit_rows
+from ufm.recording import COLUMNS, MAX_EXACT, best_known_margin, violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ufm.settings import Settings
+
+#: Projection directions are computed up to this many classes: one small quadratic programme each.
+MAX_PROJECTED = 5000
+#: Rounding of a certificate, beside margins of order 1.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run of the unconstrained feature model.
+
+    Attributes
+    ----------
+    settings : Settings
+        What was asked for.
+    W : ndarray, shape (K, d)
+        The classifier at the last measured step, in the precision of the run.
+    H : ndarray, shape (K, n, d), or (N, d) where classes have different numbers of features
+        The features, those of class 0 first.
+    history : DataFrame
+        One row for each measured step: step, temperature, loss, log_loss, GNC1, GNC2, GNC3, GNC3_centred,
+        feature_margin, certified_margin, gap, seconds (docs/ufm.md says what each is).
+    status : str
+        "stationary", "gap", "steps", or "diverged": why it ended.
+    reason : str
+        The same in a sentence.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> run = ufm.simulate(K=4, d=3, n=2, temperature=0.1, steps=200)
+    >>> run.status, run.W.shape, run.H.shape
+    ('stationary', (4, 3), (4, 2, 3))
+    >>> round(run.margin, 6)  # the simplex, 4/3
+    1.333333
+    """
+
+    settings: Settings
+    W: np.ndarray
+    H: np.ndarray
+    history: pd.DataFrame
+    status: str
+    reason: str
+
+    @property
+    def final(self) -> pd.Series:
+        """The last row of the history."""
+        return self.history.iloc[-1]
+
+    @property
+    def margin(self) -> float:
+        """The margin at the end: GNC2, of a sample of classes where there are more than 200,000."""
+        return float(self.final["GNC2"])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each feature, shape (N,)."""
+        return np.repeat(np.arange(self.settings.K), self.settings.counts)
+
+    @property
+    def best_known(self) -> float:
+        """The best margin known of (K, d), NaN where no code is held."""
+        return best_known_margin(self.settings.K, self.settings.d)
+
+    @property
+    def minimizer_bound(self) -> float:
+        """What the margin of a global minimiser is at least, at the last temperature (docs/theory.md, T6); or NaN."""
+        if math.isnan(self.best_known) or not self.settings.spherical or self.settings.objective == "hardmax":
+            return math.nan
+        return minimizer_margin(
+            self.settings.K, self.best_known, float(self.final["temperature"]), imbalance=self.settings.imbalance
+        )
+
+    @property
+    def violations(self) -> int:
+        """Measured steps that break certified margin <= feature margin <= margin: 0, or something is wrong."""
+        return sum(violation(dict(row)) > ROUNDING for _, row in self.history.iterrows())
+
+    def compare(self, *, align: bool = True, seed: int = 0) -> RunComparison:
+        """Compare the classifier with the best Softmax Code known, and the run with what theory says of its limit.
+
+        Parameters
+        ----------
+        align : bool
+            Look for the relabelling and rotation that bring the code nearest; up to K = 1000.
+        seed : int
+            Of that search.
+
+        Returns
+        -------
+        RunComparison
+            ``print`` shows it.
+        """
+        W = np.asarray(self.W, dtype=np.float64)
+        with_code = compare_classifier(W, align=align, seed=seed) if self.settings.K <= MAX_EXACT else None
+        return RunComparison(self, with_code)
+
+    @cached_property
+    def projection_directions(self) -> np.ndarray:
+        """For each class the direction from the hull of the others to it, that features collapse to (T1), (K, d).
+
+        Raises
+        ------
+        NotComputed
+            For more than ``MAX_PROJECTED`` classes.
+        """
+        if self.settings.K > MAX_PROJECTED:
+            raise NotComputed(f"not computed: the projections of {self.settings.K} classes (at most {MAX_PROJECTED})")
+        return margins(check_rows(np.asarray(self.W, dtype=np.float64), normalize=True)).H
+
+    @property
+    def projection_distance(self) -> float:
+        """GNC3 with the projection directions in place of the classifier: mean of 1 - <h*_k, mean feature of k>."""
+        H = unit_rows(np.asarray(self.H, dtype=np.float64).reshape(-1, self.settings.d))
+        means = np.zeros((self.settings.K, self.settings.d))
+        np.add.at(means, self.labels, H)
+        return float(np.mean(1 - np.sum(unit_rows(means) * self.projection_directions, axis=1)))
+
+    def row(self) -> dict[str, Any]:
+        """Scalars of the end alone, for a row of a data frame."""
+        settings = self.settings
+        bound = self.minimizer_bound
+        return {
+            "K": settings.K,
+            "d": settings.d,
+            "n": settings.samples / settings.K,
+            "seed": settings.seed,
+            **{name: self.final[name] for name in self.history.columns},
+            "steps": settings.steps,
+            "optimizer": settings.optimizer,
+            "objective": settings.objective,
+            "status": self.status,
+            "best_known": self.best_known,
+            "ratio": self.margin / self.best_known,
+            "minimizer_bound": bound,
+            "meets_bound": None if math.isnan(bound) else bool(self.margin >= bound - ROUNDING),
+            "violations": self.violations,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison:
+    """A run beside the best Softmax Code known and beside theory; `print` shows it.
+
+    Attributes
+    ----------
+    run : Run
+        The run.
+    code : Comparison or None
+        Margin ratio and alignment of its classifier (`softmaxcode.compare.compare`); None beyond 200,000 classes.
+    """
+
+    run: Run
+    code: Comparison | None
+
+    @property
+    def margin_ratio(self) -> float:
+        """The margin as a share of the best known; of the proved upper bound where no code is held."""
+        return self.run.margin / self.run.best_known if self.code is None else self.code.margin_ratio
+
+    @cached_property
+    def limits(self) -> pd.DataFrame:
+        """Which limits of the theory are met: one row for each, with what it asks, what was measured, and whether.
+
+        What a limit asks is a number that the measured value has to reach or, for the distances, to fall below; these
+        hold in the limit of small temperature, so a run at a large one need not meet them.
+        """
+        run, final = self.run, self.run.final
+        rows: list[tuple[str, str, float, float, bool | None]] = []
+
+        def at_least(name: str, where: str, wanted: float, measured: float) -> None:
+            known = not (math.isnan(wanted) or math.isnan(measured))
+            rows.append((name, where, wanted, measured, bool(measured >= wanted - ROUNDING) if known else None))
+
+        at_least("margin certified by the loss", "T6 (b)", float(final["certified_margin"]), run.margin)
+        at_least("margin of a global minimiser", "T6 (c)", run.minimizer_bound, run.margin)
+        at_least("99 % of the best known margin (GNC2)", "T1, T3", 0.99 * run.best_known, run.margin)
+        below: Mapping[str, tuple[str, float]] = {
+            "variability within classes (GNC1)": ("T6", float(final["GNC1"])),
+            "features from projections (GNC3)": ("T1", self._projection_distance),
+            "features from classifier (self-duality)": ("T2", float(final["GNC3"])),
+        }
+        for name, (where, measured) in below.items():
+            rows.append((name, where, 1e-3, measured, None if math.isnan(measured) else measured <= 1e-3))
+        return pd.DataFrame(rows, columns=["limit", "theory", "asked", "measured", "met"])
+
+    @property
+    def _projection_distance(self) -> float:
+        try:
+            return self.run.projection_distance
+        except NotComputed:
+            return math.nan
+
+    @property
+    def verdict(self) -> str:
+        """ "at least the bound of a global minimiser", "a local minimum", or that neither can be said."""
+        bound, margin = self.run.minimizer_bound, self.run.margin
+        if math.isnan(bound):
+            return "no bound of T6 (c): no code is held, or the run is not of a cross-entropy on the sphere"
+        if margin >= bound - ROUNDING:
+            return f"margin {margin:.6f}: at least the bound {bound:.6f} of every global minimiser (T6 (c))"
+        what = "a local minimum" if self.run.status == "stationary" else "no global minimiser, and not stationary"
+        return f"{what}: margin {margin:.6f} is below the bound {bound:.6f} of every global minimiser (T6 (c))"
+
+    def __str__(self) -> str:
+        parts = [self.run.reason, self.verdict, self.limits.to_string(index=False)]
+        return "\n".join([*parts, str(self.code)] if self.code is not None else parts)
+
+
+def history_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of one run as its history, in the order of ``COLUMNS``."""
+    extra = ["unsure_fraction"] if any("unsure_fraction" in row for row in rows) else []
+    return pd.DataFrame(rows, columns=[*COLUMNS, *extra]).astype({"step": int})

@@ -1,0 +1,55 @@
+"""How temperature and learning rate change over a run: functions of the step alone, so that a run can resume."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ufm.settings import Settings
+
+#: Share of the steps in which an annealed temperature falls.
+FALLING = 0.5
+#: Largest quotient of two temperatures in succession.
+RUNG = 1.5
+
+
+def temperature(settings: Settings, step: int) -> float:
+    """The temperature of a step: held, or falling from ``anneal`` by equal factors over the first half of the run.
+
+    Examples
+    --------
+    >>> from ufm.settings import Settings
+    >>> settings = Settings.checked(10, 3, temperature=0.01, anneal=0.1, steps=100)
+    >>> [round(temperature(settings, step), 4) for step in (0, 20, 40, 49, 50, 99)]
+    [0.1, 0.0464, 0.0215, 0.01, 0.01, 0.01]
+    """
+    if settings.anneal is None or settings.anneal == settings.temperature:
+        return settings.temperature
+    rungs = max(1, math.ceil(math.log(settings.anneal / settings.temperature) / math.log(RUNG)))
+    rung = min(rungs, int(rungs * step / max(1.0, FALLING * settings.steps)))
+    return (
+        settings.temperature
+        if rung == rungs
+        else settings.anneal * (settings.temperature / settings.anneal) ** (rung / rungs)
+    )
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """The learning rate of a step of Adam or SGD: ``learning_rate`` or a default, times a cosine that ends at 0.
+
+    Adam moves a row by about its rate, which follows the temperature, the length on which the loss changes. A step of
+    SGD follows the inverse curvature: of tau log L it is about K tau, of L about K tau^2. The subgradient of HardMax
+    takes steps of 0.1 that fall linearly.
+    """
+    tau = temperature(settings, step)
+    left = 1 - step / settings.steps
+    if settings.objective == "hardmax":
+        return (settings.learning_rate or 0.1) * left
+    base = settings.learning_rate
+    if base is None:
+        if settings.optimizer == "adam":
+            base = min(0.1, 10 * tau)
+        else:
+            base = 0.03 * settings.K * (tau if settings.objective == "log-cross-entropy" else min(1.0, tau * tau))
+    return base * 0.5 * (1 - math.cos(math.pi * left))

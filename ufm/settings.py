@@ -1,0 +1,197 @@
+"""What a simulation is asked to do: one frozen record, checked at the door."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from softmaxcode.sphere import check_integer, check_pair, check_temperature
+
+OBJECTIVES = ("log-cross-entropy", "cross-entropy", "hardmax")
+OPTIMIZERS = ("lbfgs", "adam", "sgd")
+DTYPES = ("float64", "float32")
+#: Logits a problem may have to be small: for L-BFGS, and to be held at once.
+SMALL = 2**22
+#: Float32 moves a log-odds by 6e-8 / tau; below this temperature that is felt in the gradient.
+FLOAT32_TEMPERATURE = 1e-3
+#: Classes up to which fifty measurements of a run are cheap; beyond it there are five.
+CHEAP = 2000
+
+
+def check_choice(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """A name among those known.
+
+    Raises
+    ------
+    ValueError
+        That lists them.
+    """
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}")
+    return str(value)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """A finite number above 0.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0; got {value!r}")
+    return float(value)
+
+
+def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
+    """Features a class: one number, or one for each class.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or a number is below 1.
+    """
+    if not hasattr(n, "__len__"):
+        return check_integer("n (features a class)", n, 1)
+    if len(n) != K:
+        raise ValueError(f"n must be one number or one for each of the K = {K} classes; got {len(n)} numbers")
+    counts = tuple(check_integer("n (features a class)", count, 1) for count in n)
+    return counts[0] if len(set(counts)) == 1 else counts
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run of the unconstrained feature model; `ufm.simulate` describes each field.
+
+    Examples
+    --------
+    >>> settings = Settings.checked(K=100, d=10, n=1, temperature=0.05)
+    >>> settings.optimizer, settings.dtype, settings.samples
+    ('lbfgs', 'float64', 100)
+    """
+
+    K: int
+    d: int
+    n: int | tuple[int, ...]
+    temperature: float
+    anneal: float | None
+    objective: str
+    optimizer: str
+    learning_rate: float | None
+    weight_decay: float | None
+    steps: int
+    record_every: int
+    tolerance: float
+    seed: int
+    dtype: str
+
+    @classmethod
+    def checked(
+        cls,
+        K: Any,
+        d: Any,
+        n: Any = 5,
+        temperature: Any = 0.05,
+        *,
+        anneal: Any = None,
+        objective: Any = "log-cross-entropy",
+        optimizer: Any = "auto",
+        learning_rate: Any = None,
+        weight_decay: Any = None,
+        steps: Any = 5000,
+        record_every: Any = None,
+        tolerance: Any = 1e-6,
+        seed: Any = 0,
+        dtype: Any = "auto",
+    ) -> Settings:
+        """Check every option, and choose what was left to us.
+
+        Raises
+        ------
+        ValueError
+            With a sentence that says what came and what is wanted.
+        """
+        K, d = check_pair(K, d)
+        if d < 2:
+            raise ValueError(f"d (the dimension) must be at least 2, where a sphere is connected; got {d}")
+        n = check_counts(n, K)
+        samples = K * n if isinstance(n, int) else sum(n)
+        temperature = check_temperature(temperature)
+        if anneal is not None and check_temperature(anneal) < temperature:
+            raise ValueError(
+                f"anneal, where the temperature begins, must be at least {temperature:g}, where it ends; got {anneal:g}"
+            )
+        check_choice("objective", objective, OBJECTIVES)
+        small = K * samples <= SMALL
+        if weight_decay is not None:
+            weight_decay = check_positive("weight_decay", weight_decay)
+            if objective == "log-cross-entropy":
+                objective = "cross-entropy"
+            if objective == "hardmax":
+                raise ValueError("hardmax has no minimum off the sphere: leave weight_decay out")
+        if optimizer == "auto":
+            optimizer = "sgd" if objective == "hardmax" else "lbfgs" if small else "adam"
+        check_choice("optimizer", optimizer, OPTIMIZERS)
+        if optimizer == "lbfgs" and objective == "hardmax":
+            raise ValueError("lbfgs needs a smooth objective, which hardmax is not: take sgd, or a small temperature")
+        if optimizer == "lbfgs" and learning_rate is not None:
+            raise ValueError(f"lbfgs finds its own steps and takes no learning_rate; got {learning_rate!r}")
+        if dtype == "auto":
+            dtype = "float64" if small or temperature < FLOAT32_TEMPERATURE else "float32"
+        check_choice("dtype", dtype, DTYPES)
+        steps = check_integer("steps", steps, 1)
+        if record_every is None:
+            record_every = -(-steps // (50 if K <= CHEAP else 5))
+        if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
+            raise ValueError(f"tolerance must be a number from 0 to 1, a relative gap of margins; got {tolerance!r}")
+        return cls(
+            K=K,
+            d=d,
+            n=n,
+            temperature=temperature,
+            anneal=None if anneal is None else float(anneal),
+            objective=objective,
+            optimizer=optimizer,
+            learning_rate=None if learning_rate is None else check_positive("learning_rate", learning_rate),
+            weight_decay=weight_decay,
+            steps=steps,
+            record_every=check_integer("record_every", record_every, 1),
+            tolerance=float(tolerance),
+            seed=check_integer("seed", seed, 0),
+            dtype=dtype,
+        )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Features of each class."""
+        return (self.n,) * self.K if isinstance(self.n, int) else self.n
+
+    @property
+    def samples(self) -> int:
+        """Features of all classes, N."""
+        return self.K * self.n if isinstance(self.n, int) else sum(self.n)
+
+    @property
+    def spherical(self) -> bool:
+        """Whether rows are kept on the unit sphere; in the free model they are weight-decayed instead."""
+        return self.weight_decay is None
+
+    @property
+    def imbalance(self) -> float:
+        """Mean over smallest count of features a class: 1 when all are equal."""
+        return 1.0 if isinstance(self.n, int) else self.samples / self.K / min(self.n)
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        out = asdict(self)
+        out["n"] = self.n if isinstance(self.n, int) else list(self.n)
+        return out
+
+    @classmethod
+    def from_plain(cls, stored: dict[str, Any]) -> Settings:
+        """From what `plain` gave."""
+        out = {field.name: stored[field.name] for field in fields(cls)}
+        out["n"] = out["n"] if isinstance(out["n"], int) else tuple(out["n"])
+        return cls(**out)

@@ -1,0 +1,448 @@
+"""Run the unconstrained feature model: from random rows, step by step, measured, checkpointed, and stopped in time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from softmaxcode.files import check_output
+from softmaxcode.progress import Progress
+from softmaxcode.search.geoopt_batch import check_device
+from softmaxcode.sphere import check_integer
+from ufm import checkpoint as checkpoints
+from ufm import recording, schedule
+from ufm.model import Model, labels_of
+from ufm.objective import Objective
+from ufm.optimizers import Stepper, stepper
+from ufm.parallel import Shard, process_group
+from ufm.run import Run, history_frame
+from ufm.settings import SMALL, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+#: Seconds of work between two checkpoints, unless ``checkpoint_every`` counts steps.
+CHECKPOINT_SECONDS = 60.0
+
+
+def chosen_device(device: Any) -> torch.device:
+    """The device named, or of "auto" the GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        If it is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return check_device(device)
+
+
+@contextmanager
+def _one_thread(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Keep small products on one core: several spend their time waiting for each other, above all beside other work."""
+    before = torch.get_num_threads()
+    if device.type == "cpu" and settings.K * settings.samples <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Batch:
+    """Runs that differ in seed and temperature alone, taken through their steps together."""
+
+    def __init__(self, runs: Sequence[Settings], shard: Shard, device: torch.device) -> None:
+        first = runs[0]
+        self.runs, self.shard, self.device = runs, shard, device
+        self.model = Model(runs, shard, device)
+        objective = Objective(first.objective, self.model.labels, first.samples, first.weight_decay or 0.0, shard)
+        self.stepper: Stepper = stepper(runs, self.model, objective)
+        self.labels = labels_of(first).to(device)
+        ends = [0, *itertools.accumulate(first.counts)]
+        starts = [0, *itertools.accumulate(shard.sizes)]
+        self.features = [ends[b] - ends[a] for a, b in itertools.pairwise(starts)]
+        self.done, self.seconds = 0, 0.0
+        self.records: list[dict[str, Any]] = [{"rows": [], "status": "", "reason": ""} for _ in runs]
+        self.kept: dict[str, Tensor] = {}
+
+    def gathered(self, name: str) -> Tensor:
+        """W or H of all processes, (B, K, d) or (B, N, d)."""
+        rows = getattr(self.model, name).detach()
+        return self._whole(name, rows)
+
+    def _whole(self, name: str, rows: Tensor) -> Tensor:
+        if self.shard.ranks == 1:
+            return rows
+        return self.shard.gather(rows[0], self.shard.sizes if name == "W" else self.features)[None]
+
+    def _mine(self, name: str, rows: Tensor) -> Tensor:
+        """The rows of this process."""
+        if self.shard.ranks == 1:
+            return rows
+        sizes = self.shard.sizes if name == "W" else self.features
+        return rows.split(sizes, 1)[self.shard.rank]
+
+    @property
+    def running(self) -> list[int]:
+        """Runs that have not ended."""
+        return [b for b, record in enumerate(self.records) if not record["status"]]
+
+    def end(self, b: int, status: str, reason: str) -> None:
+        """Note why a run has ended."""
+        self.records[b] |= {"status": status, "reason": reason}
+
+    def record(self) -> None:
+        """Measure every run that has not ended, keep its rows, and end it where it has arrived."""
+        W, H = self.gathered("W"), self.gathered("H")
+        stationary = self.stepper.stationary
+        for b in self.running:
+            settings, rows = self.runs[b], self.records[b]["rows"]
+            if rows and rows[-1]["step"] == self.done:
+                continue
+            if not (self._finite(W[b]) and self._finite(H[b])):
+                self._diverged(b, "W or H is no longer finite")
+                continue
+            temperature = schedule.temperature(settings, max(0, self.done - 1))
+            row = recording.measure(settings, W[b], H[b], self.labels, temperature)
+            rows.append({"step": self.done, **row, "seconds": self.seconds})
+            self.kept[f"{b}.W"], self.kept[f"{b}.H"] = W[b].cpu().clone(), H[b].cpu().clone()
+            if row["gap"] <= settings.tolerance:
+                self.end(
+                    b,
+                    "gap",
+                    f"the certified margin is within {row['gap']:.1e} of the best known after {self.done} steps",
+                )
+            elif stationary[b]:
+                self.end(b, "stationary", f"no step gains anything that rounding would show, at step {self.done}")
+            elif self.done == settings.steps:
+                self.end(b, "steps", f"{self.done} steps were taken")
+
+    @staticmethod
+    def _finite(rows: Tensor) -> bool:
+        return math.isfinite(float(rows.double().sum())) or bool(torch.isfinite(rows).all())
+
+    def _diverged(self, b: int, why: str) -> None:
+        rows = self.records[b]["rows"]
+        last = f"; W and H are those of step {rows[-1]['step']}" if rows else ""
+        self.end(b, "diverged", f"diverged at step {self.done}: {why}{last}")
+
+    def advance(self) -> float:
+        """One step of all runs; the objective of the first that has not ended, before it."""
+        begin = time.perf_counter()
+        values = self.stepper.step(self.done)
+        self.seconds += time.perf_counter() - begin
+        finite = torch.isfinite(values).cpu()
+        for b in self.running:
+            if not finite[b]:
+                self._diverged(b, f"the objective is {float(values[b])}")
+        self.done += 1
+        return float(values[self.running[0]]) if self.running else math.nan
+
+    @property
+    def arrived(self) -> bool:
+        """Whether every run that has not ended is stationary."""
+        stationary = self.stepper.stationary
+        return all(bool(stationary[b]) for b in self.running)
+
+    def shown(self) -> dict[str, str]:
+        """What the progress bar says: of the run that is best."""
+        last = [record["rows"][-1] for record in self.records if record["rows"]]
+        return {"GNC2": f"{max(row['GNC2'] for row in last):.6f}"} if last else {}
+
+    def results(self) -> list[Run]:
+        """What the runs came to."""
+        out = []
+        for b, (settings, record) in enumerate(zip(self.runs, self.records, strict=True)):
+            H = self.kept[f"{b}.H"].numpy()
+            shape = (settings.K, settings.n, settings.d) if isinstance(settings.n, int) else H.shape
+            W = self.kept[f"{b}.W"].numpy()
+            out.append(
+                Run(settings, W, H.reshape(shape), history_frame(record["rows"]), record["status"], record["reason"])
+            )
+        return out
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, by the first process."""
+        optimizer = {
+            name: self._whole(name[0], kept[0]) if name.startswith(("W.", "H.")) and self.shard.ranks > 1 else kept
+            for name, kept in self.stepper.state().items()
+        }
+        W, H = self.gathered("W"), self.gathered("H")
+        if self.shard.rank == 0:
+            checkpoints.save(
+                checkpoints.Checkpoint(self.runs, self.done, self.seconds, W, H, optimizer, self.records, self.kept),
+                path,
+            )
+
+    def resume(self, found: checkpoints.Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        with torch.no_grad():
+            for name, rows in (("W", found.W), ("H", found.H)):
+                getattr(self.model, name).copy_(self._mine(name, rows))
+        self.stepper.load(
+            {
+                name: self._mine(name[0], kept) if name.startswith(("W.", "H.")) else kept
+                for name, kept in found.optimizer.items()
+            }
+        )
+        self.done, self.seconds = found.step, found.seconds
+        self.records, self.kept = found.records, found.kept
+
+
+def run_batch(
+    runs: Sequence[Settings],
+    *,
+    device: Any = "auto",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool | None = None,
+) -> list[Run]:
+    """Take runs that differ in seed, temperature and anneal alone through their steps together; see `simulate`."""
+    first = runs[0]
+    place = chosen_device(device)
+    path = None if checkpoint is None else check_output(checkpoint, (".pt",))
+    if checkpoint_every is not None:
+        check_integer("checkpoint_every", checkpoint_every, 1)
+        if path is None:
+            raise ValueError("checkpoint_every needs a checkpoint file to write")
+    with process_group(place) as place:
+        shard = Shard.here(first.K, place)
+        if shard.ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
+            raise ValueError(
+                "several processes share one run of cross-entropy by adam or sgd; say one seed, one temperature and "
+                f"optimizer='adam' (got {len(runs)} runs, {first.objective}, {first.optimizer})"
+            )
+        batch = _Batch(runs, shard, place)
+        if path is not None and path.is_file():
+            batch.resume(checkpoints.matching(path, runs))
+        with _one_thread(first, place):
+            _loop(batch, path, checkpoint_every, progress if shard.rank == 0 else False)
+        return batch.results()
+
+
+def _loop(batch: _Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:
+    """Steps, measurements and checkpoints until every run has ended; an interrupted run leaves a checkpoint."""
+    steps, every = batch.runs[0].steps, batch.runs[0].record_every
+    saved, saved_at = batch.done, time.monotonic()
+
+    def save() -> None:
+        nonlocal saved, saved_at
+        if path is not None and saved != batch.done:
+            batch.save(path)
+            saved, saved_at = batch.done, time.monotonic()
+
+    with Progress(_label(batch.runs), steps, progress) as bar:
+        bar.step(batch.done)
+        try:
+            while batch.running:
+                if batch.done % every == 0 or batch.done == steps or batch.arrived:
+                    batch.record()
+                    bar.step(0, **batch.shown())
+                    if not batch.running:
+                        break
+                batch.advance()
+                bar.step(1)
+                if checkpoint_every is not None:
+                    due = batch.done % checkpoint_every == 0
+                else:
+                    due = batch.shard.agree(time.monotonic() - saved_at > CHECKPOINT_SECONDS)
+                if due:
+                    save()
+        except KeyboardInterrupt:
+            if batch.shard.ranks == 1:
+                save()
+            raise
+        save()
+
+
+def _label(runs: Sequence[Settings]) -> str:
+    first = runs[0]
+    return f"K={first.K} d={first.d}" + (f", {len(runs)} runs" if len(runs) > 1 else f" tau={first.temperature:g}")
+
+
+def simulate(
+    K: int,
+    d: int,
+    n: int | Sequence[int] = 5,
+    temperature: float = 0.05,
+    *,
+    seed: int = 0,
+    anneal: float | None = None,
+    objective: str = "log-cross-entropy",
+    optimizer: str = "auto",
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    steps: int = 5000,
+    record_every: int | None = None,
+    tolerance: float = 1e-6,
+    dtype: str = "auto",
+    device: Any = "auto",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool | None = None,
+) -> Run:
+    r"""Simulate the unconstrained feature model: features and classifier free on the sphere, from a random start.
+
+    .. math::
+        \min_{W, H} \; L = \frac1N \sum_i
+        \log\Bigl(1 + \sum_{j \ne y_i} e^{\langle w_j - w_{y_i}, h_i\rangle/\tau}\Bigr),
+        \qquad \|w_k\| = \|h_i\| = 1
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension, at least 2.
+    n : int or sequence of int
+        Features of each class, at least 1: one number, or K of them where classes are imbalanced.
+    temperature : float
+        The temperature tau, above 0.
+    seed : int
+        What the random start follows from.
+    anneal : float, optional
+        Where the temperature begins: it falls to ``temperature`` by equal factors over the first half of the steps.
+        By default it is fixed.
+    objective : {"log-cross-entropy", "cross-entropy", "hardmax"}
+        What is minimised: tau log L, whose gradient never underflows; L itself, whose gradient is exactly 0 at small
+        temperatures long before the margin is right; or the largest lead of a wrong class, the limit of the first.
+    optimizer : {"auto", "lbfgs", "adam", "sgd"}
+        L-BFGS on the sphere, deterministic, for small problems; geoopt's RiemannianAdam or RiemannianSGD (momentum
+        0.9; none for hardmax). "auto" is L-BFGS where K N is at most 2^22, Adam beyond and SGD for hardmax.
+    learning_rate : float, optional
+        Of Adam and SGD, at the first step; it falls to 0 along a cosine (hardmax: linearly). By default it follows the
+        temperature.
+    weight_decay : float, optional
+        Take the *free* model instead: rows of any norm, and half of this times all squared norms added to L. Metrics
+        are of unit rows; no margin is certified.
+    steps : int
+        Steps at most, of all samples each.
+    record_every : int, optional
+        Steps between two measurements; by default a fiftieth of them, a fifth for more than 2000 classes.
+    tolerance : float
+        A run ends when the relative gap between the certified margin and the best known, 1 - certified / known, is at
+        most this, at a measured step.
+    dtype : {"auto", "float64", "float32"}
+        "auto" is float32 for problems that are not small, at temperatures of at least 1e-3, where its rounding is not
+        felt. Measurements are in float64 always.
+    device : str
+        "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:<number>".
+    checkpoint : path, optional
+        A ``.pt`` file, written every minute, when interrupted and at the end; a run that finds its own there goes on
+        from it, bit for bit.
+    checkpoint_every : int, optional
+        Steps between two checkpoints, instead of a minute.
+    progress : bool, optional
+        Show a bar; by default where standard error is a terminal.
+
+    Returns
+    -------
+    Run
+        Its history, its rows, and ``compare()``.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range or unknown, the device is not there, there are more processes than classes, or the
+        checkpoint is of another run or damaged: one sentence says which.
+    KeyboardInterrupt
+        After a checkpoint was written, if there is a file for it.
+
+    Notes
+    -----
+    A run ends as "gap" (see ``tolerance``), "stationary" (L-BFGS gains nothing that rounding would show), "steps", or
+    "diverged", which keeps what was last measured. Started by ``torchrun``, processes share the classes: rows of W and
+    H are split, one GPU each, and a log-sum-exp is reduced; every process returns the whole run.
+
+    References
+    ----------
+    Jiang et al., ICML 2024 (arXiv:2310.05351); docs/theory.md, T6; docs/ufm.md.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> run = ufm.simulate(K=5, d=2, n=1, temperature=0.02, steps=500)
+    >>> round(run.margin, 6), round(run.best_known, 6)  # the pentagon
+    (0.690983, 0.690983)
+    >>> run.violations
+    0
+    """
+    (run,) = simulate_batch(
+        K,
+        d,
+        n,
+        [temperature],
+        [seed],
+        anneal=anneal,
+        objective=objective,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        steps=steps,
+        record_every=record_every,
+        tolerance=tolerance,
+        dtype=dtype,
+        device=device,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+    )
+    return run
+
+
+def simulate_batch(
+    K: int,
+    d: int,
+    n: int | Sequence[int],
+    temperatures: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    device: Any = "auto",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> list[Run]:
+    """Simulate several temperatures and seeds at once, every run on its own: faster than one after another.
+
+    Parameters
+    ----------
+    K, d, n
+        As in `simulate`.
+    temperatures : sequence of float
+        Temperatures, each above 0.
+    seeds : sequence of int
+        Seeds; each is run at every temperature.
+    device, checkpoint, checkpoint_every, progress, **options
+        As in `simulate`; one checkpoint file holds all runs.
+
+    Returns
+    -------
+    list of Run
+        One for each temperature and seed, temperatures outermost.
+
+    Raises
+    ------
+    ValueError
+        As `simulate`, or if a list is empty.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> runs = ufm.simulate_batch(4, 2, 1, [0.1, 0.05], [0, 1], steps=300)
+    >>> [round(run.margin, 6) for run in runs]  # the square
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    runs = [Settings.checked(K, d, n, tau, seed=seed, **options) for tau in temperatures for seed in seeds]
+    if not runs:
+        raise ValueError("temperatures and seeds must be lists of at least one; got an empty one")
+    return run_batch(runs, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress)

@@ -1,0 +1,136 @@
+"""Many temperatures, seeds, dimensions and numbers of classes in one data frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from softmaxcode.files import check_output
+from softmaxcode.journal import Journal
+from softmaxcode.progress import Progress
+from softmaxcode.sphere import check_integer
+from softmaxcode.tables import write
+from ufm.optimizers import MEMORY
+from ufm.settings import Settings
+from ufm.simulation import run_batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Numbers held by one batch, 1 GB in float64.
+BATCH = 2**27
+SUFFIXES = (".parquet", ".csv", ".md", ".tex")
+
+
+def _listed(given: Any) -> list[Any]:
+    """What was given as a list: itself, or the one thing it is."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+
+
+def _batches(runs: list[Settings]) -> list[list[Settings]]:
+    """Runs of one (K, d) in parts that fit in memory."""
+    first = runs[0]
+    numbers = (first.K + first.samples) * first.d * (2 * MEMORY + 8 if first.optimizer == "lbfgs" else 8)
+    size = max(1, BATCH // numbers)
+    return [runs[start : start + size] for start in range(0, len(runs), size)]
+
+
+def sweep(
+    K: int | Sequence[int],
+    d: int | Sequence[int],
+    temperature: float | Sequence[float] = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01),
+    seeds: int | Sequence[int] = 4,
+    *,
+    n: int | Sequence[int] = 5,
+    path: str | Path | None = None,
+    device: Any = "auto",
+    progress: bool | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Simulate every combination of classes, dimension, temperature and seed, those of one (K, d) as one batch.
+
+    Parameters
+    ----------
+    K, d : int or sequence of int
+        Numbers of classes and dimensions.
+    temperature : float or sequence of float
+        Temperatures; each run holds its own from its random start on, unless ``anneal`` is given.
+    seeds : int or sequence of int
+        How many seeds, from 0 on, or which.
+    n : int or sequence of int
+        Features of each class, as in `ufm.simulate`.
+    path : path, optional
+        Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time whole.
+        What is finished and a checkpoint of what is not are kept beside it, ``<path>.rows`` and ``<path>.pt``: a sweep
+        that was interrupted goes on from there, if its options are the same. Both are removed when it is complete.
+    device : str
+        As in `ufm.simulate`.
+    progress : bool, optional
+        Show bars; by default on a terminal.
+    **options
+        The other options of `ufm.simulate`: ``anneal``, ``objective``, ``optimizer``, ``steps``, ...
+
+    Returns
+    -------
+    DataFrame
+        One row for each run, in the order of K, d, temperature and seed: the last row of its history, and K, d, n,
+        seed, steps, optimizer, objective, status, best_known (the best margin known), ratio (GNC2 over it),
+        minimizer_bound and meets_bound (docs/theory.md, T6 (c); missing where there is no bound), and violations, the
+        measured steps whose loss certificate fails.
+
+    Raises
+    ------
+    ValueError
+        As `ufm.simulate`, before anything runs; or for a path that cannot be written.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> table = ufm.sweep(K=6, d=[2, 3], temperature=[0.1, 0.02], seeds=2, n=1, steps=300)
+    >>> table.groupby(["d", "temperature"])["ratio"].max().round(3).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    taus = _listed(temperature)
+    which = _listed(seeds) if not isinstance(seeds, int) else list(range(check_integer("seeds", seeds, 1)))
+    options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
+    pairs = list(dict.fromkeys(product(_listed(K), _listed(d))))
+    if not (pairs and taus and which):
+        raise ValueError("K, d, temperature and seeds must each be a number or a list of at least one; one is empty")
+    groups = [
+        [Settings.checked(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which] for k, dim in pairs
+    ]
+    target = None if path is None else check_output(path, SUFFIXES)
+    journal = Journal(_beside(target, ".rows"), {"runs": [[run.plain() for run in runs] for runs in groups]})
+
+    def finished() -> pd.DataFrame:
+        return pd.DataFrame([row for pair in pairs if pair in journal.entries for row in journal.entries[pair]["rows"]])
+
+    with Progress("sweep", len(pairs), progress if len(pairs) > 1 else False) as bar:
+        for (k, dim), runs in zip(pairs, groups, strict=True):
+            if (k, dim) not in journal.entries:
+                rows = [row for batch in _batches(runs) for row in _rows(batch, target, device, progress)]
+                journal.add({"K": k, "d": dim, "rows": rows})
+                if target is not None:
+                    write(finished(), target)
+            bar.step(1, K=k, d=dim)
+    table = finished()
+    if target is not None:
+        write(table, target)
+        journal.remove()
+    return table
+
+
+def _beside(target: Path | None, ending: str) -> Path | None:
+    return None if target is None else target.with_name(target.name + ending)
+
+
+def _rows(runs: list[Settings], target: Path | None, device: Any, progress: bool | None) -> list[dict[str, Any]]:
+    """One batch, checkpointed beside the table."""
+    path = _beside(target, f".{runs[0].K}-{runs[0].d}-{runs[0].temperature:g}-{runs[0].seed}.pt")
+    found = [run.row() for run in run_batch(runs, device=device, checkpoint=path, progress=progress)]
+    if path is not None:
+        path.unlink(missing_ok=True)
+    return found
