@@ -7,37 +7,37 @@ machine's own float32 matrix rate in the same run.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import time
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize, softplus
+from torch.nn.functional import cross_entropy
 
 from benchmarks.cost import exponent
 from benchmarks.memory import resident_peak
 from benchmarks.report import ABSENT, Section, machine, replace_part, seconds, times
-from softmaxcode.nn.tiles import log_odds_against, sides
-
-with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
-    warnings.simplefilter("ignore")
-    import geoopt
+from softmaxcode.nn.tiles import sides
+from ufm import schedule
+from ufm.model import geoopt, random_rows
+from ufm.optimizers import DECAYS, EPS
+from ufm.parallel import Shard
+from ufm.settings import Settings
+from ufm.simulation import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Step = Callable[[], Tensor]
+    Step = Callable[[], float]
 
 TEMPERATURE = 0.1
-LEARNING_RATE = 0.01
 DIMENSION = {"cpu": 64, "cuda": 512}
 #: K = N, and the steps made, of which the first warms up.
 SIZES = {1000: 21, 10_000: 6, 100_000: 2}
@@ -52,36 +52,34 @@ SQUARE = {"cpu": 2048, "cuda": 8192}
 RATE_SECONDS = 0.5
 
 
-def problem(K: int, d: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Random unit rows H and W, shape (K, d) each, as parameters on the sphere, and one label a row of H."""
-    generator = torch.Generator().manual_seed(0)
-    rows = (normalize(torch.randn(K, d, generator=generator)).to(device) for _ in range(2))
-    H, W = (geoopt.ManifoldParameter(X, manifold=geoopt.Sphere()) for X in rows)
-    return H, W, torch.arange(K, device=device)
+def settings(K: int, d: int, steps: int) -> Settings:
+    """The run of which both ways make the steps."""
+    return Settings.checked(
+        K, d, 1, TEMPERATURE, objective="cross-entropy", optimizer="adam", steps=steps, dtype="float32"
+    )
 
 
-def _step_of(loss_of: Callable[[], Tensor], parameters: Sequence[Tensor]) -> Step:
-    """Gradients with respect to H and W and one update of both by geoopt's RiemannianAdam."""
-    optimizer = geoopt.optim.RiemannianAdam(parameters, lr=LEARNING_RATE)
+def ours_step(run: Settings, device: str) -> Step:
+    """A step of `ufm.simulate`: tiles of logits where they are many, computed again for the gradients."""
+    return Batch([run], Shard.alone(run.K, device), torch.device(device)).advance
 
-    def step() -> Tensor:
+
+def dense_step(run: Settings, device: str) -> Step:
+    """The same step by autograd: all logits at once; the temperature divides the features, which are fewer."""
+    W, H = (geoopt.ManifoldParameter(rows.to(device), manifold=geoopt.Sphere()) for rows in random_rows(run))
+    labels = torch.arange(run.K, device=device)
+    optimizer = geoopt.optim.RiemannianAdam([W, H], betas=DECAYS, eps=EPS[torch.float32])
+    made = itertools.count()
+
+    def step() -> float:
         optimizer.zero_grad()
-        loss = loss_of()
-        loss.backward()
+        loss = cross_entropy((H / TEMPERATURE) @ W.T, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.param_groups[0]["lr"] = schedule.learning_rate(run, next(made))
         optimizer.step()
-        return loss.detach()
+        return float(loss.detach())
 
     return step
-
-
-def ours_step(H: Tensor, W: Tensor, labels: Tensor) -> Step:
-    """Tiles of logits, computed again for the gradients; a call makes one step and returns the loss before it."""
-    return _step_of(lambda: softplus(log_odds_against(H / TEMPERATURE, W, labels, False)).mean(), (H, W))
-
-
-def dense_step(H: Tensor, W: Tensor, labels: Tensor) -> Step:
-    """All logits at once; the temperature divides the features, which are fewer."""
-    return _step_of(lambda: cross_entropy((H / TEMPERATURE) @ W.T, labels), (H, W))
 
 
 OURS, DENSE = "ours", "geoopt, dense logits"
@@ -117,16 +115,15 @@ def measure_here(way: str, K: int, d: int, device: str, steps: int) -> Measured:
     """Make the steps in this process, which should have done nothing else: the median of all seconds but the first."""
     full_precision()
     for _ in range(2):
-        float(WAYS[way](*problem(8, d, device))())  # what is loaded once is not the step's
-    inputs = problem(K, d, device)
+        WAYS[way](settings(8, d, steps), device)()  # what is loaded once is not the step's
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     peak = torch.cuda.max_memory_allocated if device == "cuda" else resident_peak
+    step, took, loss = WAYS[way](settings(K, d, steps), device), [], float("nan")
     before = peak()
-    step, took, loss = WAYS[way](*inputs), [], float("nan")
     for _ in range(steps):
         begin = time.perf_counter()
-        loss = float(step())
+        loss = step()
         _wait(device)
         took.append(time.perf_counter() - begin)
     return Measured(statistics.median(took[1:]), peak(), peak() - before, loss)

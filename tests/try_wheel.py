@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 import softmaxcode as sc
+import ufm
 from softmaxcode.metrics import GeneralizedNeuralCollapse
 from softmaxcode.nn import CodeClassifier
 
@@ -27,4 +28,6 @@ gnc = GeneralizedNeuralCollapse(100, 10)
 gnc.set_classifier(head.weight)
 gnc.update(head.weight, torch.arange(100))
 assert abs(gnc.compute()["GNC2_ratio"] - 1) < 1e-5, gnc.compute()
+run = ufm.simulate(K=6, d=3, n=1, temperature=0.02)
+assert run.status == "stationary" and abs(run.margin - 1) < 1e-6, (run.reason, run.margin)
 print("the wheel works")

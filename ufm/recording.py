@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 #: The margin of more classes than these is that of a sample of them.
 MAX_EXACT = 200_000
 #: How many classes are sampled, and the confidence of what they say.
-SAMPLED, CONFIDENCE = 2000, 0.95
+SAMPLED, CONFIDENCE = 1000, 0.95
+#: Rows of features taken at once where a copy of all would be large.
+ROWS = 2**16
 #: In the order of the history's columns; runs of more than ``MAX_EXACT`` classes also have "unsure_fraction".
 COLUMNS = (
     "step",
@@ -79,25 +81,37 @@ def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperatur
             GNC2 says, at confidence ``CONFIDENCE``.
     """
     K, d, N = settings.K, settings.d, settings.samples
-    W, H = W.detach().double(), H.detach().double()
-    w, h = unit_rows(W), unit_rows(H)
-    of_loss = (w, h) if settings.spherical else (W, H)
-    s = log_odds_against(of_loss[1] / temperature, of_loss[0], labels, False)
-    log_loss = float(log_softplus(s).logsumexp(0)) - math.log(N)
-    best = best_wrong_class(h, w, labels, False)
-    feature_margin = float((h * (w[labels] - w[best])).sum(1).amin())
+    log_loss = None if settings.spherical else _log_loss(W.detach().double(), H.detach().double(), labels, temperature)
+    W, H = unit_rows(W.detach().double()), unit_rows(H.detach().double())  # nothing larger is held beside them
+    if log_loss is None:
+        log_loss = _log_loss(W, H, labels, temperature)
+    feature_margin = _feature_margin(W, H, labels)
     certified = certified_margin(log_loss, N, temperature) if settings.spherical else math.nan
     known = best_known_margin(K, d)
     row = {
         "temperature": temperature,
         "loss": math.exp(min(log_loss, 700.0)),
         "log_loss": log_loss,
-        **_collapse(K, d, w.cpu(), h.cpu(), labels.cpu()),
+        **_collapse(K, d, W.cpu(), H.cpu(), labels.cpu()),
         "feature_margin": feature_margin,
         "certified_margin": certified,
         "gap": 1 - certified / known,
     }
-    return row | _margin(w)
+    del H
+    return row | _margin(W)
+
+
+def _log_loss(W: Tensor, H: Tensor, labels: Tensor, temperature: float) -> float:
+    """Logarithm of the mean cross-entropy."""
+    s = log_odds_against(H / temperature, W, labels, False)
+    return float(log_softplus(s).logsumexp(0)) - math.log(len(labels))
+
+
+def _feature_margin(W: Tensor, H: Tensor, labels: Tensor) -> float:
+    """The smallest lead of a feature's own class."""
+    best = best_wrong_class(H, W, labels, False)
+    parts = zip(H.split(ROWS), labels.split(ROWS), best.split(ROWS), strict=True)
+    return min(float((h * (W[y] - W[j])).sum(1).amin()) for h, y, j in parts)
 
 
 def _collapse(K: int, d: int, W: Tensor, H: Tensor, labels: Tensor) -> dict[str, float]:

@@ -144,12 +144,13 @@ class Run:
         """Scalars of the end alone, for a row of a data frame."""
         settings = self.settings
         bound = self.minimizer_bound
+        (last,) = self.history[-1:].to_dict("records")  # `final` would make a float of the step
         return {
             "K": settings.K,
             "d": settings.d,
             "n": settings.samples / settings.K,
             "seed": settings.seed,
-            **{name: self.final[name] for name in self.history.columns},
+            **{name: last[name] for name in self.history.columns},
             "steps": settings.steps,
             "optimizer": settings.optimizer,
             "objective": settings.objective,

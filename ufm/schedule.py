@@ -51,5 +51,5 @@ def learning_rate(settings: Settings, step: int) -> float:
         if settings.optimizer == "adam":
             base = min(0.1, 10 * tau)
         else:
-            base = 0.03 * settings.K * (tau if settings.objective == "log-cross-entropy" else min(1.0, tau * tau))
+            base = settings.K * (tau if settings.objective == "log-cross-entropy" else min(1.0, tau * tau))
     return base * 0.5 * (1 - math.cos(math.pi * left))

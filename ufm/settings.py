@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+import numpy as np
 
 from softmaxcode.sphere import check_integer, check_pair, check_temperature
 
@@ -15,6 +18,8 @@ DTYPES = ("float64", "float32")
 SMALL = 2**22
 #: Float32 moves a log-odds by 6e-8 / tau; below this temperature that is felt in the gradient.
 FLOAT32_TEMPERATURE = 1e-3
+#: How many seeds PyTorch tells apart.
+SEEDS = 2**64
 #: Classes up to which fifty measurements of a run are cheap; beyond it there are five.
 CHEAP = 2000
 
@@ -40,7 +45,7 @@ def check_positive(name: str, value: Any) -> float:
     ValueError
         If it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be a finite number above 0; got {value!r}")
     return float(value)
 
@@ -53,11 +58,13 @@ def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
     ValueError
         If it is neither, or a number is below 1.
     """
-    if not hasattr(n, "__len__"):
+    try:
+        given = list(n)
+    except TypeError:
         return check_integer("n (features a class)", n, 1)
-    if len(n) != K:
-        raise ValueError(f"n must be one number or one for each of the K = {K} classes; got {len(n)} numbers")
-    counts = tuple(check_integer("n (features a class)", count, 1) for count in n)
+    if len(given) != K:
+        raise ValueError(f"n must be one number or one for each of the K = {K} classes; got {len(given)} numbers")
+    counts = tuple(check_integer("n (features a class)", count, 1) for count in given)
     return counts[0] if len(set(counts)) == 1 else counts
 
 
@@ -141,11 +148,21 @@ class Settings:
         if dtype == "auto":
             dtype = "float64" if small or temperature < FLOAT32_TEMPERATURE else "float32"
         check_choice("dtype", dtype, DTYPES)
+        lowest = 4 * float(np.finfo(dtype).smallest_normal)
+        if temperature < lowest:
+            raise ValueError(
+                f"temperature must be at least {lowest:.1e} in {dtype}, or logits overflow; got {temperature}"
+            )
         steps = check_integer("steps", steps, 1)
         if record_every is None:
             record_every = -(-steps // (50 if K <= CHEAP else 5))
-        if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
-            raise ValueError(f"tolerance must be a number from 0 to 1, a relative gap of margins; got {tolerance!r}")
+        if isinstance(tolerance, bool) or not isinstance(tolerance, numbers.Real) or not 0 <= float(tolerance) < 1:
+            raise ValueError(
+                f"tolerance must be a number of at least 0 and below 1, a relative gap of margins; got {tolerance!r}"
+            )
+        seed = check_integer("seed", seed, 0)
+        if seed >= SEEDS:
+            raise ValueError(f"seed must be below 2^64; got {seed}")
         return cls(
             K=K,
             d=d,
@@ -159,7 +176,7 @@ class Settings:
             steps=steps,
             record_every=check_integer("record_every", record_every, 1),
             tolerance=float(tolerance),
-            seed=check_integer("seed", seed, 0),
+            seed=seed,
             dtype=dtype,
         )
 

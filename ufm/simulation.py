@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +60,7 @@ def _one_thread(settings: Settings, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Batch:
+class Batch:
     """Runs that differ in seed and temperature alone, taken through their steps together."""
 
     def __init__(self, runs: Sequence[Settings], shard: Shard, device: torch.device) -> None:
@@ -108,8 +111,8 @@ class _Batch:
             settings, rows = self.runs[b], self.records[b]["rows"]
             if rows and rows[-1]["step"] == self.done:
                 continue
-            if not (self._finite(W[b]) and self._finite(H[b])):
-                self._diverged(b, "W or H is no longer finite")
+            if not (self._usable(W[b]) and self._usable(H[b])):
+                self._diverged(b, "a row of W or H is zero or no longer finite")
                 continue
             temperature = schedule.temperature(settings, max(0, self.done - 1))
             row = recording.measure(settings, W[b], H[b], self.labels, temperature)
@@ -127,8 +130,10 @@ class _Batch:
                 self.end(b, "steps", f"{self.done} steps were taken")
 
     @staticmethod
-    def _finite(rows: Tensor) -> bool:
-        return math.isfinite(float(rows.double().sum())) or bool(torch.isfinite(rows).all())
+    def _usable(rows: Tensor) -> bool:
+        """Whether every row has a direction: a step whose square overflows is normalised to a row of zeros."""
+        largest = rows.abs().amax(1)
+        return bool(((largest > 0) & (largest < math.inf)).all())
 
     def _diverged(self, b: int, why: str) -> None:
         rows = self.records[b]["rows"]
@@ -221,7 +226,7 @@ def run_batch(
                 "several processes share one run of cross-entropy by adam or sgd; say one seed, one temperature and "
                 f"optimizer='adam' (got {len(runs)} runs, {first.objective}, {first.optimizer})"
             )
-        batch = _Batch(runs, shard, place)
+        batch = Batch(runs, shard, place)
         if path is not None and path.is_file():
             batch.resume(checkpoints.matching(path, runs))
         with _one_thread(first, place):
@@ -229,7 +234,24 @@ def run_batch(
         return batch.results()
 
 
-def _loop(batch: _Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends: a checkpoint of half a step would not resume bit for bit."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:
     """Steps, measurements and checkpoints until every run has ended; an interrupted run leaves a checkpoint."""
     steps, every = batch.runs[0].steps, batch.runs[0].record_every
     saved, saved_at = batch.done, time.monotonic()
@@ -244,12 +266,13 @@ def _loop(batch: _Batch, path: Path | None, checkpoint_every: int | None, progre
         bar.step(batch.done)
         try:
             while batch.running:
-                if batch.done % every == 0 or batch.done == steps or batch.arrived:
-                    batch.record()
-                    bar.step(0, **batch.shown())
-                    if not batch.running:
-                        break
-                batch.advance()
+                with _uninterrupted():
+                    if batch.done % every == 0 or batch.done == steps or batch.arrived:
+                        batch.record()
+                        bar.step(0, **batch.shown())
+                        if not batch.running:
+                            break
+                    batch.advance()
                 bar.step(1)
                 if checkpoint_every is not None:
                     due = batch.done % checkpoint_every == 0
@@ -442,7 +465,8 @@ def simulate_batch(
     >>> [round(run.margin, 6) for run in runs]  # the square
     [1.0, 1.0, 1.0, 1.0]
     """
+    for name, given in (("temperatures", temperatures), ("seeds", seeds)):
+        if np.ndim(given) != 1 or not len(given):
+            raise ValueError(f"{name} must be a list of at least one; got {given!r}")
     runs = [Settings.checked(K, d, n, tau, seed=seed, **options) for tau in temperatures for seed in seeds]
-    if not runs:
-        raise ValueError("temperatures and seeds must be lists of at least one; got an empty one")
     return run_batch(runs, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress)

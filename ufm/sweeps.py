@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from softmaxcode.files import check_output
@@ -13,11 +13,13 @@ from softmaxcode.journal import Journal
 from softmaxcode.progress import Progress
 from softmaxcode.sphere import check_integer
 from softmaxcode.tables import write
+from ufm.checkpoint import matching
 from ufm.optimizers import MEMORY
 from ufm.settings import Settings
 from ufm.simulation import run_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 #: Numbers held by one batch, 1 GB in float64.
@@ -27,7 +29,7 @@ SUFFIXES = (".parquet", ".csv", ".md", ".tex")
 
 def _listed(given: Any) -> list[Any]:
     """What was given as a list: itself, or the one thing it is."""
-    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    return list(given) if np.ndim(given) else [given]
 
 
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
@@ -64,8 +66,9 @@ def sweep(
         Features of each class, as in `ufm.simulate`.
     path : path, optional
         Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time whole.
-        What is finished and a checkpoint of what is not are kept beside it, ``<path>.rows`` and ``<path>.pt``: a sweep
-        that was interrupted goes on from there, if its options are the same. Both are removed when it is complete.
+        What is finished and a checkpoint of what is not are kept beside it, ``<path>.rows`` and ``<path>. ... .pt``: a
+        sweep that was interrupted goes on from there, or anew if its options are others. Both are removed when it is
+        complete.
     device : str
         As in `ufm.simulate`.
     progress : bool, optional
@@ -94,7 +97,7 @@ def sweep(
     [1.0, 1.0, 1.0, 1.0]
     """
     taus = _listed(temperature)
-    which = _listed(seeds) if not isinstance(seeds, int) else list(range(check_integer("seeds", seeds, 1)))
+    which = _listed(seeds) if np.ndim(seeds) else list(range(check_integer("seeds", seeds, 1)))
     options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
     pairs = list(dict.fromkeys(product(_listed(K), _listed(d))))
     if not (pairs and taus and which):
@@ -130,6 +133,11 @@ def _beside(target: Path | None, ending: str) -> Path | None:
 def _rows(runs: list[Settings], target: Path | None, device: Any, progress: bool | None) -> list[dict[str, Any]]:
     """One batch, checkpointed beside the table."""
     path = _beside(target, f".{runs[0].K}-{runs[0].d}-{runs[0].temperature:g}-{runs[0].seed}.pt")
+    if path is not None and path.is_file():
+        try:
+            matching(path, runs)
+        except ValueError:  # left by a sweep of other options, as a journal of others is
+            path.unlink(missing_ok=True)
     found = [run.row() for run in run_batch(runs, device=device, checkpoint=path, progress=progress)]
     if path is not None:
         path.unlink(missing_ok=True)
