@@ -7,10 +7,11 @@ from typing import Any
 
 
 class Parser(argparse.ArgumentParser):
-    """One clear sentence and exit code 2, without the usage text."""
+    """One clear sentence after the program's name, and exit code 2, without the usage text."""
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"softmaxcode: {message} (see {self.prog} --help)\n")
+        name = self.prog.removeprefix("python -m ").split()[0]
+        self.exit(2, f"{name}: {message} (see {self.prog} --help)\n")
 
 
 def numbers(text: str, name: str) -> list[int]:

@@ -90,8 +90,8 @@ def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: fl
     Raises
     ------
     ValueError
-        If K is not an integer of at least 2, the margin is not a number from 0 to 2 the temperature is not a finite
-        number above 0 or the imbalance is not a finite number of at least 1.
+        If K is not an integer of at least 2, the margin is not a number from 0 to 2, the temperature is not a finite
+        number above 0, or the imbalance is not a finite number of at least 1.
 
     Notes
     -----

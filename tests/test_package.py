@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 import softmaxcode as sc
+import ufm
 
 PACKAGE = Path(sc.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+UFM_MODULES = sorted((ROOT / "ufm").rglob("*.py"))
 HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
 TORCH_MODULES = {
     "device_margins.py",
@@ -40,7 +42,7 @@ TORCH_MODULES = {
     "tensors.py",
 }
 #: Modules that ask for an optional extra by name.
-EXTRAS = {"workers.py": "distributed", "metrics/callback.py": "lightning"}
+EXTRAS = {"workers.py": "distributed", "metrics/callback.py": "lightning", "ufm/cli.py": "pyarrow"}
 #: Modules whose public names are used from there.
 SUBMODULES = (
     "assignment",
@@ -68,9 +70,10 @@ def public(module: str) -> dict[str, object]:
 
 
 PUBLIC = {name: value for module in SUBMODULES for name, value in public(f"softmaxcode.{module}").items()}
+PUBLIC |= public("ufm")
 FUNCTIONS = {name: getattr(sc, name) for name in sc.__all__} | PUBLIC
 FUNCTIONS = {name: value for name, value in FUNCTIONS.items() if inspect.isfunction(value)}
-INTERNAL = {"cosines", "default_starts", "trace", "guesses", "sorted_rows", "swaps"}
+INTERNAL = {"cosines", "default_starts", "trace", "guesses", "sorted_rows", "swaps", "log_softplus"}
 
 
 def loaded_after(code: str) -> set[str]:
@@ -88,6 +91,10 @@ def loaded_after(code: str) -> set[str]:
 def test_importing_the_package_loads_nothing_heavy():
     code = "import softmaxcode; dir(softmaxcode); softmaxcode.__all__; softmaxcode.__doc__; softmaxcode.__version__"
     assert not loaded_after(code) & {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib"}
+
+
+def test_importing_ufm_loads_nothing_heavy():
+    assert not loaded_after("import ufm; dir(ufm); ufm.__all__; ufm.__doc__")
 
 
 def test_solving_and_saving_load_neither_torch_nor_pandas_nor_matplotlib():
@@ -150,6 +157,14 @@ def test_what_a_module_imports(path):
     assert packages <= ordinary | set(sys.stdlib_module_names) | {"softmaxcode"}
 
 
+@pytest.mark.parametrize("path", UFM_MODULES, ids=lambda path: path.name)
+def test_what_a_module_of_ufm_imports(path):
+    required = importlib.metadata.requires("softmaxcode") or []
+    ordinary = {re.split(r"[^\w-]", text)[0] for text in required if "extra ==" not in text}
+    ordinary |= {EXTRAS.get(str(path.relative_to(ROOT)), "ufm"), "softmaxcode", "ufm"}
+    assert imported(path) <= ordinary | set(sys.stdlib_module_names)
+
+
 def test_names_of_array_types_are_for_type_checkers_only():
     """Softmaxcode.types needs jaxtyping, which is no dependency."""
     for path in MODULES:
@@ -164,7 +179,7 @@ def test_torch_is_imported_where_it_is_said_to_be():
     assert all("torch" in imported(PACKAGE / name) for name in TORCH_MODULES)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES + UFM_MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_says_what_it_is_for(path):
     text = path.read_text()
     doc = ast.get_docstring(ast.parse(text))
@@ -185,6 +200,21 @@ def test_every_name_resolves(name):
     assert value.__module__.split(".")[0] == "softmaxcode"
     assert getattr(importlib.import_module(value.__module__), name) is value
     assert name in dir(sc)
+
+
+@pytest.mark.parametrize("name", ufm.__all__)
+def test_every_name_of_ufm_resolves(name):
+    value = getattr(ufm, name)
+    assert value.__module__ == f"ufm.{ufm._HOME[name]}" and name in dir(ufm)
+
+
+def test_names_of_ufm_are_sorted_and_the_same_for_type_checkers():
+    block = next(node for node in ast.parse(Path(ufm.__file__).read_text()).body if isinstance(node, ast.If))
+    names = {a.name: n.module for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert ufm.__all__ == sorted(set(ufm.__all__)) == sorted(names)
+    assert names == {name: f"ufm.{home}" for name, home in ufm._HOME.items()}
+    with pytest.raises(AttributeError, match="module 'ufm' has no attribute 'nonsense'"):
+        _ = ufm.nonsense
 
 
 def test_dir_lists_the_public_names_and_no_others():
@@ -233,7 +263,7 @@ def test_every_public_function_has_a_numpydoc_docstring(name):
     assert ">>> " in doc.split("Examples\n--------")[1]
     described = doc.split("Parameters\n----------")[1].split("\n\n")[0] + doc
     for parameter in inspect.signature(function).parameters.values():
-        assert re.search(rf"^(\*\*)?{parameter.name}\b.*( :|$)", described, re.M), parameter.name
+        assert re.search(rf"^([\w, *]+, )?(\*\*)?{parameter.name}\b.*( :|$)", described, re.M), parameter.name
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -268,6 +298,7 @@ def test_every_class_of_a_submodule_is_documented(name):
 def test_results_are_frozen():
     for name in ("SoftmaxCode", "Certificate", "Provenance", "Margins", "ProvedValue", "SampledMargin"):
         assert getattr(sc, name).__dataclass_params__.frozen
+    assert all(value.__dataclass_params__.frozen for value in public("ufm").values() if inspect.isclass(value))
 
 
 def test_refusals_are_value_errors():

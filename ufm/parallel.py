@@ -244,13 +244,15 @@ class Shard:
         own = vector.detach().logsumexp(0, keepdim=True)
         return self.gather(own, [1] * self.ranks).logsumexp(0)
 
+    def from_first(self, t: Tensor) -> Tensor:
+        """What rank 0 holds, on every rank: a tensor of one shape and dtype on all."""
+        if self.ranks > 1:
+            dist.broadcast(t, src=0)
+        return t
+
     def agree(self, flag: bool) -> bool:
         """What rank 0 says, on every rank: for decisions such as when to stop."""
-        if self.ranks == 1:
-            return flag
-        said = torch.tensor([flag], dtype=torch.uint8, device=self.device)
-        dist.broadcast(said, src=0)
-        return bool(said)
+        return bool(self.from_first(torch.tensor([flag], dtype=torch.uint8, device=self.device)))
 
 
 def _block(sizes: Sequence[int], rank: int) -> slice:

@@ -53,6 +53,12 @@ def best_known_margin(K: int, d: int) -> float:
     return math.nan if limit is None else limit
 
 
+def measured(K: int) -> list[str]:
+    """The names of what `measure` returns."""
+    names = [name for name in COLUMNS if name not in ("step", "seconds")]
+    return [*names, "unsure_fraction"] if K > MAX_EXACT else names
+
+
 def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
     """One row of a history, without step and seconds.
 
@@ -116,7 +122,8 @@ def _feature_margin(W: Tensor, H: Tensor, labels: Tensor) -> float:
 
 def _collapse(K: int, d: int, W: Tensor, H: Tensor, labels: Tensor) -> dict[str, float]:
     """GNC1, GNC3 and GNC3 centred, from one pass over the features."""
-    first, third, centred = GNC1(K, d), GNC3(K, d), GNC3(K, d, centred=True)
+    alone = {"sync_on_compute": False}  # the features are whole, and of several processes the first alone is here
+    first, third, centred = GNC1(K, d, **alone), GNC3(K, d, **alone), GNC3(K, d, centred=True, **alone)
     first.update(H, labels)
     for metric in (third, centred):
         metric.set_classifier(W)

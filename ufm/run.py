@@ -16,7 +16,7 @@ from softmaxcode.compare import compare as compare_classifier
 from softmaxcode.loss_certificate import minimizer_margin
 from softmaxcode.margins import margins
 from softmaxcode.sphere import check_rows, unit_rows
-from ufm.recording import COLUMNS, MAX_EXACT, best_known_margin, violation
+from ufm.recording import COLUMNS, best_known_margin, violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Projection directions are computed up to this many classes: one small quadratic programme each.
 MAX_PROJECTED = 5000
+#: Classifiers are compared with a code up to this many classes; beyond, by their margin alone.
+MAX_COMPARED = 10_000
 #: Rounding of a certificate, beside margins of order 1.
 ROUNDING = 1e-12
 
@@ -116,7 +118,7 @@ class Run:
             ``print`` shows it.
         """
         W = np.asarray(self.W, dtype=np.float64)
-        with_code = compare_classifier(W, align=align, seed=seed) if self.settings.K <= MAX_EXACT else None
+        with_code = compare_classifier(W, align=align, seed=seed) if self.settings.K <= MAX_COMPARED else None
         return RunComparison(self, with_code)
 
     @cached_property
@@ -172,7 +174,8 @@ class RunComparison:
     run : Run
         The run.
     code : Comparison or None
-        Margin ratio and alignment of its classifier (`softmaxcode.compare.compare`); None beyond 200,000 classes.
+        Margin ratio and alignment of its classifier (`softmaxcode.compare.compare`); None for more than
+        ``MAX_COMPARED`` classes.
     """
 
     run: Run
@@ -180,7 +183,7 @@ class RunComparison:
 
     @property
     def margin_ratio(self) -> float:
-        """The margin as a share of the best known; of the proved upper bound where no code is held."""
+        """The margin as a share of the best known, of the proved upper bound where no code is held; or NaN."""
         return self.run.margin / self.run.best_known if self.code is None else self.code.margin_ratio
 
     @cached_property

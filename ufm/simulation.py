@@ -115,7 +115,7 @@ class Batch:
                 self._diverged(b, "a row of W or H is zero or no longer finite")
                 continue
             temperature = schedule.temperature(settings, max(0, self.done - 1))
-            row = recording.measure(settings, W[b], H[b], self.labels, temperature)
+            row = self._measure(settings, W[b], H[b], temperature)
             rows.append({"step": self.done, **row, "seconds": self.seconds})
             self.kept[f"{b}.W"], self.kept[f"{b}.H"] = W[b].cpu().clone(), H[b].cpu().clone()
             if row["gap"] <= settings.tolerance:
@@ -128,6 +128,15 @@ class Batch:
                 self.end(b, "stationary", f"no step gains anything that rounding would show, at step {self.done}")
             elif self.done == settings.steps:
                 self.end(b, "steps", f"{self.done} steps were taken")
+
+    def _measure(self, settings: Settings, W: Tensor, H: Tensor, temperature: float) -> dict[str, float]:
+        """`recording.measure` by the first process, told to all."""
+        if self.shard.ranks == 1:
+            return recording.measure(settings, W, H, self.labels, temperature)
+        row = recording.measure(settings, W, H, self.labels, temperature) if self.shard.rank == 0 else {}
+        names = recording.measured(settings.K)
+        told = torch.tensor([row.get(name, math.nan) for name in names], dtype=torch.float64, device=self.device)
+        return dict(zip(names, self.shard.from_first(told).tolist(), strict=True))
 
     @staticmethod
     def _usable(rows: Tensor) -> bool:
@@ -178,7 +187,7 @@ class Batch:
     def save(self, path: Path) -> None:
         """Write a checkpoint, by the first process."""
         optimizer = {
-            name: self._whole(name[0], kept[0]) if name.startswith(("W.", "H.")) and self.shard.ranks > 1 else kept
+            name: self._whole(name[0], kept) if name.startswith(("W.", "H.")) else kept
             for name, kept in self.stepper.state().items()
         }
         W, H = self.gathered("W"), self.gathered("H")

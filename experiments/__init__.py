@@ -1,0 +1,1 @@
+"""Real networks trained on real data, held against computed Softmax Codes."""

@@ -1,0 +1,226 @@
+"""Which classes a classifier holds close, and whether they are the similar ones."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from softmaxcode.sphere import angle_degrees, check_integer, check_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from softmaxcode.types import Square
+
+ALTERNATIVES = ("two-sided", "greater", "less")
+#: Entries that differ by no more than this share of the largest are equal but for rounding, and share a rank.
+ROUNDING = 1e-12
+#: Cosines held at once by `nearest_pairs`, 64 MB.
+TILE_COSINES = 2**23
+
+
+@dataclass(frozen=True)
+class MantelResult:
+    """Whether two matrices of class similarities agree.
+
+    Attributes
+    ----------
+    correlation : float
+        Spearman's rank correlation of the off-diagonal entries, from -1 to 1.
+    p_value : float
+        The share of relabellings with a correlation at least as extreme.
+    permutations : int
+        Relabellings tried: all K! of them where ``exact``.
+    exact : bool
+        Whether all were tried.
+    alternative : {"two-sided", "greater", "less"}
+        What counts as extreme.
+    """
+
+    correlation: float
+    p_value: float
+    permutations: int
+    exact: bool
+    alternative: str
+
+
+def mantel(
+    G: ArrayLike, S: ArrayLike, permutations: int = 9999, seed: int = 0, *, alternative: str = "two-sided"
+) -> MantelResult:
+    r"""Rank correlation of two matrices of class similarities, with Mantel's permutation test.
+
+    The pairs of K classes are dependent, since each class is part of K - 1 of them, so the p-value of a correlation
+    coefficient does not hold for them. The test relabels the classes of one matrix, rows and columns together.
+
+    Parameters
+    ----------
+    G, S : array_like, shape (K, K)
+        Symmetric, K >= 3, such as a classifier's cosines and the similarity of its classes
+        (`softmaxcode.assignment.similarity_from_means`, `similarity_from_confusion`). Diagonals do not count.
+    permutations : int
+        Relabellings tried, at least 1. All K! are tried instead where they are no more than that and the identity.
+    seed : int
+        Seed of the relabellings.
+    alternative : {"two-sided", "greater", "less"}
+        Whether a correlation of large size, a large one or a small one speaks against chance.
+
+    Returns
+    -------
+    MantelResult
+        ``correlation``, ``p_value`` and the number of ``permutations``.
+
+    Raises
+    ------
+    ValueError
+        If a matrix is not finite, square and symmetric, the two differ in K, K < 3, all off-diagonal entries of one
+        are equal, or an option is out of range.
+
+    Notes
+    -----
+    With :math:`a_{ij}` and :math:`b_{ij}` the ranks of the entries over the pairs i < j (their mean where entries are
+    equal), less the mean rank, and for a permutation p of the classes
+
+    .. math:: r_p = \frac{\sum_{i<j} a_{ij} b_{p(i)p(j)}}{\sqrt{\sum_{i<j} a_{ij}^2 \sum_{i<j} b_{ij}^2}} ,
+
+    the correlation is that of the identity, :math:`r`. Over all permutations :math:`r_p` has mean 0, so the two-sided
+    test counts :math:`|r_p| \ge |r|`. From m random permutations, x of them as extreme, the p-value is
+    :math:`(1 + x)/(1 + m)`, which is valid at any m; it is never below 1/(1 + m). Each costs of the order of K^2.
+
+    References
+    ----------
+    N. Mantel, The detection of disease clustering and a generalized regression approach, Cancer Research 27 (1967)
+    209-220. B. Phipson, G. K. Smyth, Permutation p-values should never be zero, Statistical Applications in Genetics
+    and Molecular Biology 9 (2010) 39.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc
+    >>> W = sc.best_known(8, 2).W
+    >>> found = mantel(W @ W.T, -abs(W[:, :1] - W[:, 0]), alternative="greater")
+    >>> round(found.correlation, 2), found.p_value < 0.05
+    (0.58, True)
+    """
+    if alternative not in ALTERNATIVES:
+        raise ValueError(f"alternative must be one of {', '.join(map(repr, ALTERNATIVES))}; got {alternative!r}")
+    permutations = check_integer("permutations", permutations, 1)
+    seed = check_integer("seed", seed, 0)
+    A, B = _centred_ranks(G, "G"), _centred_ranks(S, "S")
+    K = len(A)
+    if len(B) != K:
+        raise ValueError(f"G and S must have one K; got shapes {A.shape} and {B.shape}")
+    A /= np.linalg.norm(A)
+    B /= np.linalg.norm(B)
+
+    exact = math.factorial(K) <= permutations + 1
+    relabellings: Iterable[Any]
+    if exact:
+        relabellings = map(list, itertools.permutations(range(K)))
+    else:
+        rng = np.random.default_rng(seed)
+        relabellings = (rng.permutation(K) for _ in range(permutations))
+    observed = float(np.vdot(A, B))
+    tried = np.array([np.vdot(A, B[p][:, p]) for p in relabellings])
+    extremity = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative]
+    count = int(np.sum(extremity(tried) >= extremity(observed) - ROUNDING))
+    p_value = count / len(tried) if exact else (1 + count) / (1 + len(tried))  # all relabellings include the identity
+    return MantelResult(observed, p_value, len(tried), exact, alternative)
+
+
+def _centred_ranks(matrix: ArrayLike, name: str) -> Square:
+    """Ranks of the entries above the diagonal less their mean, mirrored below it; zeros on the diagonal."""
+    try:
+        X = np.asarray(matrix, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a matrix of real numbers; got {type(matrix).__name__}") from None
+    if X.ndim != 2 or X.shape[0] != X.shape[1] or len(X) < 3:
+        raise ValueError(f"{name} must be square, with K >= 3 rows; got shape {X.shape}")
+    upper = np.triu_indices(len(X), 1)
+    entries, mirrored = X[upper], X.T[upper]
+    if not (np.isfinite(entries).all() and np.isfinite(mirrored).all()):
+        raise ValueError(f"{name} must be finite; it has a NaN or an infinite entry")
+    scale = np.abs(entries).max()
+    if not np.allclose(entries, mirrored, rtol=0, atol=1e-6 * scale):  # float32 products are symmetric to less
+        i, j = (index[np.argmax(np.abs(entries - mirrored))] for index in upper)
+        raise ValueError(
+            f"{name} must be symmetric; entries ({i}, {j}) and ({j}, {i}) are {X[i, j]:g} and {X[j, i]:g} "
+            f"(say ({name} + {name}.T) / 2)"
+        )
+    ranks = _ranks(entries, ROUNDING * scale)
+    if ranks.min() == ranks.max():
+        raise ValueError(f"{name} has no order of pairs: all its off-diagonal entries are equal")
+    out = np.zeros_like(X)
+    out[upper] = ranks - ranks.mean()
+    return out + out.T
+
+
+def _ranks(values: np.ndarray, tolerance: float) -> np.ndarray:
+    """Ranks from 1, the mean one where neighbours in order differ by no more than the tolerance."""
+    order = np.argsort(values)
+    levels = np.empty(len(values), dtype=np.int64)
+    levels[order] = np.cumsum(np.diff(values[order], prepend=values[order[0]]) > tolerance)
+    return rankdata(levels)
+
+
+def nearest_pairs(W: ArrayLike, names: Sequence[str] | None = None, count: int = 10) -> pd.DataFrame:
+    """The pairs of classes that a classifier holds closest.
+
+    Parameters
+    ----------
+    W : array_like, shape (K, d)
+        Rows of any non-zero norm; their directions count. Cosines are computed in tiles, never K x K at once.
+    names : sequence of str, optional
+        What the K classes are called; their numbers without it.
+    count : int
+        Pairs wanted, at least 1; all if there are no more.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair, the closest first (of equal cosines the first pair in row order, unless the last place is
+        contested): ``first`` and ``second`` (names), ``cosine`` and ``angle`` (degrees).
+
+    Raises
+    ------
+    ValueError
+        If W is not an array of finite non-zero rows, there are not K names, or ``count`` is below 1.
+
+    Examples
+    --------
+    >>> nearest_pairs([[2, 0], [1, 1], [-1, 0]], ["cat", "dog", "ship"], count=2).round(4)
+      first second  cosine  angle
+    0   cat    dog  0.7071   45.0
+    1   dog   ship -0.7071  135.0
+    """
+    X = check_rows(W, normalize=True)
+    K = len(X)
+    count = min(check_integer("count", count, 1), K * (K - 1) // 2)
+    if names is not None and len(names) != K:
+        raise ValueError(f"names must be {K}, one for each class; got {len(names)}")
+    called = np.arange(K) if names is None else np.asarray(names, dtype=object)
+
+    i, j, cosine = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)
+    step = max(1, TILE_COSINES // K)
+    for start in range(0, K - 1, step):
+        stop = min(K, start + step)
+        tile = X[start:stop] @ X[start:].T
+        tile[np.tri(*tile.shape, dtype=bool)] = -np.inf  # itself, and pairs that another row has
+        best = np.argpartition(-tile, min(count, tile.size) - 1, axis=None)[:count]
+        rows, columns = np.unravel_index(best, tile.shape)
+        # a short last tile may have fewer pairs than are wanted
+        real = np.isfinite(tile.flat[best])
+        i = np.concatenate([i, rows[real] + start])
+        j = np.concatenate([j, columns[real] + start])
+        cosine = np.concatenate([cosine, tile.flat[best[real]]])
+        kept = np.lexsort((j, i, -cosine))[:count]
+        i, j, cosine = i[kept], j[kept], cosine[kept]
+    return pd.DataFrame(
+        {"first": called[i], "second": called[j], "cosine": cosine, "angle": [angle_degrees(c) for c in cosine]}
+    )

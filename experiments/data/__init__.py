@@ -1,0 +1,23 @@
+"""Data sets of the experiments: a registry of readers, none of which downloads or unpickles anything.
+
+`load` gives train and test sets with everything a run has to know of them; `describe` says in a line what an entry is.
+"""
+
+from experiments.data.augmentation import Augmentation
+from experiments.data.dataset import Data, ImageData, LabelledImages, Normalisation, TextData, TokenContexts
+from experiments.data.registry import DATASETS, describe, load
+from experiments.data.shifts import Shift
+
+__all__ = [
+    "DATASETS",
+    "Augmentation",
+    "Data",
+    "ImageData",
+    "LabelledImages",
+    "Normalisation",
+    "Shift",
+    "TextData",
+    "TokenContexts",
+    "describe",
+    "load",
+]

@@ -1,0 +1,153 @@
+"""CIFAR10 and CIFAR100 from their official binary archives, as folders or as they come."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from experiments.data.source import Labelled, Source, located, present
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Bytes of an image: 1,024 of red, then green, then blue, each row by row.
+IMAGE_BYTES = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How one of the two is laid out: labels, one byte each, and the image make a record."""
+
+    folder: str
+    archive: str
+    train: tuple[str, ...]
+    test: str
+    names: str
+    labels: int
+    K: int
+
+
+_CIFAR10 = _Format(
+    "cifar-10-batches-bin",
+    "cifar-10-binary.tar.gz",
+    tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+    "test_batch.bin",
+    "batches.meta.txt",
+    1,
+    10,
+)
+_CIFAR100 = _Format(
+    "cifar-100-binary", "cifar-100-binary.tar.gz", ("train.bin",), "test.bin", "fine_label_names.txt", 2, 100
+)
+
+
+def _contents(place: Path, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The bytes of these files of a folder or of a .tar.gz that holds it, read once from front to back."""
+    if place.is_dir():
+        return {name: present(place / name).read_bytes() for name in names}
+    wanted = {f"{folder}/{name}": name for name in names}
+    found = {}
+    try:
+        with tarfile.open(place, "r|gz") as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.name in wanted else None
+                if file is not None:
+                    found[wanted[member.name]] = file.read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise ValueError(f"{place} is not a whole .tar.gz archive: {error}") from None
+    for path, name in wanted.items():
+        if name not in found:
+            raise ValueError(f"{place} has no file {path}: it is not the official binary archive")
+    return found
+
+
+def _records(content: bytes, name: str, layout: _Format) -> np.ndarray:
+    """The records of a file, one a row; the labels of each are checked."""
+    size = layout.labels + IMAGE_BYTES
+    if not content or len(content) % size:
+        raise ValueError(
+            f"{name} has {len(content)} bytes, which is no whole number of records of {size}: it is cut off"
+        )
+    records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
+    labels = records[:, layout.labels - 1]
+    if labels.max() >= layout.K:
+        row = int(np.argmax(labels >= layout.K))
+        raise ValueError(f"{name}: record {row} has label {labels[row]}, which must be below K = {layout.K}")
+    return records
+
+
+def _labelled(records: np.ndarray, layout: _Format) -> Labelled:
+    pixels = torch.from_numpy(records[:, layout.labels :].reshape(-1, 3, 32, 32).copy())
+    return Labelled(pixels, records[:, layout.labels - 1].astype(np.int64))
+
+
+def _superclass_similarity(records: np.ndarray, K: int) -> np.ndarray:
+    """1 where two classes are of one superclass, which a class of CIFAR100 names in each of its records."""
+    coarse = np.full(K, -1)
+    coarse[records[:, 1]] = records[:, 0]
+    if (coarse[records[:, 1]] != records[:, 0]).any():
+        row = int(np.argmax(coarse[records[:, 1]] != records[:, 0]))
+        raise ValueError(f"train.bin: class {records[row, 1]} has more than one superclass")
+    return (coarse[:, None] == coarse).astype(float)
+
+
+def _read(root: str | Path | None, layout: _Format) -> Source:
+    place = located(
+        root,
+        (layout.folder, layout.archive),
+        f"download {layout.archive} (the binary version) from https://www.cs.toronto.edu/~kriz/cifar.html and put it "
+        "there, packed or extracted",
+    )
+    contents = _contents(place, layout.folder, (*layout.train, layout.test, layout.names))
+    batches = {name: _records(contents[name], name, layout) for name in (*layout.train, layout.test)}
+    # five training images to a test image in both, so a file cut off between records is found as well
+    wanted = len(batches[layout.test]) * 5 // len(layout.train)
+    for name in layout.train:
+        if len(batches[name]) != wanted:
+            raise ValueError(
+                f"{name} has {len(batches[name])} images where {layout.test} with its {len(batches[layout.test])} "
+                f"goes with {wanted}: one of the two is cut off"
+            )
+    names = tuple(contents[layout.names].decode().split())
+    if len(names) != layout.K:
+        raise ValueError(f"{layout.names} must name {layout.K} classes; got {len(names)}")
+    train = np.concatenate([batches[name] for name in layout.train])
+    similarity = _superclass_similarity(train, layout.K) if layout.labels == 2 else None
+    return Source(_labelled(train, layout), _labelled(batches[layout.test], layout), names, similarity)
+
+
+def read_cifar10(root: str | Path | None) -> Source:
+    """CIFAR10 from ``cifar-10-batches-bin`` or ``cifar-10-binary.tar.gz`` in the root.
+
+    Raises
+    ------
+    ValueError
+        If neither is there, a file is missing or cut off, or a label is not below 10.
+
+    References
+    ----------
+    https://www.cs.toronto.edu/~kriz/cifar.html
+    """
+    return _read(root, _CIFAR10)
+
+
+def read_cifar100(root: str | Path | None) -> Source:
+    """CIFAR100 from ``cifar-100-binary`` or ``cifar-100-binary.tar.gz`` in the root, with fine labels.
+
+    Two classes are similar (1) if they are of one superclass and not (0) else.
+
+    Raises
+    ------
+    ValueError
+        As `read_cifar10`; also if a class comes with two superclasses.
+
+    References
+    ----------
+    https://www.cs.toronto.edu/~kriz/cifar.html
+    """
+    return _read(root, _CIFAR100)

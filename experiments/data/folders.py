@@ -1,0 +1,276 @@
+"""Images in folders: Tiny-ImageNet, BUPT-CBFace-50 and any folder of class folders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.data.labels import check_share
+from experiments.data.seeding import stream
+from experiments.data.source import Labelled, Source, data_root, located, present
+from softmaxcode.sphere import check_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Image files and the class of each.
+Files = list[tuple[Path, int]]
+#: What the name of an image ends in.
+SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm"})
+
+
+def read_image(path: str | Path, size: int) -> Tensor:
+    """An image file in colour, stretched to size x size pixels: uint8 of shape (3, size, size).
+
+    Raises
+    ------
+    ValueError
+        That names the file, if it holds no whole image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a whole image ({error}); skip_corrupt=True leaves out such files") from None
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images that stay in their files until they are asked for.
+
+    Attributes
+    ----------
+    paths : tuple of path
+    size : int
+        Height and width in pixels, to which each is stretched.
+    """
+
+    paths: tuple[Path, ...]
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, 3, size, size)."""
+        return len(self.paths), 3, self.size, self.size
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.stack([read_image(self.paths[row], self.size) for row in rows.tolist()])
+
+
+def _readable(files: Files, size: int) -> tuple[Files, list[str]]:
+    """Those of the files that hold an image, and the others by name: every file is read once."""
+    good, bad = [], []
+    for path, k in files:
+        try:
+            read_image(path, size)
+            good.append((path, k))
+        except ValueError:
+            bad.append(str(path))
+    return good, bad
+
+
+def _source(train: Files, test: Files, class_names: Sequence[str], size: int, skip_corrupt: bool) -> Source:
+    skipped: list[str] = []
+    if skip_corrupt:
+        (train, first), (test, second) = _readable(train, size), _readable(test, size)
+        skipped = first + second
+    splits = (
+        Labelled(ImageFiles(tuple(path for path, _ in files), size), np.array([k for _, k in files], dtype=np.int64))
+        for files in (train, test)
+    )
+    return Source(*splits, tuple(class_names), skipped=tuple(skipped))
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; those that begin with a dot are none."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images in a folder, by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not images:
+        raise ValueError(f"{folder} has no images (files that end in {', '.join(sorted(SUFFIXES))})")
+    return images
+
+
+def _check_alike(counts: dict[str, int], advice: str) -> None:
+    """Raise a ValueError if classes differ in the number of their images."""
+    usual = Counter(counts.values()).most_common(1)[0][0]
+    for name, count in counts.items():
+        if count != usual:
+            raise ValueError(f"{name} has {count} images where the others have {usual}: {advice}")
+
+
+def _split(folders: Sequence[Path], test_share: float, seed: int) -> tuple[Files, Files]:
+    """Images of every class folder, of which a share is drawn for the test set; a class has both."""
+    train: Files = []
+    test: Files = []
+    for k, folder in enumerate(folders):
+        images = _images(folder)
+        if len(images) < 2:
+            raise ValueError(f"{folder} has one image; a class that is split into train and test needs two")
+        held = min(max(round(test_share * len(images)), 1), len(images) - 1)
+        drawn = set(stream(seed, f"test images of {folder.name}").permutation(len(images))[:held].tolist())
+        for i, path in enumerate(images):
+            (test if i in drawn else train).append((path, k))
+    return train, test
+
+
+def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -> Source:
+    """Tiny-ImageNet from ``tiny-imagenet-200`` in the root; its validation images, annotated, are the test set.
+
+    Classes are in the order of their WordNet numbers.
+
+    Parameters
+    ----------
+    root : path, optional
+    skip_corrupt : bool
+        Read every image once and leave out those that cannot be read.
+
+    Raises
+    ------
+    ValueError
+        If the folder or a part of it is missing, or an annotation names a class that does not exist.
+
+    References
+    ----------
+    http://cs231n.stanford.edu/tiny-imagenet-200.zip
+    """
+    folder = located(
+        root,
+        ("tiny-imagenet-200",),
+        "download http://cs231n.stanford.edu/tiny-imagenet-200.zip and extract it there",
+    )
+    wnids = sorted(present(folder / "wnids.txt").read_text(encoding="utf-8").split())
+    lines = present(folder / "words.txt").read_text(encoding="utf-8").splitlines()
+    words = {wnid: name for wnid, _, name in (line.partition("\t") for line in lines)}
+    train: Files = []
+    counts = {}
+    for k, wnid in enumerate(wnids):
+        images = _images(present(folder / "train" / wnid / "images"))
+        train += [(path, k) for path in images]
+        counts[wnid] = len(images)
+    _check_alike(counts, "the archive was extracted in part")
+    number = {wnid: k for k, wnid in enumerate(wnids)}
+    test: Files = []
+    annotations = present(folder / "val" / "val_annotations.txt")
+    for line in annotations.read_text(encoding="utf-8").splitlines():
+        name, wnid, *_ = [*line.split("\t"), ""]
+        if wnid not in number:
+            raise ValueError(f"{annotations} gives {name} the class {wnid!r}, which wnids.txt does not have")
+        test.append((present(folder / "val" / "images" / name), number[wnid]))
+    return _source(train, test, [words.get(wnid, wnid) for wnid in wnids], 64, skip_corrupt)
+
+
+def read_faces(
+    root: str | Path | None,
+    *,
+    image_size: int = 50,
+    test_share: float = 0.2,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+) -> Source:
+    """BUPT-CBFace-50 from a folder of that name in the root: one folder of images for each identity.
+
+    The identities may also lie in its folder ``images``. It has no test set of its own, so a share of the images of
+    each identity is drawn for one.
+
+    Parameters
+    ----------
+    root : path, optional
+    image_size : int
+        Pixels of height and width that every face is stretched to.
+    test_share : float
+        Of each identity's images, rounded, but at least one and not all.
+    seed : int
+        Of that draw.
+    skip_corrupt : bool
+        Read every image once and leave out those that cannot be read.
+
+    Raises
+    ------
+    ValueError
+        If the folder is missing, or identities differ in the number of their images: the set is balanced.
+    """
+    folder = located(
+        root,
+        ("BUPT-CBFace-50",),
+        "ask for BUPT-CBFace-50 at http://www.whdeng.cn/BUPT-CBFace/index.html and extract it there, one folder an "
+        "identity",
+    )
+    folders = _class_folders(folder / "images" if (folder / "images").is_dir() else folder)
+    if len(folders) < 2:
+        raise ValueError(f"{folder} must have a folder for each identity; got {len(folders)}")
+    _check_alike({str(f): len(_images(f)) for f in folders}, "BUPT-CBFace-50 is balanced (read others as image-folder)")
+    size = check_integer("image_size", image_size, 1)
+    train, test = _split(folders, check_share("test_share", test_share), seed)
+    return _source(train, test, [f.name for f in folders], size, skip_corrupt)
+
+
+def read_image_folder(
+    root: str | Path | None,
+    *,
+    image_size: int = 64,
+    test_share: float = 0.2,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+) -> Source:
+    """Any folder of class folders: the root itself, or its folders ``train`` and ``test`` where it has both.
+
+    Parameters
+    ----------
+    root : path
+    image_size : int
+        Pixels of height and width that every image is stretched to.
+    test_share : float
+        Of each class's images where there is no split, rounded, but at least one and not all.
+    seed : int
+        Of that draw.
+    skip_corrupt : bool
+        Read every image once and leave out those that cannot be read.
+
+    Raises
+    ------
+    ValueError
+        If the folder is missing or has fewer than two classes, or a class folder has no images, or the test set has
+        a class that the training set does not.
+    """
+    folder = data_root(root)
+    if root is None or not folder.is_dir():
+        raise ValueError(f"image-folder needs root=, a folder with a folder of images for each class; got {root!r}")
+    size = check_integer("image_size", image_size, 1)
+    share = check_share("test_share", test_share)
+    halves = folder / "train", folder / "test"
+    is_split = all(half.is_dir() for half in halves)
+    folders = _class_folders(halves[0] if is_split else folder)
+    if len(folders) < 2:
+        raise ValueError(f"{folder} must have a folder of images for each of at least two classes; got {len(folders)}")
+    names = [f.name for f in folders]
+    if not is_split:
+        return _source(*_split(folders, share, seed), names, size, skip_corrupt)
+    number = {name: k for k, name in enumerate(names)}
+    train = [(path, number[f.name]) for f in folders for path in _images(f)]
+    test = []
+    for f in _class_folders(halves[1]):
+        if f.name not in number:
+            raise ValueError(f"{f} is a class that {halves[0]} does not have")
+        test += [(path, number[f.name]) for path in _images(f)]
+    return _source(train, test, names, size, skip_corrupt)

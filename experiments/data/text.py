@@ -1,0 +1,128 @@
+"""Next-token prediction on local text: byte-pair tokens learned from the training files."""
+
+from __future__ import annotations
+
+import platform
+import sysconfig
+from pathlib import Path
+
+import torch
+
+from experiments.data.dataset import TextData, TokenContexts
+from experiments.data.labels import check_share
+from experiments.data.seeding import stream
+from softmaxcode.sphere import check_integer
+
+#: Folders of the standard library that are left out: what others installed, tests, and character tables, which are
+#: near copies of one another and would be in both the training and the test text.
+LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "encodings"})
+#: Tokens that bytes alone take.
+BYTES = 256
+
+
+def _files(root: str | Path | None, suffix: str) -> tuple[list[Path], str]:
+    """Text files in the order of their paths, and what they are."""
+    if root is None:
+        folder = Path(sysconfig.get_path("stdlib"))
+        files = [p for p in folder.rglob(f"*{suffix}") if not LEFT_OUT.intersection(p.relative_to(folder).parts)]
+        name = f"the standard library of Python {platform.python_version()}"
+    else:
+        folder = Path(root).expanduser()
+        files = list(folder.rglob(f"*{suffix}"))
+        name = folder.name
+    files = sorted((p for p in files if p.is_file()), key=lambda p: p.relative_to(folder).as_posix())
+    if len(files) < 2:
+        raise ValueError(f"text needs at least two files that end in {suffix!r} in {folder}; got {len(files)}")
+    return files, name
+
+
+def read_text(
+    root: str | Path | None,
+    *,
+    vocabulary: int = 1024,
+    context: int = 64,
+    size: int = 4_000_000,
+    test_share: float = 0.1,
+    suffix: str = ".py",
+    seed: int = 0,
+) -> TextData:
+    """Text as contexts of byte-pair tokens, of which each next token is to be predicted.
+
+    Files are taken in a random order until their size reaches the one asked for; then the first of them, until the
+    test share is reached, are the test text. The tokens are learned on the training text alone, by byte-pair encoding
+    of bytes, so every text can be written in them.
+
+    Parameters
+    ----------
+    root : path, optional
+        A folder of text files; not given, the source of Python's own standard library.
+    vocabulary : int
+        K, the number of tokens: from 512 to 8,192.
+    context : int
+        T, tokens a context.
+    size : int
+        Characters of text, reached by the last file that is taken; less if there is no more.
+    test_share : float
+        Of the characters, reached by the last test file; at least one file is a test file and one is not.
+    suffix : str
+        What the names of the files end in.
+    seed : int
+        Of the order.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two files, or too little text for such a vocabulary or one context.
+
+    Notes
+    -----
+    Bytes that are no UTF-8 are read as U+FFFD.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    K = check_integer("vocabulary", vocabulary, 512)
+    if K > 8192:
+        raise ValueError(f"vocabulary must be at most 8192; got {K}")
+    T = check_integer("context", context, 1)
+    size = check_integer("size", size, 1)
+    share = check_share("test_share", test_share)
+    files, name = _files(root, suffix)
+    taken: list[str] = []
+    length = 0
+    for i in stream(seed, "files").permutation(len(files)).tolist():
+        if length >= size and len(taken) > 1:
+            break
+        taken.append(files[i].read_text(encoding="utf-8", errors="replace"))
+        length += len(taken[-1])
+    held, count = 0, 0
+    while count == 0 or (held < share * length and count < len(taken) - 1):
+        held += len(taken[count])
+        count += 1
+    parts = taken[count:], taken[:count]
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=K, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(parts[0], trainer)
+    if tokenizer.get_vocab_size() < K:
+        raise ValueError(
+            f"the training text of {sum(map(len, parts[0]))} characters gives {tokenizer.get_vocab_size()} tokens; "
+            f"vocabulary asks for {K}"
+        )
+    contexts = []
+    for part, split in zip(parts, ("training", "test"), strict=True):
+        tokens = [token for encoding in tokenizer.encode_batch(part) for token in encoding.ids]
+        if len(tokens) <= T:
+            raise ValueError(f"the {split} text has {len(tokens)} tokens; a context of {T} needs {T + 1}")
+        contexts.append(TokenContexts(torch.tensor(tokens), T))
+    return TextData(
+        name="text",
+        train=contexts[0],
+        train_plain=contexts[0],
+        test=contexts[1],
+        class_names=tuple(tokenizer.id_to_token(k) for k in range(K)),
+        source=f"{len(taken)} files of {name}, {length} characters, {count} of the files for the test",
+        decode=tokenizer.decode,
+    )

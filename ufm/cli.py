@@ -1,0 +1,443 @@
+"""The command ``python -m ufm``: simulate, sweep, plot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from softmaxcode.arguments import Parser
+from softmaxcode.code import installed_version
+from softmaxcode.files import written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ufm.run import Run
+    from ufm.settings import Settings
+
+#: Where results go that no ``-o`` names.
+RESULTS = Path("out", "ufm")
+#: Options that are settings of a run; what is not given is left to `ufm.simulate`.
+OPTIONS = (
+    "n",
+    "temperature",
+    "seed",
+    "anneal",
+    "objective",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "steps",
+    "record_every",
+    "tolerance",
+    "dtype",
+)
+#: The history of a run has one of these endings.
+HISTORIES = ("history.parquet", "history.csv")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Of K, d and n also with one dash: ``torchrun`` takes ``--d`` and ``--n`` for its own before it starts us."""
+    description = "The unconstrained feature model: features and classifier free on the sphere, at small temperature."
+    parser = Parser(prog="python -m ufm", description=description)
+    commands = parser.add_subparsers(dest="command", parser_class=Parser)
+
+    one = commands.add_parser("simulate", help="one run: its history, its rows and a figure, in a folder")
+    one.add_argument("-K", "--K", type=int, required=True, help="number of classes")
+    one.add_argument("-d", "--d", type=int, required=True, help="dimension")
+    _option(one, "--temperature", type=float, help="the temperature (default 0.05)")
+    _option(one, "--seed", type=int, help="what the random start follows from (default 0)")
+    _settings_options(one)
+    one.add_argument(
+        "--checkpoint-every", type=int, metavar="STEPS", help="steps between checkpoints (default: a minute)"
+    )
+    one.add_argument("--align", action="store_true", help="compare with the best code known as relabelled and rotated")
+    one.add_argument("--csv", action="store_true", help="write history.csv in place of history.parquet")
+    one.add_argument("-o", "--output", metavar="FOLDER", help=f"where results go (default: a folder in {RESULTS})")
+
+    many = commands.add_parser("sweep", help="every combination of classes, dimension, temperature and seed: a table")
+    many.add_argument("-K", "--K", type=int, nargs="+", required=True, help="numbers of classes")
+    many.add_argument("-d", "--d", type=int, nargs="+", required=True, help="dimensions")
+    _option(many, "--temperature", type=float, nargs="+", help="temperatures (default 1 0.5 0.2 0.1 0.05 0.02 0.01)")
+    _option(many, "--seeds", type=int, metavar="COUNT", help="seeds of each, from 0 on (default 4)")
+    _settings_options(many)
+    many.add_argument(
+        "-o",
+        "--output",
+        metavar="TABLE",
+        help=f".parquet, .csv, .md or .tex, with a .png beside (default: a .parquet in {RESULTS})",
+    )
+
+    picture = commands.add_parser("plot", help="draw a run or a sweep again")
+    picture.add_argument("source", help="folder of a run, its history, or the .parquet or .csv table of a sweep")
+    picture.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
+    return parser
+
+
+def _option(parser: argparse.ArgumentParser, *names: str, **how: Any) -> None:
+    """One that is absent where it is not given: its default stands in `ufm.simulate` or `ufm.sweep` alone."""
+    parser.add_argument(*names, default=argparse.SUPPRESS, **how)
+
+
+def _settings_options(parser: argparse.ArgumentParser) -> None:
+    """What `simulate` and `sweep` share."""
+    _option(parser, "-n", "--n", type=int, nargs="+", help="features a class: one number or K of them (default 5)")
+    _option(parser, "--anneal", type=float, metavar="TEMPERATURE", help="begin here and cool down (default: do not)")
+    _option(parser, "--objective", help="log-cross-entropy (default), cross-entropy or hardmax")
+    _option(parser, "--optimizer", help="auto (default), lbfgs, adam or sgd")
+    _option(parser, "--learning-rate", type=float, help="of adam and sgd at the first step (default: by temperature)")
+    _option(parser, "--weight-decay", type=float, help="take the free model: rows of any norm, with this decay")
+    _option(parser, "--steps", type=int, help="steps at most (default 5000)")
+    _option(parser, "--record-every", type=int, metavar="STEPS", help="steps between two measurements")
+    _option(parser, "--tolerance", type=float, help="end at this gap of certified and best known margin (default 1e-6)")
+    _option(parser, "--dtype", help="auto (default), float64 or float32")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show a progress bar (default: on a terminal)",
+    )
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the options that were given; features a class as a number where there is one."""
+    options = {name: value for name, value in vars(arguments).items() if name in names}
+    if len(options.get("n", ())) == 1:
+        options["n"] = options["n"][0]
+    return options
+
+
+def _check_parquet(instead: str) -> None:
+    """Before hours of work, not after."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ValueError(f"writing parquet needs pyarrow: pip install 'softmaxcode[parquet]', or {instead}") from None
+
+
+def _first_process() -> bool:
+    """Whether this is the process of several that prints and writes."""
+    return _processes() == 1 or os.environ.get("RANK") == "0"
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from ufm.settings import Settings
+    from ufm.simulation import chosen_device, run_batch
+
+    settings = Settings.checked(arguments.K, arguments.d, **_given(arguments, *OPTIONS))
+    device = chosen_device(arguments.device)
+    if not arguments.csv:
+        _check_parquet("say --csv")
+    folder = RESULTS / _run_name(settings) if arguments.output is None else Path(arguments.output)
+    if finished := _is_finished(folder, settings):
+        run = read_run(folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        (run,) = run_batch(
+            [settings],
+            device=device,
+            checkpoint=folder / "checkpoint.pt",
+            checkpoint_every=arguments.checkpoint_every,
+            progress=arguments.progress,
+        )
+    if _first_process():
+        if not finished:
+            write_run(run, folder, HISTORIES[arguments.csv], str(device))
+        print(run.final.to_string(float_format="{:.10g}".format), end="\n\n")
+        print(run.compare(align=arguments.align))
+        print(f"\n{'was finished before, and is in' if finished else 'written to'} {folder}")
+        if run.status == "diverged":
+            print(f"ufm: {run.reason}", file=sys.stderr)
+    return int(run.status == "diverged")
+
+
+def _run_name(settings: Settings) -> str:
+    features = f"n{settings.n}" if isinstance(settings.n, int) else f"N{settings.samples}"
+    return f"K{settings.K}-d{settings.d}-{features}-tau{settings.temperature:g}-seed{settings.seed}"
+
+
+def _is_finished(folder: Path, settings: Settings) -> bool:
+    """Whether the folder holds the results of this run.
+
+    Raises
+    ------
+    ValueError
+        If it holds those of another: the sentence names the first setting that differs.
+    """
+    if not (folder / "run.json").is_file():
+        return False
+    for (name, old), new in zip(_header(folder)["settings"].items(), settings.plain().values(), strict=True):
+        if old != new:
+            raise ValueError(
+                f"{folder} holds another run, with {name} = {old!r} and not {new!r}; name another folder with -o, or "
+                "remove it"
+            )
+    return True
+
+
+def write_run(run: Run, folder: Path, history: str, device: str) -> None:
+    """Write the results of a run, ``run.json`` last, and remove its checkpoint.
+
+    Parameters
+    ----------
+    run : Run
+        What to write.
+    folder : Path
+        An existing folder: it gets the history, ``W.npy``, ``H.npy``, ``figure.png`` and ``run.json``.
+    history : str
+        Name of the history's file, one of ``HISTORIES``.
+    device : str
+        Where it ran, for ``run.json``.
+
+    Examples
+    --------
+    >>> import tempfile, ufm
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_run(ufm.simulate(K=4, d=3, n=1, temperature=0.1, steps=50), folder, "history.csv", "cpu")
+    >>> read_run(folder).W.shape
+    (4, 3)
+    """
+    from softmaxcode.tables import write
+    from ufm.plots import plot_run
+
+    write(run.history, folder / history)
+    for name, rows in (("W", run.W), ("H", run.H)):
+        with written_whole(folder / f"{name}.npy") as temporary:
+            np.save(temporary, rows)
+    plot_run(run, folder / "figure.png")
+    libraries = ("torch", "geoopt", "numpy", "pandas")
+    header = {
+        "settings": run.settings.plain(),
+        "status": run.status,
+        "reason": run.reason,
+        "device": device,
+        "versions": {
+            "softmaxcode": installed_version(),
+            "python": platform.python_version(),
+            **{name: version(name) for name in libraries},
+        },
+    }
+    with written_whole(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(header, indent=1) + "\n")
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    """``run.json`` of a folder.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it is not one of a run.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"cannot read {folder}: no finished run is there (it has no run.json)")
+    try:
+        header: dict[str, Any] = json.loads(path.read_text())
+        if not all(isinstance(header[name], kind) for name, kind in (("settings", dict), ("status", str))):
+            raise TypeError
+        _ = header["reason"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"cannot read {path}: it is not the header of a run, or damaged") from None
+    return header
+
+
+def read_run(folder: Path) -> Run:
+    """Read what `write_run` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    Run
+        The same run.
+
+    Raises
+    ------
+    ValueError
+        If no finished run is there, or a file of it is missing or damaged.
+    """
+    from ufm.recording import COLUMNS
+    from ufm.run import Run
+    from ufm.settings import Settings
+
+    header = _header(folder)
+    history = read_table(
+        next((folder / name for name in HISTORIES if (folder / name).is_file()), folder / HISTORIES[0])
+    )
+    try:
+        settings = Settings.from_plain(header["settings"])
+        W, H = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in "WH")
+        if W.shape != (settings.K, settings.d) or not {*COLUMNS} <= {*history.columns}:
+            raise ValueError
+    except Exception as error:  # whatever a damaged or foreign file makes of the reader
+        raise ValueError(f"cannot read {folder}: its files are damaged or not of one run") from error
+    return Run(settings, W, H, history, header["status"], header["reason"])
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a ``.parquet`` or ``.csv`` table.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    DataFrame
+        As it was written.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is of another kind or damaged, or it needs pyarrow and that is not installed.
+    """
+    if not path.is_file():
+        raise ValueError(f"cannot read {path}: there is no such file")
+    suffix = path.suffix.lower()
+    if suffix not in (".parquet", ".csv"):
+        raise ValueError(f"cannot read {path}: the suffix must be .parquet or .csv")
+    try:
+        return pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    except ImportError:
+        raise ValueError(f"cannot read {path}: parquet needs pyarrow: pip install 'softmaxcode[parquet]'") from None
+    except Exception as error:  # pandas and pyarrow raise errors of many kinds for damaged files
+        raise ValueError(f"cannot read {path}: it is not a table of its kind, or damaged") from error
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from ufm.plots import plot_sweep
+    from ufm.sweeps import sweep
+
+    _one_process("sweep")
+    options = _given(arguments, "seeds", *OPTIONS)
+    path = RESULTS / _sweep_name(arguments) if arguments.output is None else Path(arguments.output)
+    if path.suffix.lower() == ".parquet":
+        _check_parquet("write to a .csv with -o")
+    if arguments.output is None:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+    table = sweep(arguments.K, arguments.d, **options, path=path, device=arguments.device, progress=arguments.progress)
+    figure = path.with_suffix(".png")
+    plot_sweep(table, figure)
+    print(summary(table).to_string(index=False, float_format="{:.6g}".format))
+    print(f"\nwritten to {path} and {figure}")
+    diverged = table[table["status"] == "diverged"]
+    for _, row in diverged.iterrows():
+        which = f"K = {row['K']}, d = {row['d']}, temperature {row['temperature']:g}, seed {row['seed']}"
+        print(f"ufm: {which} diverged; its row is that of step {row['step']:g}", file=sys.stderr)
+    return int(len(diverged) > 0)
+
+
+def _sweep_name(arguments: argparse.Namespace) -> str:
+    """Of every option that was given, so that two sweeps never share a file."""
+    words = []
+    for name, given in vars(arguments).items():
+        if name in ("K", "d", "seeds", *OPTIONS):
+            values = given if isinstance(given, list) else [given]
+            words.append(name + "-".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
+    return f"sweep-{'-'.join(words)}.parquet"
+
+
+def _one_process(command: str) -> None:
+    if _processes() > 1:
+        raise ValueError(f"{command} runs in one process; torchrun is for simulate (got {_processes()} processes)")
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """What a sweep comes to at each temperature, over its seeds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `ufm.sweep`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each K, d and temperature: the best GNC2 over the seeds and its share of the best known margin,
+        the largest GNC1 and GNC3, the best certified margin, the bound of T6 (c), how many seeds meet it, and the
+        violations of all of them.
+
+    Examples
+    --------
+    >>> import ufm
+    >>> table = ufm.sweep(K=6, d=3, temperature=0.02, seeds=2, n=1, steps=300)
+    >>> summary(table)[["GNC2", "of best known", "meet it", "violations"]].round(3).values.tolist()
+    [[1.0, 1.0, '2 of 2', 0]]
+    """
+    rows = []
+    for (K, d, temperature), seeds in table.groupby(["K", "d", "temperature"], sort=False):
+        bound = seeds["minimizer_bound"].iloc[0]
+        rows.append(
+            {
+                "K": K,
+                "d": d,
+                "temperature": temperature,
+                "GNC2": seeds["GNC2"].max(),
+                "of best known": seeds["ratio"].max(),
+                "GNC1": seeds["GNC1"].max(),
+                "GNC3": seeds["GNC3"].max(),
+                "certified": seeds["certified_margin"].max(),
+                "bound": bound,
+                "meet it": "" if pd.isna(bound) else f"{seeds['meets_bound'].eq(True).sum()} of {len(seeds)}",
+                "violations": seeds["violations"].sum(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from ufm.plots import plot_run, plot_sweep
+
+    _one_process("plot")
+    source = Path(arguments.source)
+    if source.is_dir() or source.name in HISTORIES:
+        plot_run(read_run(source if source.is_dir() else source.parent), arguments.output)
+    else:
+        plot_sweep(read_table(source), arguments.output)
+    print(f"written to {arguments.output}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0 done, 1 a run diverged, 2 bad input, 130 interrupted)."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.error("say what to do: simulate, sweep or plot")
+    actions = {"simulate": _simulate, "sweep": _sweep, "plot": _plot}
+    try:
+        return actions[arguments.command](arguments)
+    except ValueError as error:
+        if _first_process():  # every process finds the same
+            print(f"ufm: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has gone; there is nobody to tell
+        return 0
+    except OSError as error:
+        print(f"ufm: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if _first_process():
+            print("ufm: interrupted; what was done is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
