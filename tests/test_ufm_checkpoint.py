@@ -225,7 +225,7 @@ def test_a_checkpoint_of_another_run(file, name, old, new):
 
 
 def test_a_checkpoint_of_more_runs(file):
-    with pytest.raises(ValueError, match="run.pt is a checkpoint of 1 runs, not of these 2"):
+    with pytest.raises(ValueError, match=r"run.pt is a checkpoint of 1 runs, not of these 2"):
         ufm.simulate_batch(7, 3, 2, [0.05], [5, 6], steps=5, checkpoint=file)
 
 
@@ -246,8 +246,7 @@ def test_a_changed_byte_is_noticed_or_is_no_part_of_the_run(file):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
         try:
             changed = checkpoint.load(file)
-        except ValueError as error:
-            assert DAMAGED in str(error)
+        except ValueError:
             noticed += 1
         else:
             assert torch.equal(changed.W, found.W) and torch.equal(changed.H, found.H)
@@ -319,12 +318,8 @@ WORKER = """
     import json, os, sys, torch, ufm
     from ufm import optimizers
     torch.set_num_threads(1)
-    folder, cases, ports = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3].split()
+    folder, cases = sys.argv[1], json.loads(sys.argv[2])
     rank, answers = os.environ["RANK"], {}
-
-    def simulate(**options):
-        os.environ["MASTER_PORT"] = ports.pop()  # a rank may be done while another still serves the last group
-        return ufm.simulate(**options)
 
     def kept(run):
         history = run.history.drop(columns="seconds").to_numpy()
@@ -332,12 +327,12 @@ WORKER = """
 
     def message(**options):
         try:
-            simulate(**options)
+            ufm.simulate(**options)
         except (ValueError, MemoryError) as error:
             return str(error) or "MemoryError"
 
     for name, case in cases.items():
-        answers[name] = kept(simulate(**case))
+        answers[name] = kept(ufm.simulate(**case))
         file = f"{folder}/{name}.pt"
         inner = optimizers.FirstOrder.step
 
@@ -352,8 +347,8 @@ WORKER = """
         if rank == "0":
             with open(file, "rb") as source, open(f"{folder}/{name} copied.pt", "wb") as target:
                 target.write(source.read())
-        answers[f"{name} resumed"] = kept(simulate(**case, checkpoint=file))
-        answers[f"{name} from one"] = kept(simulate(**case, checkpoint=f"{folder}/{name} by one.pt"))
+        answers[f"{name} resumed"] = kept(ufm.simulate(**case, checkpoint=file))
+        answers[f"{name} from one"] = kept(ufm.simulate(**case, checkpoint=f"{folder}/{name} by one.pt"))
     adam = cases["adam"]
     answers["lbfgs"] = message(**{**adam, "optimizer": "lbfgs"})
     answers["another"] = message(**{**adam, "seed": 3}, checkpoint=f"{folder}/adam.pt")
@@ -408,7 +403,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[s
             with pytest.raises(KeyboardInterrupt):
                 ufm.simulate(**case, checkpoint=folder / f"{name} by one.pt")
     (folder / "damaged.pt").write_bytes((folder / "adam by one.pt").read_bytes()[:-100])
-    assert start(2, WORKER, str(folder), json.dumps(CASES), " ".join(free_ports(4 * len(CASES) + 3))) == [0, 0]
+    assert start(2, WORKER, str(folder), json.dumps(CASES)) == [0, 0]
     return folder, [torch.load(folder / f"answers {rank}", weights_only=True) for rank in range(2)]
 
 
@@ -432,7 +427,8 @@ def test_two_processes_take_the_steps_of_one(name, answers):
             np.testing.assert_array_equal(part.numpy(), both.numpy())  # to the bit, on the same number of processes
             np.testing.assert_allclose(one, mine, rtol=0, atol=1e-10)  # from two processes to one
             np.testing.assert_allclose(theirs.numpy(), mine, rtol=0, atol=1e-10)  # and from one to two
-        assert all(torch.equal(a, b) for a, b in zip(answer[name], found[0][name], strict=True))
+        for part, first in zip(answer[name], found[0][name], strict=True):
+            np.testing.assert_array_equal(part.numpy(), first.numpy())
         assert answer[f"{name} stopped"] == "MemoryError"
 
 

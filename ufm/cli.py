@@ -127,11 +127,9 @@ def _check_parquet(instead: str) -> None:
 
 def _first_process() -> bool:
     """Whether this is the process of several that prints and writes."""
-    return _processes() == 1 or os.environ.get("RANK") == "0"
+    from ufm.parallel import started
 
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return started() == 1 or os.environ.get("RANK") == "0"
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
@@ -328,7 +326,6 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from ufm.plots import plot_sweep
     from ufm.sweeps import sweep
 
-    _one_process("sweep")
     options = _given(arguments, "seeds", *OPTIONS)
     path = RESULTS / _sweep_name(arguments) if arguments.output is None else Path(arguments.output)
     if path.suffix.lower() == ".parquet":
@@ -355,11 +352,6 @@ def _sweep_name(arguments: argparse.Namespace) -> str:
             values = given if isinstance(given, list) else [given]
             words.append(name + "-".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
     return f"sweep-{'-'.join(words)}.parquet"
-
-
-def _one_process(command: str) -> None:
-    if _processes() > 1:
-        raise ValueError(f"{command} runs in one process; torchrun is for simulate (got {_processes()} processes)")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -408,7 +400,6 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def _plot(arguments: argparse.Namespace) -> int:
     from ufm.plots import plot_run, plot_sweep
 
-    _one_process("plot")
     source = Path(arguments.source)
     if source.is_dir() or source.name in HISTORIES:
         plot_run(read_run(source if source.is_dir() else source.parent), arguments.output)

@@ -14,6 +14,8 @@ minimisers of the first, but its gradient does not underflow.
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -26,6 +28,8 @@ from ufm import parallel
 from ufm.settings import SMALL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ufm.parallel import Shard
 
 #: Logits held at once of a batch of small runs: what fits in a cache on the CPU, half a gigabyte on a GPU.
@@ -59,6 +63,7 @@ class Objective:
 
     def __init__(self, kind: str, labels: Tensor, samples: int, weight_decay: float, shard: Shard) -> None:
         self.kind, self.labels, self.samples, self.weight_decay, self.shard = kind, labels, samples, weight_decay, shard
+        self._pool: ThreadPoolExecutor | None = None
 
     @torch.no_grad()
     def __call__(self, W: Tensor, H: Tensor, temperatures: Tensor) -> Evaluated:
@@ -68,7 +73,7 @@ class Objective:
         elif self.shard.ranks == 1 and len(self.labels) * W.shape[1] <= SMALL:
             size = max(1, CHUNK.get(W.device.type, CHUNK["cpu"]) // (len(self.labels) * W.shape[1]))
             parts = zip(W.split(size), H.split(size), temperatures.split(size), strict=True)
-            found = [self._dense(*part) for part in parts]
+            found = list(self._map(self._dense, *zip(*parts, strict=True)))
         else:
             found = [self._tiled(*part) for part in zip(W, H, temperatures, strict=True)]
         values, grad_W, grad_H = (
@@ -80,6 +85,14 @@ class Objective:
             grad_W.add_(W, alpha=self.weight_decay)
             grad_H.add_(H, alpha=self.weight_decay)
         return Evaluated(values, grad_W, grad_H)
+
+    def _map(self, function: Callable[..., Evaluated], *arguments: tuple[Tensor, ...]) -> Iterable[Evaluated]:
+        """The parts one after another, or on the CPU side by side: they are too small to be split further."""
+        if len(arguments[0]) == 1 or arguments[0][0].device.type != "cpu":
+            return map(function, *arguments)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+        return self._pool.map(function, *arguments)
 
     def _of_log_odds(self, s: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
         """Objectives (B,) of the log-odds (B, N), and their derivatives (B, N)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +16,27 @@ from softmaxcode.nn import tiles
 from softmaxcode.tensors import check_alike, check_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-#: What `process_group` reads of the environment, or `torch.distributed` for it, besides ``WORLD_SIZE``.
+#: What `join` reads of the environment, or `torch.distributed` for it, besides ``WORLD_SIZE``.
 SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-@contextmanager
-def process_group(device: torch.device | str) -> Iterator[torch.device]:
-    """The process group of a run that ``torchrun`` started as several processes; nothing in any other.
+def started() -> int:
+    """How many processes ``torchrun`` started, by the environment."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def join(device: torch.device | str) -> torch.device:
+    """Join the process group of a run that ``torchrun`` started as several processes; nothing in any other.
 
     Parameters
     ----------
     device : torch.device or str
         "cpu", where the processes talk by gloo, or "cuda", by NCCL, one GPU a process.
 
-    Yields
-    ------
+    Returns
+    -------
     torch.device
         Where this process is to compute: ``device``, or of several GPUs the one of its ``LOCAL_RANK``.
 
@@ -44,18 +48,18 @@ def process_group(device: torch.device | str) -> Iterator[torch.device]:
 
     Notes
     -----
-    The group is destroyed at the end, after an error too: then the other processes stop waiting for this one.
+    The group is made once, unless there is one, and lasts as long as the process: one made anew each time could meet
+    the old one's store. A process that ends with an error takes its connections along, and the others stop waiting.
 
     Examples
     --------
-    >>> with process_group("cpu") as device:
-    ...     Shard.here(10, device).ranks
+    >>> device = join("cpu")
+    >>> Shard.here(10, device).ranks
     1
     """
     device = torch.device(device)
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield device
-        return
+    if started() == 1:
+        return device
     if missing := [name for name in SET_BY_TORCHRUN if name not in os.environ]:
         raise ValueError(f"WORLD_SIZE says several processes, but {missing[0]} is not set; start them with torchrun")
     if device.type == "cuda":
@@ -66,15 +70,15 @@ def process_group(device: torch.device | str) -> Iterator[torch.device]:
             )
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device)
-    elif device.type == "cpu":
-        dist.init_process_group("gloo")
-    else:
+    elif device.type != "cpu":
         raise ValueError(f"several processes need the device cpu or cuda; got {device}")
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
+        atexit.register(dist.destroy_process_group)
+    return device
 
 
 @dataclass(frozen=True)

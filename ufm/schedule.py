@@ -22,12 +22,12 @@ def temperature(settings: Settings, step: int) -> float:
     >>> from ufm.settings import Settings
     >>> settings = Settings.checked(10, 3, temperature=0.01, anneal=0.1, steps=100)
     >>> [round(temperature(settings, step), 4) for step in (0, 20, 40, 49, 50, 99)]
-    [0.1, 0.0464, 0.0215, 0.01, 0.01, 0.01]
+    [0.1, 0.0464, 0.0215, 0.0147, 0.01, 0.01]
     """
     if settings.anneal is None or settings.anneal == settings.temperature:
         return settings.temperature
     rungs = max(1, math.ceil(math.log(settings.anneal / settings.temperature) / math.log(RUNG)))
-    rung = min(rungs, int(rungs * step / max(1.0, FALLING * settings.steps)))
+    rung = rungs if step == settings.steps - 1 else min(rungs, int(rungs * step / max(1.0, FALLING * settings.steps)))
     return (
         settings.temperature
         if rung == rungs

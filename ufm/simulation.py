@@ -23,7 +23,7 @@ from ufm import recording, schedule
 from ufm.model import Model, labels_of
 from ufm.objective import Objective
 from ufm.optimizers import Stepper, stepper
-from ufm.parallel import Shard, process_group
+from ufm.parallel import Shard, join
 from ufm.run import Run, history_frame
 from ufm.settings import SMALL, Settings
 
@@ -228,19 +228,19 @@ def run_batch(
         check_integer("checkpoint_every", checkpoint_every, 1)
         if path is None:
             raise ValueError("checkpoint_every needs a checkpoint file to write")
-    with process_group(place) as place:
-        shard = Shard.here(first.K, place)
-        if shard.ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
-            raise ValueError(
-                "several processes share one run of cross-entropy by adam or sgd; say one seed, one temperature and "
-                f"optimizer='adam' (got {len(runs)} runs, {first.objective}, {first.optimizer})"
-            )
-        batch = Batch(runs, shard, place)
-        if path is not None and path.is_file():
-            batch.resume(checkpoints.matching(path, runs))
-        with _one_thread(first, place):
-            _loop(batch, path, checkpoint_every, progress if shard.rank == 0 else False)
-        return batch.results()
+    place = join(place)
+    shard = Shard.here(first.K, place)
+    if shard.ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
+        raise ValueError(
+            "several processes share one run of cross-entropy by adam or sgd; say one seed, one temperature and "
+            f"optimizer='adam' (got {len(runs)} runs, {first.objective}, {first.optimizer})"
+        )
+    batch = Batch(runs, shard, place)
+    if path is not None and path.is_file():
+        batch.resume(checkpoints.matching(path, runs))
+    with _one_thread(first, place):
+        _loop(batch, path, checkpoint_every, progress if shard.rank == 0 else False)
+    return batch.results()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from softmaxcode.journal import Journal
 from softmaxcode.progress import Progress
 from softmaxcode.sphere import check_integer
 from softmaxcode.tables import write
+from ufm import parallel
 from ufm.checkpoint import matching
 from ufm.optimizers import MEMORY
 from ufm.settings import Settings
@@ -96,6 +97,8 @@ def sweep(
     >>> table.groupby(["d", "temperature"])["ratio"].max().round(3).tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
+    if parallel.started() > 1:
+        raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {parallel.started()} processes)")
     taus = _listed(temperature)
     which = _listed(seeds) if np.ndim(seeds) else list(range(check_integer("seeds", seeds, 1)))
     options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
