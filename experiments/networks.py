@@ -122,7 +122,7 @@ def _small_stem(outputs: int, channels: int) -> nn.Conv2d:
 def _resnet(constructor: Callable[..., ResNet], d: int, channels: int) -> ResNet:
     net = constructor(num_classes=d)
     net.conv1 = _small_stem(64, channels)
-    net.maxpool = nn.Identity()  # type: ignore[assignment]  # torchvision declares the class it has there itself
+    net.maxpool = nn.Identity()
     return net
 
 
@@ -162,7 +162,7 @@ def _vit(
     if channels != 3:
         net.conv_proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
         nn.init.trunc_normal_(net.conv_proj.weight, std=1 / (patch * math.sqrt(channels)))
-        nn.init.zeros_(net.conv_proj.bias)  # type: ignore[arg-type]  # there is one
+        nn.init.zeros_(net.conv_proj.bias)
     # torchvision starts this layer at 0, and features of 0 have no direction
     net.heads = nn.Sequential(nn.Linear(width, d))
     return net
@@ -178,7 +178,7 @@ def _check_transformer(width: int, layers: int, heads: int, dropout: float) -> N
 
 
 def _small_cnn(d: int, image_size: tuple[int, int], channels: int) -> nn.Sequential:
-    """Three 3 x 3 convolutions, the sides halved twice, a hidden layer that sees every place that is left, and d numbers.
+    """Three 3 x 3 convolutions, the sides halved twice, then a hidden layer that sees every place, and d numbers.
 
     Without the normalised hidden layer the feature norms grow a hundredfold in the first steps of a large learning
     rate, and the gradient of a spherical head, which is inversely proportional to them, has nothing left to learn with.

@@ -7,11 +7,12 @@ test images of the last four writers', so that no one's hand is in both.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
 from experiments.data.seeding import stream
 from experiments.data.source import Labelled, Source
@@ -63,11 +64,12 @@ def _side_by_side(
     drawn = []
     for number in np.ndindex((10,) * places):
         sizes = tuple(len(pools[digit]) for digit in number)
-        if per_class > np.prod(sizes):
+        available = math.prod(sizes)
+        if per_class > available:
             raise ValueError(
-                f"{split}_per_class is at most {np.prod(sizes)}, the combinations of images of {number}; got {per_class}"
+                f"{split}_per_class is at most {available}, the combinations of images of {number}; got {per_class}"
             )
-        picks = np.unravel_index(rng.choice(np.prod(sizes), per_class, replace=False), sizes)
+        picks = np.unravel_index(rng.choice(available, per_class, replace=False), sizes)
         drawn.append(np.stack([pools[digit][pick] for digit, pick in zip(number, picks, strict=True)], axis=1))
     rows = np.concatenate(drawn)
     pixels = images[rows].transpose(0, 2, 1, 3).reshape(len(rows), 1, 8, 8 * places)
@@ -93,14 +95,15 @@ def _grouped(source: Source, places: int, groups: str, seed: int) -> Source:
 
 
 def _read_combined(places: int, train_per_class: int, test_per_class: int, groups: str | None, seed: int) -> Source:
-    halves = []
+    splits = []
     for (images, digits), split, count in zip(
         _sources(), ("train", "test"), (train_per_class, test_per_class), strict=True
     ):
         count = check_integer(f"{split}_per_class", count, 1)
-        halves.append(_side_by_side(images, digits, places, count, stream(seed, f"{split} digits"), split))
+        splits.append(_side_by_side(images, digits, places, count, stream(seed, f"{split} digits"), split))
     names = tuple(f"{number:0{places}d}" for number in range(10**places))
-    source = Source(*halves, names, digit_similarity(places))
+    train, test = splits
+    source = Source(train, test, names, digit_similarity(places))
     return source if groups is None else _grouped(source, places, groups, seed)
 
 
@@ -167,7 +170,7 @@ def read_digit_triples(
 def _coloured(part: Labelled, rng: np.random.Generator) -> Labelled:
     """Twice as large, on a square of 32 x 32 at a random height, light ink on dark paper of random colours."""
     N = len(part.labels)
-    large = F.interpolate(part.pixels[torch.arange(N)].float() / 255, scale_factor=2, mode="bilinear")
+    large = interpolate(part.pixels[torch.arange(N)].float() / 255, scale_factor=2, mode="bilinear")
     square = torch.zeros(N, 1, 32, 32)
     top = torch.from_numpy(rng.integers(0, 17, N))
     square[torch.arange(N)[:, None], 0, top[:, None] + torch.arange(16)] = large[:, 0]

@@ -80,16 +80,17 @@ def _readable(files: Files, size: int) -> tuple[Files, list[str]]:
     return good, bad
 
 
+def _labelled(files: Files, size: int) -> Labelled:
+    paths = tuple(path for path, _ in files)
+    return Labelled(ImageFiles(paths, size), np.array([k for _, k in files], dtype=np.int64))
+
+
 def _source(train: Files, test: Files, class_names: Sequence[str], size: int, skip_corrupt: bool) -> Source:
     skipped: list[str] = []
     if skip_corrupt:
         (train, first), (test, second) = _readable(train, size), _readable(test, size)
         skipped = first + second
-    splits = (
-        Labelled(ImageFiles(tuple(path for path, _ in files), size), np.array([k for _, k in files], dtype=np.int64))
-        for files in (train, test)
-    )
-    return Source(*splits, tuple(class_names), skipped=tuple(skipped))
+    return Source(_labelled(train, size), _labelled(test, size), tuple(class_names), skipped=tuple(skipped))
 
 
 def _class_folders(folder: Path) -> list[Path]:

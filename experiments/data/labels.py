@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from experiments.data.seeding import stream
 from softmaxcode.sphere import check_integer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 
 def check_share(name: str, value: Any) -> float:
@@ -36,6 +34,8 @@ def chosen_classes(classes: Iterable[int], K: int) -> np.ndarray:
     ValueError
         If they are not that.
     """
+    if not isinstance(classes, Iterable):
+        raise ValueError(f"classes must be a sequence of integers; got {classes!r}")
     chosen = [check_integer("each of classes", k, 0) for k in classes]
     if len(chosen) < 2 or len(set(chosen)) < len(chosen):
         raise ValueError(f"classes must be at least two, none twice; got {chosen}")
@@ -77,6 +77,8 @@ def few_shot_rows(labels: np.ndarray, few_shot: Mapping[int, int], K: int, seed:
     >>> few_shot_rows(np.array([0, 0, 1, 1, 1]), {1: 1}, 2, seed=0)
     array([0, 1, 4])
     """
+    if not isinstance(few_shot, Mapping):
+        raise ValueError(f"few_shot must map classes to numbers of images; got {few_shot!r}")
     kept = np.ones(len(labels), dtype=bool)
     for k, count in few_shot.items():
         if check_integer("each class of few_shot", k, 0) >= K:

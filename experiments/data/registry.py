@@ -79,7 +79,7 @@ class ImageEntry:
         few_shot: Mapping[int, int] | None = None,
         label_noise: float = 0.0,
         shift: str | Shift | None = None,
-        augmentation: Augmentation | None | Literal["standard"] = "standard",
+        augmentation: Augmentation | Literal["standard"] | None = "standard",
         seed: int = 0,
         **own: Any,
     ) -> ImageData:
@@ -95,6 +95,8 @@ class ImageEntry:
         seed = check_integer("seed", seed, 0)
         if isinstance(shift, str):
             shift = Shift.parsed(shift, seed)
+        elif not (shift is None or isinstance(shift, Shift)):
+            raise ValueError(f"shift must be a Shift, a string such as 'contrast:0.5', or None; got {shift!r}")
         if "seed" in inspect.signature(self.read).parameters:
             own["seed"] = seed
         source = self.read(root, **own)
@@ -105,6 +107,8 @@ class ImageEntry:
             similarity = similarity[np.ix_(chosen, chosen)]
         rows, labels = of_classes(source.train.labels, chosen)
         test_rows, test_labels = of_classes(source.test.labels, chosen)
+        if not len(test_rows):
+            raise ValueError(f"{self.name} has no test images of the chosen classes {chosen.tolist()}")
         if relabel == "images":
             labels, test_labels = permuted(labels, seed, "train"), permuted(test_labels, seed, "test")
             similarity = None
@@ -231,7 +235,7 @@ DATASETS: dict[str, ImageEntry | TextEntry] = {
             "two handwritten digits side by side in colour, train and test of different writers; offline",
             100,
             (32, 32),
-            Normalisation((0.292,) * 3, (0.240,) * 3),
+            Normalisation((0.291,) * 3, (0.196,) * 3),
             Augmentation(padding=4),
             read_colour_pairs,
         ),
@@ -270,8 +274,8 @@ def describe(name: str) -> str:
 
     Examples
     --------
-    >>> describe("digit-pairs")
-    'digit-pairs: two handwritten digits side by side, train and test of different writers; offline (K = 100, 8 x 16 grey)'
+    >>> describe("image-folder")
+    'image-folder: images of your own, a folder for each class (K by its folders, 64 x 64 colour)'
     """
     entry = _entry(name)
     size = f"K = {entry.K}" if entry.K else "K by its folders"
@@ -325,9 +329,11 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
 
     Notes
     -----
-    The assignment of classes to the vectors of a code can only matter through test accuracy, which ``relabel`` brings to
-    chance. A control that can be learned is ``load("digit-triples", groups="random")`` beside ``groups="leading"``:
-    the same images, 100 classes of ten numbers each, with the similarity of classes and without.
+    Where labels are dealt out anew, test accuracy is chance under any classifier, so ``relabel`` is a control for what
+    is measured in training alone. A control for test accuracy is ``load("digit-triples", groups="random")`` beside
+    ``groups="leading"``: the same images in 100 classes of ten numbers each, all about equally similar or not. To
+    permute the digits that source images stand for would be neither: a pair would share its pseudo-digits with other
+    pairs as it shared its digits, and no hand in the test set could be read.
 
     Examples
     --------

@@ -24,8 +24,8 @@ class Shift:
     ----------
     kind : {"translation", "gaussian-noise", "contrast"}
         ``translation`` moves every image by whole pixels, in one of the directions in which the larger of the two
-        displacements is ``severity``, and black comes in; ``gaussian-noise`` adds N(0, severity^2) to every value and clips to [0, 1];
-        ``contrast`` draws every image towards its mean m: m + (1 - severity) (x - m).
+        displacements is ``severity``, and black comes in; ``gaussian-noise`` adds N(0, severity^2) to every value
+        and clips to [0, 1]; ``contrast`` draws every image towards its mean m: m + (1 - severity) (x - m).
     severity : float
         Pixels, a standard deviation in units of the full range, or a share from 0 to 1.
     seed : int

@@ -16,8 +16,6 @@ from softmaxcode.sphere import check_integer
 #: Folders of the standard library that are left out: what others installed, tests, and character tables, which are
 #: near copies of one another and would be in both the training and the test text.
 LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "encodings"})
-#: Tokens that bytes alone take.
-BYTES = 256
 
 
 def _files(root: str | Path | None, suffix: str) -> tuple[list[Path], str]:
@@ -50,7 +48,7 @@ def read_text(
 
     Files are taken in a random order until their size reaches the one asked for; then the first of them, until the
     test share is reached, are the test text. The tokens are learned on the training text alone, by byte-pair encoding
-    of bytes, so every text can be written in them.
+    of the bytes that it has; others are left out of the test text.
 
     Parameters
     ----------
@@ -76,7 +74,8 @@ def read_text(
 
     Notes
     -----
-    Bytes that are no UTF-8 are read as U+FFFD.
+    Bytes that are no UTF-8 are read as U+FFFD. A token may occur inside longer tokens only, and then never is a next
+    token: ``counts`` of what is returned says which classes have no features.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -103,14 +102,15 @@ def read_text(
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=K, initial_alphabet=alphabet, show_progress=False)
+    # no token for bytes that the training text does not have: their classes would have no features
+    trainer = trainers.BpeTrainer(vocab_size=K, show_progress=False)
     tokenizer.train_from_iterator(parts[0], trainer)
     if tokenizer.get_vocab_size() < K:
         raise ValueError(
             f"the training text of {sum(map(len, parts[0]))} characters gives {tokenizer.get_vocab_size()} tokens; "
             f"vocabulary asks for {K}"
         )
+    ids = tokenizer.get_vocab()
     contexts = []
     for part, split in zip(parts, ("training", "test"), strict=True):
         tokens = [token for encoding in tokenizer.encode_batch(part) for token in encoding.ids]
@@ -122,7 +122,7 @@ def read_text(
         train=contexts[0],
         train_plain=contexts[0],
         test=contexts[1],
-        class_names=tuple(tokenizer.id_to_token(k) for k in range(K)),
+        class_names=tuple(sorted(ids, key=ids.__getitem__)),
         source=f"{len(taken)} files of {name}, {length} characters, {count} of the files for the test",
         decode=tokenizer.decode,
     )
