@@ -17,6 +17,7 @@ from experiments.class_similarity import nearest_pairs
 from softmaxcode.code import MAX_ALL_MARGINS
 from softmaxcode.compare import compare
 from softmaxcode.margins import margins
+from softmaxcode.sampled_margins import sampled_margin
 from softmaxcode.sphere import check_rows
 from softmaxcode.tensors import MAX_NAMED, check_classifier
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.compare import Comparison
     from softmaxcode.margins import Margins
+    from softmaxcode.sampled_margins import SampledMargin
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".npy")
 #: Names that classifiers and embedding matrices go by.
@@ -198,22 +200,32 @@ class FileComparison:
 
     Attributes
     ----------
-    comparison : Comparison
-        Margin (GNC2), cosines and alignment against the best code known; see `softmaxcode.compare.compare`.
+    comparison : Comparison or None
+        Margin (GNC2), cosines and alignment against the best code known; see `softmaxcode.compare.compare`. None where
+        the margin was sampled.
     margins : Margins or None
         One-vs-rest distances of every class, with their gaps; None where K K d is above
-        `softmaxcode.code.MAX_ALL_MARGINS`.
+        `softmaxcode.code.MAX_ALL_MARGINS`, or the margin was sampled.
+    sampled : SampledMargin or None
+        The smallest distance among classes drawn at random, where that was asked for; see `softmaxcode.sampled_margin`.
     nearest : DataFrame
         The closest pairs of classes; see `experiments.class_similarity.nearest_pairs`.
     """
 
-    comparison: Comparison
+    comparison: Comparison | None
     margins: Margins | None
+    sampled: SampledMargin | None
     nearest: pd.DataFrame
 
 
 def compare_file(
-    path: str | Path, key: str | None = None, *, names: Sequence[str] | None = None, count: int = 10, align: bool = True
+    path: str | Path,
+    key: str | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    count: int = 10,
+    align: bool = True,
+    sample: int | None = None,
 ) -> FileComparison:
     """Hold a classifier out of a checkpoint against the best code known of its size.
 
@@ -227,21 +239,25 @@ def compare_file(
         Closest pairs wanted.
     align : bool
         Align the code with the classifier, up to `softmaxcode.compare.MAX_ALIGN_CLASSES` classes.
+    sample : int, optional
+        Take the margin from so many classes drawn at random, and compare with no code: for very large matrices.
 
     Returns
     -------
     FileComparison
-        ``comparison`` with the exact margin, the ``margins`` of all classes, and the ``nearest`` pairs.
+        ``comparison`` with the exact margin and the ``margins`` of all classes, or the ``sampled`` margin; and the
+        ``nearest`` pairs.
 
     Raises
     ------
     ValueError
-        As `read_classifier`; if a row is zero; if there are not K names or ``count`` is below 1.
+        As `read_classifier`; if a row is zero; if there are not K names or ``count`` or ``sample`` is below 1.
 
     Notes
     -----
-    The margin is exact at any size. It takes some ten minutes of one core at (K, d) = (30522, 768), an embedding matrix
-    like BERT's; `softmaxcode.sampled_margin` of what `read_classifier` gives takes seconds.
+    Without ``sample`` the margin is exact at any size. At (K, d) = (30522, 768), an embedding matrix like BERT's, a
+    class takes some 20 ms and most have to be solved, of the classifier and of the code: tens of minutes. A sample of
+    1000 takes half a minute.
 
     Examples
     --------
@@ -256,8 +272,7 @@ def compare_file(
     W = check_rows(read_classifier(path, key), normalize=True)
     K, d = W.shape
     nearest = nearest_pairs(W, names, count)
-    return FileComparison(
-        comparison=compare(W, align=align),
-        margins=margins(W) if K * K * d <= MAX_ALL_MARGINS else None,
-        nearest=nearest,
-    )
+    if sample is not None:
+        return FileComparison(None, None, sampled_margin(W, sample), nearest)
+    everyone = margins(W) if K * K * d <= MAX_ALL_MARGINS else None
+    return FileComparison(compare(W, align=align), everyone, None, nearest)

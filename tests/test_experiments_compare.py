@@ -183,14 +183,15 @@ def test_compare_file(tmp_path: Path, suffix: str) -> None:
     path = written(tmp_path, suffix, {"fc.weight": torch.tensor(learned), "fc.bias": torch.zeros(12)})
     found = compare_file(path, names=[f"class {k}" for k in range(12)], count=3)
     expected = sc.margin(learned, normalize=True)
-    assert found.margins is not None
+    assert found.comparison is not None and found.margins is not None and found.sampled is None
     np.testing.assert_allclose(found.margins.margins, expected.margins, atol=1e-13)
     assert found.comparison.margin == pytest.approx(expected.margin, abs=1e-13)
     assert found.comparison.margin_ratio == pytest.approx(expected.margin / sc.best_known(12, 3).margin)
     assert found.comparison.alignment is not None and found.comparison.alignment.rms_angle < 12
     assert len(found.nearest) == 3
     assert found.nearest["cosine"][0] == pytest.approx(found.comparison.learned.max_cosine, abs=1e-13)
-    assert compare_file(path, align=False).comparison.alignment is None
+    plain = compare_file(path, align=False).comparison
+    assert plain is not None and plain.alignment is None
 
 
 def test_margins_of_all_classes_are_left_out_where_there_are_too_many(
@@ -199,8 +200,18 @@ def test_margins_of_all_classes_are_left_out_where_there_are_too_many(
     path = written(tmp_path, ".pt", {"fc.weight": W})
     monkeypatch.setattr(checkpoints, "MAX_ALL_MARGINS", 20 * 20 * 8 - 1)
     found = compare_file(path, align=False)
-    assert found.margins is None
+    assert found.margins is None and found.comparison is not None
     assert found.comparison.margin == pytest.approx(sc.margin(W, normalize=True).margin, abs=1e-13)
+
+
+def test_the_margin_of_a_sample(tmp_path: Path) -> None:
+    path = written(tmp_path, ".pt", {"embeddings": W})
+    found = compare_file(path, sample=20)
+    assert found.comparison is None and found.margins is None
+    assert found.sampled is not None and found.sampled.sampled == 20
+    assert found.sampled.margin == pytest.approx(sc.margin(W, normalize=True).margin, abs=1e-13)
+    with pytest.raises(ValueError, match="must be an integer of at least 1; got 0"):
+        compare_file(path, sample=0)
 
 
 def test_a_row_of_zeros_is_refused(tmp_path: Path) -> None:

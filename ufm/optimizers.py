@@ -26,12 +26,10 @@ MOMENTUM = 0.9
 MEMORY = 12
 #: No row moves further than this in one step of L-BFGS, in radians.
 REACH = 0.5
-#: Halvings of a step before a direction is given up.
-HALVINGS = 25
 #: Share of the slope that a step must gain (Armijo).
 SUFFICIENT = 1e-4
-#: The slope of the direction, beside the objective, below which rounding hides a gain.
-RESOLUTION = 1e-15
+#: The gain of a step, in units of the rounding of the objective, below which it cannot be seen: no shorter is tried.
+RESOLUTION = 1.0
 #: In place of a norm of 0 in a quotient.
 TINY = 1e-300
 
@@ -43,8 +41,8 @@ class Stepper(Protocol):
         """Take step ``number``; the objectives (B,) before it."""
 
     @property
-    def stationary(self) -> Tensor:
-        """Which runs can gain nothing more at their final temperature, (B,) of bool."""
+    def at_rest(self) -> Tensor:
+        """Which runs no longer move, at their final temperature, (B,) of bool."""
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps; a name that begins with "W." or "H." holds one row for each of theirs."""
@@ -91,7 +89,7 @@ class FirstOrder:
         return values
 
     @property
-    def stationary(self) -> Tensor:
+    def at_rest(self) -> Tensor:
         """None: these stop at the last step, where their rate is 0."""
         return torch.zeros(len(self.runs), dtype=torch.bool)
 
@@ -119,7 +117,7 @@ class Lbfgs:
 
     Steps are taken in the embedding and normalised (a retraction); directions are projected on the tangent space and
     secant pairs kept where their curvature is positive. A step is halved until it gains (Armijo). A run whose steepest
-    descent gains nothing that rounding would show is stationary: it rests until its temperature changes.
+    descent gains nothing that rounding would show rests until its temperature changes.
 
     References
     ----------
@@ -141,7 +139,7 @@ class Lbfgs:
         self.temperatures = self.X.new_full((B,), torch.nan)
 
     @property
-    def stationary(self) -> Tensor:
+    def at_rest(self) -> Tensor:
         """Runs that rest at their final temperature."""
         final = torch.tensor([run.temperature for run in self.runs], dtype=self.X.dtype, device=self.X.device)
         return (self.resting & (self.temperatures == final)).cpu()
@@ -216,10 +214,9 @@ class Lbfgs:
         X_new, g_new, values = X.clone(), g.clone(), before.clone()
         length = torch.ones_like(slope)
         accepted = torch.zeros_like(steepest)
-        trying = torch.nonzero(-slope > RESOLUTION * before.abs()).flatten()  # downhill, by more than rounding
-        for _ in range(HALVINGS):
-            if not len(trying):
-                break
+        hidden = RESOLUTION * torch.finfo(X.dtype).eps * before.abs()
+        trying = torch.nonzero(-slope > hidden).flatten()
+        while len(trying):
             trial = self.model.manifold.retr(X[trying], length[trying, None, None] * direction[trying])
             value, gradient = self._evaluate(trial, temperatures[trying])
             gained = value <= before[trying] + SUFFICIENT * length[trying] * slope[trying]
@@ -232,6 +229,7 @@ class Lbfgs:
             )
             trying = trying[~gained]
             length[trying] *= 0.5
+            trying = trying[-slope[trying] * length[trying] > hidden[trying]]
         s, y = (X_new - X).flatten(1), (g_new - g).flatten(1)
         curvature = torch.linalg.vecdot(s, y)
         kept = accepted & (curvature > 1e-12 * s.norm(dim=1) * y.norm(dim=1))

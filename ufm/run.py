@@ -16,7 +16,7 @@ from softmaxcode.compare import compare as compare_classifier
 from softmaxcode.loss_certificate import minimizer_margin
 from softmaxcode.margins import margins
 from softmaxcode.sphere import check_rows, unit_rows
-from ufm.recording import COLUMNS, best_known_margin, violation
+from ufm.recording import COLUMNS, MAX_EXACT, best_known_margin, violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Run:
         One row for each measured step: step, temperature, loss, log_loss, GNC1, GNC2, GNC3, GNC3_centred,
         feature_margin, certified_margin, gap, seconds (docs/ufm.md says what each is).
     status : str
-        "stationary", "gap", "steps", or "diverged": why it ended.
+        "stationary", "stalled", "gap", "steps", or "diverged": why it ended (docs/ufm.md).
     reason : str
         The same in a sentence.
 
@@ -98,6 +98,16 @@ class Run:
         )
 
     @property
+    def meets_bound(self) -> bool | None:
+        """Whether the margin is at least ``minimizer_bound``; None where that is not above 0 and says nothing.
+
+        None as well where the margin is that of a sample of classes, an upper value.
+        """
+        if not self.minimizer_bound > 0 or self.settings.K > MAX_EXACT:
+            return None
+        return bool(self.margin >= self.minimizer_bound - ROUNDING)
+
+    @property
     def violations(self) -> int:
         """Measured steps that break certified margin <= feature margin <= margin: 0, or something is wrong."""
         return sum(violation(dict(row)) > ROUNDING for _, row in self.history.iterrows())
@@ -145,7 +155,6 @@ class Run:
     def row(self) -> dict[str, Any]:
         """Scalars of the end alone, for a row of a data frame."""
         settings = self.settings
-        bound = self.minimizer_bound
         (last,) = self.history[-1:].to_dict("records")  # `final` would make a float of the step
         return {
             "K": settings.K,
@@ -159,8 +168,8 @@ class Run:
             "status": self.status,
             "best_known": self.best_known,
             "ratio": self.margin / self.best_known,
-            "minimizer_bound": bound,
-            "meets_bound": None if math.isnan(bound) else bool(self.margin >= bound - ROUNDING),
+            "minimizer_bound": self.minimizer_bound,
+            "meets_bound": self.meets_bound,
             "violations": self.violations,
         }
 
@@ -191,20 +200,21 @@ class RunComparison:
         """Which limits of the theory are met: one row for each, with what it asks, what was measured, and whether.
 
         What a limit asks is a number that the measured value has to reach or, for the distances, to fall below; these
-        hold in the limit of small temperature, so a run at a large one need not meet them.
+        hold in the limit of small temperature, so a run at a large one need not meet them. None stands where nothing is
+        asked: a bound that is not above 0, or GNC1 of one feature a class.
         """
         run, final = self.run, self.run.final
         rows: list[tuple[str, str, float, float, bool | None]] = []
 
         def at_least(name: str, where: str, wanted: float, measured: float) -> None:
-            known = not (math.isnan(wanted) or math.isnan(measured))
-            rows.append((name, where, wanted, measured, bool(measured >= wanted - ROUNDING) if known else None))
+            says = wanted > 0  # not NaN, and more than any margin is
+            rows.append((name, where, wanted, measured, bool(measured >= wanted - ROUNDING) if says else None))
 
         at_least("margin certified by the loss", "T6 (b)", float(final["certified_margin"]), run.margin)
         at_least("margin of a global minimiser", "T6 (c)", run.minimizer_bound, run.margin)
         at_least("99 % of the best known margin (GNC2)", "T1, T3", 0.99 * run.best_known, run.margin)
         below: Mapping[str, tuple[str, float]] = {
-            "variability within classes (GNC1)": ("T6", float(final["GNC1"])),
+            "variability within classes (GNC1)": ("T6", float(final["GNC1"]) if run.settings.n != 1 else math.nan),
             "features from projections (GNC3)": ("T1", self._projection_distance),
             "features from classifier (self-duality)": ("T2", float(final["GNC3"])),
         }
@@ -221,11 +231,13 @@ class RunComparison:
 
     @property
     def verdict(self) -> str:
-        """ "at least the bound of a global minimiser", "a local minimum", or that neither can be said."""
-        bound, margin = self.run.minimizer_bound, self.run.margin
+        """ "at least the bound of every global minimiser", "a local minimum", or that neither can be said."""
+        bound, margin, meets = self.run.minimizer_bound, self.run.margin, self.run.meets_bound
         if math.isnan(bound):
             return "no bound of T6 (c): no code is held, or the run is not of a cross-entropy on the sphere"
-        if margin >= bound - ROUNDING:
+        if meets is None:
+            return f"the bound of T6 (c) says nothing here: it is {bound:.6f}, of a margin of {margin:.6f}"
+        if meets:
             return f"margin {margin:.6f}: at least the bound {bound:.6f} of every global minimiser (T6 (c))"
         what = "a local minimum" if self.run.status == "stationary" else "no global minimiser, and not stationary"
         return f"{what}: margin {margin:.6f} is below the bound {bound:.6f} of every global minimiser (T6 (c))"

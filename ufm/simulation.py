@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Seconds of work between two checkpoints, unless ``checkpoint_every`` counts steps.
 CHECKPOINT_SECONDS = 60.0
+#: A run that rests is stationary where the gradient of tau log L, whose terms are of order 1, is at most this.
+LEVEL = {"float64": 1e-4, "float32": 1e-2}
 
 
 def chosen_device(device: Any) -> torch.device:
@@ -67,7 +69,10 @@ class Batch:
         first = runs[0]
         self.runs, self.shard, self.device = runs, shard, device
         self.model = Model(runs, shard, device)
-        objective = Objective(first.objective, self.model.labels, first.samples, first.weight_decay or 0.0, shard)
+        decay = first.weight_decay or 0.0
+        objective = Objective(first.objective, self.model.labels, first.samples, decay, shard)
+        kind = "log-cross-entropy" if first.spherical else first.objective
+        self.gauge = Objective(kind, self.model.labels, first.samples, decay, shard)
         self.stepper: Stepper = stepper(runs, self.model, objective)
         self.labels = labels_of(first).to(device)
         ends = [0, *itertools.accumulate(first.counts)]
@@ -103,11 +108,11 @@ class Batch:
         """Note why a run has ended."""
         self.records[b] |= {"status": status, "reason": reason}
 
-    def record(self) -> None:
-        """Measure every run that has not ended, keep its rows, and end it where it has arrived."""
+    def record(self, which: Sequence[int]) -> None:
+        """Measure runs that have not ended, keep their rows, and end them where they have arrived."""
         W, H = self.gathered("W"), self.gathered("H")
-        stationary = self.stepper.stationary
-        for b in self.running:
+        at_rest = self.stepper.at_rest
+        for b in which:
             settings, rows = self.runs[b], self.records[b]["rows"]
             if rows and rows[-1]["step"] == self.done:
                 continue
@@ -124,10 +129,22 @@ class Batch:
                     "gap",
                     f"the certified margin is within {row['gap']:.1e} of the best known after {self.done} steps",
                 )
-            elif stationary[b]:
-                self.end(b, "stationary", f"no step gains anything that rounding would show, at step {self.done}")
+            elif at_rest[b]:
+                slope = self._slope(b)
+                what = f"no step gains anything that rounding would show, at step {self.done}"
+                if slope <= LEVEL[settings.dtype]:
+                    self.end(b, "stationary", what)
+                else:
+                    self.end(b, "stalled", f"{what}, but not for want of a slope, which is {slope:.1e}")
             elif self.done == settings.steps:
                 self.end(b, "steps", f"{self.done} steps were taken")
+
+    def _slope(self, b: int) -> float:
+        """Norm of the gradient of tau log L, the gauge of every objective on the sphere; of the free model's own."""
+        W, H = self.model.W.detach()[b : b + 1], self.model.H.detach()[b : b + 1]
+        temperatures = torch.tensor([self.runs[b].temperature], dtype=W.dtype, device=W.device)
+        _, *gradients = self.gauge(W, H, temperatures)
+        return float(self.model.manifold.egrad2rgrad(torch.cat([W, H], 1), torch.cat(gradients, 1)).norm())
 
     def _measure(self, settings: Settings, W: Tensor, H: Tensor, temperature: float) -> dict[str, float]:
         """`recording.measure` by the first process, told to all."""
@@ -162,10 +179,10 @@ class Batch:
         return float(values[self.running[0]]) if self.running else math.nan
 
     @property
-    def arrived(self) -> bool:
-        """Whether every run that has not ended is stationary."""
-        stationary = self.stepper.stationary
-        return all(bool(stationary[b]) for b in self.running)
+    def arrived(self) -> list[int]:
+        """Runs that have not ended but no longer move."""
+        at_rest = self.stepper.at_rest
+        return [b for b in self.running if at_rest[b]]
 
     def shown(self) -> dict[str, str]:
         """What the progress bar says: of the run that is best."""
@@ -276,18 +293,19 @@ def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progres
         try:
             while batch.running:
                 with _uninterrupted():
-                    if batch.done % every == 0 or batch.done == steps or batch.arrived:
-                        batch.record()
+                    due = batch.running if batch.done % every == 0 or batch.done == steps else batch.arrived
+                    if due:
+                        batch.record(due)
                         bar.step(0, **batch.shown())
-                        if not batch.running:
-                            break
+                    if not batch.running:
+                        break
                     batch.advance()
                 bar.step(1)
-                if checkpoint_every is not None:
-                    due = batch.done % checkpoint_every == 0
+                if checkpoint_every is None:
+                    late = batch.shard.agree(time.monotonic() - saved_at > CHECKPOINT_SECONDS)
                 else:
-                    due = batch.shard.agree(time.monotonic() - saved_at > CHECKPOINT_SECONDS)
-                if due:
+                    late = batch.done % checkpoint_every == 0
+                if late:
                     save()
         except KeyboardInterrupt:
             if batch.shard.ranks == 1:
@@ -391,8 +409,9 @@ def simulate(
 
     Notes
     -----
-    A run ends as "gap" (see ``tolerance``), "stationary" (L-BFGS gains nothing that rounding would show), "steps", or
-    "diverged", which keeps what was last measured. Started by ``torchrun``, processes share the classes: rows of W and
+    A run ends as "gap" (see ``tolerance``), "stationary" (L-BFGS gains nothing that rounding would show, and there is
+    no slope), "stalled" (the same on a slope: the loss underflows, or steps do), "steps", or "diverged", which keeps
+    what was last measured. Started by ``torchrun``, processes share the classes: rows of W and
     H are split, one GPU each, and a log-sum-exp is reduced; every process returns the whole run.
 
     References
@@ -445,6 +464,9 @@ def simulate_batch(
     **options: Any,
 ) -> list[Run]:
     """Simulate several temperatures and seeds at once, every run on its own: faster than one after another.
+
+    Products of a batch may round otherwise than those of a single run, which a long descent can carry to another local
+    optimum: the same batch gives the same bits, not the same run in another batch.
 
     Parameters
     ----------
