@@ -158,7 +158,7 @@ def test_a_diverged_run_says_so_and_keeps_what_it_had(run, tmp_path):
         ("--K 4 --d 3 --temperature -1", "temperature"),
         ("--K 4 --d 3 --temperature nan", "temperature"),
         ("--K 4 --d 3 --anneal 0.01", "anneal"),
-        ("--K 4 --d 3 --optimizer newton", "optimizer must be one of 'lbfgs', 'adam', 'sgd'; got 'newton'"),
+        ("--K 4 --d 3 --optimizer newton", "optimizer must be one of 'auto', 'lbfgs', 'adam', 'sgd'; got 'newton'"),
         ("--K 4 --d 3 --objective mse", "objective must be one of"),
         ("--K 4 --d 3 --dtype float16", "dtype must be one of"),
         ("--K 4 --d 3 --learning-rate 0.1", "lbfgs finds its own steps"),

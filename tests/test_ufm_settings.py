@@ -31,10 +31,10 @@ BAD = [
     ({"temperature": 1e-310}, "temperature must be at least 8.9e-308 in float64, or logits overflow; got 1e-310"),
     ({"temperature": 1e-39, "dtype": "float32"}, "must be at least 4.7e-38 in float32, or logits overflow; got 1e-39"),
     ({"anneal": 0.01}, "anneal, where the temperature begins, must be at least 0.05, where it ends; got 0.01"),
-    ({"anneal": math.inf}, "temperature must be a finite number above 0; got inf"),
+    ({"anneal": math.inf}, "anneal must be a finite number above 0; got inf"),
     ({"objective": "mse"}, "objective must be one of 'log-cross-entropy', 'cross-entropy', 'hardmax'; got 'mse'"),
-    ({"optimizer": "adamw"}, "optimizer must be one of 'lbfgs', 'adam', 'sgd'; got 'adamw'"),
-    ({"optimizer": None}, "optimizer must be one of 'lbfgs', 'adam', 'sgd'; got None"),
+    ({"optimizer": "adamw"}, "optimizer must be one of 'auto', 'lbfgs', 'adam', 'sgd'; got 'adamw'"),
+    ({"optimizer": None}, "optimizer must be one of 'auto', 'lbfgs', 'adam', 'sgd'; got None"),
     ({"optimizer": "lbfgs", "objective": "hardmax"}, "lbfgs needs a smooth objective"),
     ({"optimizer": "lbfgs", "learning_rate": 0.1}, "lbfgs finds its own steps and takes no learning_rate; got 0.1"),
     ({"optimizer": "adam", "learning_rate": -0.1}, "learning_rate must be a finite number above 0; got -0.1"),
@@ -50,7 +50,7 @@ BAD = [
     ({"tolerance": None}, "tolerance must be a number of at least 0 and below 1, .*; got None"),
     ({"seed": -1}, "seed must be an integer of at least 0; got -1"),
     ({"seed": 2**64}, r"seed must be below 2\^64; got 18446744073709551616"),
-    ({"dtype": "float16"}, "dtype must be one of 'float64', 'float32'; got 'float16'"),
+    ({"dtype": "float16"}, "dtype must be one of 'auto', 'float64', 'float32'; got 'float16'"),
     ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
     ({"device": "mps"}, 'device must be "cpu", "cuda" or "cuda:<number>"; got \'mps\''),
     ({"device": "quantum"}, "device must be"),
@@ -104,7 +104,7 @@ def test_what_is_chosen_for_us():
     assert (small.optimizer, small.dtype, small.record_every) == ("lbfgs", "float64", 100)
     assert (large.optimizer, large.dtype, large.record_every) == ("adam", "float32", 1000)
     assert Settings.checked(SMALL // 2, 10, 3, 1e-4).dtype == "float64"
-    assert Settings.checked(5, 2, objective="hardmax").optimizer == "sgd"
+    assert Settings.checked(5, 2, objective="hardmax").optimizer == "adam"
     free = Settings.checked(5, 2, weight_decay=1e-3)
     assert free.objective == "cross-entropy" and not free.spherical and small.spherical
     assert Settings.checked(5, 2, steps=7).record_every == 1 and Settings.checked(5, 2, steps=51).record_every == 2

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,14 +147,21 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if finished := _is_finished(folder, settings):
         run = read_run(folder)
     else:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; name a folder with -o")
         folder.mkdir(parents=True, exist_ok=True)
-        (run,) = run_batch(
-            [settings],
-            device=device,
-            checkpoint=folder / "checkpoint.pt",
-            checkpoint_every=arguments.checkpoint_every,
-            progress=arguments.progress,
-        )
+        try:
+            (run,) = run_batch(
+                [settings],
+                device=device,
+                checkpoint=folder / "checkpoint.pt",
+                checkpoint_every=arguments.checkpoint_every,
+                progress=arguments.progress,
+            )
+        except ValueError:
+            with contextlib.suppress(OSError):  # what was refused leaves no empty folder
+                folder.rmdir()
+            raise
     if _first_process():
         if not finished:
             write_run(run, folder, HISTORIES[arguments.csv], str(device))
@@ -315,7 +325,8 @@ def read_table(path: Path) -> pd.DataFrame:
     if suffix not in (".parquet", ".csv"):
         raise ValueError(f"cannot read {path}: the suffix must be .parquet or .csv")
     try:
-        return pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+        table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+        return table.astype({name: "boolean" for name in ("meets_bound",) if name in table.columns})
     except ImportError:
         raise ValueError(f"cannot read {path}: parquet needs pyarrow: pip install 'softmaxcode[parquet]'") from None
     except Exception as error:  # pandas and pyarrow raise errors of many kinds for damaged files
@@ -416,6 +427,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.error("say what to do: simulate, sweep or plot")
     actions = {"simulate": _simulate, "sweep": _sweep, "plot": _plot}
+    if threading.current_thread() is threading.main_thread():  # what a batch system sends ends a run as Ctrl-C does
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return actions[arguments.command](arguments)
     except ValueError as error:

@@ -31,7 +31,7 @@ MAX_COMPARED = 10_000
 ROUNDING = 1e-12
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run of the unconstrained feature model.
 
@@ -67,6 +67,12 @@ class Run:
     history: pd.DataFrame
     status: str
     reason: str
+
+    def __repr__(self) -> str:
+        what = (
+            f"K={self.settings.K}, d={self.settings.d}, n={self.settings.n}, temperature={self.settings.temperature:g}"
+        )
+        return f"Run({what}, seed={self.settings.seed}: {self.status}, margin={self.margin:.6g})"
 
     @property
     def final(self) -> pd.Series:
@@ -234,16 +240,25 @@ class RunComparison:
         """ "at least the bound of every global minimiser", "a local minimum", or that neither can be said."""
         bound, margin, meets = self.run.minimizer_bound, self.run.margin, self.run.meets_bound
         if math.isnan(bound):
-            return "no bound of T6 (c): no code is held, or the run is not of a cross-entropy on the sphere"
+            if not self.run.settings.spherical or self.run.settings.objective == "hardmax":
+                return "T6 (c) speaks of cross-entropy on the sphere, not of this run"
+            return "no bound of T6 (c): no code is held for this (K, d)"
         if meets is None:
             return f"the bound of T6 (c) says nothing here: it is {bound:.6f}, of a margin of {margin:.6f}"
         if meets:
-            return f"margin {margin:.6f}: at least the bound {bound:.6f} of every global minimiser (T6 (c))"
+            return (
+                f"margin {margin:.6f}: at least the bound {bound:.6f} of every global minimiser (T6 (c)), which a "
+                "local minimum may reach too"
+            )
         what = "a local minimum" if self.run.status == "stationary" else "no global minimiser, and not stationary"
         return f"{what}: margin {margin:.6f} is below the bound {bound:.6f} of every global minimiser (T6 (c))"
 
     def __str__(self) -> str:
-        parts = [self.run.reason, self.verdict, self.limits.to_string(index=False)]
+        parts = [
+            self.run.reason,
+            self.verdict,
+            self.limits.to_string(index=False, float_format="{:.6g}".format, na_rep="–"),
+        ]
         return "\n".join([*parts, str(self.code)] if self.code is not None else parts)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from softmaxcode.sphere import check_integer, check_pair, check_temperature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 OBJECTIVES = ("log-cross-entropy", "cross-entropy", "hardmax")
 OPTIMIZERS = ("lbfgs", "adam", "sgd")
@@ -66,6 +69,20 @@ def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
         raise ValueError(f"n must be one number or one for each of the K = {K} classes; got {len(given)} numbers")
     counts = tuple(check_integer("n (features a class)", count, 1) for count in given)
     return counts[0] if len(set(counts)) == 1 else counts
+
+
+def check_options(options: Mapping[str, Any], otherwise: str) -> None:
+    """Refuse what is no option of a run.
+
+    Raises
+    ------
+    ValueError
+        That names the first, and says where it may belong.
+    """
+    known = [field.name for field in fields(Settings) if field.name not in ("K", "d", "n", "temperature", "seed")]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"{name} is not an option here ({otherwise}); the options are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +143,7 @@ class Settings:
         n = check_counts(n, K)
         samples = K * n if isinstance(n, int) else sum(n)
         temperature = check_temperature(temperature)
-        if anneal is not None and check_temperature(anneal) < temperature:
+        if anneal is not None and check_positive("anneal", anneal) < temperature:
             raise ValueError(
                 f"anneal, where the temperature begins, must be at least {temperature:g}, where it ends; got {anneal:g}"
             )
@@ -138,16 +155,18 @@ class Settings:
                 objective = "cross-entropy"
             if objective == "hardmax":
                 raise ValueError("hardmax has no minimum off the sphere: leave weight_decay out")
+        check_choice("optimizer", optimizer, ("auto", *OPTIMIZERS))
         if optimizer == "auto":
-            optimizer = "sgd" if objective == "hardmax" else "lbfgs" if small else "adam"
-        check_choice("optimizer", optimizer, OPTIMIZERS)
+            optimizer = "lbfgs" if small and objective != "hardmax" else "adam"
         if optimizer == "lbfgs" and objective == "hardmax":
-            raise ValueError("lbfgs needs a smooth objective, which hardmax is not: take sgd, or a small temperature")
+            raise ValueError(
+                "lbfgs needs a smooth objective, which hardmax is not: take adam, sgd or a small temperature"
+            )
         if optimizer == "lbfgs" and learning_rate is not None:
             raise ValueError(f"lbfgs finds its own steps and takes no learning_rate; got {learning_rate!r}")
+        check_choice("dtype", dtype, ("auto", *DTYPES))
         if dtype == "auto":
             dtype = "float64" if small or temperature < FLOAT32_TEMPERATURE else "float32"
-        check_choice("dtype", dtype, DTYPES)
         lowest = 4 * float(np.finfo(dtype).smallest_normal)
         if temperature < lowest:
             raise ValueError(

@@ -25,7 +25,7 @@ from ufm.objective import Objective
 from ufm.optimizers import Stepper, stepper
 from ufm.parallel import Shard, join
 from ufm.run import Run, history_frame
-from ufm.settings import SMALL, Settings
+from ufm.settings import SMALL, Settings, check_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -249,8 +249,8 @@ def run_batch(
     shard = Shard.here(first.K, place)
     if shard.ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
         raise ValueError(
-            "several processes share one run of cross-entropy by adam or sgd; say one seed, one temperature and "
-            f"optimizer='adam' (got {len(runs)} runs, {first.objective}, {first.optimizer})"
+            "several processes share one run of a cross-entropy by optimizer adam or sgd, which has to be said; got "
+            + (f"{len(runs)} runs" if len(runs) > 1 else f"{first.objective} by {first.optimizer}")
         )
     batch = Batch(runs, shard, place)
     if path is not None and path.is_file():
@@ -367,7 +367,8 @@ def simulate(
         temperatures long before the margin is right; or the largest lead of a wrong class, the limit of the first.
     optimizer : {"auto", "lbfgs", "adam", "sgd"}
         L-BFGS on the sphere, deterministic, for small problems; geoopt's RiemannianAdam or RiemannianSGD (momentum
-        0.9; none for hardmax). "auto" is L-BFGS where K N is at most 2^22, Adam beyond and SGD for hardmax.
+        0.9; none for hardmax, whose subgradient moves one feature a step: with n above 1 it takes many steps). "auto"
+        is L-BFGS where K N is at most 2^22, Adam beyond and for hardmax.
     learning_rate : float, optional
         Of Adam and SGD, at the first step; it falls to 0 along a cosine (hardmax: linearly). By default it follows the
         temperature.
@@ -427,6 +428,9 @@ def simulate(
     >>> run.violations
     0
     """
+    for name, given in (("temperature", temperature), ("seed", seed)):
+        if np.ndim(given):
+            raise ValueError(f"{name} must be one number, for several call ufm.simulate_batch or sweep; got {given!r}")
     (run,) = simulate_batch(
         K,
         d,
@@ -499,5 +503,6 @@ def simulate_batch(
     for name, given in (("temperatures", temperatures), ("seeds", seeds)):
         if np.ndim(given) != 1 or not len(given):
             raise ValueError(f"{name} must be a list of at least one; got {given!r}")
+    check_options(options, "temperatures and seeds are lists of their own")
     runs = [Settings.checked(K, d, n, tau, seed=seed, **options) for tau in temperatures for seed in seeds]
     return run_batch(runs, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress)

@@ -16,7 +16,7 @@ from softmaxcode.tables import write
 from ufm import parallel
 from ufm.checkpoint import matching
 from ufm.optimizers import MEMORY
-from ufm.settings import Settings
+from ufm.settings import Settings, check_options
 from ufm.simulation import run_batch
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def sweep(
     DataFrame
         One row for each run, in the order of K, d, temperature and seed: the last row of its history, and K, d, n,
         seed, steps, optimizer, objective, status, best_known (the best margin known), ratio (GNC2 over it),
-        minimizer_bound and meets_bound (docs/theory.md, T6 (c); missing where there is no bound), and violations, the
-        measured steps whose loss certificate fails.
+        minimizer_bound and meets_bound (docs/theory.md, T6 (c); missing where there is no bound above 0), and
+        violations, the measured steps whose loss certificate fails.
 
     Raises
     ------
@@ -101,6 +101,7 @@ def sweep(
         raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {parallel.started()} processes)")
     taus = _listed(temperature)
     which = _listed(seeds) if np.ndim(seeds) else list(range(check_integer("seeds", seeds, 1)))
+    check_options(options, "temperature and seeds are arguments of their own; path keeps checkpoints")
     options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
     pairs = list(dict.fromkeys(product(_listed(K), _listed(d))))
     if not (pairs and taus and which):
@@ -112,7 +113,8 @@ def sweep(
     journal = Journal(_beside(target, ".rows"), {"runs": [[run.plain() for run in runs] for runs in groups]})
 
     def finished() -> pd.DataFrame:
-        return pd.DataFrame([row for pair in pairs if pair in journal.entries for row in journal.entries[pair]["rows"]])
+        rows = [row for pair in pairs if pair in journal.entries for row in journal.entries[pair]["rows"]]
+        return pd.DataFrame(rows).astype({"meets_bound": "boolean"})
 
     with Progress("sweep", len(pairs), progress if len(pairs) > 1 else False) as bar:
         for (k, dim), runs in zip(pairs, groups, strict=True):
