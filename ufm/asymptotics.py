@@ -9,6 +9,7 @@ and the constant is a figure of the code alone: it comes from the HardMax stress
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -221,7 +222,7 @@ def margin_constant_bound(contacts: int) -> float:
     >>> round(margin_constant_bound(100 * 99), 2)
     6.35
     """
-    return float(special.lambertw((check_integer("contacts", contacts, 1) - 1) / np.e).real)
+    return float(special.lambertw((check_integer("contacts", contacts, 1) - 1) / math.e).real)
 
 
 def _next_gap(code: SoftmaxCode) -> float:
