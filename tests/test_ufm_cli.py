@@ -381,3 +381,11 @@ def test_more_processes_than_classes(tmp_path):
         process.terminate()
     assert process.returncode != 0 and out == ""
     assert err.count("ufm: more ranks than classes: 3 processes cannot share K = 2 classes") == 1
+
+
+def test_what_is_refused_leaves_no_folder(run, tmp_path):
+    assert run("simulate", "--K", 5, "--d", 2, "--checkpoint-every", 0, "-o", "new").code == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("x")
+    ran = run("simulate", "--K", 5, "--d", 2, "-o", "file")
+    assert ran.code == 2 and "file is a file; name a folder with -o" in ran.err

@@ -357,3 +357,49 @@ def test_ten_thousand_classes_in_two_gigabytes():
     )
     rows, optimizer, peak = ran.stdout.split()
     assert (rows, optimizer) == ("3", "adam") and int(peak) < 2e9
+
+
+def test_a_run_that_cannot_move_on_a_slope_is_stalled_and_no_local_minimum():
+    """The gradient of L underflows here long before the margin is right, and that of tau log L does not."""
+    run = ufm.simulate(12, 3, 1, 1e-4, objective="cross-entropy", optimizer="lbfgs", steps=300, record_every=300)
+    assert run.status == "stalled" and "slope" in run.reason
+    assert run.margin < run.minimizer_bound
+    assert "a local minimum" not in run.compare(align=False).verdict
+
+
+def test_tiny_temperatures_move():
+    run = ufm.simulate(7, 3, 1, 1e-12, steps=300, record_every=300)
+    assert run.status == "steps" and run.margin > 0.3
+
+
+def test_every_run_of_a_batch_is_measured_where_it_comes_to_rest():
+    runs = ufm.simulate_batch(7, 3, 1, [0.1], range(4), steps=3000, record_every=3000)
+    assert {run.status for run in runs} == {"stationary"}
+    steps = [int(run.final["step"]) for run in runs]
+    assert len(set(steps)) > 1 and all(f"at step {step}" in run.reason for step, run in zip(steps, runs, strict=True))
+
+
+def test_bounds_that_say_nothing_are_not_met():
+    run = ufm.simulate(20, 3, 1, 1.0, steps=5)
+    assert run.minimizer_bound < 0 and run.meets_bound is None
+    comparison = run.compare(align=False)
+    assert "says nothing" in comparison.verdict
+    assert comparison.limits.set_index("limit").loc["variability within classes (GNC1)", "met"] is None
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: ufm.sweep(5, 2, 0.1, 1, seed=3), "seed is not an option here"),
+        (lambda: ufm.simulate_batch(5, 2, 1, [0.1], [0], optimiser="adam"), "optimiser is not an option here"),
+        (lambda: ufm.simulate(5, 2, 1, [0.1, 0.2]), "temperature must be one number, for several call"),
+    ],
+)
+def test_misplaced_options_are_refused_in_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()
+
+
+def test_a_run_shows_itself_in_one_line():
+    run = ufm.simulate(5, 2, 1, 0.1, steps=3)
+    assert repr(run).startswith("Run(K=5, d=2, n=1, temperature=0.1, seed=0: steps, margin=")
