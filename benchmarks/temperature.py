@@ -552,7 +552,7 @@ READING = r"""## What the tables say
   smaller temperature does not mend that.
 - *The certificate is dearer than the margin*: it loses $\mathrm{Ent}(\lambda)$ temperatures, however small c is. To
   certify a share of the best margin takes about the temperature at which T6 (c) promises it.
-- *GNC3 tends to 0 in every run of equal classes*: from $\tau = 0.01$ on it is at most 1e-9 at $(22, 6)$ with its loose
+- *GNC3 tends to 0 in every run of equal classes*: from $\tau = 0.01$ on it is at most 1e-7 at $(22, 6)$ with its loose
   classes and below 1e-12 elsewhere, while the distance from the projection directions falls as $\tau^2$ (but for
   $(22, 6)$, see below). With equal classes and
   small loss $K L_\tau$ is, but for a relative $e^{-m/\tau}$, the sum F of all
