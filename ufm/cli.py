@@ -401,7 +401,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 "GNC3": seeds["GNC3"].max(),
                 "certified": seeds["certified_margin"].max(),
                 "bound": bound,
-                "meet it": "" if pd.isna(bound) else f"{seeds['meets_bound'].eq(True).sum()} of {len(seeds)}",
+                "meet it": "" if not bound > 0 else f"{seeds['meets_bound'].eq(True).sum()} of {len(seeds)}",
                 "violations": seeds["violations"].sum(),
             }
         )
