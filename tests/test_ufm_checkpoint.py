@@ -435,7 +435,7 @@ def test_two_processes_take_the_steps_of_one(name, answers):
 @pytest.mark.slow
 def test_what_several_processes_refuse(answers):
     for answer in answers[1]:
-        assert "several processes share one run of cross-entropy by adam or sgd" in answer["lbfgs"]
+        assert "several processes share one run of a cross-entropy by optimizer adam or sgd" in answer["lbfgs"]
         assert "adam.pt is a checkpoint of another run, with seed = 0 and not 3" in answer["another"]
         assert "damaged.pt is not a checkpoint of ufm, or it is damaged" in answer["damaged"]
 
