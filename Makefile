@@ -42,7 +42,7 @@ types: install-test
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(MAKE) wheel
 
 # The wheel, installed and tried in an environment that holds nothing else.
