@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Plan = TypeVar("Plan")
 
 #: What stands where a figure was not measured.
 ABSENT = "–"
@@ -123,3 +130,49 @@ def write_around_parts(path: Path, text: str) -> None:
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = [found[0] + "\n" for found in re.finditer(r"^<!-- (\w+) -->$.*?^<!-- /\1 -->$", old, re.M | re.S)]
     write(path, "\n".join([text, *parts]))
+
+
+def write_document(
+    module: str,
+    stem: str,
+    about: str | None,
+    document: Callable[[Plan, str, str, Path | None], str],
+    full: Plan,
+    quick: Plan,
+    arguments: Sequence[str] | None,
+) -> None:
+    """The command of a benchmark that makes a document with one figure: measure, print and write it.
+
+    Parameters
+    ----------
+    module : str
+        Of the benchmark, for ``python -m benchmarks.<module>``.
+    stem : str
+        Of the figure's name, where no document is written.
+    about : str or None
+        The module's docstring.
+    document : callable
+        From a plan, the command, the figure's link and where to draw it (or None) to the text.
+    full, quick : Plan
+        What is measured, and with ``--quick``.
+    arguments : sequence of str or None
+        Of the command line.
+    """
+    import torch
+
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=(about or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes: seconds")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document, and the figure beside it")
+    chosen = parser.parse_args(arguments)
+    name = chosen.write.stem if chosen.write else stem
+    figure = chosen.write.parent / "images" / f"{name}.png" if chosen.write else None
+    command = f"python -m benchmarks.{module}" + (" --quick" if chosen.quick else "")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the matrices are small: more threads only wait for each other
+    try:
+        text = document(quick if chosen.quick else full, command, f"images/{name}.png", figure)
+    finally:
+        torch.set_num_threads(threads)
+    print(text)
+    if chosen.write is not None:
+        write(chosen.write, text)

@@ -6,7 +6,6 @@ The figure goes beside the document, as ``images/<name of the document>.png``.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -25,7 +24,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 import softmaxcode as sc
-from benchmarks.report import ABSENT, Section, machine, write
+from benchmarks.report import ABSENT, Section, machine, write_document
 from softmaxcode.code import NotComputed, SoftmaxCode
 from softmaxcode.files import written_whole
 from softmaxcode.loss_certificate import minimizer_margin
@@ -678,24 +677,7 @@ def document(plan: Plan, command: str, link: str, figure: Path | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the document and write it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.temperature", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--quick", action="store_true", help="small sizes: seconds")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document, and the figure beside it")
-    chosen = parser.parse_args(arguments)
-    name = chosen.write.stem if chosen.write else "temperature"
-    figure = chosen.write.parent / "images" / f"{name}.png" if chosen.write else None
-    command = "python -m benchmarks.temperature" + (" --quick" if chosen.quick else "")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrices are small: more threads only wait for each other
-    try:
-        text = document(QUICK if chosen.quick else FULL, command, f"images/{name}.png", figure)
-    finally:
-        torch.set_num_threads(threads)
-    print(text)
-    if chosen.write is not None:
-        write(chosen.write, text)
+    write_document("temperature", "temperature", __doc__, document, FULL, QUICK, arguments)
 
 
 if __name__ == "__main__":

@@ -53,12 +53,22 @@ def check_temperature(temperature: Any) -> float:
     ValueError
         If it is not a finite number above 0.
     """
-    ok = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
-    if not ok and hasattr(temperature, "detach"):
+    if not isinstance(temperature, numbers.Real) and hasattr(temperature, "detach"):
         raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
-    if not ok or not 0 < float(temperature) < math.inf:
-        raise ValueError(f"temperature must be a finite number above 0; got {temperature!r}")
-    return float(temperature)
+    return check_positive("temperature", temperature)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return a number as a float, or raise a ValueError that says what came.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number above 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0; got {value!r}")
+    return float(value)
 
 
 def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Rows:

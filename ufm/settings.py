@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.sphere import check_integer, check_pair, check_temperature
+from softmaxcode.sphere import check_integer, check_pair, check_positive, check_temperature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,19 +37,6 @@ def check_choice(name: str, value: Any, known: tuple[str, ...]) -> str:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}")
     return str(value)
-
-
-def check_positive(name: str, value: Any) -> float:
-    """A finite number above 0.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
-        raise ValueError(f"{name} must be a finite number above 0; got {value!r}")
-    return float(value)
 
 
 def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
