@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all demo install install-test test lint types wheel notebooks catalog verify-catalog clean
+.PHONY: all demo install install-experiments install-test experiments experiments-full test lint types wheel notebooks \
+	catalog verify-catalog clean
 
 all: demo
 
@@ -17,11 +18,17 @@ $(VENV)/installed: $(BIN)/python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
+$(VENV)/installed-experiments: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[experiments]'
+	touch $@
+
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
 install: $(VENV)/installed
+
+install-experiments: $(VENV)/installed-experiments
 
 install-test: $(VENV)/installed-test
 
@@ -33,6 +40,21 @@ demo: install
 	$(BIN)/softmaxcode table --pairs '5,2; 4,3; 6,3; 12,3; 13,3; 14,3; 24,3; 10,4; 24,4; 16,5; 27,6; 56,7; 40,10' -o out/table.csv
 	$(BIN)/softmaxcode solve 24 3 -o out/code.npz
 	$(BIN)/softmaxcode plot out/code.npz -o out/code.png
+
+# Networks trained on digit-pairs (K = 100, d = 10), one seed a head, and the report: a few minutes on two cores.
+EXPERIMENT = $(BIN)/python -m experiments
+JOBS ?= 2
+
+experiments: install-experiments
+	$(EXPERIMENT) gnc --seeds 1 --results out/experiments-quick --jobs $(JOBS)
+	$(EXPERIMENT) report --results out/experiments-quick
+
+# Every study with its seeds and stress levels. It can be stopped, and goes on from there when it is called again.
+experiments-full: install-experiments
+	for study in gnc temperature cmf assignment finetune text retrieval; do \
+		$(EXPERIMENT) $$study --results out/experiments --jobs $(JOBS) || exit 1; \
+	done
+	$(EXPERIMENT) report --results out/experiments
 
 lint: install-test
 	$(BIN)/ruff check .

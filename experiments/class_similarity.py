@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from softmaxcode.assignment import _check_square
+from softmaxcode.assignment import check_square
 from softmaxcode.sphere import angle_degrees, check_integer, check_rows
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def mantel(
 
 def _centred_ranks(matrix: ArrayLike, name: str) -> Square:
     """Ranks of the entries above the diagonal less their mean, mirrored below it; zeros on the diagonal."""
-    X = _check_square(matrix, name)
+    X = check_square(matrix, name)
     if len(X) < 3:
         raise ValueError(f"{name} must have K >= 3 rows; got shape {X.shape}")
     upper = np.triu_indices(len(X), 1)

@@ -117,7 +117,7 @@ def similarity_from_confusion(confusion: ArrayLike) -> Square:
     >>> similarity_from_confusion([[8, 2, 0], [1, 3, 0], [0, 0, 5]]).tolist()
     [[0.0, 0.225, 0.0], [0.225, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    counts = _check_square(confusion, "confusion")
+    counts = check_square(confusion, "confusion")
     if (counts < 0).any():
         i, j = np.argwhere(counts < 0)[0]
         raise ValueError(f"confusion must have no negative entry; entry ({i}, {j}) is {counts[i, j]:g}")
@@ -190,7 +190,7 @@ def assign(
     >>> [abs(int(found.permutation[a] - found.permutation[b])) % 2 for a, b in [(0, 2), (1, 3)]]
     [1, 1]
     """
-    S = _off_diagonal(_check_square(similarity, "similarity"))
+    S = _off_diagonal(check_square(similarity, "similarity"))
     V = check_rows(code, name="code")
     if len(S) != len(V):
         raise ValueError(f"similarity and code must have one K; got shapes {S.shape} and {V.shape}")
@@ -297,8 +297,25 @@ def _check_matrix(matrix: Any, name: str) -> Rows:
     return array
 
 
-def _check_square(matrix: Any, name: str) -> Square:
-    """A finite (K, K) array, K >= 2, as float64."""
+def check_square(matrix: Any, name: str) -> Square:
+    """Check one square matrix at the door and return it as float64.
+
+    Parameters
+    ----------
+    matrix : array_like, shape (K, K)
+        Real and finite, K >= 2.
+    name : str
+        What to call it in an error message.
+
+    Returns
+    -------
+    ndarray, shape (K, K), float64
+
+    Raises
+    ------
+    ValueError
+        If it is not such a matrix; the message says what came.
+    """
     array = _check_matrix(matrix, name)
     if array.shape[0] != array.shape[1] or len(array) < 2:
         raise ValueError(f"{name} must be square, with K >= 2 rows; got shape {array.shape}")

@@ -162,6 +162,14 @@ def test_cifar100_class_of_two_superclasses(tmp_path: Path) -> None:
         load("cifar100", extracted(tmp_path, 100, files))
 
 
+def test_cifar100_label_outside_its_classes(tmp_path: Path) -> None:
+    files = cifar_files(100, 100, np.random.default_rng(0))
+    label = 3074 * 7 + 1  # after the superclass, in the record of number 7
+    files["train.bin"] = files["train.bin"][:label] + b"\x64" + files["train.bin"][label + 1 :]
+    with pytest.raises(ValueError, match=r"train\.bin: record 7 has label 100, which must be below K = 100"):
+        load("cifar100", extracted(tmp_path, 100, files))
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
 def test_cifar_archive_cut_off(tmp_path: Path, kept: float) -> None:
     packed(tmp_path, 10, cifar_files(10, 20, np.random.default_rng(0)))
@@ -241,6 +249,28 @@ def test_tiny_imagenet_in_part(tmp_path: Path, remove: str, message: str) -> Non
         load("tiny-imagenet", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("wnids.txt", b"", "must name each class once"),
+        ("wnids.txt", b"n02\nn01\nn02\n", "must name each class once"),
+        ("words.txt", b"n01\t\xff\xfe\n", r"words\.txt: it must be text in UTF-8"),
+    ],
+)
+def test_tiny_imagenet_lists_that_are_damaged(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tiny_imagenet(tmp_path) / "tiny-imagenet-200" / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        load("tiny-imagenet", tmp_path)
+
+
+def test_tiny_imagenet_annotations_cut_off(tmp_path: Path) -> None:
+    annotations = tiny_imagenet(tmp_path) / "tiny-imagenet-200" / "val" / "val_annotations.txt"
+    lines = annotations.read_text().splitlines(keepends=True)
+    annotations.write_text("".join(lines[:-1]))
+    with pytest.raises(ValueError, match=r"val_annotations\.txt names 3 images, and its folder has 4"):
+        load("tiny-imagenet", tmp_path)
+
+
 def test_tiny_imagenet_annotation_of_no_class(tmp_path: Path) -> None:
     annotations = tiny_imagenet(tmp_path) / "tiny-imagenet-200" / "val" / "val_annotations.txt"
     annotations.write_text("val_0.JPEG\tn99\t0\t0\t1\t1\n")
@@ -250,7 +280,7 @@ def test_tiny_imagenet_annotation_of_no_class(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gives val_0\.JPEG the class '', which"):
         load("tiny-imagenet", tmp_path)
     annotations.write_text("")
-    with pytest.raises(ValueError, match="the test set needs at least one image; got none"):
+    with pytest.raises(ValueError, match="names 0 images, and its folder has 4"):
         load("tiny-imagenet", tmp_path)
 
 
@@ -346,6 +376,44 @@ def test_corrupt_images_are_named_and_left_out_only_where_asked(tmp_path: Path, 
     data = images("image-folder", tmp_path, image_size=8, skip_corrupt=True)
     assert data.skipped == (str(broken),)
     assert len(raw(data, "train_plain")) + len(raw(data, "test")) == len(files) - 1
+
+
+def test_corrupt_images_of_the_official_folders(tmp_path: Path) -> None:
+    """As they are left by an extraction that was cut off: named when they are read, left out where asked."""
+    tiny_imagenet(tmp_path)
+    for person in range(2):
+        for i in range(5):
+            picture(tmp_path / "BUPT-CBFace-50" / f"m.0{person}" / f"{i}.jpg", np.full((94, 70, 3), 20 * i))
+    for name, file in {
+        "tiny-imagenet": "tiny-imagenet-200/val/images/val_2.JPEG",
+        "bupt-cbface-50": "BUPT-CBFace-50/m.01/3.jpg",
+    }.items():
+        whole = images(name, tmp_path)
+        broken = tmp_path / file
+        broken.write_bytes(broken.read_bytes()[:200])
+        with pytest.raises(ValueError, match=f"{file} is not a whole image"):
+            raw(whole, "train_plain"), raw(whole, "test")
+        data = images(name, tmp_path, skip_corrupt=True)
+        assert data.skipped == (str(broken),)
+        assert len(raw(data, "train_plain")) + len(raw(data, "test")) == len(whole.train) + len(whole.test) - 1
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("test", "the test set needs at least one image; got none"),
+        ("train", r"every class needs training images; class 0 \(a\) has none, and so have 1 more"),
+        ("train/b", r"every class needs training images; class 1 \(b\) has none"),
+    ],
+)
+def test_nothing_is_left_where_all_are_corrupt(tmp_path: Path, part: str, message: str) -> None:
+    rng = np.random.default_rng(0)
+    folders(tmp_path / "train", {"a": 2, "b": 2}, rng)
+    folders(tmp_path / "test", {"a": 1, "b": 1}, rng)
+    for path in (tmp_path / part).rglob("*.png"):
+        path.write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=message):
+        load("image-folder", tmp_path, image_size=8, skip_corrupt=True)
 
 
 def test_missing_data_says_what_to_put_where(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _read(root: str | Path | None, layout: _Format) -> Source:
                 f"{name} has {len(batches[name])} images where {layout.test} with its {len(batches[layout.test])} "
                 f"goes with {wanted}: one of the two is cut off"
             )
-    names = tuple(contents[layout.names].decode().split())
+    names = tuple(contents[layout.names].decode(errors="replace").split())
     if len(names) != layout.K:
         raise ValueError(f"{layout.names} must name {layout.K} classes; got {len(names)}")
     train = np.concatenate([batches[name] for name in layout.train])

@@ -109,6 +109,8 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 class TokenContexts(Dataset[tuple[Tensor, Tensor]]):
     """A PyTorch data set of (tokens, next tokens), each int64 of shape (T,): consecutive contexts, none overlapping.
 
+    `batch` reads many at once.
+
     Attributes
     ----------
     tokens : Tensor, shape (M,)
@@ -134,11 +136,17 @@ class TokenContexts(Dataset[tuple[Tensor, Tensor]]):
         """Every next token, shape (N T,): the class of each position."""
         return self.tokens[1 : 1 + len(self) * self.context]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if not 0 <= index < len(self):
+    def batch(self, indices: Any) -> tuple[Tensor, Tensor]:
+        """Tokens and next tokens (n, T) of these contexts, a sequence or tensor of integers from 0."""
+        contexts = torch.as_tensor(indices, dtype=torch.int64)
+        for index in contexts[(contexts < 0) | (contexts >= len(self))].tolist():
             raise IndexError(f"contexts are numbered from 0 to {len(self) - 1}; got {index}")
-        start = index * self.context
-        return self.tokens[start : start + self.context], self.tokens[start + 1 : start + self.context + 1]
+        places = contexts[:, None] * self.context + torch.arange(self.context)
+        return self.tokens[places], self.tokens[places + 1]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        tokens, following = self.batch([index])
+        return tokens[0], following[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -135,6 +135,20 @@ def _split(folders: Sequence[Path], test_share: float, seed: int) -> tuple[Files
     return train, test
 
 
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file of the archive.
+
+    Raises
+    ------
+    ValueError
+        If it is missing or no text.
+    """
+    try:
+        return present(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"cannot read {path}: it must be text in UTF-8") from None
+
+
 def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -> Source:
     """Tiny-ImageNet from ``tiny-imagenet-200`` in the root; its validation images, annotated, are the test set.
 
@@ -160,8 +174,10 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
         ("tiny-imagenet-200",),
         "download http://cs231n.stanford.edu/tiny-imagenet-200.zip and extract it there",
     )
-    wnids = sorted(present(folder / "wnids.txt").read_text(encoding="utf-8").split())
-    lines = present(folder / "words.txt").read_text(encoding="utf-8").splitlines()
+    wnids = sorted(_lines(folder / "wnids.txt"))
+    if not wnids or len(set(wnids)) < len(wnids):
+        raise ValueError(f"{folder / 'wnids.txt'} must name each class once, a line each; got {len(wnids)} lines")
+    lines = _lines(folder / "words.txt")
     words = {wnid: name for wnid, _, name in (line.partition("\t") for line in lines)}
     train: Files = []
     counts = {}
@@ -173,11 +189,14 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     number = {wnid: k for k, wnid in enumerate(wnids)}
     test: Files = []
     annotations = present(folder / "val" / "val_annotations.txt")
-    for line in annotations.read_text(encoding="utf-8").splitlines():
+    for line in _lines(annotations):
         name, wnid, *_ = [*line.split("\t"), ""]
         if wnid not in number:
             raise ValueError(f"{annotations} gives {name} the class {wnid!r}, which wnids.txt does not have")
         test.append((present(folder / "val" / "images" / name), number[wnid]))
+    named, there = len(test), len(_images(annotations.parent / "images"))
+    if named != there:
+        raise ValueError(f"{annotations} names {named} images, and its folder has {there}: one of the two is cut off")
     return _source(train, test, [words.get(wnid, wnid) for wnid in wnids], 64, skip_corrupt)
 
 

@@ -65,7 +65,8 @@ def few_shot_rows(labels: np.ndarray, few_shot: Mapping[int, int], K: int, seed:
     ----------
     labels : ndarray of int, shape (N,)
     few_shot : mapping from class to int
-        Images that the class keeps, at least 1; a class that is not named keeps all it has.
+        Images that the class keeps, at least 1; a class that is not named keeps all it has. A class may be written as
+        a string of digits, as JSON has to.
 
     Raises
     ------
@@ -80,7 +81,8 @@ def few_shot_rows(labels: np.ndarray, few_shot: Mapping[int, int], K: int, seed:
     if not isinstance(few_shot, Mapping):
         raise ValueError(f"few_shot must map classes to numbers of images; got {few_shot!r}")
     kept = np.ones(len(labels), dtype=bool)
-    for k, count in few_shot.items():
+    for key, count in few_shot.items():
+        k = int(key) if isinstance(key, str) and key.isdecimal() else key
         if check_integer("each class of few_shot", k, 0) >= K:
             raise ValueError(f"few_shot takes classes from 0 to {K - 1} (K = {K} classes); got {k}")
         own = np.flatnonzero(labels == k)

@@ -1,0 +1,247 @@
+"""Which class gets which vector of a fixed code, graded from the best assignment to the worst."""
+
+from __future__ import annotations
+
+import hashlib
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.data import TextData
+from softmaxcode.assignment import assign, cosines, default_starts, similarity_from_means, trace
+
+if TYPE_CHECKING:
+    from experiments.data import Data
+    from experiments.settings import Settings
+    from softmaxcode.assignment import Assignment, Permutation
+    from softmaxcode.code import SoftmaxCode
+    from softmaxcode.types import Rows, Square
+
+#: Transpositions tried for every class on the way to a level; which most often leads to within 1e-3 of it.
+TRIES_PER_CLASS = 30
+#: Searches for the best and the worst assignment, at most; fewer where classes are many.
+STARTS = 32
+#: Images read at once.
+BATCH = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class GradedAssignment:
+    r"""Classes matched to the vectors of a code, as well as a level asks for.
+
+    Attributes
+    ----------
+    permutation : ndarray of int, shape (K,), read-only
+        Class c gets row ``permutation[c]`` of the code.
+    objective : float
+        :math:`\operatorname{tr}(S P G P^T)`, the similarity-weighted sum of cosines.
+    level : float
+        What was asked for.
+    best, mean, worst : float
+        The objective of the best assignment found, the mean over all of them, and that of the worst found.
+    """
+
+    permutation: Permutation
+    objective: float
+    level: float
+    best: float
+    mean: float
+    worst: float
+
+
+def check_assignment(assignment: Any) -> float | tuple[int, ...]:
+    """A level from -1 to 1, or a permutation; see `experiments.settings.Settings`."""
+    if isinstance(assignment, numbers.Real) and not isinstance(assignment, bool):
+        if not -1 <= float(assignment) <= 1:
+            raise ValueError(
+                f"assignment must be a level from -1 to 1 or the code's row for each class; got {assignment!r}"
+            )
+        return float(assignment)
+    try:
+        rows = tuple(int(row) for row in assignment)
+    except (TypeError, ValueError):
+        rows = ()
+    if sorted(rows) != list(range(len(rows))) or len(rows) < 2:
+        raise ValueError(
+            f"assignment must be a level from -1 to 1 or the code's row for each class; got {assignment!r}"
+        )
+    return rows
+
+
+def input_similarity(data: Data) -> Square:
+    r"""How alike classes are before anything is trained, from the training inputs alone.
+
+    Of images: cosines of the mean normalised image of each class. Of text: cosines of :math:`\sqrt{p_k}`, with
+    :math:`p_k` the distribution of the token before a token k. Both are less their mean over the classes.
+
+    Parameters
+    ----------
+    data : ImageData or TextData
+
+    Returns
+    -------
+    ndarray, shape (K, K)
+        Symmetric, with a diagonal of zeros; 0 too for a class without training samples, of which nothing is known.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes have training samples, or the mean of one is that of all.
+
+    Notes
+    -----
+    The square root makes Euclidean distances Hellinger's: a token before k counts by its share there, and the few
+    tokens that come before everything do not drown the others. Zero counts need no smoothing.
+
+    Examples
+    --------
+    >>> from experiments.data import load
+    >>> S = input_similarity(load("digits"))
+    >>> np.unravel_index(S.argmax(), S.shape)  # doctest: +ELLIPSIS
+    (...3..., ...9...)
+    """
+    rows = _contexts(data) if isinstance(data, TextData) else _mean_images(data)
+    seen = np.flatnonzero(data.counts.numpy())
+    if len(seen) < 2:
+        raise ValueError(f"a similarity of classes needs training samples of at least two; {data.name} has {len(seen)}")
+    S = np.zeros((data.K, data.K))
+    S[np.ix_(seen, seen)] = similarity_from_means(rows[seen])
+    return S
+
+
+def _mean_images(data: Data) -> Rows:
+    """The mean normalised training image of each class, shape (K, channels * height * width)."""
+    sums: Any = 0.0
+    for start in range(0, len(data.train_plain), BATCH):
+        images, labels = data.train_plain.batch(range(start, min(start + BATCH, len(data.train_plain))))
+        members = np.eye(data.K)[labels.numpy()]
+        sums = sums + members.T @ images.flatten(1).double().numpy()
+    return sums / np.maximum(data.counts.numpy(), 1)[:, None]
+
+
+def _contexts(data: Data) -> Rows:
+    """The square root of the share of each token before a token, shape (K, K)."""
+    labels = data.train.labels.numpy()
+    before = data.train.tokens[: len(labels)].numpy()
+    counts = np.bincount(labels * data.K + before, minlength=data.K**2).reshape(data.K, data.K)
+    return np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+
+def graded(similarity: Square, code: SoftmaxCode, level: float, seed: int = 0) -> GradedAssignment:
+    r"""An assignment of a wanted quality, between the best known and the worst known.
+
+    Parameters
+    ----------
+    similarity : ndarray, shape (K, K)
+        As `input_similarity` has it.
+    code : SoftmaxCode
+    level : float
+        1 is the best assignment that `softmaxcode.assignment.assign` finds, -1 the worst, and 0 a random one whose
+        objective is the mean over all. Level l between them is a share |l| of the way from that mean to the best or
+        worst objective.
+    seed : int
+        Of what is drawn between the levels 1, -1; these do not depend on it.
+
+    Returns
+    -------
+    GradedAssignment
+
+    Raises
+    ------
+    ValueError
+        If the level is not from -1 to 1, or similarity and code do not have one K.
+
+    Notes
+    -----
+    From the best or worst permutation (at level 0 from a random one) random transpositions are tried, and made where
+    they bring the objective nearer to the wanted one. Exchanging the vectors of classes i and j adds
+
+    .. math:: 2 \sum_{k \ne i, j} (S_{ik} - S_{jk}) (G_{p(j)p(k)} - G_{p(i)p(k)}),
+
+    which costs O(K).
+
+    Examples
+    --------
+    >>> import softmaxcode as sc
+    >>> S = np.abs(np.subtract.outer(np.arange(20), np.arange(20))) == 1.0
+    >>> found = graded(S, sc.best_known(20, 2), 0.5)
+    >>> print(f"{(found.objective - found.mean) / (found.best - found.mean):.2f}")
+    0.50
+    """
+    checked = check_assignment(level)
+    if not isinstance(checked, float):
+        raise ValueError(f"level must be a number from -1 to 1; got {level!r}")
+    best, worst = _extremes(similarity, code)
+    mean = float(best.mean_objective)
+    extreme = best if checked >= 0 else worst
+    target = mean + abs(checked) * (extreme.objective - mean)
+    permutation, objective = extreme.permutation, extreme.objective
+    if abs(checked) < 1:
+        S, G = (similarity + similarity.T) / 2, cosines(code.W)
+        np.fill_diagonal(S, 0.0)
+        rng = np.random.default_rng(seed)
+        permutation = _moved(S, G, permutation if checked else rng.permutation(len(S)), target, rng)
+        permutation.flags.writeable = False
+        objective = trace(S, G, permutation)
+    return GradedAssignment(permutation, objective, checked, best.objective, mean, worst.objective)
+
+
+def _moved(S: Square, G: Square, p: Permutation, target: float, rng: np.random.Generator) -> Permutation:
+    """The permutation after random transpositions, each of which brings its objective nearer to the target."""
+    p, K, objective = p.copy(), len(S), trace(S, G, p)
+    for _ in range(TRIES_PER_CLASS * K):
+        i, j = rng.choice(K, 2, replace=False)
+        change = (S[i] - S[j]) * (G[p[j], p] - G[p[i], p])
+        change[[i, j]] = 0.0
+        moved = objective + 2 * change.sum()
+        if abs(moved - target) < abs(objective - target):
+            p[[i, j]] = p[[j, i]]
+            objective = moved
+    return p
+
+
+_found: dict[str, tuple[Assignment, Assignment]] = {}
+
+
+def _extremes(similarity: Square, code: SoftmaxCode) -> tuple[Assignment, Assignment]:
+    """The best and the worst assignment found, searched for once in a process."""
+    key = hashlib.sha256(similarity.tobytes() + code.W.tobytes()).hexdigest()
+    if key not in _found:
+        starts = min(STARTS, default_starts(len(code.W)))
+        best, worst = (assign(similarity, code, maximize=most, starts=starts) for most in (True, False))
+        _found[key] = best, worst
+    return _found[key]
+
+
+def permutation_for(settings: Settings, data: Data, code: SoftmaxCode) -> Permutation | None:
+    """Which row of the code each class of a run gets, as its settings say.
+
+    Parameters
+    ----------
+    settings : Settings
+        Its ``assignment`` and ``seed`` count.
+    data : Data
+        The run's data set.
+    code : SoftmaxCode
+        Of the data set's K.
+
+    Returns
+    -------
+    ndarray of int, shape (K,), or None
+        None where the settings leave the code in its own order.
+
+    Raises
+    ------
+    ValueError
+        If the settings list more or fewer rows than the data set has classes.
+    """
+    assignment = settings.assignment
+    if assignment is None:
+        return None
+    if isinstance(assignment, tuple):
+        if len(assignment) != data.K:
+            raise ValueError(f"assignment must have a row for each of {data.K} classes; got {len(assignment)}")
+        return np.array(assignment)
+    return graded(input_similarity(data), code, assignment, settings.seed).permutation

@@ -1,0 +1,272 @@
+"""The command ``python -m experiments``: a study, a comparison, or the report of a results folder."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.files import write_json
+from experiments.studies import STUDIES, study
+from softmaxcode.arguments import Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    from experiments.runs import Results
+    from experiments.settings import Settings
+
+RESULTS = Path("out", "experiments")
+#: Settings of a run that a study may be given for all its runs.
+SETTINGS: dict[str, tuple[type, str]] = {
+    "data": (str, "data set"),
+    "network": (str, "network"),
+    "d": (int, "width of the features"),
+    "temperature": (float, "temperature"),
+    "optimizer": (str, "sgd or adamw"),
+    "learning_rate": (float, "learning rate of the first step"),
+    "weight_decay": (float, "weight decay"),
+    "epochs": (int, "epochs"),
+    "batch_size": (int, "images a batch, of all processes together"),
+    "measure_every": (int, "epochs between two measurements"),
+    "precision": (str, "32-true, bf16-mixed, 16-mixed or 64-true"),
+}
+#: Those that are dictionaries, written as JSON.
+DICTIONARIES = {
+    "data_options": """of the data set, such as '{"train_per_class": 50}'""",
+    "network_options": """of the network, such as '{"width": 96}'""",
+}
+
+
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """The parser of all commands; only the chosen one is imported, which takes seconds, and has its options."""
+    description = "Real networks trained on real data, held against computed Softmax Codes."
+    parser = Parser(prog="python -m experiments", description=description)
+    commands = parser.add_subparsers(dest="command", parser_class=Parser)
+    for name, about in STUDIES.items():
+        one = commands.add_parser(name, help=about)
+        if name == chosen:
+            _study_options(one, study(name))
+    compare = commands.add_parser("compare", help="a classifier out of a file against the best code known")
+    if chosen == "compare":
+        from experiments import compare_command
+
+        compare_command.add_options(compare)
+    report = commands.add_parser("report", help="everything found in a results folder, as one HTML page")
+    _results_option(report)
+    report.add_argument(
+        "-o", "--output", metavar="PAGE", help="where to write it (default: report.html in that folder)"
+    )
+    return parser
+
+
+def _study_options(parser: argparse.ArgumentParser, module: ModuleType) -> None:
+    """The options of a study: its plan's own, those of every run, and where and how."""
+    parser.description = f"{module.TITLE}. {module.QUESTION}"
+    own, described = _own_options(module), _described(module)
+    for option in own:
+        _add(parser, option.name, option.default, described[option.name])
+    for field, (kind, text) in SETTINGS.items():
+        if field not in {option.name for option in own}:
+            _optional(parser, field, type=kind, help=f"{text}, of every run")
+    for field, text in DICTIONARIES.items():
+        _optional(parser, field, type=_dictionary, metavar="JSON", help=text)
+    _execution_options(parser)
+    _results_option(parser)
+
+
+def _own_options(module: ModuleType) -> list[inspect.Parameter]:
+    """The keyword options of a study's plan that are its own."""
+    parameters = inspect.signature(module.plan).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind == inspect.Parameter.KEYWORD_ONLY]
+
+
+def _optional(parser: argparse.ArgumentParser, name: str, **how: Any) -> None:
+    """An option that is absent where it is not given."""
+    flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+    parser.add_argument(*{flag, f"--{name.replace('_', '-')}"}, dest=name, default=argparse.SUPPRESS, **how)
+
+
+def _add(parser: argparse.ArgumentParser, name: str, default: Any, about: str) -> None:
+    """An option of a plan, of the type of its default."""
+    several = isinstance(default, tuple)
+    values = default if several else (default,)
+    shown = " ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
+    nargs = {"nargs": "+"} if several else {}
+    _optional(parser, name, type=type(values[0]), help=f"{about} (default {shown})", **nargs)
+
+
+def _described(module: ModuleType) -> dict[str, str]:
+    """What the docstring of a study's plan says of each parameter, in one line."""
+    found = re.findall(r"^(\w+(?:, \w+)*) : .*\n((?:    .*\n)+)", inspect.getdoc(module.plan) or "", re.M)
+    return {
+        name: " ".join(lines.split()).rstrip(".").replace("%", "%%")
+        for names, lines in found
+        for name in names.split(", ")
+    }
+
+
+def _dictionary(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"wants a JSON object; got {text!r}")
+    return found
+
+
+def _results_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--results",
+        metavar="FOLDER",
+        default=str(RESULTS),
+        help=f"results folder (default {RESULTS}); runs are kept there",
+    )
+    parser.add_argument(
+        "--data-root", metavar="FOLDER", help="where data sets are (default: $SOFTMAXCODE_DATA, or data)"
+    )
+
+
+def _execution_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, a process and a thread each (default 1)")
+    parser.add_argument("--accelerator", default="auto", help="auto (default), cpu, cuda or mps")
+    parser.add_argument("--devices", type=int, default=1, help="devices that share a run (default 1)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that read the data of a run ahead (default 0)"
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="log to TensorBoard as well as to history.csv")
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show a progress bar (default: on a terminal)",
+    )
+
+
+def _planned(module: ModuleType, arguments: argparse.Namespace) -> list[Settings]:
+    """The runs of a study with the options that were given."""
+    names = {option.name for option in _own_options(module)} | SETTINGS.keys() | DICTIONARIES.keys()
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    runs: list[Settings] = module.plan(**given)
+    return list(dict.fromkeys(runs))
+
+
+def _train(results: Results, runs: list[Settings], arguments: argparse.Namespace) -> int:
+    """Train what is missing; how many failed."""
+    from experiments.training import Execution
+    from softmaxcode.progress import Progress
+    from softmaxcode.sphere import check_integer
+
+    jobs = check_integer("jobs", arguments.jobs, 1)
+    devices = check_integer("devices", arguments.devices, 1)
+    if jobs > 1 and devices > 1:
+        raise ValueError(f"say --jobs or --devices, not both; got {jobs} and {devices}")
+    execution = Execution(
+        accelerator=arguments.accelerator,
+        devices=devices,
+        workers=check_integer("workers", arguments.workers, 0),
+        data_root=arguments.data_root,
+        tensorboard=arguments.tensorboard,
+        progress=arguments.progress if jobs == 1 else False,
+    )
+    execution.fabric("32-true")  # refused now, not in every run
+    done, failed = len(results.finished(runs)), 0
+    show = arguments.progress if jobs > 1 else False
+    with Progress(arguments.command, len(runs), show) as bar:
+        bar.step(done)
+        for settings, reason in results.train(runs, execution, jobs=jobs):
+            done += 1
+            failed += reason is not None
+            if _first_process():
+                bar.clear()
+                print(f"{done}/{len(runs)} {settings.key}: {reason or _line(results, settings)}", file=sys.stderr)
+            bar.step(1)
+    return failed
+
+
+def _line(results: Results, settings: Settings) -> str:
+    (run,) = results.finished([settings])
+    final = run.final
+    if run.status != "finished":
+        return run.status
+    return f"GNC2 {final['GNC2']:.4f}, test accuracy {final['test_accuracy']:.4f}, {run.seconds:.0f} s"
+
+
+def _first_process() -> bool:
+    """Whether this is the process of several that prints and writes."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from experiments.runs import Results
+
+    module = study(arguments.command)
+    runs = _planned(module, arguments)
+    results = Results(arguments.results, arguments.data_root)
+    if _first_process():
+        results.root.mkdir(parents=True, exist_ok=True)
+        write_json(results.root / f"{arguments.command}.json", {"runs": [settings.plain() for settings in runs]})
+    failed = _train(results, runs, arguments)
+    if _first_process():
+        finished = results.finished(runs)
+        print(f"{module.TITLE}. {module.QUESTION}\n")
+        if finished:
+            print(module.findings(finished))
+        print(f"\n{len(finished)} of {len(runs)} runs are in {results.root}")
+    return int(failed > 0)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from experiments.report import report
+
+    path = report(Path(arguments.results), arguments.output, data_root=arguments.data_root)
+    print(f"written to {path}")
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from experiments import compare_command
+
+    return compare_command.run(arguments)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0 done, 1 a run failed, 2 bad input, 130 interrupted)."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser(argv[0] if argv else "")
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.error(f"say what to do: {', '.join(STUDIES)}, compare or report")
+    action = {"compare": _compare, "report": _report}.get(arguments.command, _study)
+    if threading.current_thread() is threading.main_thread():  # what a batch system sends ends a run as Ctrl-C does
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return action(arguments)
+    except ValueError as error:
+        if _first_process():
+            print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has gone; there is nobody to tell
+        return 0
+    except OSError as error:
+        what = f"experiments: {error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        print(what, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if _first_process():
+            print(
+                "experiments: interrupted; what was done is kept, and the same command goes on from there",
+                file=sys.stderr,
+            )
+        return 130

@@ -1,0 +1,396 @@
+"""``python -m experiments compare``: a classifier out of a file against the best code known, in words and tables."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import percentileofscore
+
+from experiments.checkpoints import FileComparison, compare_file, read_classifier
+from experiments.class_similarity import MantelResult, mantel
+from experiments.drawing import COLOURS, INK, axes_figure
+from experiments.report import Section, write_report
+from experiments.studies.findings import Findings
+from softmaxcode.assignment import check_square
+from softmaxcode.files import check_output
+from softmaxcode.sphere import check_integer, check_rows
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+    from softmaxcode.compare import Comparison
+    from softmaxcode.types import Rows, Square
+
+TITLE = "A classifier against the best code known"
+QUESTION = "How large is its margin, is it that code, and which classes does it hold close?"
+#: Of more classes so many, drawn at random, are tested for a relation with their similarity.
+MAX_MANTEL_CLASSES = 1000
+#: Up to so many classes Mantel's test tries 9999 relabellings, above it 999: each takes of the order of K^2.
+MANY_PERMUTATIONS_CLASSES = 300
+#: Level of significance of that test.
+LEVEL = 0.05
+#: More pairs than that are drawn as a density.
+MAX_POINTS = 5000
+#: Aligned to within so many degrees (root mean square), two codes are one.
+SAME_CODE = 0.01
+BINS = 60
+#: Rows of the table of figures, with the prefix of their names in `Comparison.to_dict`.
+_ROWS = {"classifier": "", "random points": "random_", "another local optimum": "local_optimum_"}
+_COLUMNS = ("margin", "max_cosine", "spectrum_distance", "mean_angle", "rms_angle", "max_angle")
+
+
+def compare_findings(
+    path: str | Path,
+    key: str | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    similarity: ArrayLike | None = None,
+    similarity_vectors: ArrayLike | None = None,
+    count: int = 10,
+    sample: int | None = None,
+    align: bool = True,
+    seed: int = 0,
+) -> Findings:
+    """Hold a classifier out of a file against the best code known, and its cosines against class similarity.
+
+    Parameters
+    ----------
+    path, key
+        As in `experiments.checkpoints.read_classifier`. Rows of any non-zero norm; their directions count.
+    names : sequence of str, optional
+        What the K classes are called; their numbers without it.
+    similarity : array_like, shape (K, K), optional
+        Larger where classes are more alike; its symmetric part counts and its diagonal does not.
+    similarity_vectors : array_like, shape (K, any), optional
+        In its place: a vector for each class, whose cosines are the similarity.
+    count : int
+        Closest pairs wanted.
+    sample : int, optional
+        Take the margin from so many classes drawn at random, and compare with no code: for very large matrices.
+    align : bool
+        Bring the code and the classifier together, up to `softmaxcode.compare.MAX_ALIGN_CLASSES` classes.
+    seed : int
+        Of the classes drawn for Mantel's test, and of its relabellings.
+
+    Returns
+    -------
+    Findings
+        Margin, largest cosine, alignment and closest pairs; with a similarity, its rank correlation with the cosines
+        and Mantel's test of it, among all classes or ``MAX_MANTEL_CLASSES`` drawn at random.
+
+    Raises
+    ------
+    ValueError
+        As `experiments.checkpoints.compare_file`; if ``similarity`` is not finite and square, both similarities are
+        given, or names or similarity are of another K.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import softmaxcode as sc
+    >>> path = Path(tempfile.mkdtemp()) / "classifier.npy"
+    >>> np.save(path, 3 * sc.best_known(12, 3).W)
+    >>> print(compare_findings(path, align=False).statements[0])
+    classifier.npy, K = 12, d = 3: margin (GNC2) 0.5528, 1.000 of 0.5528, the best known.
+    """
+    W = check_rows(read_classifier(path, key), normalize=True)
+    K, d = W.shape
+    seed = check_integer("seed", seed, 0)
+    if names is not None and len(names) != K:
+        raise ValueError(f"names must be {K}, one for each class; got {len(names)}")
+    among = _similarity(similarity, similarity_vectors, K)
+    found = compare_file(path, key, count=count, align=align, sample=sample)
+
+    def called(k: int) -> str:
+        return f"class {k}" if names is None else names[k]
+
+    title = f"{Path(path).name}{f', {key}' if key else ''}, K = {K}, d = {d}"
+    statements = [f"{title}: {_margin(found, called)}"]
+    tables, figures = {}, {}
+    if found.margins is not None:
+        least, middle, most = np.quantile(found.margins.margins, [0, 0.5, 1])
+        statements.append(
+            f"Distances of the classes from the hull of the others go from {least:.4f} "
+            f"({called(int(np.argmin(found.margins.margins)))}) over {middle:.4f} (median) to {most:.4f} "
+            f"({called(int(np.argmax(found.margins.margins)))})."
+        )
+    if found.comparison is not None:
+        statements += _against_code(found.comparison)
+        tables["Classifier, code and what chance gives (angles in degrees)"] = _figures_table(found.comparison)
+        if found.comparison.learned.spectrum is not None:
+            figures["Cosines of all pairs of classes"] = _spectra(found.comparison)
+    nearest = found.nearest
+    pairs = nearest[["first", "second"]].to_numpy(dtype=np.int64)
+    nearest[["first", "second"]] = nearest[["first", "second"]].map(called).astype(object)
+    closest = nearest.iloc[0]
+    statements.append(
+        f"Its closest pair is {closest['first']} and {closest['second']}: cosine {closest['cosine']:.4f}, "
+        f"{closest['angle']:.1f} degrees."
+    )
+    if among is not None:
+        drawn = _drawn(K, seed)
+        G, S = W[drawn] @ W[drawn].T, among(drawn)
+        tried = 9999 if len(drawn) <= MANY_PERMUTATIONS_CLASSES else 999
+        statements.append(_relation(mantel(G, S, tried, seed), len(drawn), K))
+        upper = np.triu_indices(len(drawn), 1)
+        alike = np.array([among(pair)[0, 1] for pair in pairs])
+        nearest["similarity"] = alike
+        nearest["similarity_percentile"] = percentileofscore(S[upper], alike, kind="mean")
+        statements.append(
+            f"The {len(nearest)} closest pairs are more alike than {nearest['similarity_percentile'].median():.1f} % "
+            "of the pairs, in the median."
+        )
+        figures["Cosine and similarity of every pair of classes"] = _agreement(S[upper], G[upper])
+    tables["Closest pairs of classes (angles in degrees)"] = nearest
+    return Findings(statements, tables, figures)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command ``compare``; `run` takes what it reads.
+    """
+    parser.add_argument("file", help=".safetensors, .pt, .pth, .ckpt or .npy; nothing of it is executed")
+    parser.add_argument("--key", help="name of the matrix, or its last part; without it several are listed")
+    parser.add_argument("--names", metavar="FILE", help="names of the classes, a line each")
+    parser.add_argument("--similarity", metavar="FILE", help=".npy with the similarity of the classes, K x K")
+    parser.add_argument(
+        "--similarity-from",
+        metavar="FILE",
+        help="another such file with a vector for each class, whose cosines are the similarity",
+    )
+    parser.add_argument("--similarity-key", metavar="KEY", help="name of its matrix")
+    parser.add_argument("--count", type=int, default=10, help="closest pairs shown (default 10)")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="margin of N classes drawn at random, and no code: for large K"
+    )
+    parser.add_argument("--no-align", action="store_true", help="do not relabel and rotate the code to fit")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default 0)")
+    parser.add_argument("-o", "--output", metavar="PAGE", help="write an .html page with figures as well")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the comparison, and write its page where one is asked for.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        With the options of `add_options`.
+
+    Returns
+    -------
+    int
+        0.
+
+    Raises
+    ------
+    ValueError
+        As `compare_findings`; if a file is missing or is not what it should be; if ``--similarity-key`` comes without
+        ``--similarity-from``.
+    """
+    if arguments.similarity_key is not None and arguments.similarity_from is None:
+        raise ValueError(
+            "--similarity-key is the name of a matrix in the file of --similarity-from, which is not given"
+        )
+    page = None if arguments.output is None else check_output(arguments.output, (".html",))
+    vectors = None
+    if arguments.similarity_from is not None:
+        vectors = read_classifier(arguments.similarity_from, arguments.similarity_key)
+    findings = compare_findings(
+        arguments.file,
+        arguments.key,
+        names=None if arguments.names is None else _read_names(Path(arguments.names)),
+        similarity=None if arguments.similarity is None else _read_matrix(Path(arguments.similarity)),
+        similarity_vectors=vectors,
+        count=arguments.count,
+        sample=arguments.sample,
+        align=not arguments.no_align,
+        seed=arguments.seed,
+    )
+    print(findings)
+    if page is not None:
+        print(f"\nwritten to {write_report([Section('compare', TITLE, QUESTION, findings)], page, title='Comparison')}")
+    return 0
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        # no other separator: tokens may hold those
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"cannot read {path}: names must be text in UTF-8, one a line") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _read_matrix(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except Exception:  # whatever a damaged header makes of the reader
+        raise ValueError(f"cannot read {path}: not a plain .npy array, or truncated") from None
+
+
+def _similarity(matrix: ArrayLike | None, vectors: ArrayLike | None, K: int) -> Callable[[np.ndarray], Square] | None:
+    """The similarity among some classes, as a function of their numbers."""
+    if matrix is not None and vectors is not None:
+        raise ValueError("similarity is either a matrix or the cosines of vectors, not both")
+    if matrix is not None:
+        S = check_square(matrix, "similarity")
+        _check_classes(S, K)
+        return lambda classes: (S[np.ix_(classes, classes)] + S[np.ix_(classes, classes)].T) / 2
+    if vectors is not None:
+        X = check_rows(vectors, normalize=True, name="similarity_vectors")
+        _check_classes(X, K)
+        return lambda classes: X[classes] @ X[classes].T
+    return None
+
+
+def _check_classes(array: Rows, K: int) -> None:
+    if len(array) != K:
+        raise ValueError(f"the similarity must be of the classifier's {K} classes; got shape {array.shape}")
+
+
+def _drawn(K: int, seed: int) -> np.ndarray:
+    """All classes, or as many as are tested."""
+    if K <= MAX_MANTEL_CLASSES:
+        return np.arange(K)
+    return np.sort(np.random.default_rng(seed).choice(K, MAX_MANTEL_CLASSES, replace=False))
+
+
+# Sentences
+
+
+def _margin(found: FileComparison, called: Callable[[int], str]) -> str:
+    sampled, comparison = found.sampled, found.comparison
+    if sampled is not None:
+        smallest = f"{sampled.margin:.4f} ({called(sampled.attained_by)})"
+        if sampled.sampled == sampled.K:
+            return f"margin (GNC2) {smallest}."
+        return (
+            f"smallest distance {smallest} among {sampled.sampled} classes drawn at random, an upper value of the "
+            f"margin; with {100 * sampled.confidence:g} % confidence at most {100 * sampled.fraction:.2g} % of all "
+            "classes lie below."
+        )
+    assert comparison is not None
+    margin, reference, share = comparison.margin, comparison.reference_margin, comparison.margin_ratio
+    if math.isnan(share):
+        return f"margin (GNC2) {margin:.4f}; the best known is {reference:.4f}."
+    if comparison.code is None:
+        return (
+            f"margin (GNC2) {margin:.4f}, at least {share:.3f} of the largest possible, which is at most "
+            f"{reference:.4f}; no code of that size is held."
+        )
+    return f"margin (GNC2) {margin:.4f}, {share:.3f} of {reference:.4f}, the best known."
+
+
+def _against_code(comparison: Comparison) -> list[str]:
+    """How far its cosines and its vectors are from the code's, and what chance gives."""
+    learned, random, optimum = comparison.learned, comparison.random, comparison.local_optimum
+    out = []
+    if comparison.code is not None and learned.spectrum_distance is not None:
+        sentence = (
+            f"Its largest cosine is {learned.max_cosine:.4f}, the code's {comparison.code.max_cosine:.4f}; its sorted "
+            f"cosines differ from the code's by {learned.spectrum_distance:.4f} (root mean square)"
+        )
+        if random is not None and optimum is not None:
+            sentence += (
+                f", those of random points by {random.spectrum_distance:.4f}, of another local optimum by "
+                f"{optimum.spectrum_distance:.4f}"
+            )
+        out.append(f"{sentence}.")
+    if learned.alignment is not None and random is not None and optimum is not None:
+        assert random.alignment is not None
+        assert optimum.alignment is not None
+        angle, other = learned.alignment.rms_angle, optimum.alignment.rms_angle
+        if other < SAME_CODE:
+            verdict = "one random start of the search finds the same code"
+        elif angle < other:
+            verdict = f"nearer than another local optimum, {other:.1f}: it is this code rather than any good one"
+        else:
+            verdict = f"no nearer than another local optimum, {other:.1f}: nothing makes it this code in particular"
+        out.append(
+            f"Relabelled and rotated to fit, the code's vectors are {angle:.1f} degrees from its own (root mean "
+            f"square), from random points {random.alignment.rms_angle:.1f}; {verdict}."
+        )
+    if comparison.note:
+        out.append(f"{comparison.note[:1].upper()}{comparison.note[1:]}.")
+    return out
+
+
+def _relation(result: MantelResult, drawn: int, K: int) -> str:
+    if result.p_value >= LEVEL:
+        verdict = f"no relation is shown at the level of {LEVEL:g}"
+    elif result.correlation > 0:
+        verdict = "similar classes are held closer together"
+    else:
+        verdict = "similar classes are held further apart"
+    classes = f"all {K} classes" if drawn == K else f"{drawn} of {K} classes, drawn at random"
+    tried = "all" if result.exact else "random"
+    return (
+        f"Cosines and class similarity have the rank correlation {result.correlation:.3f} over the pairs of {classes} "
+        f"(Mantel's test, {result.permutations} {tried} relabellings, {result.alternative} p = {result.p_value:.4g}): "
+        f"{verdict}."
+    )
+
+
+# Tables and figures
+
+
+def _figures_table(comparison: Comparison) -> pd.DataFrame:
+    scalars = comparison.to_dict()
+    rows: list[dict[str, Any]] = [
+        {"vectors": name} | {column: scalars[prefix + column] for column in _COLUMNS} for name, prefix in _ROWS.items()
+    ]
+    reference = "best code known" if comparison.code is not None else comparison.reference
+    rows.append(
+        {"vectors": reference, "margin": comparison.reference_margin, "max_cosine": scalars["reference_max_cosine"]}
+    )
+    table = pd.DataFrame(rows).dropna(subset="margin", ignore_index=True)
+    if comparison.reference_margin > 0:
+        table.insert(2, "share", table["margin"] / comparison.reference_margin)
+    return table.dropna(axis="columns", how="all")
+
+
+def _spectra(comparison: Comparison) -> Figure:
+    figure, (axes,) = axes_figure([""], width=8, height=4)
+    drawn = [("classifier", comparison.learned.spectrum, COLOURS[0])]
+    if comparison.random is not None:
+        drawn.append(("random points", comparison.random.spectrum, COLOURS[1]))
+    if comparison.code is not None:
+        gram = comparison.code.W @ comparison.code.W.T
+        drawn.append(("best code known", gram[np.triu_indices(comparison.K, 1)], INK))
+    edges = np.linspace(-1, 1, BINS + 1).tolist()
+    for name, spectrum, colour in drawn:
+        if spectrum is not None:
+            inside = np.clip(spectrum, -1, 1)  # rounding may carry a cosine past 1
+            axes.hist(inside, edges, density=True, histtype="step", lw=1.6, color=colour, label=name)
+    axes.set_xlabel("cosine")
+    axes.set_ylabel("density")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _agreement(similarity: np.ndarray, cosine: np.ndarray) -> Figure:
+    figure, (axes,) = axes_figure([""], width=8, height=4.5)
+    if len(cosine) <= MAX_POINTS:
+        axes.scatter(similarity, cosine, s=10, alpha=0.5, color=COLOURS[0], lw=0)
+    else:
+        density = axes.hexbin(similarity, cosine, gridsize=50, bins="log", mincnt=1, cmap="Blues")
+        figure.colorbar(density, label="pairs")
+    axes.set_xlabel("similarity of the classes")
+    axes.set_ylabel("cosine of their vectors")
+    return figure

@@ -1,0 +1,175 @@
+"""What the figures of the studies share: axes without a frame, colours, and means with their intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.statistics import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+#: Told apart by colour-blind readers; in order, for series of any kind.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8a6200", "#222222")
+INK = COLOURS[-1]
+#: Each head has one colour in every figure, and one name in words.
+HEAD_COLOURS = dict(zip(("learned", "cmf", "code", "linear"), COLOURS, strict=False))
+HEAD_WORDS = {"learned": "learned", "cmf": "class means (CMF)", "code": "fixed code", "linear": "linear (unnormalised)"}
+MARKERS = "osD^vP*"
+
+
+def axes_figure(
+    titles: Sequence[str], *, columns: int = 2, width: float = 9.0, height: float = 3.6
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure with a panel for each title.
+
+    Parameters
+    ----------
+    titles : sequence of str
+        One for each panel, at least one, row by row.
+    columns : int
+        Panels side by side, at most.
+    width, height : float
+        Of the figure, and of one row of panels, in inches; 9 inches are 900 pixels of a page.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        Without pyplot, so nothing needs to be closed.
+    axes : list of Axes
+        One for each title, without a frame at the top and the right.
+
+    Raises
+    ------
+    ValueError
+        If there is no title.
+
+    Examples
+    --------
+    >>> figure, axes = axes_figure(["GNC1", "GNC2", "GNC3"])
+    >>> [panel.get_title() for panel in axes], len(figure.axes)
+    (['GNC1', 'GNC2', 'GNC3'], 3)
+    """
+    if not titles:
+        raise ValueError("titles must be at least one, a panel each; got none")
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for empty in panels[len(titles) :]:
+        empty.remove()
+    for axes, title in zip(panels, titles, strict=False):
+        axes.set_title(title, fontsize=11)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=9)
+    return figure, panels[: len(titles)]
+
+
+def errorbar_panel(axes: Axes, points: Mapping[float, Interval], label: str | None = None, **style: Any) -> None:
+    """A line through means, with a bar for every interval that there is.
+
+    Parameters
+    ----------
+    axes : Axes
+    points : mapping
+        Interval by its place on the horizontal axis; drawn in rising order.
+    label : str, optional
+        In the legend.
+    **style
+        As of `Axes.errorbar`: ``color``, ``marker``, ``ls`` ...
+
+    Examples
+    --------
+    >>> from experiments.statistics import mean_interval
+    >>> figure, (axes,) = axes_figure(["accuracy"])
+    >>> errorbar_panel(axes, {0.1: mean_interval([0.93, 0.95]), 1.0: mean_interval([0.9])}, "learned")
+    >>> axes.get_legend_handles_labels()[1]
+    ['learned']
+    """
+    at = sorted(points)
+    # a single value has no interval, but is drawn
+    half = np.nan_to_num([points[x].half_width for x in at])
+    means = [points[x].mean for x in at]
+    axes.errorbar(at, means, yerr=half, label=label, **_over(style, marker="o", ms=4, lw=1.5, capsize=3))
+
+
+def band_panel(axes: Axes, table: pd.DataFrame, label: str | None = None, **style: Any) -> None:
+    """A line through the means over the columns, in a band that is their 95 % interval.
+
+    Parameters
+    ----------
+    axes : Axes
+    table : DataFrame
+        Its index is the horizontal axis, and each column a seed; NaN where one was not measured.
+    label : str, optional
+        In the legend.
+    **style
+        As of `Axes.plot`.
+
+    Notes
+    -----
+    On a logarithmic axis the interval is that of the logarithms, so set the scale before: that of small positive
+    numbers would reach below 0. It is not drawn where a value is not above 0.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> figure, (axes,) = axes_figure(["GNC1"])
+    >>> band_panel(axes, pd.DataFrame({0: [0.3, 0.1], 1: [0.2, 0.1]}, index=[5, 10]), "learned")
+    >>> len(axes.lines), len(axes.collections)
+    (1, 1)
+    """
+    logarithmic = axes.get_yscale() == "log"
+    values = table.to_numpy(dtype=float)
+    if logarithmic:
+        values = np.log(np.where(values > 0, values, np.nan))
+    intervals = [mean_interval(row[np.isfinite(row)]) for row in values]
+    numbers = np.array([(one.mean, one.lower, one.upper) for one in intervals]).reshape(-1, 3)
+    middle, low, high = (np.exp(numbers) if logarithmic else numbers).T
+    (line,) = axes.plot(table.index, middle, label=label, **_over(style, marker="o", ms=3, lw=1.5))
+    axes.fill_between(table.index.to_numpy(), low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def level(axes: Axes, value: float, label: str, **style: Any) -> None:
+    """A horizontal line, with its value in the legend; none for a value that is not known (NaN).
+
+    Examples
+    --------
+    >>> figure, (axes,) = axes_figure(["GNC2"])
+    >>> level(axes, 0.66901, "best known margin")
+    >>> axes.get_legend_handles_labels()[1]
+    ['best known margin: 0.6690']
+    """
+    if np.isfinite(value):
+        axes.axhline(value, label=f"{label}: {value:.4f}", **_over(style, color=INK, ls="--", lw=1.3))
+
+
+def legend_below(figure: Figure, columns: int = 4) -> None:
+    """One legend of all panels below them, each label once.
+
+    Examples
+    --------
+    >>> figure, axes = axes_figure(["a", "b"])
+    >>> for panel in axes:
+    ...     _ = panel.plot([0, 1], label="learned")
+    >>> legend_below(figure)
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['learned']
+    """
+    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )
+
+
+def _over(style: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    """What is given, and the defaults of what is not."""
+    return defaults | style

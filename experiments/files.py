@@ -1,0 +1,63 @@
+"""Files of a results folder: written whole or not at all, and read without unpickling anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from softmaxcode.files import written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """The folder of a run, for one process alone.
+
+    Raises
+    ------
+    ValueError
+        If another has it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder} is in use by another run; wait for it, or name another results folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What `torch.save` wrote: tensors and plain data, of a file whose check sums are right.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, damaged or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # PyTorch writes the check sums but does not read them
+            if archive.testzip() is not None:
+                raise ValueError
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(stored, dict):
+            raise TypeError
+    except Exception as error:  # whatever a damaged or foreign file makes of the reader
+        raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from error
+    return stored
+
+
+def write_json(path: Path, stored: dict[str, Any]) -> None:
+    """Write plain data."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(stored, indent=1) + "\n")

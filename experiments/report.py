@@ -1,0 +1,394 @@
+"""Everything found, in one self-contained HTML page, with its tables as files beside it."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import json
+import math
+import numbers
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from experiments.settings import Settings
+from experiments.studies import STUDIES, study
+from experiments.studies.findings import Findings
+from softmaxcode import tables
+from softmaxcode.code import installed_version
+from softmaxcode.files import check_output, written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+#: Rows of a table that the page shows; its file has all.
+MAX_ROWS = 500
+#: A figure whose SVG is larger (bytes) is shown as PNG.
+MAX_SVG = 1_000_000
+PNG_DPI = 150
+#: Digits of a column's largest number on the page; the files have all.
+DIGITS = 4
+#: From these sizes on numbers are written with an exponent.
+SMALLEST, LARGEST = 1e-4, 1e6
+MISSING = "–"
+_TEMPLATE = "report_page.html.j2"
+#: Cells such as "0.571 ± 0.004 (n = 5)" and "12 %" sort by the number they begin with.
+_LEADING_NUMBER = re.compile(r"[+-]?(\d+\.?\d*(e[+-]?\d+)?|nan|inf)(?=\s|%|$)")
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """What the page shows of one study.
+
+    Attributes
+    ----------
+    name : str
+        Of the study, such as ``gnc``; no two sections of a page share one.
+    title, question : str
+        A line each.
+    findings : Findings
+        What it found.
+    runs : int or None
+        Finished runs it is drawn from; None where it is drawn from no runs.
+    planned : int or None
+        Runs it asked for, where that is known.
+    seconds : float or None
+        What those runs took, together.
+    """
+
+    name: str
+    title: str
+    question: str
+    findings: Findings
+    runs: int | None = None
+    planned: int | None = None
+    seconds: float | None = None
+
+
+def write_report(
+    sections: Sequence[Section],
+    path: str | Path,
+    *,
+    title: str = "Experiments",
+    meta: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write one HTML page that needs no other file and no network.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+        In the order of the page; there may be none.
+    path : path
+        An ``.html`` file in a folder that exists; it is written whole or not at all.
+    title : str
+        Heading of the page.
+    meta : mapping, optional
+        What is said of all sections, such as the date and the machine: a name and its text a line.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    ValueError
+        If the path cannot be written, or two sections have one name.
+
+    Notes
+    -----
+    Figures stand in the page itself, as SVG, or PNG where that would be larger than ``MAX_SVG``. Of a long table it
+    shows the first ``MAX_ROWS`` rows. Every table is also written, whole, to ``<stem>-tables/<section>-<caption>``
+    beside the page, as ``.parquet``, or ``.csv`` where pyarrow is not installed, and linked.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> found = Findings(["GNC2 is 0.57."], {"Margins": pd.DataFrame({"head": ["learned"], "GNC2": [0.57]})})
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> page = write_report([Section("gnc", "Collapse", "Does it happen?", found, runs=1)], folder / "report.html")
+    >>> page.read_text().count("</table>"), [file.stem for file in folder.glob("report-tables/*")]
+    (1, ['gnc-margins'])
+    """
+    path = check_output(path, (".html",))
+    names = [section.name for section in sections]
+    if len(set(names)) < len(names):
+        raise ValueError(f"sections must have a name each; got {', '.join(names)}")
+    folder = path.parent / f"{path.stem}-tables"
+    views = [_section(section, folder) for section in sections]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(_TEMPLATE).render(
+        title=title, meta=dict(meta or {}), sections=views, missing=MISSING
+    )
+    with written_whole(path) as temporary:
+        # names of files may hold bytes that are no text
+        temporary.write_text(page, encoding="utf-8", errors="replace")
+    return path
+
+
+def report(
+    results: str | Path,
+    output: str | Path | None = None,
+    *,
+    data_root: str | None = None,
+) -> Path:
+    """Write the page of everything found in a results folder.
+
+    Parameters
+    ----------
+    results : path
+        Where studies left their runs and, as ``<study>.json``, the settings of those they asked for.
+    output : path, optional
+        An ``.html`` file; by default ``report.html`` in that folder.
+    data_root : str, optional
+        The folder of the data sets.
+
+    Returns
+    -------
+    Path
+        Of the page. A study has a section where its runs were asked for, be they finished or not.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder, a file of it is damaged, or the page cannot be written.
+    """
+    root = Path(results)
+    if not root.is_dir():
+        raise ValueError(f"cannot read {results}: there is no such folder")
+    output = check_output(root / "report.html" if output is None else output, (".html",))
+    meta = {
+        "Results": str(root.resolve()),
+        "Written": time.strftime("%Y-%m-%d %H:%M"),
+        "softmaxcode": installed_version(),
+    }
+    return write_report(found_sections(root, data_root), output, meta=meta)
+
+
+def found_sections(results: Path, data_root: str | None = None) -> list[Section]:
+    """What each study of a results folder found, be its runs finished or not.
+
+    Raises
+    ------
+    ValueError
+        If a file of the folder is damaged.
+    """
+    from experiments.runs import Results
+
+    kept = Results(results, data_root)
+    sections = []
+    for name in STUDIES:
+        plan = results / f"{name}.json"
+        if plan.is_file():
+            asked = _asked(plan)
+            runs = kept.finished(asked)
+            module = study(name)
+            found = module.findings(runs) if runs else Findings()
+            seconds = sum(run.seconds for run in runs)
+            sections.append(Section(name, module.TITLE, module.QUESTION, found, len(runs), len(asked), seconds))
+    return sections
+
+
+def _asked(path: Path) -> list[Settings]:
+    """The runs that a study asked for."""
+    try:
+        return [Settings.from_plain(stored) for stored in json.loads(path.read_text())["runs"]]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"cannot read {path}: it is not the plan of a study, or damaged") from None
+
+
+def _section(section: Section, folder: Path) -> dict[str, Any]:
+    """A section as the template wants it; its tables are written."""
+    found = section.findings
+    slugs = _unlike(_slug(f"{section.name} {caption}") for caption in found.tables)
+    return {
+        "id": _slug(section.name),
+        "title": section.title,
+        "question": section.question,
+        "effort": _effort(section),
+        "statements": found.statements,
+        "tables": [
+            _table(caption, frame, folder, slug)
+            for (caption, frame), slug in zip(found.tables.items(), slugs, strict=True)
+        ],
+        "figures": [
+            {
+                "caption": caption,
+                "source": _source(figure),
+                "alt": _described(caption, figure),
+                "width": round(96 * figure.get_figwidth()),
+            }
+            for caption, figure in found.figures.items()
+        ],
+    }
+
+
+def _effort(section: Section) -> str:
+    if section.runs is None:
+        return ""
+    planned = "" if section.planned in (None, section.runs) else f" of {section.planned} planned"
+    unit = "run" if f"{section.planned or section.runs}" == "1" else "runs"
+    took = f", {_duration(section.seconds)} of training" if section.seconds and section.seconds > 0 else ""
+    return f"{section.runs}{planned} {unit}{took}"
+
+
+def _duration(seconds: float) -> str:
+    """In the unit a reader would take: ``42 s``, ``22 min``, ``3 h 5 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _slug(text: str) -> str:
+    """Lower-case letters and digits with hyphens between, for ids and file names."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] or "untitled"
+
+
+def _unlike(names: Iterable[str]) -> list[str]:
+    """The names, numbered from the second on where they repeat."""
+    out: list[str] = []
+    for name in names:
+        number, unlike = 1, name
+        while unlike in out:
+            number += 1
+            unlike = f"{name}-{number}"
+        out.append(unlike)
+    return out
+
+
+# Figures
+
+
+def _source(figure: Figure) -> str:
+    """A figure as a data URI: an image of its own, so that the ids of two SVGs cannot meet."""
+    # the same figure gives the same page
+    with matplotlib.rc_context({"svg.hashsalt": "softmaxcode"}):
+        content, kind = _image(figure, "svg", metadata={"Date": None}), "svg+xml"
+    if len(content) > MAX_SVG:
+        content, kind = _image(figure, "png", dpi=PNG_DPI), "png"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _image(figure: Figure, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, facecolor="white", **options)
+    return stream.getvalue()
+
+
+def _described(caption: str, figure: Figure) -> str:
+    """What to say of a figure to those who do not see it: its caption, and what is drawn against what."""
+    panels = [(axes.get_title() or axes.get_ylabel(), axes.get_xlabel()) for axes in figure.axes]
+    drawn = [f"{y} against {x}" for y, x in panels if x and y]
+    return f"{caption}: {'; '.join(drawn)}" if drawn else caption
+
+
+# Tables
+
+
+def _table(caption: str, frame: pd.DataFrame, folder: Path, slug: str) -> dict[str, Any]:
+    """A table as the template wants it; it is written to the folder."""
+    flat = _flat(frame)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{slug}{'.parquet' if importlib.util.find_spec('pyarrow') else '.csv'}"
+    tables.write(_storable(flat), path)
+    shown = flat.head(MAX_ROWS)
+    columns = [_column(shown[name]) for name in shown.columns]
+    return {
+        "id": slug,
+        "caption": caption,
+        "link": f"{folder.name}/{path.name}",
+        "columns": [{"name": name, "numeric": numeric} for name, (numeric, _) in zip(flat, columns, strict=True)],
+        "rows": list(zip(*(cells for _, cells in columns), strict=True)),
+        "length": len(flat),
+    }
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """With an index that means something as columns, and a text without equal for every column's name."""
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
+        frame = frame.reset_index(allow_duplicates=True)
+    names = [
+        " · ".join(str(part) for part in name if part != "") if isinstance(name, tuple) else str(name)
+        for name in frame.columns
+    ]
+    return frame.set_axis(_unlike(names), axis=1)
+
+
+def _storable(frame: pd.DataFrame) -> pd.DataFrame:
+    """With text for objects of other kinds, such as intervals, and for columns that mix kinds."""
+
+    def column(values: pd.Series) -> pd.Series:
+        if pd.api.types.infer_dtype(values, skipna=True) not in ("mixed", "mixed-integer"):
+            return values
+        return values.map(str, na_action="ignore")
+
+    return pd.DataFrame({name: column(frame[name]) for name in frame})
+
+
+def _column(values: pd.Series) -> tuple[bool, list[tuple[str, float | None]]]:
+    """Whether a column holds numbers, and each cell's text, with the number it sorts by if so."""
+    cells = list(values)
+    floats = [float(x) for x in cells if _is_number(x) and not isinstance(x, numbers.Integral) and math.isfinite(x)]
+    decimals = _decimals(floats)
+    texts = [_text(x, decimals) for x in cells]
+    keys = [_LEADING_NUMBER.match(text.replace("−", "-")) for text in texts]
+    numeric = any(keys) and all(key or text == MISSING for key, text in zip(keys, texts, strict=True))
+    if not numeric:
+        return False, [(text, None) for text in texts]
+    found = [
+        float(x) if _is_number(x) else float(key[0]) if key else math.nan for x, key in zip(cells, keys, strict=True)
+    ]
+    return True, [(text, x if math.isfinite(x) else None) for text, x in zip(texts, found, strict=True)]
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, numbers.Real) and not _is_truth(x)
+
+
+def _is_truth(x: Any) -> bool:
+    return isinstance(x, (bool, np.bool_))
+
+
+def _text(x: Any, decimals: int) -> str:
+    if pd.api.types.is_scalar(x) and (pd.isna(x) or x == ""):
+        return MISSING
+    if _is_truth(x):
+        return "yes" if x else "no"
+    if not _is_number(x) or isinstance(x, numbers.Integral) or not math.isfinite(x):
+        return str(x)
+    if _is_plain(float(x)):
+        return f"{x:.{decimals}f}"
+    return f"{x:.{DIGITS - 1}e}"
+
+
+def _is_plain(x: float) -> bool:
+    return x == 0 or SMALLEST <= abs(x) < LARGEST
+
+
+def _decimals(values: list[float]) -> int:
+    """Decimals that show ``DIGITS`` digits of the largest plain number of a column and 2 of the smallest.
+
+    Zeros that all numbers end in are left out.
+    """
+    plain = [abs(x) for x in values if x and _is_plain(x)]
+    if not plain:
+        return 0
+    last = max(DIGITS - 1 - math.floor(math.log10(max(plain))), 1 - math.floor(math.log10(min(plain))), 0)
+    return max(len(f"{x:.{last}f}".rstrip("0").partition(".")[2]) for x in plain)

@@ -1,0 +1,69 @@
+"""Test accuracy of finished runs where the test images are shifted away from what was trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from experiments.model import INFERENCE_BATCH, collect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from experiments.model import Classifier
+    from experiments.runs import Run
+
+
+def correct(model: Classifier, samples: Any) -> tuple[Tensor, Tensor]:
+    """Which samples of a data set the classifier gets right.
+
+    Parameters
+    ----------
+    model : Classifier
+    samples : LabelledImages or TokenContexts
+        Such as the test set of a run's data.
+
+    Returns
+    -------
+    correct : Tensor of bool, shape (N,)
+    labels : Tensor, shape (N,)
+    """
+    features, labels = collect(model, samples)
+    with torch.no_grad():  # in parts, since N x K logits can be many
+        predicted = torch.cat([model.logits(part).argmax(dim=1) for part in features.split(INFERENCE_BATCH)])
+    return predicted == labels, labels
+
+
+def shifted_accuracy(run: Run, shifts: Sequence[str]) -> dict[str, float]:
+    """Test accuracy under shifts of the test images, each computed once and kept in the folder of the run.
+
+    Parameters
+    ----------
+    run : Run
+        Finished, of images.
+    shifts : sequence of str
+        As `experiments.data.load` takes them, such as ``"contrast:0.5"``.
+
+    Returns
+    -------
+    dict
+        Accuracy, from 0 to 1, by shift.
+
+    Raises
+    ------
+    ValueError
+        For a shift that does not exist, or data that have none.
+    """
+
+    def accuracy(shift: str) -> float:
+        def measure(run: Run) -> dict[str, Any]:
+            right, _ = correct(run.model(), run.data(shift=shift).test)
+            return {"test_accuracy": float(right.double().mean())}
+
+        # the severity is part of the name, so that other severities are other evaluations
+        return float(run.evaluation("shifted-" + shift.replace(":", "-"), measure)["test_accuracy"])
+
+    return {shift: accuracy(shift) for shift in shifts}

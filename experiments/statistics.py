@@ -1,0 +1,275 @@
+"""Means, paired differences and slopes over seeds, each with its interval."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from softmaxcode.sphere import check_positive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its confidence interval; its text is ``0.5312 ± 0.0040 (n = 5)``.
+
+    Attributes
+    ----------
+    mean, lower, upper : float
+        In the unit of the values. The bounds are NaN where no interval can be given, and the mean is NaN for n = 0.
+    n : int
+        Values.
+    """
+
+    mean: float
+    lower: float
+    upper: float
+    n: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the length of the interval, NaN where there is none."""
+        return (self.upper - self.lower) / 2
+
+    @property
+    def text(self) -> str:
+        """The mean and half the interval, without n: ``0.5312 ± 0.0040``."""
+        return _with_error(self.mean, self.half_width)
+
+    def __str__(self) -> str:
+        return f"{self.text} (n = {self.n})"
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A least-squares slope and its confidence interval; its text is ``0.120 ± 0.031 (n = 18, p = 0.0004)``.
+
+    Attributes
+    ----------
+    slope, lower, upper : float
+        Units of y per unit of x. The bounds are NaN where no interval can be given, and the slope is NaN where x does
+        not vary within a block.
+    n : int
+        Points.
+    p_value : float
+        Two-sided, of the slope 0.
+    """
+
+    slope: float
+    lower: float
+    upper: float
+    n: int
+    p_value: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the length of the interval, NaN where there is none."""
+        return (self.upper - self.lower) / 2
+
+    def __str__(self) -> str:
+        p = "" if math.isnan(self.p_value) else f", p = {self.p_value:.2g}"
+        return f"{_with_error(self.slope, self.half_width)} (n = {self.n}{p})"
+
+
+def _with_error(value: float, half_width: float) -> str:
+    """The value to the second digit of its error, which follows; four digits of a value without one.
+
+    An error of less than a millionth of the value is rounding, and written as 0.
+    """
+    if math.isnan(half_width):
+        return f"{value:.4g}"
+    if half_width <= 1e-6 * abs(value):
+        return f"{value:.4g} ± 0"
+    decimals = max(0, 1 - math.floor(math.log10(half_width)))
+    return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def _check_confidence(confidence: Any) -> float:
+    if isinstance(confidence, bool) or not isinstance(confidence, numbers.Real) or not 0 < float(confidence) < 1:
+        raise ValueError(f"confidence must be a number between 0 and 1; got {confidence!r}")
+    return float(confidence)
+
+
+def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
+    r"""The mean of independent values and Student's interval for what they are drawn around.
+
+    .. math:: \bar x \pm t_{n-1,\,(1+c)/2}\; \frac{s}{\sqrt n}, \qquad s^2 = \frac{1}{n-1} \sum_i (x_i - \bar x)^2
+
+    Parameters
+    ----------
+    values : iterable of float
+        One for each seed, n of them, in any unit.
+    confidence : float
+        c, between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        The bounds are NaN for n < 2 and where a value is not finite.
+
+    Raises
+    ------
+    ValueError
+        If the values are not a sequence of numbers, or the confidence is out of range.
+
+    Examples
+    --------
+    >>> str(mean_interval([0.52, 0.53, 0.54]))
+    '0.530 ± 0.025 (n = 3)'
+    >>> str(mean_interval([0.52]))
+    '0.52 (n = 1)'
+    """
+    confidence = _check_confidence(confidence)
+    x = _vector("values", values)
+    n = len(x)
+    mean = float(x.mean()) if n else math.nan
+    if n < 2 or not np.isfinite(x).all():
+        return Interval(mean, math.nan, math.nan, n)
+    half = float(student.ppf((1 + confidence) / 2, n - 1) * x.std(ddof=1) / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95) -> Interval:
+    """The mean of a - b over the keys that both have, with Student's interval of the differences.
+
+    Runs of one seed share their data and order of batches, so that their difference varies less than either.
+
+    Parameters
+    ----------
+    a, b : mapping
+        Value by key, such as test accuracy by seed.
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        ``n`` counts the common keys. The bounds are NaN for fewer than two.
+
+    Raises
+    ------
+    ValueError
+        If the values are not numbers, or the confidence is out of range.
+
+    Examples
+    --------
+    >>> str(paired_difference({0: 0.93, 1: 0.95, 2: 0.94}, {0: 0.92, 1: 0.93, 3: 0.90}))
+    '0.015 ± 0.064 (n = 2)'
+    """
+    common = [key for key in a if key in b]
+    return mean_interval(_vector("a", (a[k] for k in common)) - _vector("b", (b[k] for k in common)), confidence)
+
+
+def slope(x: ArrayLike, y: ArrayLike, block: ArrayLike, confidence: float = 0.95) -> Slope:
+    r"""Least-squares slope of y on x, where every block has an intercept of its own.
+
+    .. math:: y_i = a_{b(i)} + s\, x_i + e_i, \qquad
+              \hat s = \frac{\sum_i \tilde x_i \tilde y_i}{\sum_i \tilde x_i^2}, \qquad
+              \hat s \pm t_{n-B-1,\,(1+c)/2}\;
+              \sqrt{\frac{\sum_i (\tilde y_i - \hat s \tilde x_i)^2}{(n-B-1) \sum_i \tilde x_i^2}}
+
+    where the tilde takes a block's mean away.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (n,)
+        In any units.
+    block : array_like, shape (n,)
+        What each point belongs to, such as the seed; B blocks.
+    confidence : float
+        c, between 0 and 1.
+
+    Returns
+    -------
+    Slope
+        The bounds and the p-value are NaN where n - B - 1 < 1; all but n where x does not vary within a block or a
+        value is not finite.
+
+    Raises
+    ------
+    ValueError
+        If the three do not have one length, x or y are not numbers, or the confidence is out of range.
+
+    Examples
+    --------
+    >>> found = slope([0, 1, 2, 0, 1, 2], [1, 3.1, 5, 7, 8.9, 11], [0, 0, 0, 1, 1, 1])
+    >>> str(found)
+    '2.00 ± 0.11 (n = 6, p = 1e-05)'
+    """
+    confidence = _check_confidence(confidence)
+    x, y = _vector("x", x), _vector("y", y)
+    blocks, member = np.unique(np.asarray(block), return_inverse=True)
+    if not len(x) == len(y) == np.size(block):
+        raise ValueError(f"x, y and block must have one length; got {len(x)}, {len(y)} and {np.size(block)}")
+    n, freedom = len(x), len(x) - len(blocks) - 1
+    nothing = Slope(math.nan, math.nan, math.nan, n, math.nan)
+    if not n or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return nothing
+    size = np.bincount(member)
+    x_within = x - (np.bincount(member, x) / size)[member]
+    y_within = y - (np.bincount(member, y) / size)[member]
+    # a block whose x are all equal is left with rounding by its mean, not with 0
+    if np.abs(x_within).max() <= 1e-12 * np.abs(x).max():
+        return nothing
+    spread = float(x_within @ x_within)
+    value = float(x_within @ y_within) / spread
+    if freedom < 1:
+        return Slope(value, math.nan, math.nan, n, math.nan)
+    error = float(np.linalg.norm(y_within - value * x_within)) / math.sqrt(freedom * spread)
+    half = float(student.ppf((1 + confidence) / 2, freedom)) * error
+    # points exactly on a line leave no doubt of a slope, or that there is none
+    p_value = 2 * float(student.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
+    return Slope(value, value - half, value + half, n, p_value)
+
+
+def non_inferior(difference: Interval, margin: float) -> bool | None:
+    """Whether a difference is shown to be no worse than a margin, or shown to be worse.
+
+    Parameters
+    ----------
+    difference : Interval
+        New less old, where more is better.
+    margin : float
+        The loss that would be accepted, above 0, in the unit of the difference.
+
+    Returns
+    -------
+    bool or None
+        True where the whole interval is above -margin, False where it is all below, None where it is neither or there
+        is no interval.
+
+    Raises
+    ------
+    ValueError
+        If the margin is not a finite number above 0.
+
+    Examples
+    --------
+    >>> difference = mean_interval([0.004, -0.001, 0.002])
+    >>> non_inferior(difference, 0.01), non_inferior(difference, 0.001)
+    (True, None)
+    """
+    margin = check_positive("margin", margin)
+    if difference.lower > -margin:
+        return True
+    return False if difference.upper < -margin else None
+
+
+def _vector(name: str, values: Any) -> np.ndarray:
+    """Numbers in one dimension, as float64."""
+    try:
+        out = np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
+    except (TypeError, ValueError):
+        out = np.empty((0, 0))
+    if out.ndim != 1:
+        raise ValueError(f"{name} must be numbers in one dimension; got {values!r}")
+    return out

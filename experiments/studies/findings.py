@@ -1,0 +1,43 @@
+"""What a study found: sentences, tables and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a study found; `print` shows the statements and every table.
+
+    Attributes
+    ----------
+    statements : list of str
+        Plain sentences with their numbers, the most important first.
+    tables : dict
+        Data frames by caption, in order.
+    figures : dict
+        Matplotlib figures by caption, in order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> str(Findings(["It is 0.5."], {"Margins": pd.DataFrame({"GNC2": [0.5, float("nan")]})})).split()
+    ['-', 'It', 'is', '0.5.', 'Margins', 'GNC2', '0.5', '–']
+    """
+
+    statements: list[str] = field(default_factory=list)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = ["\n".join(f"- {statement}" for statement in self.statements)]
+        parts += [
+            f"{caption}\n{table.to_string(index=False, float_format='{:.5g}'.format, na_rep='–')}"
+            for caption, table in self.tables.items()
+        ]
+        return "\n\n".join(parts)

@@ -1,0 +1,234 @@
+"""Pre-train on one half of the classes, fine-tune on the other: learned head against class means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, legend_below
+from experiments.settings import Settings
+from experiments.shifted import shifted_accuracy
+from experiments.statistics import mean_interval
+from experiments.studies.cmf import class_count, diverged_sentences, missing_sentences
+from experiments.studies.findings import Findings
+from experiments.studies.gnc import check_not_fixed, paired_groups
+from softmaxcode.sphere import check_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+    from experiments.runs import Run
+
+TITLE = "Fine-tuning with a learned head or class means"
+QUESTION = "Does a head without parameters keep more of what was pre-trained, in distribution and under shift?"
+
+#: How a run starts and what of it is trained.
+MODES = ("all layers", "last layer", "from scratch")
+#: Shifts of the test images: two pixels, of digits eight high, would leave nothing to tell classes apart by.
+SHIFTS = ("gaussian-noise:0.2", "translation:1", "contrast:0.5")
+#: What is measured, with its words.
+MEASURES = {"test": "in distribution", "shifted": "mean over shifts", **{shift: shift for shift in SHIFTS}}
+
+
+def plan(
+    *, seeds: int = 5, heads: tuple[str, ...] = ("learned", "cmf"), train_per_class: int = 10, **settings: Any
+) -> list[Settings]:
+    """A pre-trained network for each seed, then each head on the other classes: from it, on top of it, from scratch.
+
+    Parameters
+    ----------
+    seeds : int
+        Runs of each, at least 1.
+    heads : tuple of str
+        As of `Settings`. Pre-training has the first of them.
+    train_per_class : int
+        Training images of a class to fine-tune on; 0 for all there are.
+    **settings
+        Of all runs, as `Settings.checked` takes them. ``data_options`` has no ``classes``: the first half of them is
+        pre-trained on, the other fine-tuned on.
+
+    Returns
+    -------
+    list of Settings
+        Pre-training comes first.
+
+    Raises
+    ------
+    ValueError
+        If ``settings`` fixes what is varied here, the data set does not say its number of classes, or something is out
+        of range.
+
+    Examples
+    --------
+    >>> [(run.head, run.initial is not None, run.frozen) for run in plan(seeds=1)[:4]]
+    [('learned', False, False), ('learned', True, False), ('learned', True, True), ('learned', False, False)]
+    """
+    check_not_fixed(settings, head="heads", seed="seeds")
+    for name in ("initial", "frozen"):
+        if name in settings:
+            raise ValueError(f"this study sets {name} run by run: leave it out; got {settings[name]!r}")
+    options = settings.pop("data_options", None) or {}
+    if "classes" in options:
+        raise ValueError(f"classes are chosen by this study, a half each; got {options['classes']!r}")
+    shots = check_integer("train_per_class", train_per_class, 0)
+    K = class_count(Settings.checked(data_options=options, **settings))
+    first, second = list(range(K // 2)), list(range(K // 2, K))
+    few = options | {"classes": second} | ({"few_shot": dict.fromkeys(range(len(second)), shots)} if shots else {})
+    out = []
+    for seed in range(check_integer("seeds", seeds, 1)):
+        base = Settings.checked(head=heads[0], seed=seed, data_options=options | {"classes": first}, **settings)
+        out.append(base)
+        for head in heads:
+            starts: list[dict[str, Any]] = [{"initial": base.key}, {"initial": base.key, "frozen": True}, {}]
+            out += [Settings.checked(head=head, seed=seed, data_options=few, **start, **settings) for start in starts]
+    return out
+
+
+def findings(runs: Sequence[Run]) -> Findings:
+    """Test accuracy on the fine-tuned classes, as they are and shifted, by head and by what was trained.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Finished runs of the plan, or some of them.
+
+    Returns
+    -------
+    Findings
+    """
+    finished = [run for run in runs if run.status == "finished" and 0 not in run.settings.data_options["classes"]]
+    if not finished:
+        return Findings(["No run of fine-tuning is finished.", *diverged_sentences(runs)])
+    accuracies = pd.DataFrame([_row(run) for run in finished])
+    groups = {
+        (mode, head): group
+        for mode in MODES
+        for head in accuracies["head"].unique().tolist()
+        if len(group := accuracies[(accuracies["mode"] == mode) & (accuracies["head"] == head)])
+    }
+    return Findings(
+        _head_sentences(groups)
+        + _gain_sentences(groups)
+        + _parameter_sentences(groups)
+        + diverged_sentences(runs)
+        + missing_sentences({f"{mode}, {HEAD_WORDS[head]}": group for (mode, head), group in groups.items()}),
+        {
+            "Test accuracy in % on the fine-tuned classes (mean and 95 % interval)": _table(groups),
+            "Every run": accuracies,
+        },
+        {"Test accuracy on the fine-tuned classes (mean and 95 % interval)": _figure(groups)},
+    )
+
+
+def _mode(settings: Settings) -> str:
+    if settings.initial is None:
+        return "from scratch"
+    return "last layer" if settings.frozen else "all layers"
+
+
+def _row(run: Run) -> dict[str, Any]:
+    """Test accuracy of one run in %, as it is and shifted, and what it trained."""
+    shifted = {shift: 100 * accuracy for shift, accuracy in shifted_accuracy(run, SHIFTS).items()}
+    model = run.model()
+    head, network = (
+        sum(parameter.numel() for parameter in part.parameters() if parameter.requires_grad)
+        for part in (model.head, model.network)
+    )
+    return {
+        "mode": _mode(run.settings),
+        "head": run.settings.head,
+        "seed": run.settings.seed,
+        "test": 100 * float(run.final["test_accuracy"]),
+        "shifted": sum(shifted.values()) / len(shifted),
+        **shifted,
+        "trained in the head": head,
+        "trained in all": head + network,
+        "key": run.settings.key,
+    }
+
+
+def _head_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
+    """Every other head less the learned one, by mode."""
+    out = []
+    for (mode, head), group in groups.items():
+        learned = groups.get((mode, "learned"))
+        if head == "learned" or learned is None:
+            continue
+        differences = "; ".join(
+            f"{words} {mean_interval(group[name])} against {mean_interval(learned[name])} %, difference "
+            f"{(difference := paired_groups(group, learned, name))} points, {_sign(difference.lower, difference.upper)}"
+            for name, words in (("test", "in distribution"), ("shifted", "under shift"))
+        )
+        out.append(f"Trained {mode}, {HEAD_WORDS[head]} against the learned head: {differences}.")
+    return out
+
+
+def _sign(lower: float, upper: float) -> str:
+    """What the interval of a difference shows."""
+    if lower > 0:
+        return "better"
+    return "worse" if upper < 0 else "neither better nor worse"
+
+
+def _gain_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
+    """What pre-training is worth to each head."""
+    out = []
+    for (mode, head), group in groups.items():
+        scratch = groups.get(("from scratch", head))
+        if mode != "from scratch" and scratch is not None:
+            gains = ", ".join(
+                f"{paired_groups(group, scratch, name)} points {words}"
+                for name, words in (("test", "in distribution"), ("shifted", "under shift"))
+            )
+            out.append(f"Pre-training is worth to {HEAD_WORDS[head]}, {mode} trained, {gains}.")
+    return out
+
+
+def _parameter_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
+    counts = [
+        f"{mode}, {HEAD_WORDS[head]}: {group['trained in all'].iloc[0]} ({group['trained in the head'].iloc[0]} of "
+        "them in the head)"
+        for (mode, head), group in groups.items()
+    ]
+    return [f"Trained parameters: {'; '.join(counts)}."]
+
+
+def _table(groups: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "trained": mode,
+                "head": HEAD_WORDS[head],
+                "runs": len(group),
+                **{words: mean_interval(group[name]).text for name, words in MEASURES.items()},
+                "parameters in the head": group["trained in the head"].iloc[0],
+                "parameters in all": group["trained in all"].iloc[0],
+            }
+            for (mode, head), group in groups.items()
+        ]
+    )
+
+
+def _figure(groups: dict[tuple[str, str], pd.DataFrame]) -> Figure:
+    """A panel a mode; the test sets side by side, a colour a head."""
+    figure, axes = axes_figure(list(MODES), columns=3)
+    sets = ["test", *SHIFTS]
+    heads = list(dict.fromkeys(head for _, head in groups))
+    for panel, mode in zip(axes, MODES, strict=True):
+        for i, head in enumerate(heads):
+            group = groups.get((mode, head))
+            if group is not None:
+                apart = 0.15 * (i - (len(heads) - 1) / 2)
+                points = {at + apart: mean_interval(group[name]) for at, name in enumerate(sets)}
+                errorbar_panel(panel, points, HEAD_WORDS[head], color=HEAD_COLOURS[head], ls="none")
+        words = [MEASURES[name].replace(":", "\n").replace(" ", "\n").replace("-", "\n") for name in sets]
+        panel.set_xticks(range(len(sets)), words)
+        panel.set_xlim(-0.5, len(sets) - 0.5)
+        panel.set_ylim(0, 100)
+        panel.tick_params(axis="x", labelsize=8)
+    axes[0].set_ylabel("test accuracy, %", fontsize=9)
+    legend_below(figure)
+    return figure

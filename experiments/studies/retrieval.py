@@ -1,0 +1,236 @@
+"""Features of classes that were never trained on: retrieval and verification, by head and temperature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from experiments.data import DATASETS
+from experiments.data.seeding import stream
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
+from experiments.model import collect
+from experiments.retrieval import retrieval_figures, tar_name
+from experiments.settings import Settings
+from experiments.statistics import mean_interval, slope
+from experiments.studies.cmf import diverged_sentences, missing_sentences
+from experiments.studies.findings import Findings
+from experiments.studies.gnc import LINEAR_TEMPERATURE, check_not_fixed, nothing, paired_groups
+from softmaxcode.sphere import check_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from matplotlib.figure import Figure
+
+    from experiments.runs import Run
+
+TITLE = "Retrieval of held-out classes"
+QUESTION = "Which head and temperature give features that tell classes apart on which nothing was trained?"
+
+#: False acceptance rates.
+FAR = (1e-3, 1e-2)
+#: What is measured, in per cent.
+MEASURES = ("Recall@1", "MAP@R", *map(tar_name, FAR))
+#: Held-out classes at most that are searched: all pairs of their test images are compared.
+MAX_CLASSES = 200
+
+
+def plan(
+    *,
+    seeds: int = 3,
+    heads: tuple[str, ...] = ("learned", "cmf", "code", "linear"),
+    temperatures: tuple[float, ...] = (1.0, 0.5, 0.2, 0.05),
+    train_classes: int = 200,
+    classes: int = 0,
+    d: int = 30,
+    epochs: int = 6,
+    **settings: Any,
+) -> list[Settings]:
+    """Each head on some of the classes, drawn once at random, and the learned one at more temperatures.
+
+    Parameters
+    ----------
+    seeds : int
+        Runs of each, at least 1.
+    heads : tuple of str
+        At temperature 0.1; the linear one at 1, where it is usually trained.
+    temperatures : tuple of float
+        More of them, of the learned head.
+    train_classes : int
+        Classes to train on. The others are held out.
+    classes : int
+        All classes of the data set, at least two more; 0 where it says them itself, which a folder does not.
+    d : int
+        Width of the features; by default one for which a code is held.
+    epochs : int
+        Of every run.
+    **settings
+        Of all runs, as `Settings.checked` takes them; the data are ``digit-triples`` unless given.
+
+    Returns
+    -------
+    list of Settings
+
+    Raises
+    ------
+    ValueError
+        If ``settings`` fixes what is varied here, there are not so many classes, or something is out of range.
+
+    Examples
+    --------
+    >>> [(run.head, run.temperature) for run in plan(seeds=1, temperatures=(1.0,))]
+    [('learned', 0.1), ('cmf', 0.1), ('code', 0.1), ('linear', 1.0), ('learned', 1.0)]
+    """
+    check_not_fixed(settings, head="heads", temperature="temperatures", seed="seeds")
+    settings = {"data": "digit-triples"} | settings | {"d": d, "epochs": epochs}
+    options = settings.pop("data_options", None) or {}
+    K = check_integer("classes", classes, 0) or DATASETS[Settings.checked(**settings).data].K
+    if K is None:
+        raise ValueError(f"classes, how many {settings['data']} has, has to be said: only the folder tells")
+    if check_integer("train_classes", train_classes, 2) > K - 2:
+        raise ValueError(f"train_classes is at most {K - 2}, two of {K} being held out; got {train_classes}")
+    chosen = sorted(stream(0, "training classes").choice(K, train_classes, replace=False).tolist())
+    cells = [(head, LINEAR_TEMPERATURE if head == "linear" else 0.1) for head in heads]
+    cells += [("learned", temperature) for temperature in temperatures]
+    return [
+        Settings.checked(
+            head=head, temperature=temperature, seed=seed, data_options=options | {"classes": chosen}, **settings
+        )
+        for seed in range(check_integer("seeds", seeds, 1))
+        for head, temperature in dict.fromkeys(cells)
+    ]
+
+
+def held_out(settings: Settings, K: int) -> list[int]:
+    """The classes that a run was not trained on, of K in all: at most 200 of them, drawn at random.
+
+    Examples
+    --------
+    >>> held_out(Settings.checked("digits", data_options={"classes": [0, 2, 4, 6, 8]}), 10)
+    [1, 3, 5, 7, 9]
+    """
+    others = sorted(set(range(K)) - set(settings.data_options["classes"]))
+    if len(others) <= MAX_CLASSES:
+        return others
+    return sorted(stream(0, "held-out classes").choice(others, MAX_CLASSES, replace=False).tolist())
+
+
+def findings(runs: Sequence[Run]) -> Findings:
+    """Retrieval by head and temperature, beside the pixels themselves.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Finished runs of the plan, or some of them.
+
+    Returns
+    -------
+    Findings
+    """
+    finished = [run for run in runs if run.status == "finished"]
+    if not finished:
+        return Findings([nothing(runs)])
+    found = pd.DataFrame([_row(run) for run in finished])
+    pixels = _per_cent(finished[0].evaluation("retrieval-pixels", lambda run: _searched(run, None)))
+    groups = {
+        (head, temperature): found[(found["head"] == head) & (found["temperature"] == temperature)]
+        for head, temperature in dict.fromkeys(zip(found["head"], found["temperature"], strict=True))
+    }
+    return Findings(
+        _statements(groups, pixels)
+        + diverged_sentences(runs)
+        + missing_sentences({_words(*cell): group for cell, group in groups.items()}),
+        {
+            "Held-out classes, in % (mean and 95 % interval), beside the margin of the trained ones": _table(
+                groups, pixels
+            ),
+            "Every run": found,
+        },
+        {"Retrieval of held-out classes (mean and 95 % interval)": _figure(groups, pixels)},
+    )
+
+
+def _searched(run: Run, model: Any) -> dict[str, Any]:
+    """Retrieval among the test images of held-out classes, by a model's features or, without one, by pixels."""
+    everything = run.data(classes=None)
+    samples: Any = run.data(classes=held_out(run.settings, everything.K)).test
+    features: torch.Tensor
+    if model is None:
+        images, labels = samples.batch(range(len(samples)))
+        features = images.flatten(1)
+    else:
+        features, labels = collect(model, samples)
+    return {"queries": len(labels), "classes": len(labels.unique()), **retrieval_figures(features, labels, FAR)}
+
+
+def _per_cent(found: dict[str, Any]) -> dict[str, float]:
+    return {name: 100 * found[name] for name in MEASURES}
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {
+        "head": run.settings.head,
+        "temperature": run.settings.temperature,
+        "seed": run.settings.seed,
+        **_per_cent(run.evaluation("retrieval", lambda run: _searched(run, run.model()))),
+        "GNC2": float(run.final["GNC2"]),
+        "GNC1": float(run.final["GNC1"]),
+        "test accuracy": 100 * float(run.final["test_accuracy"]),
+        "key": run.settings.key,
+    }
+
+
+def _words(head: str, temperature: float) -> str:
+    return f"{HEAD_WORDS[head]}, τ = {temperature:.3g}"
+
+
+def _statements(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> list[str]:
+    best = max(groups, key=lambda cell: groups[cell]["MAP@R"].mean())
+    figures = ", ".join(f"{name} {mean_interval(groups[best][name])} %" for name in MEASURES)
+    raw = ", ".join(f"{name} {value:.1f} %" for name, value in pixels.items())
+    out = [f"Of what was trained, the highest mean MAP@R on held-out classes has {_words(*best)}: {figures}."]
+    out.append(f"The pixels themselves have {raw}.")
+    learned = groups.get(("learned", 0.1))
+    for cell, group in groups.items():
+        if learned is not None and group is not learned:
+            differences = ", ".join(f"{name} {paired_groups(group, learned, name)} points" for name in MEASURES)
+            out.append(f"{_words(*cell)} less {_words('learned', 0.1)}: {differences}.")
+    tempered = [group for (head, _), group in groups.items() if head == "learned"]
+    if len(tempered) > 1:
+        rows = pd.concat(tempered)
+        fit = slope(rows["GNC2"] / 0.1, rows["MAP@R"], rows["seed"])
+        out.append(f"Over the temperatures of the learned head, 0.1 more of GNC2 goes with {fit} points of MAP@R.")
+    return out
+
+
+def _table(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> pd.DataFrame:
+    shown = [*MEASURES, "GNC2", "GNC1", "test accuracy"]
+    rows = [
+        {
+            "head": HEAD_WORDS[head],
+            "temperature": f"{temperature:.3g}",
+            "runs": str(len(group)),
+            **{name: mean_interval(group[name]).text for name in shown},
+        }
+        for (head, temperature), group in groups.items()
+    ]
+    rows.append({"head": "pixels"} | {name: f"{value:.1f}" for name, value in pixels.items()})
+    return pd.DataFrame(rows).fillna("")
+
+
+def _figure(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> Figure:
+    """Each measure against the temperature, a colour a head."""
+    figure, axes = axes_figure(MEASURES)
+    for panel, name in zip(axes, MEASURES, strict=True):
+        panel.set_xscale("log")
+        panel.axhline(pixels[name], color=INK, ls="--", lw=1.3, label="pixels")
+        for i, head in enumerate(dict.fromkeys(head for head, _ in groups)):
+            # a little apart, since most heads have one temperature
+            points = {tau * 1.06**i: mean_interval(group[name]) for (own, tau), group in groups.items() if own == head}
+            errorbar_panel(panel, points, HEAD_WORDS[head], color=HEAD_COLOURS[head])
+        panel.set_xlabel("temperature", fontsize=9)
+        panel.set_ylabel("%", fontsize=9)
+    legend_below(figure, columns=3)
+    return figure

@@ -1,0 +1,358 @@
+"""Temperature and dimension varied, and the spherical constraint switched off (the paper's Figures 2 and B.4)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.ticker import LogLocator, NullLocator
+
+from experiments import paper
+from experiments.drawing import COLOURS, HEAD_WORDS, INK, MARKERS, axes_figure, errorbar_panel, legend_below, level
+from experiments.settings import Settings
+from experiments.statistics import mean_interval
+from experiments.studies.findings import Findings
+from experiments.studies.gnc import (
+    MEASURES,
+    NOTE,
+    bound,
+    check_not_fixed,
+    diverged_sentences,
+    final_values,
+    missing_sentences,
+    nothing,
+    paired_groups,
+    ufm_margin,
+)
+from softmaxcode.sphere import check_integer
+from ufm.recording import best_known_margin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from experiments.runs import Run
+
+TITLE = "Temperature, dimension and the spherical constraint (Figures 2 and B.4)"
+QUESTION = (
+    "Does the margin grow as the temperature falls, at every dimension, and is the constraint to the sphere needed?"
+)
+
+#: The runs of a head, dimension and temperature.
+Cells = dict[tuple[str, int, float], pd.DataFrame]
+#: The margin is claimed to grow along these.
+CLAIM = (1.0, 1 / 5, 1 / 7)
+#: A temperature that is given as a decimal is that fraction.
+SAME = 1e-3
+
+
+def plan(
+    *,
+    seeds: int = 3,
+    claim_seeds: int = 5,
+    temperatures: tuple[float, ...] = (1.0, 0.5, 1 / 5, 1 / 7, 0.1, 0.05, 0.02),
+    d: int = 10,
+    dims: tuple[int, ...] = (4, 20),
+    few: tuple[float, ...] = (1.0, 1 / 5, 0.1),
+    linear: tuple[float, ...] = (1.0, 0.5, 1 / 5, 0.1),
+    **settings: Any,
+) -> list[Settings]:
+    r"""The learned head at every temperature, at fewer in other dimensions, and the linear head.
+
+    Parameters
+    ----------
+    seeds : int
+        Runs of each, at least 1.
+    claim_seeds : int
+        Runs at temperatures 1, 1/5, 1/7 and 1/10, at least 1.
+    temperatures : tuple of float
+        Of the learned head at ``d``.
+    d : int
+        The feature dimension.
+    dims : tuple of int
+        Other feature dimensions.
+    few : tuple of float
+        Temperatures there.
+    linear : tuple of float
+        Temperatures of the linear head at ``d``, whose rows and features are not on the sphere.
+    **settings
+        Of all runs, as `Settings.checked` takes them.
+
+    Returns
+    -------
+    list of Settings
+
+    Raises
+    ------
+    ValueError
+        If ``settings`` fixes what is varied here, or something is out of range.
+
+    Notes
+    -----
+    Without the constraint the norms can take the temperature's part: rows and features :math:`\tau^{-1/2}` times as
+    long give the same logits at temperature 1, where the same step of gradient descent has :math:`1/\tau` times the
+    learning rate. So the linear head can diverge at low temperatures; the study says where it did.
+
+    Examples
+    --------
+    >>> len(plan()), len(plan(seeds=1, claim_seeds=1))
+    (59, 17)
+    """
+    check_not_fixed(settings, head="linear", temperature="temperatures", seed="seeds")
+    seeds, claim_seeds = check_integer("seeds", seeds, 1), check_integer("claim_seeds", claim_seeds, 1)
+    cells = [("learned", d, tau) for tau in temperatures]
+    cells += [("learned", other, tau) for other in dims for tau in few]
+    cells += [("linear", d, tau) for tau in linear]
+    counts = {
+        (head, width, tau): claim_seeds if (head, width) == ("learned", d) and _in(tau, (*CLAIM, 1 / 10)) else seeds
+        for head, width, tau in cells
+    }
+    return [
+        Settings.checked(head=head, d=width, temperature=tau, seed=seed, **settings)
+        for seed in range(max(counts.values()))
+        for (head, width, tau), count in counts.items()
+        if seed < count
+    ]
+
+
+def _in(temperature: float, several: Sequence[float]) -> bool:
+    return any(math.isclose(temperature, other, rel_tol=SAME) for other in several)
+
+
+def findings(runs: Sequence[Run]) -> Findings:
+    """Collapse and accuracy against the temperature, by dimension, on the sphere and off it.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Finished runs of the plan, or some of them.
+
+    Returns
+    -------
+    Findings
+    """
+    finals = final_values(runs)
+    if finals.empty:
+        return Findings([nothing(runs), *diverged_sentences(runs)])
+    # the dimension whose temperatures are varied most
+    d = max(set(finals["d"]), key=lambda width: finals.loc[finals["d"] == width, "temperature"].nunique())
+    grouped: Any = finals.groupby(["head", "d", "temperature"])
+    cells: Cells = {(head, width, tau): group for (head, width, tau), group in grouped}
+    claimed = {
+        _words(*cell): group
+        for cell, group in cells.items()
+        if cell[:2] == ("learned", d) and _in(cell[2], (*CLAIM, 1 / 10))
+    }
+    others = {_words(*cell): group for cell, group in cells.items() if _words(*cell) not in claimed}
+    statements = [
+        _claim_sentence(cells, d),
+        *_margin_sentences(cells),
+        *_bound_sentences(cells, d),
+        *_linear_sentences(cells, d),
+        *_accuracy_sentences(cells),
+        *diverged_sentences(runs),
+        *missing_sentences(runs, claimed),
+        *missing_sentences(runs, others),
+    ]
+    every = finals[["head", "d", "temperature", "seed", *MEASURES, "key"]].sort_values(
+        ["head", "d", "temperature", "seed"]
+    )
+    return Findings(
+        statements,
+        {
+            f"At the end of training: mean and 95 % interval over the seeds. {NOTE}": _table(cells),
+            "For reference: the paper's ResNet18 on CIFAR100 (K = 100, d = 10)": _paper_table(),
+            "Every run": every.rename(columns=MEASURES).reset_index(drop=True),
+        },
+        {"At the end of training against the temperature: mean and 95 % interval over the seeds": _figure(cells, d)},
+    )
+
+
+def _words(head: str, d: int, temperature: float) -> str:
+    return f"{HEAD_WORDS[head]}, d = {d}, τ = {temperature:.3g}"
+
+
+def _at(cells: Cells, head: str, d: int, temperature: float) -> pd.DataFrame | None:
+    """The runs of a cell, None where there are none."""
+    return next((g for (h, w, tau), g in cells.items() if (h, w) == (head, d) and _in(tau, [temperature])), None)
+
+
+def _claim_sentence(cells: Cells, d: int) -> str:
+    """Whether the margin grows as the temperature falls from 1 to 1/7, by paired differences over the seeds."""
+    parts, shown = [], []
+    for warm, cold in itertools.pairwise(CLAIM):
+        a, b = _at(cells, "learned", d, cold), _at(cells, "learned", d, warm)
+        difference = mean_interval([]) if a is None or b is None else paired_groups(a, b, "GNC2")
+        shown.append(difference.lower > 0)
+        opposite = ", the opposite is shown" if difference.upper < 0 else ""
+        verdict = "shown" if shown[-1] else f"not shown{opposite}"
+        parts.append(f"GNC2({_fraction(cold)}) - GNC2({_fraction(warm)}) = {difference}: {verdict}")
+    order = " < ".join(f"GNC2({_fraction(tau)})" for tau in CLAIM)
+    return (
+        f"{order} for the learned head at d = {d} is {'shown' if all(shown) else 'not shown'} by paired differences "
+        f"over the seeds with 95 % intervals: {'; '.join(parts)}."
+    )
+
+
+def _fraction(temperature: float) -> str:
+    return "1" if temperature == 1 else f"1/{1 / temperature:.0f}"
+
+
+def _margin_sentences(cells: Cells) -> list[str]:
+    """Where the margin is largest, and how near it comes to the best known, by dimension."""
+    out = []
+    for d in sorted({width for head, width, _ in cells if head == "learned"}):
+        groups = {tau: group for (head, width, tau), group in cells.items() if (head, width) == ("learned", d)}
+        tau = max(groups, key=lambda one: groups[one]["GNC2"].mean())
+        known, K = groups[tau]["best_known"].iloc[0], groups[tau]["K"].iloc[0]
+        ratio = groups[tau]["GNC2"].mean() / known
+        if math.isnan(ratio):
+            beside = f"no code of K = {K} is held to compare it with"
+        else:
+            beside = f"{ratio:.3f} of the best known margin {known:.4f}"
+            if ratio > 1:
+                beside += ", so the code held for this K and d is not the best there is"
+        out.append(
+            f"d = {d}: of {len(groups)} temperatures mean GNC2 is largest at τ = {tau:.3g}, "
+            f"{mean_interval(groups[tau]['GNC2'])}, {beside}."
+        )
+    return out
+
+
+def _bound_sentences(cells: Cells, d: int) -> list[str]:
+    """The networks against what every global minimiser attains, where that is above 0."""
+    out = []
+    for (head, width, tau), group in cells.items():
+        least = bound(int(group["K"].iloc[0]), group["best_known"].iloc[0], tau)
+        if (head, width) == ("learned", d) and math.isfinite(least):
+            mean = group["GNC2"].mean()
+            out.append(
+                f"d = {d}, τ = {tau:.3g}: a global minimiser of the loss over free features has GNC2 at least "
+                f"{least:.4f} (docs/theory.md, T6); the networks' mean is {mean:.4f}, "
+                f"{'above' if mean >= least else 'below'} it."
+            )
+    return out
+
+
+def _linear_sentences(cells: Cells, d: int) -> list[str]:
+    """What switching the spherical constraint off does."""
+    out = []
+    for (head, width, tau), off in cells.items():
+        on = cells.get(("learned", width, tau))
+        if head == "linear" and on is not None:
+            accuracy = paired_groups(_in_points(off), _in_points(on), "test_accuracy")
+            out.append(
+                f"Without the spherical constraint, d = {width}, τ = {tau:.3g}: GNC1 {off['GNC1'].mean():.2g} in place "
+                f"of {on['GNC1'].mean():.2g}, GNC3 {off['GNC3'].mean():.2g} in place of {on['GNC3'].mean():.2g}; GNC2 "
+                f"without less with it {paired_groups(off, on, 'GNC2')}, test accuracy in points {accuracy}."
+            )
+    return out
+
+
+def _accuracy_sentences(cells: Cells) -> list[str]:
+    """The best temperature for test accuracy by dimension, and the nearest class mean's accuracy there."""
+    out = []
+    for d in sorted({width for head, width, _ in cells if head == "learned"}):
+        groups = {tau: _in_points(g) for (head, width, tau), g in cells.items() if (head, width) == ("learned", d)}
+        tau = max(groups, key=lambda one: groups[one]["test_accuracy"].mean())
+        nearest = {t: mean_interval(g["ncm_accuracy"] - g["test_accuracy"]) for t, g in groups.items()}
+        widest = max(nearest, key=lambda one: abs(nearest[one].mean))
+        out.append(
+            f"d = {d}: mean test accuracy is largest at τ = {tau:.3g}, in %: "
+            f"{mean_interval(groups[tau]['test_accuracy'])}; the nearest class mean's less the classifier's is "
+            f"{nearest[tau]} there, and furthest from 0 at τ = {widest:.3g}: {nearest[widest]}."
+        )
+    return out
+
+
+def _in_points(group: pd.DataFrame) -> pd.DataFrame:
+    """With accuracies in per cent."""
+    names = ["test_accuracy", "ncm_accuracy"]
+    return group.assign(**{name: 100 * group[name] for name in names})
+
+
+def _table(cells: Cells) -> pd.DataFrame:
+    """A row a cell."""
+    rows = []
+    for (head, d, tau), group in cells.items():
+        K, known = int(group["K"].iloc[0]), group["best_known"].iloc[0]
+        least = bound(K, known, tau)
+        rows.append(
+            {"head": head, "d": d, "τ": f"{tau:.3g}", "runs": len(group)}
+            | {words: mean_interval(group[name]).text for name, words in MEASURES.items()}
+            | {"best known": f"{known:.4f}", "T6 bound": f"{least:.4f}" if math.isfinite(least) else ""}
+        )
+    return pd.DataFrame(rows)
+
+
+def _paper_table() -> pd.DataFrame:
+    known = best_known_margin(100, 10)
+    rows = [
+        {
+            "τ": _fraction(tau),
+            "GNC2": values["GNC2"],
+            MEASURES["share"]: values["GNC2"] / known,
+            "GNC3": values.get("GNC3"),
+        }
+        for tau, values in paper.TEMPERATURES.items()
+    ]
+    return pd.DataFrame(rows).round(4)
+
+
+def _figure(cells: Cells, d: int) -> Figure:
+    """The margin at one dimension beside its limits, and everything else by dimension."""
+    titles = {
+        "limits": f"margin (GNC2), d = {d}",
+        "share": "GNC2 over the best known margin",
+        "GNC1": "variability within classes (GNC1)",
+        "GNC3": "self-duality (GNC3)",
+        "test_accuracy": "test accuracy in %",
+        "nearest": "nearest class mean less classifier, in points",
+    }
+    figure, axes = axes_figure(list(titles.values()), height=3.2)
+    panels = dict(zip(titles, axes, strict=True))
+    temperatures = [tau for *_, tau in cells]
+    for name, panel in panels.items():
+        panel.set_xscale("log")
+        panel.set_xlim(min(temperatures) / 1.3, 1.3 * max(temperatures))
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xlabel("temperature τ", fontsize=9)
+        if name in ("GNC1", "GNC3"):
+            panel.set_yscale("log")
+    for i, (head, width) in enumerate(sorted({cell[:2] for cell in cells})):
+        series = {tau: _in_points(g) for (h, w, tau), g in cells.items() if (h, w) == (head, width)}
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        if head == "linear":
+            style |= {"color": INK, "ls": "--"}
+        label = f"{HEAD_WORDS[head]}, d = {width}"
+        for name in ("share", "GNC1", "GNC3", "test_accuracy"):
+            errorbar_panel(panels[name], {tau: mean_interval(g[name]) for tau, g in series.items()}, label, **style)
+        nearest = {tau: mean_interval(g["ncm_accuracy"] - g["test_accuracy"]) for tau, g in series.items()}
+        errorbar_panel(panels["nearest"], nearest, label, **style)
+        if width == d:
+            margins = {tau: mean_interval(g["GNC2"]) for tau, g in series.items()}
+            errorbar_panel(panels["limits"], margins, label, **style)
+    _draw_limits(panels["limits"], cells, d)
+    panels["nearest"].axhline(0, color=INK, lw=0.8)
+    legend_below(figure, columns=3)
+    return figure
+
+
+def _draw_limits(axes: Axes, cells: Cells, d: int) -> None:
+    """The best known margin, the feature model's and the bound of global minimisers."""
+    group = next(group for (_, width, _), group in cells.items() if width == d)
+    K, known = int(group["K"].iloc[0]), group["best_known"].iloc[0]
+    temperatures = sorted({tau for _, width, tau in cells if width == d})
+    free = {tau: ufm_margin(K, d, tau) for tau in temperatures}
+    errorbar_panel(axes, free, "feature model (UFM)", color=COLOURS[4], marker="x", lw=1)
+    bounds = [bound(K, known, tau) for tau in temperatures]
+    if not all(math.isnan(value) for value in bounds):
+        axes.plot(temperatures, bounds, ":", color=COLOURS[5], marker=".", label="global minimisers, at least (T6)")
+    level(axes, known, "best known margin")
+    axes.set_ylim(bottom=0)

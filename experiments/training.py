@@ -1,0 +1,356 @@
+"""One training run, on Lightning Fabric: from a CPU to several GPUs, resumed after a kill with the same result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+
+from experiments.data import load
+from experiments.files import claimed, read_tensors, write_json
+from experiments.measuring import Measuring
+from experiments.model import built, loader
+from softmaxcode.code import installed_version
+from softmaxcode.files import written_whole
+from softmaxcode.nn import CMFClassifier
+from softmaxcode.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.optim import Optimizer
+
+    from experiments.data import Data
+    from experiments.model import Classifier
+    from experiments.settings import Settings
+
+FORMAT = "experiments 1"
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+#: What every row of a history has; what `Measuring` measures follows.
+COLUMNS = ("epoch", "step", "seconds", "train_loss")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a run is executed; none of it is part of what the run is.
+
+    Attributes
+    ----------
+    accelerator : {"auto", "cpu", "cuda", "mps"}
+        What it runs on.
+    devices : int
+        Processes, one a device, that share each batch (DistributedDataParallel).
+    workers : int
+        Processes that read the data ahead.
+    data_root : str or None
+        The folder of the data sets.
+    checkpoint_seconds : float
+        Between two checkpoints, which are written at the end of an epoch.
+    tensorboard : bool
+        Log to TensorBoard too; ``history.csv`` is always written.
+    progress : bool or None
+        Show a progress bar; None on a terminal alone.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    workers: int = 0
+    data_root: str | None = None
+    checkpoint_seconds: float = 60.0
+    tensorboard: bool = False
+    progress: bool | None = None
+
+    def fabric(self, precision: str) -> Fabric:
+        """Lightning's Fabric for this.
+
+        Raises
+        ------
+        ValueError
+            If there is no such accelerator here, or not so many devices.
+        """
+        if self.accelerator not in ACCELERATORS:
+            raise ValueError(
+                f"accelerator must be one of {', '.join(map(repr, ACCELERATORS))}; got {self.accelerator!r}"
+            )
+        if self.accelerator == "cuda" and not torch.cuda.is_available():
+            raise ValueError("accelerator 'cuda' needs a CUDA device, and PyTorch finds none here; say cpu")
+        if self.accelerator == "mps" and not torch.backends.mps.is_available():
+            raise ValueError("accelerator 'mps' needs an Apple GPU, and PyTorch finds none here; say cpu")
+        if self.accelerator == "cuda" and self.devices > torch.cuda.device_count():
+            raise ValueError(f"{self.devices} CUDA devices are asked for; PyTorch finds {torch.cuda.device_count()}")
+        try:
+            return Fabric(
+                accelerator=self.accelerator,
+                devices=self.devices,
+                strategy="ddp" if self.devices > 1 else "auto",
+                precision=precision,  # type: ignore[arg-type]
+            )
+        except (RuntimeError, ValueError, ImportError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise ValueError(f"cannot train on {self.devices} x {self.accelerator} in {precision}: {first}") from None
+
+
+def loaded(settings: Settings, root: str | None = None, **changes: Any) -> Data:
+    """The data of a run, with some of its data options changed."""
+    return load(settings.data, root, **(settings.data_options | changes))
+
+
+def learning_rate(settings: Settings, step: int, steps: int) -> float:
+    """The learning rate of a step: from the first one down to 0 along half a cosine."""
+    return settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+class EpochBatches:
+    """The batches of an epoch in an order that follows from the seed and the epoch, one process's share of each."""
+
+    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, rank: int = 0, ranks: int = 1) -> None:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(_mixed(seed, epoch)))
+        self.batches = [
+            order[start : start + batch_size][rank::ranks].tolist()
+            for start in range(0, count - batch_size + 1, batch_size)
+        ]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def train(settings: Settings, folder: Path, execution: Execution | None = None) -> None:
+    """Train a run into a folder, or go on with one that was interrupted; nothing is done where it is finished.
+
+    Parameters
+    ----------
+    settings : Settings
+        What to train.
+    folder : Path
+        Gets ``settings.json``, ``history.csv``, ``checkpoint.pt`` while it is under way, and at the end ``W.npy``,
+        ``model.pt`` and ``run.json``, each written whole or not at all. Folders of other runs that it starts from lie
+        beside it.
+    execution : Execution, optional
+        Where and how.
+
+    Raises
+    ------
+    ValueError
+        If the folder is in use or holds another run, the data are missing, a device is not there, or the run that
+        it starts from is not finished or of another architecture.
+    """
+    Training(settings, folder, execution or Execution()).run()
+
+
+class Training:
+    """A run under way; see `train`."""
+
+    def __init__(self, settings: Settings, folder: Path, execution: Execution) -> None:
+        self.settings, self.folder, self.execution = settings, folder, execution
+        self.rows: list[dict[str, float]] = []
+        self.epoch = 0
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        """Train to the end."""
+        settings, folder = self.settings, self.folder
+        if (folder / "run.json").is_file():
+            return
+        self.fabric = fabric = self.execution.fabric(settings.precision)
+        fabric.launch()
+        data = loaded(settings, self.execution.data_root)
+        if len(data.train) < settings.batch_size:
+            raise ValueError(f"batch_size is {settings.batch_size}, and {settings.data} has {len(data.train)} samples")
+        model = built(settings, data)
+        if settings.initial is not None:
+            start_from(model, folder.parent / settings.initial)
+        with contextlib.ExitStack() as stack:
+            if fabric.global_rank == 0:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(claimed(folder))
+                write_json(folder / "settings.json", settings.plain())
+            fabric.barrier()
+            self._train(model, data)
+
+    def _train(self, model: Classifier, data: Data) -> None:
+        settings, fabric = self.settings, self.fabric
+        optimizer = _optimizer(settings, model)
+        if isinstance(model.head, CMFClassifier):
+            model.head.attach(optimizer)
+        self._model, self._optimizer = model, optimizer
+        wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+        self._resume()
+        measure = Measuring(data, settings.d, settings.temperature, self.execution.workers)
+        pin = fabric.device.type == "cuda"
+        saved = time.monotonic()
+        with Progress(
+            settings.key, settings.epochs, self.execution.progress if fabric.is_global_zero else False
+        ) as bar:
+            bar.step(self.epoch)
+            while self.epoch < settings.epochs:
+                begin = time.perf_counter()
+                order = EpochBatches(
+                    len(data.train),
+                    settings.batch_size,
+                    settings.seed,
+                    self.epoch,
+                    fabric.global_rank,
+                    fabric.world_size,
+                )
+                # every epoch draws from a state of its own, so a run that is resumed draws what it would have drawn
+                torch.manual_seed(_mixed(settings.seed, self.epoch, fabric.global_rank))
+                wrapped.train()
+                total = torch.zeros((), device=fabric.device)
+                for i, (inputs, labels) in enumerate(
+                    loader(data.train, order, workers=self.execution.workers, pin=pin)
+                ):
+                    rate = learning_rate(settings, self.epoch * len(order) + i, settings.epochs * len(order))
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    loss = wrapped(fabric.to_device(inputs), fabric.to_device(labels))
+                    wrapped_optimizer.zero_grad()
+                    fabric.backward(loss)
+                    wrapped_optimizer.step()
+                    total += loss.detach()
+                mean = float(fabric.all_reduce(total / len(order)))  # type: ignore[arg-type]
+                self.seconds += time.perf_counter() - begin
+                self.epoch += 1
+                if not math.isfinite(mean):
+                    self._record(mean, self.epoch * len(order), {})
+                    self._finish("diverged", f"the loss was {mean} in epoch {self.epoch}")
+                    return
+                last = self.epoch == settings.epochs
+                if last or self.epoch % settings.measure_every == 0:
+                    values = measure(model, fabric)
+                    self._record(mean, self.epoch * len(order), values)
+                    bar.step(0, GNC2=f"{values['GNC2']:.4f}", test=f"{values['test_accuracy']:.4f}")
+                bar.step(1)
+                if not last and time.monotonic() - saved >= self.execution.checkpoint_seconds:
+                    self._checkpoint()
+                    saved = time.monotonic()
+        self._finish("finished", f"{settings.epochs} epochs")
+
+    def _record(self, train_loss: float, step: int, values: dict[str, float]) -> None:
+        """Add a row to the history, and write it."""
+        row = dict(zip(COLUMNS, (self.epoch, step, round(self.seconds, 3), train_loss), strict=True))
+        self.rows.append(row | values)
+        if self.fabric.is_global_zero:
+            _write_history(self.folder, self.rows)
+            if self.execution.tensorboard:
+                self._log(row | values)
+
+    def _log(self, row: dict[str, float]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ValueError("logging to TensorBoard needs it: pip install tensorboard") from None
+        with SummaryWriter(str(self.folder)) as writer:
+            for name, value in row.items():
+                writer.add_scalar(name, value, int(row["epoch"]))
+
+    def _checkpoint(self) -> None:
+        """Write what a run goes on from, whole or not at all."""
+        scaler = self.fabric.strategy.precision.state_dict()
+        if self.fabric.is_global_zero:
+            stored = {
+                "format": FORMAT,
+                "settings": json.dumps(self.settings.plain(), sort_keys=True),
+                "epoch": self.epoch,
+                "seconds": self.seconds,
+                "rows": json.dumps(self.rows),
+                "model": self._model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "scaler": scaler,
+            }
+            with written_whole(self.folder / "checkpoint.pt") as temporary:
+                torch.save(stored, temporary)
+
+    def _resume(self) -> None:
+        """Go on from the folder's checkpoint, if it has one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return
+        stored = read_tensors(path)
+        try:
+            if stored["format"] != FORMAT or json.loads(stored["settings"]) != self.settings.plain():
+                raise ValueError
+            self.epoch, self.seconds, self.rows = stored["epoch"], stored["seconds"], json.loads(stored["rows"])
+            self._model.load_state_dict(stored["model"])
+            self._optimizer.load_state_dict(stored["optimizer"])
+            self.fabric.strategy.precision.load_state_dict(stored["scaler"])
+        except (ValueError, KeyError, RuntimeError, TypeError):
+            raise ValueError(f"{path} is not a checkpoint of this run; remove it, or name another folder") from None
+
+    def _finish(self, status: str, reason: str) -> None:
+        """Write what is found, ``run.json`` last, and remove the checkpoint."""
+        if not self.fabric.is_global_zero:
+            return
+        folder = self.folder
+        weight: Any = self._model.head.weight
+        with written_whole(folder / "W.npy") as temporary:
+            np.save(temporary, weight.detach().double().cpu().numpy())
+        with written_whole(folder / "model.pt") as temporary:
+            torch.save({name: tensor.cpu() for name, tensor in self._model.state_dict().items()}, temporary)
+        device = torch.cuda.get_device_name() if self.fabric.device.type == "cuda" else self.fabric.device.type
+        header = {
+            "settings": self.settings.plain(),
+            "status": status,
+            "reason": reason,
+            "seconds": round(self.seconds, 3),
+            "device": device,
+            "processes": self.fabric.world_size,
+            "versions": {
+                "softmaxcode": installed_version(),
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "torchvision", "lightning", "numpy", "scikit-learn")},
+            },
+        }
+        write_json(folder / "run.json", header)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _optimizer(settings: Settings, model: Classifier) -> Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters, settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+    )
+
+
+def start_from(model: Classifier, folder: Path) -> None:
+    """Give a network the parameters of a finished run's; the head is left as it is.
+
+    Raises
+    ------
+    ValueError
+        If there is no finished run, or it is of another architecture.
+    """
+    if not (folder / "run.json").is_file():
+        raise ValueError(f"cannot start from {folder.name}: no finished run is in {folder}")
+    stored = read_tensors(folder / "model.pt")
+    network = {name.removeprefix("network."): t for name, t in stored.items() if name.startswith("network.")}
+    try:
+        model.network.load_state_dict(network)
+    except RuntimeError as error:
+        first = str(error).strip().split("\n")[1].strip()
+        raise ValueError(f"cannot start from {folder.name}: it is of another architecture ({first})") from None
+
+
+def _write_history(folder: Path, rows: list[dict[str, float]]) -> None:
+    with written_whole(folder / "history.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.17g")

@@ -1,0 +1,170 @@
+"""The command ``python -m experiments``."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+from experiments.files import claimed
+from experiments.runs import Results
+from experiments.settings import Settings
+from experiments.studies import STUDIES, study
+
+ROOT = Path(__file__).parent.parent
+QUICK = [
+    "--data",
+    "digits",
+    "--d",
+    "3",
+    "--epochs",
+    "2",
+    "--measure-every",
+    "1",
+    "--accelerator",
+    "cpu",
+    "--no-progress",
+]
+
+
+def command(*words: object) -> int:
+    return cli.main([str(word) for word in words])
+
+
+def test_a_study_from_end_to_end(tmp_path, capsys):
+    """Trained, stored, told; done again in no time; and in the report."""
+    words = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "cmf", "--results", tmp_path]
+    assert command(*words) == 0
+    out, err = capsys.readouterr()
+    assert study("gnc").TITLE in out and "4 of 4 runs are in" in out
+    assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
+    plan = [Settings.from_plain(stored) for stored in json.loads((tmp_path / "gnc.json").read_text())["runs"]]
+    runs = Results(tmp_path).finished(plan)
+    assert {(run.settings.head, run.settings.seed) for run in runs} == {
+        (head, seed) for head in ("learned", "cmf") for seed in (0, 1)
+    }
+    assert all(run.settings.data == "digits" and run.settings.d == 3 and len(run.history) == 2 for run in runs)
+
+    assert command(*words) == 0
+    assert capsys.readouterr().err == ""
+    assert command("report", "--results", tmp_path) == 0
+    assert study("gnc").TITLE in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_help_and_says_its_question(name, capsys):
+    with pytest.raises(SystemExit) as done:
+        command(name, "--help")
+    assert done.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    module = study(name)
+    assert " ".join(module.TITLE.split()) in out and "--seeds" in out and "--jobs" in out
+    settings = module.plan()
+    assert all(isinstance(one, Settings) for one in settings)
+    assert len({one.key for one in settings}) == len(set(settings))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_asks_for_three_seeds_at_least(name):
+    seeds: dict[str, set[int]] = {}
+    for settings in study(name).plan():
+        plain = settings.plain() | {"seed": None, "initial": settings.initial and "a run"}
+        plain["data_options"].pop("seed", None)
+        seeds.setdefault(json.dumps(plain, sort_keys=True), set()).add(settings.seed)
+    assert min(len(found) for found in seeds.values()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gnc", "--data", "mnist"], "data must be one of"),
+        (["gnc", "--heads", "softmax"], "head must be one of"),
+        (["gnc", "--seeds", "0"], "seeds"),
+        (["gnc", "--jobs", "0"], "jobs must be an integer of at least 1"),
+        (["gnc", "--jobs", "2", "--devices", "2"], "say --jobs or --devices, not both"),
+        (["gnc", "--accelerator", "quantum"], "accelerator must be one of"),
+        (["gnc", "--temperatures", "0"], "temperature"),
+        (["gnc", "--data", "cifar100", "--data-root", "nowhere"], "cifar-100-binary"),
+        (["gnc", "--data-options", '{"colour": 1}'], "digit-pairs has no option 'colour'"),
+        (["report", "--results", "nowhere"], "there is no such folder"),
+        (["compare", "nowhere.npy"], "nowhere.npy"),
+    ],
+)
+def test_wrong_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(*words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("experiments: ") and said in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "say what to do"),
+        (["gnc", "--data-options", "train_per_class=5"], "wants a JSON object"),
+        (["gnc", "--epochs", "many"], "invalid int value"),
+    ],
+)
+def test_usage(words, said, capsys):
+    with pytest.raises(SystemExit) as refused:
+        command(*words)
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_in_use_by_another_run(tmp_path, capsys):
+    words = ["gnc", *QUICK, "--seeds", "1", "--heads", "learned", "--results", tmp_path]
+    (settings,) = study("gnc").plan(seeds=1, heads=("learned",), data="digits", d=3, epochs=2, measure_every=1)
+    folder = Results(tmp_path).folder(settings)
+    folder.mkdir(parents=True)
+    with claimed(folder):
+        assert command(*words) == 2
+    assert "is in use by another run" in capsys.readouterr().err
+
+
+def test_a_failure_of_one_run_is_told_and_the_others_are_done(tmp_path, capsys):
+    words = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "--results", tmp_path]
+    first, second = study("gnc").plan(seeds=2, heads=("learned",), data="digits", d=3, epochs=2, measure_every=1)
+    folder = Results(tmp_path).folder(first)
+    folder.mkdir(parents=True)
+    with claimed(folder):
+        assert command(*words, "--jobs", "2") == 1
+    out, err = capsys.readouterr()
+    assert "is in use by another run" in err and "1 of 2 runs are in" in out
+    assert [run.settings for run in Results(tmp_path).finished([first, second])] == [second]
+
+
+def test_a_disk_that_fills_up(tmp_path, monkeypatch, capsys):
+    import torch
+
+    def full(stored, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(torch, "save", full)
+    assert command("gnc", *QUICK, "--seeds", "1", "--heads", "learned", "--results", tmp_path) == 2
+    assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_interrupt_is_told_and_the_command_goes_on(tmp_path):
+    words = ["gnc", *QUICK, "--epochs", "60", "--seeds", "2", "--heads", "learned", "--results", str(tmp_path)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *words],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/history.csv")):
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.endswith("experiments: interrupted; what was done is kept, and the same command goes on from there\n")

@@ -1,0 +1,424 @@
+"""Training runs: what a run is, that it is resumed with the same result, and what it refuses."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+import softmaxcode as sc
+from experiments import training
+from experiments.data import load
+from experiments.files import claimed, read_tensors
+from experiments.model import Classifier, LinearHead, built, collect
+from experiments.runs import Results, Run
+from experiments.settings import Settings
+from experiments.training import EpochBatches, Execution, learning_rate, train
+
+CPU = Execution(accelerator="cpu", progress=False)
+QUICK = {"epochs": 4, "measure_every": 2, "d": 3}
+
+
+def quick(**changes) -> Settings:
+    return Settings.checked("digits", **(QUICK | changes))
+
+
+def trained(folder: Path, settings: Settings, execution: Execution = CPU) -> Run:
+    path = folder / "runs" / settings.key
+    train(settings, path, execution)
+    return Run.read(path)
+
+
+def same(first: Run, second: Run) -> bool:
+    """Whether two runs ended with the same bits."""
+    a, b = (read_tensors(run.folder / "model.pt") for run in (first, second))
+    measured = [run.history.drop(columns="seconds") for run in (first, second)]
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) and measured[0].equals(measured[1])
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory) -> dict[str, Run]:
+    """A short run of every head."""
+    folder = tmp_path_factory.mktemp("results")
+    # the linear head's steps grow as 1/tau, and diverge at 1/10
+    temperatures = {"learned": 0.1, "cmf": 0.1, "code": 0.1, "linear": 1.0}
+    return {head: trained(folder, quick(head=head, temperature=tau)) for head, tau in temperatures.items()}
+
+
+# What a run is
+
+
+def test_defaults_are_the_papers_for_photographs():
+    settings = Settings.checked("cifar100")
+    found = (settings.network, settings.optimizer, settings.learning_rate, settings.weight_decay)
+    assert found == ("resnet18", "sgd", 0.1, 5e-4)
+    assert (settings.epochs, settings.batch_size, settings.d, settings.temperature) == (200, 250, 10, 0.1)
+
+
+def test_settings_survive_json_and_name_themselves():
+    settings = quick(head="code", assignment=[2, 0, 1], data_options={"classes": [1, 2, 3]})
+    again = Settings.from_plain(json.loads(json.dumps(settings.plain())))
+    assert again == settings and again.key == settings.key
+    others = [quick(seed=1), quick(temperature=0.2), quick(epochs=5), quick(data_options={"label_noise": 0.1})]
+    assert len({settings.key, *(other.key for other in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"head": "softmax"}, "head must be one of"),
+        ({"network": "resnet19"}, "network must be one of"),
+        ({"temperature": 0}, "temperature"),
+        ({"epochs": 0}, "epochs must be an integer of at least 1"),
+        ({"batch_size": 1}, "batch_size must be an integer of at least 2"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"weight_decay": -1e-4}, "weight_decay"),
+        ({"optimizer": "lion"}, "optimizer must be one of"),
+        ({"precision": "8"}, "precision must be one of"),
+        ({"cmf_momentum": 0.5}, "cmf_momentum is for the head 'cmf'"),
+        ({"head": "cmf", "cmf_momentum": 1.0}, "from 0 to below 1"),
+        ({"assignment": 0.5}, "assignment is for the head 'code'"),
+        ({"head": "code", "assignment": 2.0}, "level from -1 to 1"),
+        ({"head": "code", "assignment": [0, 0, 1]}, "level from -1 to 1"),
+        ({"frozen": True}, "say initial"),
+        ({"data_options": {1: 2}}, "data_options must be a dictionary"),
+        ({"data_options": {"few_shot": {0, 1}}}, "data_options must be a dictionary"),
+        ({"d": 1}, "d .*must be an integer of at least 2"),
+        ({"seed": -1}, "seed must be an integer of at least 0"),
+    ],
+)
+def test_settings_refuse(given, said):
+    with pytest.raises(ValueError, match=said):
+        quick(**given)
+
+
+def test_data_set_that_does_not_exist():
+    with pytest.raises(ValueError, match="data must be one of 'cifar10'"):
+        Settings.checked("mnist")
+
+
+def test_stored_settings_of_another_kind():
+    with pytest.raises(ValueError, match="not the settings of a run"):
+        Settings.from_plain({"data": "digits"})
+
+
+# Training
+
+
+@pytest.mark.parametrize("head", ["learned", "cmf", "code", "linear"])
+def test_every_head_learns_and_is_measured(heads, head):
+    run = heads[head]
+    assert run.status == "finished"
+    assert run.history["epoch"].tolist() == [2, 4]
+    final = run.final
+    assert final["test_accuracy"] > 0.5 > 0.1
+    data, model = run.data(), run.model()
+    assert not model.training
+    # every figure again, from the definitions
+    H, y = collect(model, data.test)
+    with torch.no_grad():
+        logits = model.logits(H)
+    assert final["test_accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item(), abs=1e-12)
+    assert final["test_loss"] == pytest.approx(cross_entropy(logits, y).item(), rel=1e-5)
+    F, labels = collect(model, data.train_plain)
+    unit = normalize(F.double(), dim=1)
+    means = torch.stack([unit[labels == k].mean(0) for k in range(10)])
+    W = normalize(torch.from_numpy(run.W), dim=1)
+    assert final["GNC2"] == pytest.approx(sc.margin(W.numpy()).margin, abs=1e-6)
+    self_duality = (1 - (normalize(means, dim=1) * W).sum(1)).mean().item()
+    assert final["GNC3"] == pytest.approx(self_duality, abs=1e-6)
+    nearest = torch.cdist(normalize(H.double(), dim=1), means).argmin(1)
+    assert final["ncm_accuracy"] == pytest.approx((nearest == y).double().mean().item(), abs=1e-12)
+
+
+def test_a_fixed_code_stays_and_a_learned_one_moves(heads):
+    best = sc.best_known(10, 3).margin
+    assert heads["code"].final["GNC2"] == pytest.approx(best, abs=1e-6)
+    untrained = built(heads["learned"].settings, heads["learned"].data())
+    assert np.abs(heads["learned"].W - untrained.head.weight.detach().numpy()).max() > 0.1
+    assert np.linalg.norm(heads["cmf"].W, axis=1) == pytest.approx(np.ones(10), abs=1e-6)
+    assert np.ptp(np.linalg.norm(heads["linear"].W, axis=1)) > 1e-3
+
+
+def test_the_same_settings_give_the_same_bits_and_seeds_differ(heads, tmp_path):
+    assert same(heads["learned"], trained(tmp_path, quick()))
+    other = trained(tmp_path, quick(seed=1))
+    assert not same(heads["learned"], other)
+
+
+def test_seed_of_torch_does_not_matter(heads, tmp_path):
+    torch.manual_seed(12345)
+    before = torch.get_rng_state()
+    built(quick(), load("digits"))
+    assert torch.equal(before, torch.get_rng_state())
+    assert same(heads["cmf"], trained(tmp_path, quick(head="cmf")))
+
+
+@pytest.mark.parametrize("head", ["learned", "cmf"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(heads, head, tmp_path, monkeypatch):
+    """Interrupted between two epochs, after a checkpoint, with an augmentation that draws random numbers."""
+    options = {"head": head, "data_options": {"label_noise": 0.1}}
+    whole = trained(tmp_path / "a", quick(**options))
+    execution = Execution(accelerator="cpu", progress=False, checkpoint_seconds=0)
+    written = training.Training._checkpoint
+
+    def stop(self):
+        written(self)
+        if self.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Training, "_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", quick(**options), execution)
+    monkeypatch.undo()
+    folder = tmp_path / "b" / "runs" / quick(**options).key
+    assert (folder / "checkpoint.pt").is_file() and not (folder / "run.json").exists()
+    assert same(whole, trained(tmp_path / "b", quick(**options), execution))
+    assert not (folder / "checkpoint.pt").exists()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from experiments.settings import Settings
+from experiments.training import Execution, train
+import json
+settings = Settings.from_plain(json.loads(sys.argv[1]))
+train(settings, Path(sys.argv[2]), Execution(accelerator="cpu", progress=False, checkpoint_seconds=0))
+"""
+
+
+@pytest.mark.slow
+def test_kill_and_resume(tmp_path):
+    settings = Settings.checked("digits", d=3, epochs=12, measure_every=4)
+    whole = trained(tmp_path / "a", settings)
+    folder = tmp_path / "b" / "runs" / settings.key
+    command = [sys.executable, "-c", SCRIPT, json.dumps(settings.plain()), str(folder)]
+    root = Path(__file__).parent.parent
+    child = subprocess.Popen(command, cwd=root)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.pt").exists():
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (folder / "run.json").exists()
+    subprocess.run(command, cwd=root, check=True)
+    again = Run.read(folder)
+    # threads may differ between the two processes, so this compares to rounding; the test above compares bits
+    assert again.history["epoch"].tolist() == whole.history["epoch"].tolist()
+    assert again.final["test_accuracy"] == pytest.approx(whole.final["test_accuracy"], abs=0.05)
+    subprocess.run(command, cwd=root, check=True)
+    assert Run.read(folder).history.equals(again.history)
+
+
+def test_learning_rate_falls_along_a_cosine():
+    settings = quick()
+    assert learning_rate(settings, 0, 100) == settings.learning_rate
+    assert learning_rate(settings, 50, 100) == pytest.approx(settings.learning_rate / 2)
+    assert learning_rate(settings, 99, 100) == pytest.approx(
+        settings.learning_rate / 2 * (1 + math.cos(0.99 * math.pi))
+    )
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_processes_share_every_batch(ranks):
+    alone = list(EpochBatches(103, 10, seed=4, epoch=2))
+    parts = [list(EpochBatches(103, 10, 4, 2, rank, ranks)) for rank in range(ranks)]
+    assert len(alone) == 10 and all(len(batch) == 10 for batch in alone)
+    together = [sorted(index for part in parts for index in part[i]) for i in range(10)]
+    assert together == [sorted(batch) for batch in alone]
+    assert len({index for batch in alone for index in batch}) == 100
+    assert alone != list(EpochBatches(103, 10, 4, 3)) and alone != list(EpochBatches(103, 10, 5, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["learned", "cmf"])
+def test_two_processes_train_what_one_does(head, tmp_path):
+    """Up to batch normalisation, whose statistics are each process's own: so a network without it."""
+    small = {"width": 32, "layers": 1, "heads": 2}
+    vit = quick(network="vit", network_options=small, head=head, optimizer="adamw", learning_rate=3e-3)
+    one = trained(tmp_path / "one", vit)
+    code = SCRIPT.replace('accelerator="cpu"', 'accelerator="cpu", devices=2')
+    script = tmp_path / "train.py"
+    script.write_text(code)
+    folder = tmp_path / "two" / "runs" / vit.key
+    root = str(Path(__file__).parent.parent)
+    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), json.dumps(vit.plain()), str(folder)]
+    subprocess.run(command, check=True, env=environment, timeout=300)
+    two = Run.read(folder)
+    assert json.loads((folder / "run.json").read_text())["processes"] == 2
+    assert two.final["loss"] == pytest.approx(one.final["loss"], rel=2e-2)
+    assert two.final["GNC1"] == pytest.approx(one.final["GNC1"], rel=5e-2)
+    assert two.W == pytest.approx(one.W, abs=0.1)
+
+
+def test_mixed_precision_trains(tmp_path):
+    run = trained(tmp_path, quick(precision="bf16-mixed"))
+    assert run.status == "finished" and run.final["test_accuracy"] > 0.5
+
+
+def test_workers_read_the_same_batches(heads, tmp_path):
+    assert same(heads["learned"], trained(tmp_path, quick(), Execution(accelerator="cpu", progress=False, workers=1)))
+
+
+def test_a_run_that_diverges_says_so(tmp_path):
+    run = trained(tmp_path, quick(head="linear", temperature=1e-3, learning_rate=1e6))
+    assert run.status == "diverged"
+    assert math.isnan(run.final["train_loss"]) or math.isinf(run.final["train_loss"])
+
+
+def test_fine_tuning_starts_from_a_run(heads, tmp_path):
+    results = Results(heads["learned"].folder.parent.parent)
+    before = read_tensors(heads["learned"].folder / "model.pt")
+    options = {"initial": heads["learned"].settings.key, "epochs": 1, "head": "cmf"}
+    frozen, free = (quick(**options, frozen=frozen) for frozen in (True, False))
+    assert [reason for _, reason in results.train([frozen, free], CPU)] == [None, None]
+    kept, moved = (read_tensors(results.folder(settings) / "model.pt") for settings in (frozen, free))
+    body = [name for name in before if name.startswith("network.") and not name.startswith("network.15")]
+    last = [name for name in before if name.startswith("network.15")]
+    assert last and all(torch.equal(kept[name], before[name]) for name in body)
+    assert not any(torch.equal(kept[name], before[name]) for name in last)
+    assert not all(torch.equal(moved[name], before[name]) for name in body)
+
+
+# What is refused
+
+
+def test_a_folder_in_use(heads, tmp_path):
+    folder = tmp_path / quick().key
+    folder.mkdir()
+    with claimed(folder), pytest.raises(ValueError, match="is in use by another run"):
+        train(quick(), folder, CPU)
+    train(quick(epochs=1), folder, CPU)
+
+
+def test_a_checkpoint_of_another_run(tmp_path):
+    settings = quick()
+    folder = tmp_path / settings.key
+    folder.mkdir()
+    torch.save({"format": "experiments 1", "settings": json.dumps(quick(seed=1).plain())}, folder / "checkpoint.pt")
+    with pytest.raises(ValueError, match="is not a checkpoint of this run"):
+        train(settings, folder, CPU)
+    (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="missing, damaged or not one of ours"):
+        train(settings, folder, CPU)
+
+
+def test_starting_from_another_architecture(heads):
+    results = Results(heads["learned"].folder.parent.parent)
+    wrong = quick(initial=heads["learned"].settings.key, d=4)
+    with pytest.raises(ValueError, match="another architecture"):
+        list(results.train([wrong], CPU))
+    with pytest.raises(ValueError, match="no finished run"):
+        list(results.train([quick(initial="nothing")], CPU))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_gpu_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match="needs a CUDA device, and PyTorch finds none here"):
+        train(quick(), tmp_path / "run", Execution(accelerator="cuda"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_accelerator_that_does_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="accelerator must be one of"):
+        train(quick(), tmp_path / "run", Execution(accelerator="gpu3"))
+
+
+def test_a_batch_larger_than_the_data(tmp_path):
+    with pytest.raises(ValueError, match="batch_size is 5000, and digits has 1287"):
+        train(quick(batch_size=5000), tmp_path / "run", CPU)
+
+
+def test_data_that_are_missing(tmp_path):
+    with pytest.raises(ValueError, match="not found in"):
+        train(Settings.checked("cifar100"), tmp_path / "run", Execution(accelerator="cpu", data_root=str(tmp_path)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    execution = Execution(accelerator="cpu", progress=False, checkpoint_seconds=0)
+    folder = tmp_path / "runs" / quick().key
+    save, calls = torch.save, []
+
+    def full(stored, path):
+        calls.append(path)
+        if len(calls) > 1:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+        save(stored, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        trained(tmp_path, quick(), execution)
+    monkeypatch.undo()
+    assert read_tensors(folder / "checkpoint.pt")["epoch"] == 1
+    assert not [path for path in folder.iterdir() if path.name.startswith(".checkpoint")]
+    assert same(trained(tmp_path / "whole", quick()), trained(tmp_path, quick(), execution))
+
+
+def test_a_damaged_run_is_not_read(heads, tmp_path):
+    with pytest.raises(ValueError, match="no finished run is there"):
+        Run.read(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="not the header of a run"):
+        Run.read(tmp_path)
+    header = (heads["learned"].folder / "run.json").read_text()
+    (tmp_path / "run.json").write_text(header)
+    run = Run.read(tmp_path)
+    with pytest.raises(ValueError, match=r"history\.csv: it is missing"):
+        _ = run.history
+    with pytest.raises(ValueError, match=r"W\.npy: it is missing"):
+        _ = run.W
+    with pytest.raises(ValueError, match=r"model\.pt: it is missing"):
+        run.model()
+
+
+# The results folder
+
+
+def test_evaluations_are_kept(heads):
+    run = heads["code"]
+    asked = []
+
+    def measure(given):
+        asked.append(given)
+        return {"K": len(given.W)}
+
+    assert [run.evaluation("rows", measure) for _ in range(2)] == [{"K": 10}] * 2
+    assert asked == [run] and (run.folder / "rows.json").is_file()
+
+
+def test_finished_runs_are_not_trained_again_and_failures_are_told(heads, tmp_path):
+    results = Results(tmp_path)
+    runs = [quick(seed=seed, epochs=1, measure_every=1) for seed in range(3)]
+    assert [reason for _, reason in results.train(runs[:1], CPU)] == [None]
+    ended = dict(results.train(runs, CPU, jobs=2))
+    assert set(ended) == set(runs[1:]) and set(ended.values()) == {None}
+    assert [run.settings for run in results.finished([*runs, *runs])] == runs
+    wrong = [quick(batch_size=5000, seed=seed) for seed in range(2)]
+    reasons = [reason for _, reason in results.train(wrong, CPU, jobs=2)]
+    assert all("batch_size is 5000" in reason for reason in reasons) and len(reasons) == 2
+
+
+def test_frozen_wants_a_last_layer():
+    with pytest.raises(ValueError, match="last layer is linear"):
+        Classifier(torch.nn.Sequential(torch.nn.Flatten()), LinearHead(3, 2, 1.0), frozen=True)
+
+
+def test_history_has_one_table_of_numbers(heads):
+    table = pd.read_csv(heads["learned"].folder / "history.csv")
+    wanted = {"epoch", "step", "seconds", "train_loss", "loss", "GNC1", "GNC2", "GNC3", "test_accuracy", "ncm_accuracy"}
+    assert wanted <= set(table.columns)
+    assert np.isfinite(table.to_numpy(float)).all()
