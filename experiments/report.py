@@ -221,7 +221,7 @@ def _section(section: Section, folder: Path) -> dict[str, Any]:
         "id": _slug(section.name),
         "title": section.title,
         "question": section.question,
-        "effort": _effort(section),
+        "effort": effort(section),
         "statements": found.statements,
         "tables": [
             _table(caption, frame, folder, slug)
@@ -239,7 +239,8 @@ def _section(section: Section, folder: Path) -> dict[str, Any]:
     }
 
 
-def _effort(section: Section) -> str:
+def effort(section: Section) -> str:
+    """Runs of a section, of how many planned, and the time they took."""
     if section.runs is None:
         return ""
     planned = "" if section.planned in (None, section.runs) else f" of {section.planned} planned"
@@ -318,6 +319,18 @@ def _table(caption: str, frame: pd.DataFrame, folder: Path, slug: str) -> dict[s
         "rows": list(zip(*(cells for _, cells in columns), strict=True)),
         "length": len(flat),
     }
+
+
+def as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as the page shows it: text in every cell.
+
+    Examples
+    --------
+    >>> as_text(pd.DataFrame({"head": ["cmf", "code"], "GNC2": [0.45, float("nan")]}))["GNC2"].tolist()
+    ['0.45', '–']
+    """
+    flat = _flat(frame)
+    return pd.DataFrame({name: [text for text, _ in _column(flat[name])[1]] for name in flat})
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:

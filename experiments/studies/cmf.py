@@ -57,8 +57,10 @@ def plan(
 
     Parameters
     ----------
-    seeds, stress_seeds : int
-        Runs of each in the plain comparison, and in every other one; at least 1.
+    seeds : int
+        Runs of each in the plain comparison, at least 1.
+    stress_seeds : int
+        Runs of each in every other comparison, at least 1.
     momenta : tuple of float
         Of the class means in the plain comparison; the first one alone in the others.
     few_shot : tuple of int

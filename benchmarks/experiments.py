@@ -1,0 +1,64 @@
+"""The experiments as a document: ``python -m benchmarks.experiments [--results FOLDER] [--write docs/experiments.md]``.
+
+What the studies found in a results folder becomes the part ``findings`` of the document; the rest of it stays as it is.
+The figures go beside it, as ``images/<name of the document>-<study>-<number>.png``. ``make experiments-full`` trains
+the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.report import aligned, machine, replace_part
+from experiments.report import Section, as_text, effort, found_sections
+from softmaxcode.files import written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Longer tables are left to the HTML report.
+MAX_ROWS = 45
+DPI = 110
+
+
+def markdown(section: Section, images: Path | None, stem: str) -> str:
+    """A section as Markdown; its figures are written to the folder, where there is one."""
+    found = section.findings
+    parts = [f"## {section.title}", f"{section.question} ({effort(section)}; `python -m experiments {section.name}`)"]
+    parts.append("\n".join(f"- {statement}" for statement in found.statements))
+    for number, (caption, figure) in enumerate(found.figures.items(), start=1):
+        name = f"{stem}-{section.name}-{number}.png"
+        if images is not None:
+            with written_whole(images / name) as temporary:
+                figure.savefig(temporary, dpi=DPI, format="png", facecolor="white")
+        parts.append(f"![{caption}](images/{name})")
+    for caption, table in found.tables.items():
+        if len(table) > MAX_ROWS:
+            parts.append(f"{caption}: {len(table)} rows, in the HTML report.")
+        else:
+            parts += [f"**{caption}**", aligned(as_text(table))]
+    return "\n\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what was found, or write it into a document."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--results", type=Path, default=Path("out", "experiments"), help="results folder")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document, and its figures")
+    chosen = parser.parse_args(arguments)
+    document = chosen.write or Path("experiments.md")
+    images = document.parent / "images" if chosen.write else None
+    sections = [markdown(section, images, document.stem) for section in found_sections(chosen.results)]
+    text = "\n\n".join([*sections, "## The machine", machine()])
+    if chosen.write is None:
+        print(text)
+    else:
+        replace_part(chosen.write, "findings", text)
+
+
+if __name__ == "__main__":
+    main()

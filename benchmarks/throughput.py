@@ -1,0 +1,108 @@
+"""Images a second in training: ``python -m benchmarks.throughput [--accelerator cuda] [--full] [--write FILE]``.
+
+One network, head and data set trained by `experiments.training`, and by the shortest loop that plain PyTorch needs for
+the same steps, in turns within one process. With ``--full`` the whole run is trained and measured too: ResNet18 on
+digit-pairs-32, K = 100, d = 10, as the paper does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+
+from benchmarks.report import Section, machine, replace_part
+from experiments.model import built
+from experiments.runs import Run
+from experiments.settings import Settings
+from experiments.training import Execution, learning_rate, loaded, train
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from experiments.data import Data
+
+
+def plain_seconds(settings: Settings, data: Data, device: torch.device) -> float:
+    """Seconds that plain PyTorch takes for the steps of a run: no Fabric, no data loader, nothing measured."""
+    model = built(settings, data).to(device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+    )
+    batches = len(data.train) // settings.batch_size
+    begin = time.perf_counter()
+    for epoch in range(settings.epochs):
+        order = torch.randperm(len(data.train))
+        for i in range(batches):
+            images, labels = data.train.batch(order[i * settings.batch_size : (i + 1) * settings.batch_size])
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, epoch * batches + i, settings.epochs * batches)
+            loss = model(images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    float(loss)  # waits for the device
+    return time.perf_counter() - begin
+
+
+def row(settings: Settings, execution: Execution, rounds: int) -> dict[str, object]:
+    """Images a second of both, of the faster of several rounds, and their ratio."""
+    data = loaded(settings)
+    images = settings.epochs * (len(data.train) // settings.batch_size) * settings.batch_size
+    device = execution.fabric(settings.precision).device
+    ours, plain = [], []
+    for _ in range(rounds):
+        plain.append(plain_seconds(settings, data, device))
+        with tempfile.TemporaryDirectory() as folder:
+            train(settings, Path(folder) / "run", execution)
+            run = Run.read(Path(folder) / "run")
+            ours.append(run.seconds)
+    return {
+        "network": settings.network,
+        "data": settings.data,
+        "epochs": settings.epochs,
+        "device": device.type,
+        "images/s": f"{images / min(ours):.0f}",
+        "plain PyTorch": f"{images / min(plain):.0f}",
+        "ratio": f"{min(plain) / min(ours):.2f}",
+        "GNC2": f"{run.final['GNC2']:.4f}",
+        "test accuracy": f"{run.final['test_accuracy']:.4f}",
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.throughput", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--full", action="store_true", help="the whole run of ResNet18, hours without a GPU")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document")
+    chosen = parser.parse_args(arguments)
+    execution = Execution(accelerator=chosen.accelerator, progress=False)
+    rows = [row(Settings.checked("digit-pairs", epochs=4, measure_every=4), execution, rounds=3)]
+    if chosen.full:
+        rows.append(row(Settings.checked("digit-pairs-32"), execution, rounds=1))
+    else:
+        few = {"train_per_class": 5, "test_per_class": 2}
+        rows.append(row(Settings.checked("digit-pairs-32", data_options=few, epochs=1), execution, rounds=2))
+    section = Section(
+        "Training: images a second",
+        "`experiments.training` (Lightning Fabric) beside the shortest loop of plain PyTorch with the same network,"
+        " head, batches and learning rates, in turns within one process; measuring is not part of either. A ratio of 1 is"
+        " equally fast, above 1 faster than plain PyTorch.",
+        pd.DataFrame(rows),
+    )
+    text = f"{section.markdown()}\n{machine()}\n"
+    print(text)
+    if chosen.write is not None:
+        replace_part(chosen.write, "training", text)
+
+
+if __name__ == "__main__":
+    main()
