@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     section = Section(
         "Training: images a second",
         "`experiments.training` (Lightning Fabric) beside the shortest loop of plain PyTorch with the same network,"
-        " head, batches and learning rates, in turns within one process; measuring is not part of either. A ratio of 1 is"
+        " head, batches and learning rates, in turns within one process; measuring is part of neither. A ratio of 1 is"
         " equally fast, above 1 faster than plain PyTorch.",
         pd.DataFrame(rows),
     )

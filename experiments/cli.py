@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from experiments.runs import Results
     from experiments.settings import Settings
+    from experiments.training import Execution
 
 RESULTS = Path("out", "experiments")
 #: Settings of a run that a study may be given for all its runs.
@@ -161,17 +162,16 @@ def _planned(module: ModuleType, arguments: argparse.Namespace) -> list[Settings
     return list(dict.fromkeys(runs))
 
 
-def _train(results: Results, runs: list[Settings], arguments: argparse.Namespace) -> int:
-    """Train what is missing; how many failed."""
+def _execution(arguments: argparse.Namespace) -> Execution:
+    """Where and how runs are executed."""
     from experiments.training import Execution
-    from softmaxcode.progress import Progress
     from softmaxcode.sphere import check_integer
 
     jobs = check_integer("jobs", arguments.jobs, 1)
     devices = check_integer("devices", arguments.devices, 1)
     if jobs > 1 and devices > 1:
         raise ValueError(f"say --jobs or --devices, not both; got {jobs} and {devices}")
-    execution = Execution(
+    return Execution(
         accelerator=arguments.accelerator,
         devices=devices,
         workers=check_integer("workers", arguments.workers, 0),
@@ -179,12 +179,26 @@ def _train(results: Results, runs: list[Settings], arguments: argparse.Namespace
         tensorboard=arguments.tensorboard,
         progress=arguments.progress if jobs == 1 else False,
     )
-    execution.fabric("32-true")  # refused now, not in every run
+
+
+def _refuse_early(results: Results, runs: list[Settings], execution: Execution) -> None:
+    """Raise a ValueError for a device or data that are not there now, not in every run."""
+    from experiments.training import loaded
+
+    execution.fabric("32-true")
+    if not results.finished(runs[:1]):
+        loaded(runs[0], execution.data_root)
+
+
+def _train(results: Results, runs: list[Settings], execution: Execution, arguments: argparse.Namespace) -> int:
+    """Train what is missing; how many failed."""
+    from softmaxcode.progress import Progress
+
     done, failed = len(results.finished(runs)), 0
-    show = arguments.progress if jobs > 1 else False
+    show = arguments.progress if arguments.jobs > 1 else False
     with Progress(arguments.command, len(runs), show) as bar:
         bar.step(done)
-        for settings, reason in results.train(runs, execution, jobs=jobs):
+        for settings, reason in results.train(runs, execution, jobs=arguments.jobs):
             done += 1
             failed += reason is not None
             if _first_process():
@@ -207,17 +221,30 @@ def _first_process() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
+def _go_on_alone() -> None:
+    """Leave the processes that trained together: what follows is done by the first of them."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)
+
+
 def _study(arguments: argparse.Namespace) -> int:
     from experiments.runs import Results
 
     module = study(arguments.command)
     runs = _planned(module, arguments)
     results = Results(arguments.results, arguments.data_root)
+    execution = _execution(arguments)
+    _refuse_early(results, runs, execution)
     if _first_process():
         results.root.mkdir(parents=True, exist_ok=True)
         write_json(results.root / f"{arguments.command}.json", {"runs": [settings.plain() for settings in runs]})
-    failed = _train(results, runs, arguments)
+    failed = _train(results, runs, execution, arguments)
     if _first_process():
+        _go_on_alone()
         finished = results.finished(runs)
         print(f"{module.TITLE}. {module.QUESTION}\n")
         if finished:

@@ -170,6 +170,8 @@ class Training:
         settings, folder = self.settings, self.folder
         if (folder / "run.json").is_file():
             return
+        if self.execution.tensorboard:
+            _summary_writer()
         self.fabric = fabric = self.execution.fabric(settings.precision)
         fabric.launch()
         data = loaded(settings, self.execution.data_root)
@@ -254,11 +256,7 @@ class Training:
                 self._log(row | values)
 
     def _log(self, row: dict[str, float]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ValueError("logging to TensorBoard needs it: pip install tensorboard") from None
-        with SummaryWriter(str(self.folder)) as writer:
+        with _summary_writer()(str(self.folder)) as writer:
             for name, value in row.items():
                 writer.add_scalar(name, value, int(row["epoch"]))
 
@@ -321,6 +319,21 @@ class Training:
         }
         write_json(folder / "run.json", header)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _summary_writer() -> Any:
+    """TensorBoard's writer.
+
+    Raises
+    ------
+    ValueError
+        If it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("logging to TensorBoard needs it: pip install tensorboard") from None
+    return SummaryWriter
 
 
 def _optimizer(settings: Settings, model: Classifier) -> Optimizer:

@@ -20,7 +20,10 @@ LEVELS = (1.0, 0.6, 0.3, 0.0, -0.5, -1.0)
 
 def fake(settings, accuracy, found, train=1.0):
     final = pd.Series({"test_accuracy": accuracy, "train_accuracy": train})
-    return SimpleNamespace(settings=settings, final=final, evaluation=lambda name, measure: found)
+    W = np.zeros((found["K"], settings.d))
+    return SimpleNamespace(
+        settings=settings, status="finished", final=final, W=W, evaluation=lambda name, measure: found
+    )
 
 
 def found(share, K=100, opposite=None, correlation=None):
@@ -150,7 +153,7 @@ def test_controls_are_apart_and_relabelled_images_are_judged_by_training():
     (control,) = [one for one in said if one.startswith("Control, digit-triples in random groups")]
     assert "not compatible with 0" in control
     (flat,) = [one for one in said if one.startswith("digit-pairs, relabelled")]
-    assert "training accuracy changes by" in flat and "+0.00 points" in flat
+    assert "training accuracy changes by" in flat and "changes by 0 ± 0 (n = 6, p = 1) points" in flat
 
 
 @pytest.mark.parametrize(
@@ -181,25 +184,28 @@ def test_learned_vectors_are_correlated_with_the_inputs():
 
 
 def test_part_of_a_study_is_enough():
-    assert findings([]).statements == ["No run of this study is finished."]
+    assert findings([]).statements == ["No run is finished."]
     whole = runs(0.03, noise=0.001)
     out = findings(whole[2:])
-    assert any("2 of 21 runs are missing (0.6 seed 0, 1.0 seed 0)" in one for one in out.statements)
+    of = "Missing: digit-pairs (K = 100, d = 10), fixed code, assignment"
+    assert [one for one in out.statements if "Missing" in one] == [f"{of} 0.6, seed 0.", f"{of} 1.0, seed 0."]
     one = findings(whole[:1])
     assert "no two assignments of one seed are finished (n = 1)" in one.statements[1]
-    assert "no interval" in findings(whole[:2]).statements[1]
+    assert "(n = 2) points" in findings(whole[:2]).statements[1]
     assert "digit-pairs" in findings(whole[-1:]).statements[0]
     assert findings(arranged((0.9, 0.91, 0.92))[:1]).statements
 
 
-def test_runs_without_accuracy_are_left_out():
+def test_runs_that_diverged_are_left_out():
     made = runs(0.03)
-    made[0].final["test_accuracy"] = math.nan
+    made[0].status = "diverged"
     out = findings(made)
-    assert "1 of 21 runs have no accuracy and are left out." in out.statements
-    made = runs(0.03, seeds=1, levels=(1.0,), learned=False)
-    made[0].final["test_accuracy"] = math.nan
-    assert findings(made).statements == ["1 of 1 runs have no accuracy and are left out."]
+    left_out = "Diverged and left out: digit-pairs (K = 100, d = 10), fixed code, assignment 1.0, seed 0."
+    assert left_out in out.statements and not any("Missing" in one for one in out.statements)
+    assert out.tables["Accuracy by assignment, in percent; share 0 is a random assignment, 1 the best"][
+        "accuracy, n"
+    ].tolist() == [2, 3, 3, 3, 3, 3]
+    assert findings(made[:1]).statements == ["No run is finished but those that diverged.", left_out]
 
 
 def test_measure_follows_the_definitions():

@@ -100,6 +100,7 @@ def test_wrong_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys)
     assert command(*words) == 2
     err = capsys.readouterr().err
     assert err.startswith("experiments: ") and said in err and len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -168,3 +169,20 @@ def test_interrupt_is_told_and_the_command_goes_on(tmp_path):
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert err.endswith("experiments: interrupted; what was done is kept, and the same command goes on from there\n")
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_study(tmp_path):
+    words = ["gnc", *QUICK, "--devices", "2", "--seeds", "2", "--heads", "cmf", "--results", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 of 2 runs are in") == 1
+    headers = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/run.json")]
+    assert [header["processes"] for header in headers] == [2, 2]

@@ -18,6 +18,7 @@ from experiments.model import Classifier, LinearHead
 from experiments.settings import Settings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.studies import cmf
+from experiments.studies.common import class_count
 
 STEPS = {"steps": [{"K": K, "d": 64, "learned": 0.002 * K, "cmf": 0.001 * K} for K in (100, 1000)]}
 
@@ -57,8 +58,8 @@ def made_up(gain: float, spread: float = 0.002, **options: Any) -> list[Any]:
     return [MadeUp(s, 0.8 + 0.01 * s.seed + (gain + spread * rng.uniform(-1, 1)) * (s.head == "cmf")) for s in runs]
 
 
-def row(table: pd.DataFrame, condition: str, classifier: str = "CMF, momentum 0.9") -> pd.Series:
-    (found,) = [one for _, one in table.iterrows() if (one["condition"], one["class means"]) == (condition, classifier)]
+def row(table: pd.DataFrame, condition: str, classifier: str = "class means (CMF), momentum 0.9") -> pd.Series:
+    (found,) = [one for _, one in table.iterrows() if (one["condition"], one["classifier"]) == (condition, classifier)]
     return found
 
 
@@ -95,7 +96,7 @@ def test_plan_refuses(options: dict[str, Any], message: str) -> None:
 
 
 def test_classes_that_are_chosen_are_counted() -> None:
-    assert cmf.class_count(Settings.checked("image-folder", data_options={"classes": [0, 3, 4]})) == 3
+    assert class_count(Settings.checked("image-folder", data_options={"classes": [0, 3, 4]})) == 3
 
 
 def test_difference_is_that_of_pairs() -> None:
@@ -105,7 +106,7 @@ def test_difference_is_that_of_pairs() -> None:
     values = {head: [100 * r.accuracy for r in runs[:15] if r.settings.head == head] for head in ("learned", "cmf")}
     test = ttest_rel(values["cmf"][::2], values["learned"])  # momenta 0.9 and 0.1 take turns
     low, high = test.confidence_interval()
-    mean, half = map(float, one["CMF - learned"].split(" ± "))
+    mean, half = map(float, one["difference"].split(" ± "))
     assert (mean, half) == pytest.approx(((low + high) / 2, (high - low) / 2), abs=0.006)  # two digits are shown
     assert one["pairs"] == 5
 
@@ -135,7 +136,7 @@ def test_every_verdict_can_be_given(gain: float, spread: float, verdict: str) ->
     ]
     assert {row(table, condition)["which is"] for condition in conditions} == {verdict}
     assert sum(f": {verdict}." in sentence for sentence in found.statements) >= 5
-    assert sum(f"CMF, momentum 0.9 is {verdict} under 8 of 8 shifts" in s for s in found.statements) == 2
+    assert sum(f"class means (CMF), momentum 0.9 is {verdict} under 8 of 8 shifts" in s for s in found.statements) == 2
 
 
 def test_interrupted_study_says_what_is_missing() -> None:
@@ -146,9 +147,12 @@ def test_interrupted_study_says_what_is_missing() -> None:
     assert not [s for s in cmf.findings(runs).statements if s.startswith("Missing")]
     without = [r for r in runs if not (r.settings.head == "cmf" and r.settings.seed == 2)]
     missing = [s for s in cmf.findings(without).statements if s.startswith("Missing")]
-    assert f"Missing: {A}, 60 % wrong labels, CMF, momentum 0.9, seed 2." in missing
+    assert f"Missing: {A}, 60 % wrong labels, class means (CMF), momentum 0.9, seed 2." in missing
+    assert len(missing) == 9  # a sentence for what was trained, not for each shift
     runs[3].status = "diverged"
-    assert f"Diverged and left out: {runs[3].settings.key}." in cmf.findings(runs).statements
+    found = cmf.findings(runs).statements
+    assert f"Diverged and left out: {A}, learned, seed 1." in found
+    assert not [s for s in found if s.startswith("Missing")]
     only = cmf.findings([r for r in runs if r.settings.head == "learned"])
     assert not any("difference" in sentence for sentence in only.statements)
 
@@ -167,7 +171,7 @@ def test_costs_are_counted() -> None:
     found = cmf.findings(made_up(0.0))
     costs = found.tables["Parameters and memory of a classifier, and of the whole model"]
     (learned,) = costs[(costs["classifier"] == "learned") & (costs["K"] == 100)].to_dict("records")
-    (means,) = costs[(costs["classifier"] == "CMF") & (costs["K"] == 100)].to_dict("records")
+    (means,) = costs[(costs["classifier"] == "class means (CMF)") & (costs["K"] == 100)].to_dict("records")
     assert (learned["parameters"], means["parameters"]) == (1000, 0)
     assert (learned["parameters with network"], means["parameters with network"]) == (1050, 50)
     assert learned["bytes of gradient"] == learned["bytes of optimizer state"] == 4000
@@ -182,7 +186,7 @@ def test_timing_takes_steps_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
         run.evaluation = lambda name, measure: measure(None) if name == "step-seconds" else {"test_accuracy": 1.0}
     timed = cmf.findings(runs[:3]).tables["Milliseconds a step of the classifier alone"]
     assert timed["K"].tolist() == [20]
-    assert (timed[["learned", "CMF"]] > 0).all(axis=None)
+    assert (timed[["learned", "class means (CMF)"]] > 0).all(axis=None)
 
 
 def test_a_timed_step_moves_the_classifier() -> None:

@@ -90,21 +90,21 @@ def test_plan_refuses(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(
     ("gain", "spread", "verdict"),
-    [(0.02, 0.002, "better"), (-0.02, 0.002, "worse"), (0.0, 0.1, "neither better nor worse")],
+    [(0.02, 0.002, "better"), (-0.02, 0.002, "worse"), (0.0, 0.1, "neither shown to be better nor worse")],
 )
 def test_heads_are_compared_in_pairs(gain: float, spread: float, verdict: str) -> None:
     runs = made_up(gain, spread)
     sentences = finetune.findings(runs).statements[:3]
     for mode, sentence in zip(finetune.MODES, sentences, strict=True):
         assert sentence.startswith(f"Trained {mode}, class means (CMF) against the learned head")
-        own = [r for r in runs if finetune._mode(r.settings) == mode and 0 not in r.settings.data_options["classes"]]
+        own = [r for r in runs if finetune._mode(r.settings) == mode]
         values = {head: [100 * r.accuracy for r in own if r.settings.head == head] for head in ("cmf", "learned")}
         low, high = ttest_rel(values["cmf"], values["learned"]).confidence_interval()
         told = sentence.split("difference ")[1].split(" (n = 5) points, ")[0]
         mean, half = map(float, told.split(" ± "))
         assert mean == pytest.approx((low + high) / 2, abs=0.06 * half)
         assert half == pytest.approx((high - low) / 2, rel=0.06)
-        expected = "better" if low > 0 else "worse" if high < 0 else "neither better nor worse"
+        expected = "better" if low > 0 else "worse" if high < 0 else "neither shown to be better nor worse"
         assert sentence.count(f"points, {expected}") == 2
         assert expected == verdict
 
@@ -131,5 +131,8 @@ def test_interrupted_study_says_what_is_missing() -> None:
     for count in (2, 3, 5, 12):
         assert finetune.findings(runs[:count]).figures
     assert "Missing: all layers, class means (CMF), seed 4." in finetune.findings(runs[:-3]).statements
-    runs[1].status = "diverged"
-    assert f"Diverged and left out: {runs[1].settings.key}." in finetune.findings(runs).statements
+    runs[0].status = runs[1].status = "diverged"
+    found = finetune.findings(runs).statements
+    assert "Diverged and left out: all layers, learned, seed 0." in found
+    assert "Diverged and left out: pre-training, learned, seed 0." in found
+    assert not [s for s in found if s.startswith("Missing")]

@@ -16,7 +16,7 @@ import softmaxcode as sc
 from experiments import paper
 from experiments.settings import Settings
 from experiments.statistics import mean_interval
-from experiments.studies import gnc
+from experiments.studies import common, gnc
 from experiments.studies.findings import Findings
 
 #: Of every made-up run: K and d where the best margin is 1, so that a share is GNC2 itself.
@@ -162,7 +162,7 @@ def test_a_run_that_diverged_is_named_and_left_out() -> None:
     good, bad = (MadeUp(s) for s in gnc.plan(seeds=2, heads=("learned",)))
     bad.status = "diverged"
     findings = found([good, bad])
-    assert "Diverged and left out: learned, d = 10, τ = 0.1, seed 1." in findings.statements
+    assert "Diverged and left out: learned, τ = 0.1, seed 1." in findings.statements
     assert len(findings.tables["Every run"]) == 1
     assert found([bad]).statements[0] == "No run is finished but those that diverged."
 
@@ -207,7 +207,7 @@ def test_the_bound_is_drawn_where_it_is_above_zero() -> None:
 
 def test_feature_model_is_left_out_where_it_is_not_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    free = gnc.ufm_margin(gnc.MAX_UFM_CLASSES + 1, 2, 0.1)
+    free = common.ufm_margin(common.MAX_UFM_CLASSES + 1, 2, 0.1)
     assert free.n == 0
     monkeypatch.setattr(gnc, "ufm_margin", lambda K, d, tau: free)
     findings = found([MadeUp(s) for s in gnc.plan(seeds=2)])
@@ -217,5 +217,5 @@ def test_feature_model_is_left_out_where_it_is_not_simulated(monkeypatch: pytest
 
 def test_feature_model_does_not_beat_a_proved_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    free = gnc.ufm_margin(6, 3, 0.02)  # the octahedron's margin is 1
-    assert free.n == gnc.UFM_SEEDS and 0.9 < free.mean <= 1 + 1e-9
+    free = common.ufm_margin(6, 3, 0.02)  # the octahedron's margin is 1
+    assert free.n == common.UFM_SEEDS and 0.9 < free.mean <= 1 + 1e-9

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from experiments.drawing import HEAD_WORDS
 from experiments.settings import Settings
 from experiments.statistics import mean_interval
 from experiments.studies import temperature
@@ -217,9 +218,9 @@ def test_table_has_all_cells() -> None:
     runs = made_up(temperature.plan(seeds=2, claim_seeds=3, dims=(6,)))
     shuffled = [runs[i] for i in np.random.default_rng(0).permutation(len(runs))]
     table, _, every = found(shuffled).tables.values()
-    cells = Counter((r.settings.head, r.settings.d, f"{r.settings.temperature:.3g}") for r in runs)
+    cells = Counter((HEAD_WORDS[r.settings.head], r.settings.d, f"{r.settings.temperature:.3g}") for r in runs)
     assert {(row["head"], row["d"], row["τ"]): row["runs"] for _, row in table.iterrows()} == cells
-    row = table[(table["head"] == "linear") & (table["τ"] == "0.2")].iloc[0]
+    row = table[(table["head"] == "linear (unnormalised)") & (table["τ"] == "0.2")].iloc[0]
     values = [r.final["GNC3"] for r in runs if (r.settings.head, r.settings.temperature) == ("linear", 0.2)]
     assert float(row["GNC3"].split(" ± ")[0]) == pytest.approx(np.mean(values), abs=0.06)
     assert len(every) == len(runs)
@@ -228,9 +229,9 @@ def test_table_has_all_cells() -> None:
 
 
 def test_a_dimension_without_a_held_code_has_findings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.studies.gnc.best_known_margin", lambda K, d: math.nan)
+    monkeypatch.setattr("experiments.studies.common.best_known_margin", lambda K, d: math.nan)
     findings = found(made_up(temperature.plan(seeds=2, dims=(6,))))
-    assert any(f"no code of K = {K} is held to compare it with" in s for s in findings.statements)
+    assert any(f"no code of K = {K}, d = 6 is held to compare it with" in s for s in findings.statements)
     assert not any("T6" in s for s in findings.statements)
 
 

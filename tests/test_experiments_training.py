@@ -217,7 +217,7 @@ def test_kill_and_resume(tmp_path):
     # threads may differ between the two processes, so this compares to rounding; the test above compares bits
     assert again.history["epoch"].tolist() == whole.history["epoch"].tolist()
     assert again.final["test_accuracy"] == pytest.approx(whole.final["test_accuracy"], abs=0.05)
-    subprocess.run(command, cwd=root, check=True)
+    train(settings, folder, CPU)  # nothing is left to do
     assert Run.read(folder).history.equals(again.history)
 
 
@@ -331,6 +331,13 @@ def test_a_gpu_that_is_not_there(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_tensorboard_is_asked_for_and_not_there(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        train(quick(), tmp_path / "run", Execution(accelerator="cpu", tensorboard=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_accelerator_that_does_not_exist(tmp_path):
     with pytest.raises(ValueError, match="accelerator must be one of"):
         train(quick(), tmp_path / "run", Execution(accelerator="gpu3"))
@@ -404,12 +411,12 @@ def test_finished_runs_are_not_trained_again_and_failures_are_told(heads, tmp_pa
     results = Results(tmp_path)
     runs = [quick(seed=seed, epochs=1, measure_every=1) for seed in range(3)]
     assert [reason for _, reason in results.train(runs[:1], CPU)] == [None]
-    ended = dict(results.train(runs, CPU, jobs=2))
-    assert set(ended) == set(runs[1:]) and set(ended.values()) == {None}
-    assert [run.settings for run in results.finished([*runs, *runs])] == runs
     wrong = [quick(batch_size=5000, seed=seed) for seed in range(2)]
-    reasons = [reason for _, reason in results.train(wrong, CPU, jobs=2)]
-    assert all("batch_size is 5000" in reason for reason in reasons) and len(reasons) == 2
+    ended = dict(results.train([*runs, *wrong], CPU, jobs=2))
+    assert set(ended) == {*runs[1:], *wrong}
+    assert [ended[run] for run in runs[1:]] == [None, None]
+    assert all("batch_size is 5000" in ended[run] for run in wrong)
+    assert [run.settings for run in results.finished([*runs, *runs])] == runs
 
 
 def test_frozen_wants_a_last_layer():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,18 @@ import pandas as pd
 from experiments.assignments import graded, input_similarity
 from experiments.class_similarity import mantel
 from experiments.codes import code
-from experiments.drawing import COLOURS, HEAD_COLOURS, INK, axes_figure, errorbar_panel, legend_below
+from experiments.drawing import COLOURS, HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
 from experiments.settings import Settings
 from experiments.statistics import Interval, Slope, mean_interval, paired_difference, slope
+from experiments.studies.common import (
+    check_not_fixed,
+    diverged_sentences,
+    missing_sentences,
+    nothing_found,
+    paired_groups,
+    side,
+)
 from experiments.studies.findings import Findings
-from experiments.studies.gnc import check_not_fixed
 from softmaxcode.assignment import cosines
 from softmaxcode.sphere import check_integer, check_rows
 
@@ -64,17 +70,18 @@ def plan(
     Parameters
     ----------
     seeds : int
-        Runs of each assignment, at least 1.
+        Runs of each assignment and of the learned head, at least 1.
     levels : tuple of float
-        Of the assignments, as `experiments.assignments.graded` has them.
+        Levels of the assignments: 1 gives similar classes near vectors, 0 is worth a random assignment, -1 gives them
+        vectors far apart.
     square_seeds : int
-        Runs of each arrangement of four classes, at least 1; each has training images of its own.
+        Runs of each arrangement of the four classes, at least 1; every seed has training images of its own.
     square_classes : tuple of int
-        Those four.
+        The four classes on the circle; the first is opposite each of the others in turn.
     parts : tuple of str
-        ``"square"``: the three arrangements of four classes on the circle. ``"pairs"``: the levels at K = 100, d = 10.
-        ``"text"``: the levels on next-token prediction. ``"control"``: 100 groups of numbers that are alike or random,
-        and pairs whose images are relabelled at random.
+        What to train: square (the three arrangements of four classes on the circle), pairs (the levels at K = 100,
+        d = 10), text (the levels on next-token prediction), control (100 groups of numbers that are alike or random,
+        and pairs whose images are relabelled at random).
     **settings
         Of all runs, as `Settings.checked` takes them. With ``data``, the parts "square" and "pairs" are of that data
         set, and no other part can be asked for.
@@ -203,9 +210,8 @@ def _frame(runs: Iterable[Run]) -> pd.DataFrame:
             found
             | {
                 "group": _group(settings),
-                "data": _words(settings, found["K"]),
+                "data": _data_words(settings, found["K"]),
                 "head": settings.head,
-                "assignment": "learned" if settings.assignment is None else str(settings.assignment),
                 "level": settings.assignment if isinstance(settings.assignment, float) else math.nan,
                 "seed": settings.seed,
                 "share": (found["objective"] - found["mean"]) / spread if spread > 0 else math.nan,
@@ -227,7 +233,7 @@ def _group(settings: Settings) -> str:
     return json.dumps(plain, sort_keys=True)
 
 
-def _words(settings: Settings, K: int) -> str:
+def _data_words(settings: Settings, K: int) -> str:
     """The data of a run in words."""
     options = settings.data_options
     words = settings.data
@@ -238,6 +244,13 @@ def _words(settings: Settings, K: int) -> str:
     if options.get("relabel"):
         words += ", relabelled"
     return f"{words} (K = {K}, d = {settings.d})"
+
+
+def _words(run: Run) -> str:
+    """The data and the assignment of a run in words."""
+    settings = run.settings
+    assignment = "" if settings.assignment is None else f", assignment {settings.assignment}"
+    return f"{_data_words(settings, len(run.W))}, {HEAD_WORDS[settings.head]}{assignment}"
 
 
 def _is_control(settings: Settings) -> bool:
@@ -257,13 +270,10 @@ def findings(runs: Sequence[Run]) -> Findings:
     -------
     Findings
     """
-    chosen = [run for run in runs if run.settings.head in ("code", "learned")]
-    if not chosen:
-        return Findings(["No run of this study is finished."])
-    frame = _frame(chosen)
-    lost = int(frame["accuracy"].isna().sum())
-    statements = [] if not lost else [f"{lost} of {len(frame)} runs have no accuracy and are left out."]
-    frame = frame[frame["accuracy"].notna()]
+    finished = [run for run in runs if run.status == "finished"]
+    if not finished:
+        return nothing_found(runs, _words)
+    frame = _frame(finished)
     graded_groups, arranged, learned = [], [], []
     for _, group in frame.groupby("group", sort=False):
         fixed = group[group["head"] == "code"]
@@ -274,13 +284,13 @@ def findings(runs: Sequence[Run]) -> Findings:
         if (group["head"] == "learned").any():
             learned.append(group[group["head"] == "learned"])
     statements = [
-        *(_verdict(graded_groups)),
+        *_verdict(graded_groups),
         *(one.sentence() for one in graded_groups),
-        *(_control_sentences(graded_groups)),
+        *_control_sentences(graded_groups),
         *(one.sentence() for one in arranged),
         *(_learned_sentence(group) for group in learned),
-        *statements,
-        *(text for _, group in frame.groupby("group", sort=False) for text in _missing(group)),
+        *diverged_sentences(runs, _words),
+        *missing_sentences(runs, _words, lambda run: _group(run.settings)),
     ]
     tables = {}
     if graded_groups:
@@ -325,19 +335,15 @@ class Graded:
     @property
     def difference(self) -> Interval:
         """Points of accuracy, best assignment less worst, paired by seed."""
-        return paired_difference(self._by_seed(1.0), self._by_seed(-1.0))
+        return paired_groups(self._at(1.0), self._at(-1.0), "accuracy")
 
     @property
     def against_learned(self) -> Interval:
         """Points of accuracy, best assignment less learned head, paired by seed."""
-        return paired_difference(self._by_seed(1.0), self.learned.set_index("seed")["accuracy"].to_dict())
+        return paired_groups(self._at(1.0), self.learned, "accuracy")
 
-    def _by_seed(self, level: float) -> dict[int, float]:
-        chosen = self.fixed[self.fixed["level"] == level]
-        return {int(seed): float(value) for seed, value in zip(chosen["seed"], chosen["accuracy"], strict=True)}
-
-    def _training(self, level: float) -> float:
-        return 100 * float(self.fixed["train_accuracy"][self.fixed["level"] == level].mean())
+    def _at(self, level: float) -> pd.DataFrame:
+        return self.fixed[self.fixed["level"] == level]
 
     def sentence(self) -> str:
         """What the assignment does here."""
@@ -347,13 +353,15 @@ class Graded:
             )
         text = (
             f"{self.data}: from a random assignment to the best, {self.what} accuracy changes by "
-            f"{_slope_words(self.slope)}: similar classes near each other {_effect(self.slope)}."
+            f"{self.slope} points: similar classes near each other "
+            f"{side(self.slope, 'help', 'hurt', 'are not shown to matter')}."
         )
         if self.difference.n:
-            text += f" The best assignment less the worst is {_points(self.difference)}"
-            text += f" (training accuracy {self._training(1.0):.2f} % and {self._training(-1.0):.2f} %)."
+            best, worst = (100 * self._at(level)["train_accuracy"].mean() for level in (1.0, -1.0))
+            text += f" The best assignment less the worst is {self.difference} points"
+            text += f" (training accuracy {best:.2f} % and {worst:.2f} %)."
         if self.against_learned.n:
-            text += f" The best assignment less the learned head is {_points(self.against_learned)}."
+            text += f" The best assignment less the learned head is {self.against_learned} points."
         return text
 
     def table(self) -> pd.DataFrame:
@@ -416,15 +424,14 @@ class Arranged:
     def sentence(self) -> str:
         """What the arrangement does."""
         each = "; ".join(
-            f"{_percent(mean_interval(part['accuracy']))} with {part['opposite'].iloc[0]} opposite"
-            for part in self.parts
+            f"{mean_interval(part['accuracy'])} % with {part['opposite'].iloc[0]} opposite" for part in self.parts
         )
         text = f"{self.data}: test accuracy is {each}."
         if not self.difference.n:
             return text
         return (
-            f"{text} Similar classes opposite, less the mean of the other arrangements: {_points(self.difference)}, "
-            f"so putting them far apart {_direction(self.difference)}. "
+            f"{text} Similar classes opposite, less the mean of the other arrangements: {self.difference} points, "
+            f"so putting them far apart {side(self.difference, 'helps', 'hurts', 'is not shown to matter')}. "
             "(The paper, four classes of CIFAR10: 89.95 % with Cat and Dog far apart, else 91.90 % and 92.13 %.)"
         )
 
@@ -457,48 +464,16 @@ def _columns(name: str, interval: Interval) -> dict[str, float]:
     }
 
 
-def _points(interval: Interval) -> str:
-    if math.isnan(interval.lower):
-        return f"{interval.mean:+.2f} points (n = {interval.n}, no interval)"
-    return (
-        f"{interval.mean:+.2f} points (95 % interval {interval.lower:+.2f} to {interval.upper:+.2f}, n = {interval.n})"
-    )
-
-
-def _percent(interval: Interval) -> str:
-    half = "" if math.isnan(interval.lower) else f" ± {interval.half_width:.2f}"
-    return f"{interval.mean:.2f}{half} % (n = {interval.n})"
-
-
-def _slope_words(one: Slope) -> str:
-    if math.isnan(one.lower):
-        return f"{one.slope:+.2f} points (n = {one.n}, no interval)"
-    return f"{one.slope:+.2f} points (95 % interval {one.lower:+.2f} to {one.upper:+.2f}, n = {one.n})"
-
-
-def _direction(interval: Interval | Slope) -> str:
-    """Whether it helps, by the interval."""
-    if interval.lower > 0:
-        return "helps"
-    if interval.upper < 0:
-        return "hurts"
-    return "is not shown to matter"
-
-
-def _effect(one: Slope) -> str:
-    return {"helps": "help", "hurts": "hurt"}.get(_direction(one), "are not shown to matter")
-
-
 def _verdict(groups: list[Graded]) -> list[str]:
     """The claim that similar classes next to each other generalise better, over all data sets but the controls."""
     real = [one for one in groups if not one.control]
     if not real:
         return []
-    by = {"helps": "supported on", "hurts": "contradicted on", "is not shown to matter": "left open on"}
+    verdicts = ("supported on", "contradicted on", "left open on")
     parts = [
-        f"{words} {' and '.join(names)}"
-        for direction, words in by.items()
-        if (names := [one.data for one in real if _direction(one.slope) == direction])
+        f"{verdict} {' and '.join(names)}"
+        for verdict in verdicts
+        if (names := [one.data for one in real if side(one.slope, *verdicts) == verdict])
     ]
     return [f"That similar classes at near vectors generalise better is {'; '.join(parts)} (by the slope's interval)."]
 
@@ -508,10 +483,9 @@ def _control_sentences(groups: list[Graded]) -> list[str]:
     texts = []
     for one in groups:
         if one.control and not math.isnan(one.slope.lower):
-            zero = one.slope.lower <= 0 <= one.slope.upper
             texts.append(
-                f"Control, {one.data}: its slope is {'' if zero else 'not '}compatible with 0 "
-                f"({_slope_words(one.slope)} of {one.what} accuracy)."
+                f"Control, {one.data}: its slope is {side(one.slope, 'not ', 'not ', '')}compatible with 0 "
+                f"({one.slope} points of {one.what} accuracy)."
             )
     return texts
 
@@ -529,27 +503,12 @@ def _learned_row(group: pd.DataFrame) -> dict[str, Any]:
 def _learned_sentence(group: pd.DataFrame) -> str:
     """Whether a learned classifier places similar classes near."""
     correlation = mean_interval(group["correlation"].astype(float))
-    interval = (
-        "" if math.isnan(correlation.lower) else f", 95 % interval {correlation.lower:.3f} to {correlation.upper:.3f}"
-    )
     return (
         f"Learned class vectors, {group['data'].iloc[0]}: their cosines and the similarity of inputs have the rank "
-        f"correlation {correlation.mean:.3f} (n = {correlation.n}{interval}; largest p of Mantel's test "
+        f"correlation {correlation} (largest p of Mantel's test "
         f"{group['p_value'].astype(float).max():.3g}), and the objective is {group['share'].mean():.2f} of the way "
         "from a random assignment of the fixed code to its best."
     )
-
-
-def _missing(group: pd.DataFrame) -> list[str]:
-    """Which assignments lack seeds that others of the group have."""
-    there = set(zip(group["assignment"], group["seed"], strict=True))
-    wanted = set(itertools.product(group["assignment"], group["seed"]))
-    absent = sorted(wanted - there)
-    if not absent:
-        return []
-    words = ", ".join(f"{name} seed {seed}" for name, seed in absent[:5])
-    more = "" if len(absent) <= 5 else f" and {len(absent) - 5} more"
-    return [f"{group['data'].iloc[0]}: {len(absent)} of {len(wanted)} runs are missing ({words}{more})."]
 
 
 def _drawn(groups: list[Graded]) -> Figure:

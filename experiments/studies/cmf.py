@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from experiments.data import DATASETS
-from experiments.drawing import HEAD_COLOURS, INK, axes_figure, errorbar_panel, legend_below
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
 from experiments.settings import Settings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.statistics import Interval, mean_interval, non_inferior
+from experiments.studies.common import (
+    check_not_fixed,
+    class_count,
+    diverged_sentences,
+    missing_sentences,
+    nothing_found,
+    paired_groups,
+    side,
+)
 from experiments.studies.findings import Findings
-from experiments.studies.gnc import check_not_fixed, nothing, paired_groups
 from softmaxcode.nn import CMFClassifier, SphericalClassifier
 from softmaxcode.sphere import check_integer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.figure import Figure
     from torch import Tensor
@@ -36,8 +43,6 @@ SHIFTS = {"gaussian-noise": (0.1, 0.2, 0.4), "translation": (1, 2), "contrast": 
 SHIFTED = ", shifted by "
 #: Points of test accuracy whose loss would be accepted.
 MARGIN = 1.0
-#: What a mean is taken over the seeds of.
-CELL = ["condition", "classifier"]
 #: (K, d) at which a step of the head is timed, and the samples of its batch.
 TIMED, BATCH = ((100, 64), (1_000, 64), (10_000, 64), (100_000, 64)), 100
 
@@ -58,19 +63,19 @@ def plan(
     Parameters
     ----------
     seeds : int
-        Runs of each in the plain comparison, at least 1.
+        Runs of each classifier in the plain comparison, at least 1.
     stress_seeds : int
-        Runs of each in every other comparison, at least 1.
+        Runs of each classifier in every other comparison, at least 1.
     momenta : tuple of float
-        Of the class means in the plain comparison; the first one alone in the others.
+        Momenta of the class means in the plain comparison; the first one alone in the others.
     few_shot : tuple of int
-        Training images that every second class keeps. 0 stands for all of them: the plain comparison.
+        Training images that every second class keeps, a comparison each; 0 is the plain comparison.
     label_noise : tuple of float
-        Shares of wrong training labels; likewise 0.
+        Shares of wrong training labels, a comparison each; 0 is the plain comparison.
     many_classes : str
-        Data set of many classes; "none" leaves it out.
+        Data set of many classes; none leaves it out.
     many_epochs : int
-        Its epochs, unless ``settings`` say them.
+        Epochs on the data set of many classes, unless epochs are given for every run.
     **settings
         Of all runs, as `Settings.checked` takes them.
 
@@ -114,29 +119,6 @@ def plan(
     return out
 
 
-def class_count(settings: Settings) -> int:
-    """Classes of a run's data set, without reading it.
-
-    Raises
-    ------
-    ValueError
-        If only the folder tells, and ``classes`` does not choose among them.
-
-    Examples
-    --------
-    >>> class_count(Settings.checked("cifar100"))
-    100
-    """
-    if "classes" in settings.data_options:
-        return len(settings.data_options["classes"])
-    K = DATASETS[settings.data].K
-    if K is None:
-        raise ValueError(
-            f"the number of classes of {settings.data} has to be said: data_options with classes, [0, 1, ...]"
-        )
-    return K
-
-
 def findings(runs: Sequence[Run]) -> Findings:
     """Class means less learned head under every condition, and what either costs.
 
@@ -151,19 +133,15 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
-        return Findings([nothing(runs)])
+        return nothing_found(runs, _words)
     accuracies = _accuracies(finished)
     compared = _compared(accuracies)
     costs, timed = _costs(finished), _timed(finished)
     return Findings(
         _sentences(compared)
         + _cost_sentences(costs, timed)
-        + diverged_sentences(runs)
-        + [
-            sentence
-            for _, group in accuracies.groupby("condition", sort=False)
-            for sentence in missing_sentences({f"{c}, {name}": g for (c, name), g in group.groupby(CELL, sort=False)})
-        ],
+        + diverged_sentences(runs, _words)
+        + missing_sentences(runs, _words, _trained),
         {
             "Test accuracy in % (mean and 95 % interval), class means less learned head in points": _table(compared),
             "Parameters and memory of a classifier, and of the whole model": costs,
@@ -174,52 +152,56 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def diverged_sentences(runs: Sequence[Run]) -> list[str]:
-    """Which runs diverged."""
-    keys = [run.settings.key for run in runs if run.status != "finished"]
-    return [f"Diverged and left out: {', '.join(keys)}."] if keys else []
+def _trained(run: Run) -> str:
+    """The condition that a run was trained under."""
+    words = f"{run.settings.data}, K = {len(run.W)}"
+    if shots := _shots(run):
+        return f"{words}, {shots} images of every second class"
+    noise = run.settings.data_options.get("label_noise", 0.0)
+    return f"{words}, {100 * noise:g} % wrong labels" if noise else words
 
 
-def missing_sentences(groups: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Which of several groups of runs lack a seed that another has."""
-    everyone = {seed for group in groups.values() for seed in group["seed"]}
-    return [
-        f"Missing: {name}, seed {', '.join(map(str, lacking))}."
-        for name, group in groups.items()
-        if (lacking := sorted(everyone - set(group["seed"])))
-    ]
+def _shots(run: Run) -> int:
+    """Training images that every second class keeps; 0 for all."""
+    return next(iter((run.settings.data_options.get("few_shot") or {}).values()), 0)
+
+
+def _classifier(settings: Settings) -> str:
+    momentum = "" if settings.cmf_momentum is None else f", momentum {settings.cmf_momentum:g}"
+    return HEAD_WORDS[settings.head] + momentum
+
+
+def _words(run: Run) -> str:
+    return f"{_trained(run)}, {_classifier(run.settings)}"
 
 
 def _accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a run and a set of test images: all, those of few-shot and other classes, or all of them shifted."""
     rows = []
     for run in runs:
-        own, options = run.settings, run.settings.data_options
-        few, noise = options.get("few_shot") or {}, options.get("label_noise", 0.0)
-        momentum = "" if own.cmf_momentum is None else f", momentum {own.cmf_momentum:g}"
+        own, trained = run.settings, _trained(run)
+        shots, noise = _shots(run), own.data_options.get("label_noise", 0.0)
         common = {
             "data": own.data,
             "label_noise": noise,
-            "shots": next(iter(few.values()), 0),
-            "classifier": ("learned" if own.head == "learned" else "CMF") + momentum,
+            "shots": shots,
+            "classifier": _classifier(own),
             "head": own.head,
             "momentum": own.cmf_momentum,
             "seed": own.seed,
             "key": own.key,
         }
-        base = f"{own.data}, K = {len(run.W)}"
-        if few:
+        if shots:
             parts = {
-                f"{base}, {common['shots']} images of every second class: {name}": (name, accuracy)
+                f"{trained}: {name}": (name, accuracy)
                 for name, accuracy in run.evaluation("few-shot", _few_shot).items()
             }
         else:
-            noisy = f", {100 * noise:g} % wrong labels" if noise else ""
-            parts = {base + noisy: ("all", float(run.final["test_accuracy"]))}
+            parts = {trained: ("all", float(run.final["test_accuracy"]))}
             if not noise:
                 shifts = [f"{kind}:{severity:g}" for kind, severities in SHIFTS.items() for severity in severities]
                 shifted = shifted_accuracy(run, shifts)
-                parts |= {f"{base}{SHIFTED}{shift}": (shift, accuracy) for shift, accuracy in shifted.items()}
+                parts |= {f"{trained}{SHIFTED}{shift}": (shift, accuracy) for shift, accuracy in shifted.items()}
         rows += [
             {"condition": condition, "group": group, **common, "accuracy": 100 * accuracy}
             for condition, (group, accuracy) in parts.items()
@@ -263,8 +245,7 @@ def _verdict(difference: Interval) -> str:
         return f"undecided at a margin of {MARGIN:g} point"
     if not shown:
         return f"worse by more than {MARGIN:g} point"
-    sign = ", and better" if difference.lower > 0 else ", though worse" if difference.upper < 0 else ""
-    return f"non-inferior by {MARGIN:g} point{sign}"
+    return f"non-inferior by {MARGIN:g} point{side(difference, ', and better', ', though worse', '')}"
 
 
 def _sentences(compared: list[dict[str, Any]]) -> list[str]:
@@ -297,10 +278,10 @@ def _table(compared: list[dict[str, Any]]) -> pd.DataFrame:
         [
             {
                 "condition": row["condition"],
-                "class means": row["classifier"],
+                "classifier": row["classifier"],
+                "accuracy": row["cmf"].text,
                 "learned": row["learned"].text,
-                "CMF": row["cmf"].text,
-                "CMF - learned": row["difference"].text,
+                "difference": row["difference"].text,
                 "pairs": row["difference"].n,
                 "which is": _verdict(row["difference"]),
             }
@@ -419,7 +400,7 @@ def _costs(runs: Sequence[Run]) -> pd.DataFrame:
             memory = head_memory(run.settings.head, K, d)
             network = sum(p.numel() for p in run.model().network.parameters() if p.requires_grad)
             rows[run.settings.head, K, d] = {
-                "classifier": {"learned": "learned", "cmf": "CMF"}[run.settings.head],
+                "classifier": HEAD_WORDS[run.settings.head],
                 "K": K,
                 "d": d,
                 "parameters": memory["parameters"],
@@ -443,26 +424,26 @@ def _timed(runs: Sequence[Run]) -> pd.DataFrame:
     table = pd.DataFrame(heads["cmf"].evaluation("step-seconds", measure)["steps"])
     table["learned / CMF"] = table["learned"] / table["cmf"]
     table[["learned", "cmf"]] *= 1000
-    return table.rename(columns={"cmf": "CMF"})
+    return table.rename(columns=HEAD_WORDS)
 
 
 def _cost_sentences(costs: pd.DataFrame, timed: pd.DataFrame) -> list[str]:
     out = []
     for (K, d), group in costs.groupby(["K", "d"]):
         by_head = group.set_index("classifier")
-        if {"learned", "CMF"} <= set(by_head.index):
-            learned, cmf = by_head.loc["learned"], by_head.loc["CMF"]
+        if {HEAD_WORDS["learned"], HEAD_WORDS["cmf"]} <= set(by_head.index):
+            learned, cmf = by_head.loc[HEAD_WORDS["learned"]], by_head.loc[HEAD_WORDS["cmf"]]
             saved = learned[["bytes of gradient", "bytes of optimizer state"]].sum()
             kept = cmf[["bytes of gradient", "bytes of optimizer state"]].sum()
             out.append(
                 f"K = {K}, d = {d}: the learned classifier has {learned['parameters']} of the model's "
-                f"{learned['parameters with network']} parameters, CMF {cmf['parameters']} of "
+                f"{learned['parameters with network']} parameters, {HEAD_WORDS['cmf']} {cmf['parameters']} of "
                 f"{cmf['parameters with network']}; gradient and SGD momentum take {saved} and {kept} bytes."
             )
     if len(timed):
         ratios = ", ".join(f"{row['learned / CMF']:.2f} at K = {row['K']:,.0f}" for _, row in timed.iterrows())
         out.append(
-            "Time of a step of the learned classifier alone over that of CMF "
+            f"Time of a step of the learned classifier alone over that of {HEAD_WORDS['cmf']} "
             f"(batch {BATCH}, d = {TIMED[0][1]}, medians of steps taken in turns; one measurement on one machine): "
             f"{ratios}."
         )

@@ -10,9 +10,15 @@ from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_
 from experiments.settings import Settings
 from experiments.shifted import shifted_accuracy
 from experiments.statistics import mean_interval
-from experiments.studies.cmf import class_count, diverged_sentences, missing_sentences
+from experiments.studies.common import (
+    check_not_fixed,
+    class_count,
+    diverged_sentences,
+    missing_sentences,
+    paired_groups,
+    side,
+)
 from experiments.studies.findings import Findings
-from experiments.studies.gnc import check_not_fixed, paired_groups
 from softmaxcode.sphere import check_integer
 
 if TYPE_CHECKING:
@@ -41,11 +47,12 @@ def plan(
     Parameters
     ----------
     seeds : int
-        Runs of each, at least 1.
+        Runs of each head and way of training, at least 1.
     heads : tuple of str
-        As of `Settings`. Pre-training has the first of them.
+        What to compare: learned, cmf (class means), code (the best code known, fixed), linear (the unnormalised
+        baseline). Pre-training has the first of them.
     train_per_class : int
-        Training images of a class to fine-tune on; 0 for all there are.
+        Training images of each class to fine-tune on; 0 for all there are.
     **settings
         Of all runs, as `Settings.checked` takes them. ``data_options`` has no ``classes``: the first half of them is
         pre-trained on, the other fine-tuned on.
@@ -99,9 +106,9 @@ def findings(runs: Sequence[Run]) -> Findings:
     -------
     Findings
     """
-    finished = [run for run in runs if run.status == "finished" and 0 not in run.settings.data_options["classes"]]
+    finished = [run for run in runs if run.status == "finished" and _mode(run.settings) in MODES]
     if not finished:
-        return Findings(["No run of fine-tuning is finished.", *diverged_sentences(runs)])
+        return Findings(["No run of fine-tuning is finished.", *diverged_sentences(runs, _words)])
     accuracies = pd.DataFrame([_row(run) for run in finished])
     groups = {
         (mode, head): group
@@ -113,8 +120,8 @@ def findings(runs: Sequence[Run]) -> Findings:
         _head_sentences(groups)
         + _gain_sentences(groups)
         + _parameter_sentences(groups)
-        + diverged_sentences(runs)
-        + missing_sentences({f"{mode}, {HEAD_WORDS[head]}": group for (mode, head), group in groups.items()}),
+        + diverged_sentences(runs, _words)
+        + missing_sentences(runs, _words),
         {
             "Test accuracy in % on the fine-tuned classes (mean and 95 % interval)": _table(groups),
             "Every run": accuracies,
@@ -124,9 +131,15 @@ def findings(runs: Sequence[Run]) -> Findings:
 
 
 def _mode(settings: Settings) -> str:
+    if 0 in settings.data_options["classes"]:
+        return "pre-training"
     if settings.initial is None:
         return "from scratch"
     return "last layer" if settings.frozen else "all layers"
+
+
+def _words(run: Run) -> str:
+    return f"{_mode(run.settings)}, {HEAD_WORDS[run.settings.head]}"
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -159,18 +172,12 @@ def _head_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
             continue
         differences = "; ".join(
             f"{words} {mean_interval(group[name])} against {mean_interval(learned[name])} %, difference "
-            f"{(difference := paired_groups(group, learned, name))} points, {_sign(difference.lower, difference.upper)}"
+            f"{(difference := paired_groups(group, learned, name))} points, "
+            f"{side(difference, 'better', 'worse', 'neither shown to be better nor worse')}"
             for name, words in (("test", "in distribution"), ("shifted", "under shift"))
         )
         out.append(f"Trained {mode}, {HEAD_WORDS[head]} against the learned head: {differences}.")
     return out
-
-
-def _sign(lower: float, upper: float) -> str:
-    """What the interval of a difference shows."""
-    if lower > 0:
-        return "better"
-    return "worse" if upper < 0 else "neither better nor worse"
 
 
 def _gain_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-import ufm
 from experiments import paper
-from experiments.drawing import COLOURS, HEAD_COLOURS, HEAD_WORDS, axes_figure, band_panel, legend_below, level
+from experiments.drawing import COLOURS, HEAD_COLOURS, axes_figure, band_panel, legend_below, level
 from experiments.settings import Settings
-from experiments.statistics import Interval, mean_interval, paired_difference
+from experiments.statistics import mean_interval
+from experiments.studies.common import (
+    LINEAR_TEMPERATURE,
+    MEASURES,
+    NOTE,
+    beside_best_known,
+    cell_words,
+    check_not_fixed,
+    diverged_sentences,
+    final_values,
+    in_points,
+    least_margin,
+    missing_sentences,
+    nothing_found,
+    paired_groups,
+    ufm_margin,
+)
 from experiments.studies.findings import Findings
-from softmaxcode.loss_certificate import minimizer_margin
 from softmaxcode.sphere import check_integer
 from ufm.recording import best_known_margin
 
@@ -31,27 +44,10 @@ QUESTION = (
     "Do networks with many classes collapse as the theory says, and how near does the margin come to the best known?"
 )
 
-#: What is measured at the end of a run, with its words.
-MEASURES = {
-    "GNC1": "GNC1",
-    "GNC2": "GNC2",
-    "share": "share of best known",
-    "GNC3": "GNC3",
-    "test_accuracy": "test accuracy",
-    "ncm_accuracy": "NCM accuracy",
-    "certified_margin": "certified margin",
-}
-NOTE = "NCM is the nearest class mean; a certified margin below 0 says nothing."
 #: What is asked of the learned head on digit-pairs at d = 10 and temperature 1/10: bound, and whether from below.
 ASKED = {"share": (0.80, True), "GNC1": (0.02, False), "GNC3": (0.01, False)}
-#: The unnormalised baseline is trained at this temperature alone, which is how it is used.
-LINEAR_TEMPERATURE = 1.0
 #: Line styles of the temperatures.
 STYLES = ("-", "--", "-.", ":")
-#: Starts of the unconstrained feature model, and steps of each at most.
-UFM_SEEDS, UFM_STEPS = 3, 500
-#: It is not simulated for more classes, which would take more than minutes.
-MAX_UFM_CLASSES = 1024
 
 
 def plan(
@@ -66,11 +62,12 @@ def plan(
     Parameters
     ----------
     seeds : int
-        Runs of each, at least 1.
+        Runs of each head and temperature, at least 1.
     heads : tuple of str
-        As of `Settings`. The linear head is the usual unnormalised baseline, trained at temperature 1 alone.
+        What to compare: learned, cmf (class means), code (the best code known, fixed), linear (the usual unnormalised
+        baseline, trained at temperature 1 alone).
     temperatures : tuple of float
-        Of the other heads.
+        Temperatures of all heads but the linear one.
     **settings
         Of all runs, as `Settings.checked` takes them.
 
@@ -97,13 +94,6 @@ def plan(
     ]
 
 
-def check_not_fixed(settings: dict[str, Any], **options: str) -> None:
-    """Raise a ValueError if settings fix a field that a study varies, naming the option that says it."""
-    for field, option in options.items():
-        if field in settings:
-            raise ValueError(f"{field} is varied by this study: say {option} instead; got {settings[field]!r}")
-
-
 def findings(runs: Sequence[Run]) -> Findings:
     """GNC1 to GNC3 over epochs and at the end, beside the limits of theory, the feature model and the paper.
 
@@ -118,13 +108,15 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finals = final_values(runs)
     if finals.empty:
-        return Findings([nothing(runs), *diverged_sentences(runs)])
+        return nothing_found(runs)
     groups = dict(list(finals.groupby(["K", "d", "head", "temperature"], sort=False)))
-    statements = [_collapse_sentence(group) for group in groups.values()]
-    statements += _ufm_sentences(groups)
-    statements += _accuracy_sentences(groups)
-    statements += diverged_sentences(runs)
-    statements += missing_sentences(runs, {_words(group.iloc[0]): group for group in groups.values()})
+    statements = [
+        *(_collapse_sentence(group) for group in groups.values()),
+        *_ufm_sentences(groups),
+        *_accuracy_sentences(groups),
+        *diverged_sentences(runs),
+        *missing_sentences(runs),
+    ]
     every = finals[["head", "temperature", "d", "seed", *MEASURES, "key"]]
     return Findings(
         statements,
@@ -138,121 +130,24 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def final_values(runs: Sequence[Run]) -> pd.DataFrame:
-    """The last measurement of every run that did not diverge.
-
-    Returns
-    -------
-    DataFrame
-        A row a run: ``data``, ``network``, ``head``, ``temperature``, ``d``, ``K``, ``seed``, ``key``, ``best_known``
-        (the best margin known of (K, d), NaN where no code is held) and `MEASURES`, where ``share`` is GNC2 over it.
-    """
-    names = ("data", "network", "head", "temperature", "d", "seed", "key")
-    rows = []
-    for run in runs:
-        if run.status != "finished":
-            continue
-        K, d = run.W.shape
-        known = best_known_margin(K, d)
-        final = run.final
-        rows.append(
-            {name: getattr(run.settings, name) for name in names}
-            | {"K": K, "best_known": known, "share": final["GNC2"] / known}
-            | {name: final[name] for name in MEASURES if name != "share"}
-        )
-    return pd.DataFrame(rows, columns=[*names, "K", "best_known", *MEASURES])
-
-
-def nothing(runs: Sequence[Run]) -> str:
-    """Why there is nothing to say."""
-    return "No run is finished but those that diverged." if runs else "No run is finished."
-
-
-def diverged_sentences(runs: Sequence[Run]) -> list[str]:
-    """Which runs diverged, by head, dimension and temperature."""
-    return [
-        f"Diverged and left out: {HEAD_WORDS[head]}, d = {d}, τ = {tau:.3g}, seed {', '.join(map(str, sorted(seeds)))}."
-        for (head, d, tau), seeds in _diverged(runs).items()
-    ]
-
-
-def missing_sentences(runs: Sequence[Run], groups: dict[str, pd.DataFrame]) -> list[str]:
-    """Which groups lack a seed that another group has, and that did not diverge there."""
-    everyone = {seed for group in groups.values() for seed in group["seed"]}
-    diverged, out = _diverged(runs), []
-    for name, group in groups.items():
-        first = group.iloc[0]
-        gone = diverged.get((first["head"], first["d"], first["temperature"]), set())
-        if lacking := sorted(everyone - set(group["seed"]) - gone):
-            out.append(f"Missing: {name}, seed {', '.join(map(str, lacking))}.")
-    return out
-
-
-def _diverged(runs: Sequence[Run]) -> dict[tuple[str, int, float], set[int]]:
-    """Seeds of the runs that diverged by head, dimension and temperature."""
-    out: dict[tuple[str, int, float], set[int]] = {}
-    for run in runs:
-        if run.status != "finished":
-            out.setdefault((run.settings.head, run.settings.d, run.settings.temperature), set()).add(run.settings.seed)
-    return out
-
-
-@functools.cache
-def ufm_margin(K: int, d: int, temperature: float) -> Interval:
-    """GNC2 of the unconstrained feature model from random starts: features free on the sphere, one a class.
-
-    It is what the loss and its local minima leave of the best known margin, whatever the network. NaN for more than
-    `MAX_UFM_CLASSES` classes.
-
-    Examples
-    --------
-    >>> found = ufm_margin(4, 2, 0.1)
-    >>> round(found.mean, 5), found.n  # the square
-    (1.0, 3)
-    """
-    if K > MAX_UFM_CLASSES:
-        return mean_interval([])
-    runs = ufm.simulate_batch(K, d, 1, [temperature], list(range(UFM_SEEDS)), steps=UFM_STEPS, progress=False)
-    return mean_interval(run.margin for run in runs)
-
-
-def paired_groups(a: pd.DataFrame, b: pd.DataFrame, name: str) -> Interval:
-    """A column of one group less that of another, over their common seeds."""
-    by_seed = [dict(zip(group["seed"], group[name], strict=True)) for group in (a, b)]
-    return paired_difference(by_seed[0], by_seed[1])
-
-
-def _words(row: pd.Series) -> str:
-    return f"{HEAD_WORDS[row['head']]}, τ = {row['temperature']:.3g}"
-
-
 def _collapse_sentence(group: pd.DataFrame) -> str:
     """GNC1 to GNC3 of one head, and whether they are what is asked, where something is asked."""
     first = group.iloc[0]
     asked = (first["data"], first["head"], first["d"], first["temperature"]) == ("digit-pairs", "learned", 10, 0.1)
 
     def verdict(name: str) -> str:
-        if not asked:
+        mean = group[name].mean()
+        if not asked or math.isnan(mean):
             return ""
         bound, below = ASKED[name]
-        mean = group[name].mean()
         met = mean >= bound if below else mean <= bound
         return f" (asked: at {'least' if below else 'most'} {bound:.2f}; {'met' if met else 'not met'})"
 
-    if math.isfinite(first["best_known"]):
-        share = f"{group['share'].mean():.3f} of the best known margin {first['best_known']:.4f}{verdict('share')}"
-    else:
-        share = "no code is held to compare it with"
     return (
-        f"{_words(first)}: mean GNC2 {mean_interval(group['GNC2'])}, {share}; "
+        f"{cell_words(first['head'], first['temperature'])}: mean GNC2 {mean_interval(group['GNC2'])}, "
+        f"{beside_best_known(group)}{verdict('share')}; "
         f"GNC1 {mean_interval(group['GNC1'])}{verdict('GNC1')}; GNC3 {mean_interval(group['GNC3'])}{verdict('GNC3')}."
     )
-
-
-def bound(K: int, best_known: float, temperature: float) -> float:
-    """What GNC2 of a global minimiser is at least (docs/theory.md, T6); NaN where that is below 0 or not known."""
-    value = minimizer_margin(K, best_known, temperature) if math.isfinite(best_known) else math.nan
-    return value if value > 0 else math.nan
 
 
 def _ufm_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
@@ -263,7 +158,7 @@ def _ufm_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
             continue
         free = ufm_margin(K, d, temperature)
         if free.n:
-            least = bound(K, group["best_known"].iloc[0], temperature)
+            least = least_margin(K, group["best_known"].iloc[0], temperature)
             told = f"is at least {least:.4f}" if math.isfinite(least) else "has no bound above 0 at this temperature"
             out.append(
                 f"With free features in place of a network (unconstrained feature model, K = {K}, d = {d}, "
@@ -276,19 +171,17 @@ def _ufm_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
 def _accuracy_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
     """Test accuracy against the learned head's, and the nearest class mean's against the classifier's, in points."""
     out = []
-    learned = [group for group in groups.values() if group["head"].iloc[0] == "learned"]
-    for group in groups.values():
-        first = group.iloc[0]
-        in_points = group.assign(test=100 * group["test_accuracy"], ncm=100 * group["ncm_accuracy"])
+    learned = {tau: in_points(group) for (*_, head, tau), group in groups.items() if head == "learned"}
+    for (*_, head, temperature), fractions in groups.items():
+        group = in_points(fractions)
         sentence = (
-            f"{_words(first)}: test accuracy in %: {mean_interval(in_points['test'])}; nearest class mean less "
-            f"classifier: {mean_interval(in_points['ncm'] - in_points['test'])}"
+            f"{cell_words(head, temperature)}: test accuracy in %: {mean_interval(group['test_accuracy'])}; nearest "
+            f"class mean less classifier: {mean_interval(group['ncm_accuracy'] - group['test_accuracy'])}"
         )
-        for other in learned:
-            tau = other["temperature"].iloc[0]
+        for tau, other in learned.items():
             # the linear head has a temperature of its own, and is compared with every one of the learned head's
-            if first["head"] == "linear" or (first["head"] != "learned" and tau == first["temperature"]):
-                difference = paired_groups(in_points, other.assign(test=100 * other["test_accuracy"]), "test")
+            if head == "linear" or (head != "learned" and tau == temperature):
+                difference = paired_groups(group, other, "test_accuracy")
                 sentence += f"; less the learned head's at τ = {tau:.3g}: {difference}"
         out.append(sentence + ".")
     return out
@@ -297,8 +190,8 @@ def _accuracy_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
 def _table(groups: dict[Any, pd.DataFrame], data: str) -> pd.DataFrame:
     """A row a head, and for reference the feature model, the best code known and the paper's networks."""
     rows: dict[str, dict[str, str]] = {}
-    for group in groups.values():
-        rows[_words(group.iloc[0])] = {"runs": str(len(group))} | {
+    for (*_, head, temperature), group in groups.items():
+        rows[cell_words(head, temperature)] = {"runs": str(len(group))} | {
             words: mean_interval(group[name]).text for name, words in MEASURES.items()
         }
     for K, d, temperature in dict.fromkeys((K, d, tau) for K, d, head, tau in groups if head != "linear"):
@@ -345,7 +238,7 @@ def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
         for (*_, head, tau), group in groups.items():
             style = "-" if head == "linear" else STYLES[temperatures.index(tau) % len(STYLES)]
             values = pd.DataFrame({row["seed"]: histories[row["key"]][name] for _, row in group.iterrows()})
-            band_panel(panel, values, _words(group.iloc[0]), color=HEAD_COLOURS[head], ls=style)
+            band_panel(panel, values, cell_words(head, tau), color=HEAD_COLOURS[head], ls=style)
     for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
         known = best_known_margin(K, d)
         level(panels["GNC2"], known, "best known margin")
@@ -354,7 +247,13 @@ def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
             level(
                 panels["GNC2"], ufm_margin(K, d, tau).mean, f"feature model, τ = {tau:.3g}", color=COLOURS[4], ls=style
             )
-            level(panels["GNC2"], bound(K, known, tau), f"global minimiser, τ = {tau:.3g}", color=COLOURS[5], ls=style)
+            level(
+                panels["GNC2"],
+                least_margin(K, known, tau),
+                f"global minimiser, τ = {tau:.3g}",
+                color=COLOURS[5],
+                ls=style,
+            )
     panels["GNC2"].set_ylim(bottom=0)
     legend_below(figure, columns=3)
     return figure

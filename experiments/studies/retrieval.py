@@ -13,9 +13,16 @@ from experiments.model import collect
 from experiments.retrieval import retrieval_figures, tar_name
 from experiments.settings import Settings
 from experiments.statistics import mean_interval, slope
-from experiments.studies.cmf import diverged_sentences, missing_sentences
+from experiments.studies.common import (
+    LINEAR_TEMPERATURE,
+    cell_words,
+    check_not_fixed,
+    diverged_sentences,
+    missing_sentences,
+    nothing_found,
+    paired_groups,
+)
 from experiments.studies.findings import Findings
-from experiments.studies.gnc import LINEAR_TEMPERATURE, check_not_fixed, nothing, paired_groups
 from softmaxcode.sphere import check_integer
 
 if TYPE_CHECKING:
@@ -53,19 +60,21 @@ def plan(
     Parameters
     ----------
     seeds : int
-        Runs of each, at least 1.
+        Runs of each head and temperature, at least 1.
     heads : tuple of str
-        At temperature 0.1; the linear one at 1, where it is usually trained.
+        What to compare at temperature 0.1: learned, cmf (class means), code (the best code known, fixed), linear (the
+        usual unnormalised baseline, trained at temperature 1).
     temperatures : tuple of float
-        More of them, of the learned head.
+        More temperatures of the learned head.
     train_classes : int
-        Classes to train on. The others are held out.
+        Classes to train on, at least 2; the others, at least two, are held out.
     classes : int
-        All classes of the data set, at least two more; 0 where it says them itself, which a folder does not.
+        All classes of the data set, at least two more than are trained on; 0 where it says them itself, which a folder
+        does not.
     d : int
-        Width of the features; by default one for which a code is held.
+        Width of the features; a fixed code has to be held for it.
     epochs : int
-        Of every run.
+        Epochs of every run.
     **settings
         Of all runs, as `Settings.checked` takes them; the data are ``digit-triples`` unless given.
 
@@ -131,7 +140,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
-        return Findings([nothing(runs)])
+        return nothing_found(runs)
     found = pd.DataFrame([_row(run) for run in finished])
     pixels = _per_cent(finished[0].evaluation("retrieval-pixels", lambda run: _searched(run, None)))
     groups = {
@@ -139,9 +148,7 @@ def findings(runs: Sequence[Run]) -> Findings:
         for head, temperature in dict.fromkeys(zip(found["head"], found["temperature"], strict=True))
     }
     return Findings(
-        _statements(groups, pixels)
-        + diverged_sentences(runs)
-        + missing_sentences({_words(*cell): group for cell, group in groups.items()}),
+        _statements(groups, pixels) + diverged_sentences(runs) + missing_sentences(runs),
         {
             "Held-out classes, in % (mean and 95 % interval), beside the margin of the trained ones": _table(
                 groups, pixels
@@ -182,21 +189,17 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def _words(head: str, temperature: float) -> str:
-    return f"{HEAD_WORDS[head]}, τ = {temperature:.3g}"
-
-
 def _statements(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> list[str]:
     best = max(groups, key=lambda cell: groups[cell]["MAP@R"].mean())
     figures = ", ".join(f"{name} {mean_interval(groups[best][name])} %" for name in MEASURES)
     raw = ", ".join(f"{name} {value:.1f} %" for name, value in pixels.items())
-    out = [f"Of what was trained, the highest mean MAP@R on held-out classes has {_words(*best)}: {figures}."]
+    out = [f"Of what was trained, the highest mean MAP@R on held-out classes has {cell_words(*best)}: {figures}."]
     out.append(f"The pixels themselves have {raw}.")
     learned = groups.get(("learned", 0.1))
     for cell, group in groups.items():
         if learned is not None and group is not learned:
             differences = ", ".join(f"{name} {paired_groups(group, learned, name)} points" for name in MEASURES)
-            out.append(f"{_words(*cell)} less {_words('learned', 0.1)}: {differences}.")
+            out.append(f"{cell_words(*cell)} less {cell_words('learned', 0.1)}: {differences}.")
     tempered = [group for (head, _), group in groups.items() if head == "learned"]
     if len(tempered) > 1:
         rows = pd.concat(tempered)
@@ -210,7 +213,7 @@ def _table(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, floa
     rows = [
         {
             "head": HEAD_WORDS[head],
-            "temperature": f"{temperature:.3g}",
+            "τ": f"{temperature:.3g}",
             "runs": str(len(group)),
             **{name: mean_interval(group[name]).text for name in shown},
         }

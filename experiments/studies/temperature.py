@@ -12,20 +12,23 @@ from matplotlib.ticker import LogLocator, NullLocator
 from experiments import paper
 from experiments.drawing import COLOURS, HEAD_WORDS, INK, MARKERS, axes_figure, errorbar_panel, legend_below, level
 from experiments.settings import Settings
-from experiments.statistics import mean_interval
-from experiments.studies.findings import Findings
-from experiments.studies.gnc import (
+from experiments.statistics import Interval, mean_interval
+from experiments.studies.common import (
     MEASURES,
     NOTE,
-    bound,
+    beside_best_known,
     check_not_fixed,
     diverged_sentences,
     final_values,
+    in_points,
+    least_margin,
     missing_sentences,
-    nothing,
+    nothing_found,
     paired_groups,
+    side,
     ufm_margin,
 )
+from experiments.studies.findings import Findings
 from softmaxcode.sphere import check_integer
 from ufm.recording import best_known_margin
 
@@ -66,19 +69,19 @@ def plan(
     Parameters
     ----------
     seeds : int
-        Runs of each, at least 1.
+        Runs of each head, dimension and temperature, at least 1; claim_seeds of some.
     claim_seeds : int
-        Runs at temperatures 1, 1/5, 1/7 and 1/10, at least 1.
+        Runs of the learned head in dimension d at temperatures 1, 1/5, 1/7 and 1/10, at least 1.
     temperatures : tuple of float
-        Of the learned head at ``d``.
+        Temperatures of the learned head in dimension d.
     d : int
-        The feature dimension.
+        Width of the features.
     dims : tuple of int
-        Other feature dimensions.
+        Other widths of the features, of the learned head alone.
     few : tuple of float
-        Temperatures there.
+        Temperatures of the learned head at the other widths.
     linear : tuple of float
-        Temperatures of the linear head at ``d``, whose rows and features are not on the sphere.
+        Temperatures of the linear head in dimension d, whose rows and features are not on the sphere.
     **settings
         Of all runs, as `Settings.checked` takes them.
 
@@ -137,26 +140,25 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finals = final_values(runs)
     if finals.empty:
-        return Findings([nothing(runs), *diverged_sentences(runs)])
+        return nothing_found(runs, _words)
     # the dimension whose temperatures are varied most
     d = max(set(finals["d"]), key=lambda width: finals.loc[finals["d"] == width, "temperature"].nunique())
     grouped: Any = finals.groupby(["head", "d", "temperature"])
     cells: Cells = {(head, width, tau): group for (head, width, tau), group in grouped}
-    claimed = {
-        _words(*cell): group
-        for cell, group in cells.items()
-        if cell[:2] == ("learned", d) and _in(cell[2], (*CLAIM, 1 / 10))
-    }
-    others = {_words(*cell): group for cell, group in cells.items() if _words(*cell) not in claimed}
+
+    def claimed(run: Run) -> bool:
+        """Whether its temperature has seeds of its own."""
+        own = run.settings
+        return (own.head, own.d) == ("learned", d) and _in(own.temperature, (*CLAIM, 1 / 10))
+
     statements = [
         _claim_sentence(cells, d),
         *_margin_sentences(cells),
         *_bound_sentences(cells, d),
         *_linear_sentences(cells, d),
         *_accuracy_sentences(cells),
-        *diverged_sentences(runs),
-        *missing_sentences(runs, claimed),
-        *missing_sentences(runs, others),
+        *diverged_sentences(runs, _words),
+        *missing_sentences(runs, _words, claimed),
     ]
     every = finals[["head", "d", "temperature", "seed", *MEASURES, "key"]].sort_values(
         ["head", "d", "temperature", "seed"]
@@ -172,8 +174,20 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _words(head: str, d: int, temperature: float) -> str:
-    return f"{HEAD_WORDS[head]}, d = {d}, τ = {temperature:.3g}"
+def _words(run: Run) -> str:
+    return f"{_line_words(run.settings.head, run.settings.d)}, τ = {run.settings.temperature:.3g}"
+
+
+def _line_words(head: str, d: int) -> str:
+    return f"{HEAD_WORDS[head]}, d = {d}"
+
+
+def _lines(cells: Cells) -> dict[tuple[str, int], dict[float, pd.DataFrame]]:
+    """The runs by temperature of each head and dimension, in order."""
+    out: dict[tuple[str, int], dict[float, pd.DataFrame]] = {}
+    for head, d, tau in sorted(cells):
+        out.setdefault((head, d), {})[tau] = cells[head, d, tau]
+    return out
 
 
 def _at(cells: Cells, head: str, d: int, temperature: float) -> pd.DataFrame | None:
@@ -187,9 +201,8 @@ def _claim_sentence(cells: Cells, d: int) -> str:
     for warm, cold in itertools.pairwise(CLAIM):
         a, b = _at(cells, "learned", d, cold), _at(cells, "learned", d, warm)
         difference = mean_interval([]) if a is None or b is None else paired_groups(a, b, "GNC2")
-        shown.append(difference.lower > 0)
-        opposite = ", the opposite is shown" if difference.upper < 0 else ""
-        verdict = "shown" if shown[-1] else f"not shown{opposite}"
+        verdict = side(difference, "shown", "not shown, the opposite is shown", "not shown")
+        shown.append(verdict == "shown")
         parts.append(f"GNC2({_fraction(cold)}) - GNC2({_fraction(warm)}) = {difference}: {verdict}")
     order = " < ".join(f"GNC2({_fraction(tau)})" for tau in CLAIM)
     return (
@@ -205,21 +218,14 @@ def _fraction(temperature: float) -> str:
 def _margin_sentences(cells: Cells) -> list[str]:
     """Where the margin is largest, and how near it comes to the best known, by dimension."""
     out = []
-    for d in sorted({width for head, width, _ in cells if head == "learned"}):
-        groups = {tau: group for (head, width, tau), group in cells.items() if (head, width) == ("learned", d)}
-        tau = max(groups, key=lambda one: groups[one]["GNC2"].mean())
-        known, K = groups[tau]["best_known"].iloc[0], groups[tau]["K"].iloc[0]
-        ratio = groups[tau]["GNC2"].mean() / known
-        if math.isnan(ratio):
-            beside = f"no code of K = {K} is held to compare it with"
-        else:
-            beside = f"{ratio:.3f} of the best known margin {known:.4f}"
-            if ratio > 1:
-                beside += ", so the code held for this K and d is not the best there is"
-        out.append(
-            f"d = {d}: of {len(groups)} temperatures mean GNC2 is largest at τ = {tau:.3g}, "
-            f"{mean_interval(groups[tau]['GNC2'])}, {beside}."
-        )
+    for (head, d), line in _lines(cells).items():
+        if head == "learned":
+            means = {tau: group["GNC2"].mean() for tau, group in line.items()}
+            tau = max(means, key=lambda one: means[one])
+            out.append(
+                f"d = {d}: of {len(line)} temperatures mean GNC2 is largest at τ = {tau:.3g}, "
+                f"{mean_interval(line[tau]['GNC2'])}, {beside_best_known(line[tau])}."
+            )
     return out
 
 
@@ -227,7 +233,7 @@ def _bound_sentences(cells: Cells, d: int) -> list[str]:
     """The networks against what every global minimiser attains, where that is above 0."""
     out = []
     for (head, width, tau), group in cells.items():
-        least = bound(int(group["K"].iloc[0]), group["best_known"].iloc[0], tau)
+        least = least_margin(int(group["K"].iloc[0]), group["best_known"].iloc[0], tau)
         if (head, width) == ("learned", d) and math.isfinite(least):
             mean = group["GNC2"].mean()
             out.append(
@@ -244,7 +250,7 @@ def _linear_sentences(cells: Cells, d: int) -> list[str]:
     for (head, width, tau), off in cells.items():
         on = cells.get(("learned", width, tau))
         if head == "linear" and on is not None:
-            accuracy = paired_groups(_in_points(off), _in_points(on), "test_accuracy")
+            accuracy = paired_groups(in_points(off), in_points(on), "test_accuracy")
             out.append(
                 f"Without the spherical constraint, d = {width}, τ = {tau:.3g}: GNC1 {off['GNC1'].mean():.2g} in place "
                 f"of {on['GNC1'].mean():.2g}, GNC3 {off['GNC3'].mean():.2g} in place of {on['GNC3'].mean():.2g}; GNC2 "
@@ -256,23 +262,23 @@ def _linear_sentences(cells: Cells, d: int) -> list[str]:
 def _accuracy_sentences(cells: Cells) -> list[str]:
     """The best temperature for test accuracy by dimension, and the nearest class mean's accuracy there."""
     out = []
-    for d in sorted({width for head, width, _ in cells if head == "learned"}):
-        groups = {tau: _in_points(g) for (head, width, tau), g in cells.items() if (head, width) == ("learned", d)}
-        tau = max(groups, key=lambda one: groups[one]["test_accuracy"].mean())
-        nearest = {t: mean_interval(g["ncm_accuracy"] - g["test_accuracy"]) for t, g in groups.items()}
-        widest = max(nearest, key=lambda one: abs(nearest[one].mean))
-        out.append(
-            f"d = {d}: mean test accuracy is largest at τ = {tau:.3g}, in %: "
-            f"{mean_interval(groups[tau]['test_accuracy'])}; the nearest class mean's less the classifier's is "
-            f"{nearest[tau]} there, and furthest from 0 at τ = {widest:.3g}: {nearest[widest]}."
-        )
+    for (head, d), line in _lines(cells).items():
+        if head == "learned":
+            accuracy = {tau: mean_interval(in_points(group)["test_accuracy"]) for tau, group in line.items()}
+            tau = max(accuracy, key=lambda one: accuracy[one].mean)
+            nearest = _nearest(line)
+            widest = max(nearest, key=lambda one: abs(nearest[one].mean))
+            out.append(
+                f"d = {d}: mean test accuracy is largest at τ = {tau:.3g}, in %: {accuracy[tau]}; the nearest class "
+                f"mean's less the classifier's is {nearest[tau]} there, and furthest from 0 at τ = {widest:.3g}: "
+                f"{nearest[widest]}."
+            )
     return out
 
 
-def _in_points(group: pd.DataFrame) -> pd.DataFrame:
-    """With accuracies in per cent."""
-    names = ["test_accuracy", "ncm_accuracy"]
-    return group.assign(**{name: 100 * group[name] for name in names})
+def _nearest(line: dict[float, pd.DataFrame]) -> dict[float, Interval]:
+    """Test accuracy of the nearest class mean less the classifier's, in points."""
+    return {tau: mean_interval(100 * (group["ncm_accuracy"] - group["test_accuracy"])) for tau, group in line.items()}
 
 
 def _table(cells: Cells) -> pd.DataFrame:
@@ -280,9 +286,9 @@ def _table(cells: Cells) -> pd.DataFrame:
     rows = []
     for (head, d, tau), group in cells.items():
         K, known = int(group["K"].iloc[0]), group["best_known"].iloc[0]
-        least = bound(K, known, tau)
+        least = least_margin(K, known, tau)
         rows.append(
-            {"head": head, "d": d, "τ": f"{tau:.3g}", "runs": len(group)}
+            {"head": HEAD_WORDS[head], "d": d, "τ": f"{tau:.3g}", "runs": len(group)}
             | {words: mean_interval(group[name]).text for name, words in MEASURES.items()}
             | {"best known": f"{known:.4f}", "T6 bound": f"{least:.4f}" if math.isfinite(least) else ""}
         )
@@ -325,18 +331,17 @@ def _figure(cells: Cells, d: int) -> Figure:
         panel.set_xlabel("temperature τ", fontsize=9)
         if name in ("GNC1", "GNC3"):
             panel.set_yscale("log")
-    for i, (head, width) in enumerate(sorted({cell[:2] for cell in cells})):
-        series = {tau: _in_points(g) for (h, w, tau), g in cells.items() if (h, w) == (head, width)}
+    for i, ((head, width), line) in enumerate(_lines(cells).items()):
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         if head == "linear":
             style |= {"color": INK, "ls": "--"}
-        label = f"{HEAD_WORDS[head]}, d = {width}"
+        label = _line_words(head, width)
         for name in ("share", "GNC1", "GNC3", "test_accuracy"):
-            errorbar_panel(panels[name], {tau: mean_interval(g[name]) for tau, g in series.items()}, label, **style)
-        nearest = {tau: mean_interval(g["ncm_accuracy"] - g["test_accuracy"]) for tau, g in series.items()}
-        errorbar_panel(panels["nearest"], nearest, label, **style)
+            points = {tau: mean_interval(in_points(group)[name]) for tau, group in line.items()}
+            errorbar_panel(panels[name], points, label, **style)
+        errorbar_panel(panels["nearest"], _nearest(line), label, **style)
         if width == d:
-            margins = {tau: mean_interval(g["GNC2"]) for tau, g in series.items()}
+            margins = {tau: mean_interval(group["GNC2"]) for tau, group in line.items()}
             errorbar_panel(panels["limits"], margins, label, **style)
     _draw_limits(panels["limits"], cells, d)
     panels["nearest"].axhline(0, color=INK, lw=0.8)
@@ -351,7 +356,7 @@ def _draw_limits(axes: Axes, cells: Cells, d: int) -> None:
     temperatures = sorted({tau for _, width, tau in cells if width == d})
     free = {tau: ufm_margin(K, d, tau) for tau in temperatures}
     errorbar_panel(axes, free, "feature model (UFM)", color=COLOURS[4], marker="x", lw=1)
-    bounds = [bound(K, known, tau) for tau in temperatures]
+    bounds = [least_margin(K, known, tau) for tau in temperatures]
     if not all(math.isnan(value) for value in bounds):
         axes.plot(temperatures, bounds, ":", color=COLOURS[5], marker=".", label="global minimisers, at least (T6)")
     level(axes, known, "best known margin")

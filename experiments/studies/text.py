@@ -23,8 +23,18 @@ from experiments.drawing import (
     legend_below,
     level,
 )
-from experiments.statistics import Interval, mean_interval
+from experiments.statistics import mean_interval
 from experiments.studies import gnc
+from experiments.studies.common import (
+    beside_best_known,
+    cell_words,
+    diverged_sentences,
+    final_values,
+    missing_sentences,
+    nothing_found,
+    paired_groups,
+    side,
+)
 from experiments.studies.findings import Findings
 from experiments.token_margins import GROUPS, token_margins, unigram
 from softmaxcode.loss_certificate import minimizer_margin
@@ -81,11 +91,12 @@ def plan(
     Parameters
     ----------
     seeds : int
-        Runs of each, at least 1.
+        Runs of each head and temperature, at least 1.
     temperatures : tuple of float
-        Of all heads but the linear one, which is trained at temperature 1 alone.
+        Temperatures of all heads but the linear one.
     heads : tuple of str
-        As of `Settings`.
+        What to compare: learned, cmf (class means), code (the best code known, fixed), linear (the usual unnormalised
+        baseline, trained at temperature 1 alone).
     **settings
         Of all runs, as `Settings.checked` takes them.
 
@@ -123,7 +134,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
-        return Findings([gnc.nothing(runs), *gnc.diverged_sentences(runs)])
+        return nothing_found(runs)
     finals = _finals(finished)
     # of each head the largest temperature first
     finals = finals.sort_values(["head", "temperature", "seed"], ascending=[True, False, True])
@@ -132,8 +143,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     # the tokens are listed of the smallest temperature, of the learned head if it was trained there
     head, tau = min(groups, key=lambda cell: (cell[0] == "linear", cell[1], cell[0] != "learned"))
     coldest = [run for run in finished if (run.settings.head, run.settings.temperature) == (head, tau)]
-    where = f"{HEAD_WORDS[head]}, τ = {tau:.3g}"
-    words = {f"{HEAD_WORDS[cell[0]]}, τ = {cell[1]:.3g}": group for cell, group in groups.items()}
+    where = cell_words(head, tau)
     tokens, pairs = _token_table(coldest), _pair_table(coldest)
     statements = [
         *_collapse_sentences(groups),
@@ -142,8 +152,8 @@ def findings(runs: Sequence[Run]) -> Findings:
         *_similarity_sentences(groups),
         *_accuracy_sentences(groups, chances),
         *_theory_sentences(groups),
-        *gnc.diverged_sentences(runs),
-        *gnc.missing_sentences(runs, words),
+        *diverged_sentences(runs),
+        *missing_sentences(runs),
     ]
     every = finals[["head", "temperature", "d", "seed", *MEASURES, "key"]].rename(columns=MEASURES)
     return Findings(
@@ -167,7 +177,7 @@ def findings(runs: Sequence[Run]) -> Findings:
 def _finals(runs: Sequence[Run]) -> pd.DataFrame:
     """The last measurement of every run, with the figures of its tokens.
 
-    As `gnc.final_values`, and `MEASURES`; ``loss``; ``p_value`` of ``similarity``; ``imbalance``, the mean over the
+    As `final_values`, and `MEASURES`; ``loss``; ``p_value`` of ``similarity``; ``imbalance``, the mean over the
     smallest count of a token; and a column for each of `QUINTILES`, the mean margin of its tokens.
     """
     rows = []
@@ -182,7 +192,7 @@ def _finals(runs: Sequence[Run]) -> pd.DataFrame:
             | {"imbalance": tokens["count"].mean() / tokens["count"].min(), "tokens": len(tokens)}
             | tokens.groupby("quintile")["margin"].mean().to_dict()
         )
-    return pd.concat([gnc.final_values(runs), pd.DataFrame(rows)], axis=1)
+    return pd.concat([final_values(runs), pd.DataFrame(rows)], axis=1)
 
 
 def _alike(run: Run) -> dict[str, Any]:
@@ -203,32 +213,21 @@ def _of_sphere(groups: Groups) -> dict[str, dict[float, pd.DataFrame]]:
     return out
 
 
-def _side(interval: Interval, above: str, below: str, neither: str) -> str:
-    """What an interval shows: that it is above 0, below, or neither."""
-    return above if interval.lower > 0 else below if interval.upper < 0 else neither
-
-
 def _collapse_sentences(groups: Groups) -> list[str]:
     """How GNC1 to GNC3 change as the temperature falls."""
     out = []
     for head, series in _of_sphere(groups).items():
         best = max(series, key=lambda tau: series[tau]["GNC2"].mean())
         group = series[best]
-        known = group["best_known"].iloc[0]
-        beside = (
-            f"{group['share'].mean():.3f} of the best known margin {known:.4f}"
-            if math.isfinite(known)
-            else "no code is held to compare it with"
-        )
         out.append(
             f"{HEAD_WORDS[head]}: of {len(series)} temperatures mean GNC2 is largest at τ = {best:.3g}, "
-            f"{mean_interval(group['GNC2'])}, {beside}; there GNC1 is {mean_interval(group['GNC1'])} and GNC3 "
-            f"{mean_interval(group['GNC3'])}."
+            f"{mean_interval(group['GNC2'])}, {beside_best_known(group)}; there GNC1 is "
+            f"{mean_interval(group['GNC1'])} and GNC3 {mean_interval(group['GNC3'])}."
         )
-        steps = [gnc.paired_groups(series[low], series[high], "GNC2") for high, low in itertools.pairwise(series)]
+        steps = [paired_groups(series[low], series[high], "GNC2") for high, low in itertools.pairwise(series)]
         if steps:
-            shown = [_side(step, "grows", "shrinks", "") for step in steps]
-            change = gnc.paired_groups(series[min(series)], series[max(series)], "GNC2")
+            shown = [side(step, "grows", "shrinks", "") for step in steps]
+            change = paired_groups(series[min(series)], series[max(series)], "GNC2")
             collapsed = {tau: series[tau]["GNC1"].mean() for tau in series}
             least = min(collapsed, key=lambda tau: collapsed[tau])
             out.append(
@@ -245,7 +244,7 @@ def _frequency_sentences(groups: Groups) -> list[str]:
     out = []
     for (head, tau), group in groups.items():
         correlation = mean_interval(group["rank_correlation"])
-        shown = _side(
+        shown = side(
             correlation,
             "frequent tokens have the larger margins",
             "frequent tokens have the smaller margins",
@@ -253,7 +252,7 @@ def _frequency_sentences(groups: Groups) -> list[str]:
         )
         difference = mean_interval(group[QUINTILES[-1]] - group[QUINTILES[0]])
         out.append(
-            f"{HEAD_WORDS[head]}, τ = {tau:.3g}: {shown} (rank correlation of count and margin {correlation}); the "
+            f"{cell_words(head, tau)}: {shown} (rank correlation of count and margin {correlation}); the "
             f"mean margin of the most frequent fifth less that of the rarest is {difference}."
         )
     return out
@@ -293,10 +292,10 @@ def _accuracy_sentences(groups: Groups, chances: dict[str, float]) -> list[str]:
             f"perplexity {math.exp(chances['loss']):.1f} and accuracy {100 * chances['accuracy']:.1f} %."
         )
         for tau, other in linear.items():
-            difference = gnc.paired_groups(other, group, "perplexity")
-            shown = _side(difference, "worse", "better", "neither shown to be better nor worse")
+            difference = paired_groups(other, group, "perplexity")
+            shown = side(difference, "worse", "better", "neither shown to be better nor worse")
             out.append(
-                f"Without the spherical constraint (linear head, τ = {tau:.3g}) test perplexity is "
+                f"Without the spherical constraint, {cell_words('linear', tau)}, test perplexity is "
                 f"{mean_interval(other['perplexity'])}, less that of the {HEAD_WORDS[head]} head at τ = {best:.3g} "
                 f"{difference}: {shown}."
             )
@@ -369,7 +368,7 @@ def _margin_table(groups: Groups) -> pd.DataFrame:
     )
 
 
-def _side_by_side(runs: Sequence[Run]) -> tuple[list[str], Rows]:
+def _side_byside(runs: Sequence[Run]) -> tuple[list[str], Rows]:
     """Tokens, and the unit rows of all runs side by side: their cosines are the means of the runs' cosines."""
     data = runs[0].data()
     seen = np.flatnonzero(data.counts.numpy())
@@ -381,7 +380,7 @@ def _token_table(runs: Sequence[Run]) -> pd.DataFrame:
     """Every token with its mean margin over the runs, the smallest first, and the token of the largest mean cosine."""
     every = pd.concat([token_margins(run) for run in runs])
     table = every.groupby("token", sort=False).agg({"count": "first", "quintile": "first", "margin": "mean"})
-    names, W = _side_by_side(runs)
+    names, W = _side_byside(runs)
     cosines = W @ W.T
     np.fill_diagonal(cosines, -np.inf)
     table["nearest"] = pd.Series(np.array(names, dtype=object)[cosines.argmax(axis=1)], index=names)
@@ -391,7 +390,7 @@ def _token_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _pair_table(runs: Sequence[Run]) -> pd.DataFrame:
     """The pairs of tokens with the largest mean cosines over the runs."""
-    names, W = _side_by_side(runs)
+    names, W = _side_byside(runs)
     return nearest_pairs(W, names, LISTED)[["first", "second", "cosine"]].rename(columns={"cosine": "mean cosine"})
 
 
@@ -436,7 +435,7 @@ def _margin_figure(groups: Groups, tokens: pd.DataFrame, where: str) -> Figure:
     for i, ((head, tau), group) in enumerate(groups.items()):
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         style |= {"ls": "--"} if head == "linear" else {}
-        label = f"{HEAD_WORDS[head]}, τ = {tau:.3g}"
+        label = cell_words(head, tau)
         errorbar_panel(fifths, {q: mean_interval(group[q]) for q in QUINTILES}, label, **style)
         errorbar_panel(ranks, {tau: mean_interval(group["rank_correlation"])}, **style)
     fifths.set_xlabel("fifth of the tokens, the rarest first", fontsize=9)

@@ -1,0 +1,268 @@
+"""What the studies share: the words for runs, their last measurements, and what a margin is held against."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+import ufm
+from experiments.data import DATASETS
+from experiments.drawing import HEAD_WORDS
+from experiments.settings import Settings
+from experiments.statistics import Interval, Slope, mean_interval, paired_difference
+from experiments.studies.findings import Findings
+from softmaxcode.loss_certificate import minimizer_margin
+from ufm.recording import best_known_margin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from experiments.runs import Run
+
+#: Of `final_values`, with their words.
+MEASURES = {
+    "GNC1": "GNC1",
+    "GNC2": "GNC2",
+    "share": "share of best known",
+    "GNC3": "GNC3",
+    "test_accuracy": "test accuracy",
+    "ncm_accuracy": "NCM accuracy",
+    "certified_margin": "certified margin",
+}
+NOTE = "NCM is the nearest class mean; a certified margin below 0 says nothing."
+#: The unnormalised baseline is trained at this temperature unless a study varies it, which is how it is used.
+LINEAR_TEMPERATURE = 1.0
+#: Starts of the unconstrained feature model, and steps of each at most.
+UFM_SEEDS, UFM_STEPS = 3, 500
+#: It is not simulated for more classes, which would take more than minutes.
+MAX_UFM_CLASSES = 1024
+
+
+def check_not_fixed(settings: dict[str, Any], **options: str) -> None:
+    """Raise a ValueError if settings fix a field that a study varies, naming the option that says it.
+
+    Examples
+    --------
+    >>> check_not_fixed({"epochs": 3}, seed="seeds")
+    >>> check_not_fixed({"seed": 3}, seed="seeds")
+    Traceback (most recent call last):
+    ...
+    ValueError: seed is varied by this study: say seeds instead; got 3
+    """
+    for field, option in options.items():
+        if field in settings:
+            raise ValueError(f"{field} is varied by this study: say {option} instead; got {settings[field]!r}")
+
+
+def class_count(settings: Settings) -> int:
+    """Classes of a run's data set, without reading it.
+
+    Raises
+    ------
+    ValueError
+        If only the folder tells, and ``classes`` does not choose among them.
+
+    Examples
+    --------
+    >>> class_count(Settings.checked("cifar100"))
+    100
+    """
+    if "classes" in settings.data_options:
+        return len(settings.data_options["classes"])
+    K = DATASETS[settings.data].K
+    if K is None:
+        raise ValueError(
+            f"the number of classes of {settings.data} has to be said: data_options with classes, [0, 1, ...]"
+        )
+    return K
+
+
+def cell_words(head: str, temperature: float) -> str:
+    """The words for the runs of a head and temperature.
+
+    Examples
+    --------
+    >>> cell_words("cmf", 1 / 7)
+    'class means (CMF), τ = 0.143'
+    """
+    return f"{HEAD_WORDS[head]}, τ = {temperature:.3g}"
+
+
+def run_words(run: Run) -> str:
+    """`cell_words` of a run."""
+    return cell_words(run.settings.head, run.settings.temperature)
+
+
+def nothing_found(runs: Sequence[Run], words: Callable[[Run], str] = run_words) -> Findings:
+    """What is found where no run is finished, or none but those that diverged."""
+    why = "No run is finished but those that diverged." if runs else "No run is finished."
+    return Findings([why, *diverged_sentences(runs, words)])
+
+
+def diverged_sentences(runs: Iterable[Run], words: Callable[[Run], str] = run_words) -> list[str]:
+    """Which runs diverged.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        Of any status.
+    words : callable
+        The words for a run but for its seed.
+
+    Returns
+    -------
+    list of str
+        A sentence for all seeds of the same words, in the order of the words.
+    """
+    seeds = _seeds((run for run in runs if run.status != "finished"), words)
+    return [f"Diverged and left out: {name}, seed {_listed(there)}." for name, there in sorted(seeds.items())]
+
+
+def missing_sentences(
+    runs: Iterable[Run],
+    words: Callable[[Run], str] = run_words,
+    alike: Callable[[Run], Any] = lambda run: None,
+) -> list[str]:
+    """Which runs are missing: seeds that others of their kind have. One that diverged is not missing.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        Of any status.
+    words : callable
+        The words for a run but for its seed.
+    alike : callable
+        Runs for which this gives the same are of one kind, and are planned with the same seeds; by default all are.
+
+    Returns
+    -------
+    list of str
+        A sentence for all seeds of the same words, in the order of the words.
+    """
+    kinds: dict[Any, list[Run]] = {}
+    for run in runs:
+        kinds.setdefault(alike(run), []).append(run)
+    out = []
+    for kind in kinds.values():
+        seeds = _seeds(kind, words)
+        everyone = set().union(*seeds.values())
+        out += [
+            f"Missing: {name}, seed {_listed(everyone - there)}." for name, there in seeds.items() if everyone - there
+        ]
+    return sorted(out)
+
+
+def _seeds(runs: Iterable[Run], words: Callable[[Run], str]) -> dict[str, set[int]]:
+    """Seeds of runs by their words."""
+    out: dict[str, set[int]] = {}
+    for run in runs:
+        out.setdefault(words(run), set()).add(run.settings.seed)
+    return out
+
+
+def _listed(seeds: set[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
+
+
+def side(interval: Interval | Slope, above: str, below: str, neither: str) -> str:
+    """What an interval shows: that it is above 0, below, or neither.
+
+    Examples
+    --------
+    >>> side(mean_interval([0.1, 0.2, 0.15]), "better", "worse", "neither")
+    'better'
+    """
+    return above if interval.lower > 0 else below if interval.upper < 0 else neither
+
+
+def paired_groups(a: pd.DataFrame, b: pd.DataFrame, name: str) -> Interval:
+    """A column of one group less that of another, over their common seeds.
+
+    Examples
+    --------
+    >>> a = pd.DataFrame({"seed": [0, 1, 2], "GNC2": [0.5, 0.6, 0.7]})
+    >>> str(paired_groups(a, a[1:].assign(GNC2=0.1), "GNC2"))
+    '0.55 ± 0.64 (n = 2)'
+    """
+    by_seed = [dict(zip(group["seed"], group[name], strict=True)) for group in (a, b)]
+    return paired_difference(by_seed[0], by_seed[1])
+
+
+def final_values(runs: Iterable[Run]) -> pd.DataFrame:
+    """The last measurement of every run that did not diverge.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+        Of any status.
+
+    Returns
+    -------
+    DataFrame
+        A row a run: ``data``, ``network``, ``head``, ``temperature``, ``d``, ``K``, ``seed``, ``key``, ``best_known``
+        (the best margin known of (K, d), NaN where no code is held) and `MEASURES`, where ``share`` is GNC2 over it.
+    """
+    names = ("data", "network", "head", "temperature", "d", "seed", "key")
+    rows = []
+    for run in runs:
+        if run.status != "finished":
+            continue
+        K, d = run.W.shape
+        known = best_known_margin(K, d)
+        final = run.final
+        rows.append(
+            {name: getattr(run.settings, name) for name in names}
+            | {"K": K, "best_known": known, "share": final["GNC2"] / known}
+            | {name: final[name] for name in MEASURES if name != "share"}
+        )
+    return pd.DataFrame(rows, columns=[*names, "K", "best_known", *MEASURES])
+
+
+def in_points(group: pd.DataFrame) -> pd.DataFrame:
+    """`final_values` with accuracies in per cent."""
+    names = ["test_accuracy", "ncm_accuracy"]
+    return group.assign(**{name: 100 * group[name] for name in names})
+
+
+def beside_best_known(group: pd.DataFrame) -> str:
+    """The mean margin of `final_values` of one K and d beside the best known, in words."""
+    first, share = group.iloc[0], group["share"].mean()
+    if not math.isfinite(first["best_known"]):
+        return f"no code of K = {first['K']}, d = {first['d']} is held to compare it with"
+    words = f"{share:.3f} of the best known margin {first['best_known']:.4f}"
+    # a millionth is left to rounding
+    return words + (", so the code held for this K and d is not the best there is" if share > 1 + 1e-6 else "")
+
+
+@functools.cache
+def ufm_margin(K: int, d: int, temperature: float) -> Interval:
+    """GNC2 of the unconstrained feature model from random starts: features free on the sphere, one a class.
+
+    It is what the loss and its local minima leave of the best known margin, whatever the network. NaN for more than
+    `MAX_UFM_CLASSES` classes.
+
+    Examples
+    --------
+    >>> found = ufm_margin(4, 2, 0.1)
+    >>> round(found.mean, 5), found.n  # the square
+    (1.0, 3)
+    """
+    if K > MAX_UFM_CLASSES:
+        return mean_interval([])
+    runs = ufm.simulate_batch(K, d, 1, [temperature], list(range(UFM_SEEDS)), steps=UFM_STEPS, progress=False)
+    return mean_interval(run.margin for run in runs)
+
+
+def least_margin(K: int, best_known: float, temperature: float) -> float:
+    """What GNC2 of a global minimiser is at least (docs/theory.md, T6); NaN where that is below 0 or not known.
+
+    Examples
+    --------
+    >>> round(least_margin(4, 1.0, 0.1), 3), least_margin(4, 1.0, 1.0)
+    (0.751, nan)
+    """
+    value = minimizer_margin(K, best_known, temperature) if math.isfinite(best_known) else math.nan
+    return value if value > 0 else math.nan
