@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import numbers
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +59,9 @@ def check_assignment(assignment: Any) -> float | tuple[int, ...]:
             raise ValueError(
                 f"assignment must be a level from -1 to 1 or the code's row for each class; got {assignment!r}"
             )
-        return float(assignment)
+        return float(assignment) + 0.0  # not -0.0, which would be another run
     try:
-        rows = tuple(int(row) for row in assignment)
+        rows = tuple(operator.index(row) for row in assignment)
     except (TypeError, ValueError):
         rows = ()
     if sorted(rows) != list(range(len(rows))) or len(rows) < 2:

@@ -38,7 +38,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
     "epochs": (int, "epochs"),
     "batch_size": (int, "images a batch, of all processes together"),
     "measure_every": (int, "epochs between two measurements"),
-    "precision": (str, "32-true, bf16-mixed, 16-mixed or 64-true"),
+    "precision": (str, "32-true, bf16-mixed or 16-mixed"),
 }
 #: Those that are dictionaries, written as JSON.
 DICTIONARIES = {

@@ -57,6 +57,23 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return stored
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Plain data, by name.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged or holds anything else.
+    """
+    try:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise TypeError
+    except (OSError, ValueError, TypeError):
+        raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from None
+    return stored
+
+
 def write_json(path: Path, stored: dict[str, Any]) -> None:
     """Write plain data."""
     with written_whole(path) as temporary:

@@ -98,8 +98,11 @@ class Classifier(nn.Module):
         return self.head(features)
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch."""
-        return self.head(self.features(inputs), labels.flatten())
+        """The loss of a batch; NaN where the features are not finite, which the heads refuse."""
+        features = self.features(inputs)
+        if not torch.isfinite(features).all():
+            return features.sum() * torch.nan
+        return self.head(features, labels.flatten())
 
     @property
     def temperature(self) -> float:
@@ -142,24 +145,28 @@ def _head(settings: Settings, data: Data) -> nn.Module:
 
 
 class Batches(Dataset[Any]):
-    """A data set that is asked for many samples at once."""
+    """A data set that is asked for many samples at once, and draws what it draws for them from a seed of their own."""
 
     def __init__(self, samples: Any) -> None:
         self.samples = samples
 
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self.samples.batch(indices)
+    def __getitem__(self, batch: tuple[list[int], int]) -> tuple[Tensor, Tensor]:
+        indices, seed = batch
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.samples.batch(indices)
 
 
-def loader(samples: Any, batches: Iterable[list[int]], *, workers: int = 0, pin: bool = False) -> DataLoader[Any]:
-    """Batches of inputs and labels, of these lists of indices."""
-    # persistent workers would be seeded once, and a run that is resumed would see other augmentations
+def loader(
+    samples: Any, batches: Iterable[tuple[list[int], int]], *, workers: int = 0, pin: bool = False
+) -> DataLoader[Any]:
+    """Batches of inputs and labels: of each list of indices, with what is drawn for them following from a seed."""
     return DataLoader(Batches(samples), batch_size=None, sampler=batches, num_workers=workers, pin_memory=pin)
 
 
-def chunks(indices: range, size: int = INFERENCE_BATCH) -> list[list[int]]:
-    """Consecutive lists of at most ``size`` of the indices."""
-    return [list(indices[start : start + size]) for start in range(0, len(indices), size)]
+def chunks(indices: range, size: int = INFERENCE_BATCH) -> list[tuple[list[int], int]]:
+    """Consecutive lists of at most ``size`` of the indices, for `loader`."""
+    return [(list(indices[start : start + size]), 0) for start in range(0, len(indices), size)]
 
 
 @torch.no_grad()

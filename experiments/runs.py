@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.files import read_tensors, write_json
+from experiments.data import fingerprint, load
+from experiments.files import read_json, read_tensors, write_json
 from experiments.settings import Settings
 from experiments.training import Execution, loaded, train
 from softmaxcode.workers import LocalWorkers
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from experiments.data import Data
     from experiments.model import Classifier
+
+
+#: How a run ends.
+STATUSES = ("finished", "diverged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,8 @@ class Run:
         How it ended.
     seconds : float
         Time spent training, without measuring.
+    fingerprint : str
+        Of the data that it was trained on; see `experiments.data.fingerprint`.
     data_root : str or None
         The folder of the data sets.
     """
@@ -47,6 +54,7 @@ class Run:
     folder: Path
     status: str
     seconds: float
+    fingerprint: str
     data_root: str | None = None
 
     @classmethod
@@ -62,17 +70,23 @@ class Run:
         if not path.is_file():
             raise ValueError(f"cannot read {folder}: no finished run is there (it has no run.json)")
         try:
-            header = json.loads(path.read_text())
+            header = read_json(path)
             settings = Settings.from_plain(header["settings"])
-            return cls(settings, folder, str(header["status"]), float(header["seconds"]), data_root)
+            status, seconds, data = str(header["status"]), float(header["seconds"]), str(header["data"])
+            if settings.key != folder.name or status not in STATUSES:
+                raise ValueError
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"cannot read {path}: it is not the header of a run, or damaged") from None
+            raise ValueError(f"cannot read {path}: it is not the header of this run, or damaged") from None
+        return cls(settings, folder, status, seconds, data, data_root)
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """One row a measurement; `experiments.measuring.Measuring` says what is measured."""
         try:
-            return pd.read_csv(self.folder / "history.csv")
+            history = pd.read_csv(self.folder / "history.csv")
+            if not len(history):
+                raise ValueError
+            return history
         except (OSError, ValueError):
             raise ValueError(f"cannot read {self.folder / 'history.csv'}: it is missing or damaged") from None
 
@@ -90,8 +104,20 @@ class Run:
             raise ValueError(f"cannot read {self.folder / 'W.npy'}: it is missing or damaged") from None
 
     def data(self, **changes: Any) -> Data:
-        """The data of the run, with some data options changed: ``run.data(shift="contrast:0.5")``."""
-        return _loaded(json.dumps([self.settings.plain(), changes], sort_keys=True), self.data_root)
+        """The data of the run, with some data options changed: ``run.data(shift="contrast:0.5")``.
+
+        Raises
+        ------
+        ValueError
+            If the data are not those that it was trained on, or the options do not exist.
+        """
+        data, found = _loaded(self.settings, self.data_root)
+        if found != self.fingerprint:
+            raise ValueError(
+                f"{self.settings.key} was trained on other data than {self.settings.data} now is (of another data "
+                "folder, perhaps): train it anew in another results folder"
+            )
+        return loaded(self.settings, self.data_root, **changes) if changes else data
 
     def model(self) -> Classifier:
         """Network and head, trained, in evaluation mode, on the CPU."""
@@ -115,10 +141,15 @@ class Run:
         return found
 
 
+def _loaded(settings: Settings, root: str | None) -> tuple[Data, str]:
+    """The data of a run and their fingerprint; runs of the same data share them."""
+    return _shared(settings.data, json.dumps(settings.data_options, sort_keys=True), root)
+
+
 @functools.lru_cache(maxsize=4)
-def _loaded(request: str, root: str | None) -> Data:
-    stored, changes = json.loads(request)
-    return loaded(Settings.from_plain(stored), root, **changes)
+def _shared(name: str, options: str, root: str | None) -> tuple[Data, str]:
+    data = load(name, root, **json.loads(options))
+    return data, fingerprint(data)
 
 
 class Results:
@@ -177,10 +208,19 @@ class Results:
             wave = {key: s for key, s in missing.items() if (s.initial is not None) == later}
             if jobs == 1 or len(wave) < 2:
                 for settings in wave.values():
-                    train(settings, self.folder(settings), execution)
-                    yield settings, None
+                    yield settings, self._attempt(settings, execution)
                 continue
             tasks = {key: {"settings": s, "folder": self.folder(s), "execution": execution} for key, s in wave.items()}
             with LocalWorkers(jobs, patience=math.inf) as workers:
                 for outcome in run_tasks(workers, train, tasks):
                     yield wave[outcome.key], outcome.reason
+
+    def _attempt(self, settings: Settings, execution: Execution) -> str | None:
+        """Train a run here; what is refused becomes the reason, so that other runs are done."""
+        try:
+            train(settings, self.folder(settings), execution)
+        except ValueError as error:
+            if execution.devices > 1:  # the other processes would wait for this one
+                raise
+            return str(error)
+        return None

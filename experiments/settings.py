@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import numbers
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -17,7 +18,9 @@ from softmaxcode.sphere import check_integer, check_positive, check_temperature
 #: code known, fixed. ``linear``: the unnormalised baseline, rows and features of any norm.
 HEADS = ("learned", "cmf", "code", "linear")
 OPTIMIZERS = ("sgd", "adamw")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+#: A name of a folder beside others, and no path.
+KEY = re.compile(r"[a-z0-9][\w.+-]*")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 #: What the paper trains with, for photographs.
 PAPER: dict[str, Any] = {
@@ -110,7 +113,7 @@ class Settings:
     measure_every : int
         Epochs between two measurements; the last epoch is always measured.
     precision : str
-        As of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed" or "64-true".
+        As of Lightning Fabric: "32-true", "bf16-mixed" or "16-mixed".
     initial : str or None
         `key` of a finished run in the same results folder whose network training starts from.
     frozen : bool
@@ -205,6 +208,10 @@ class Settings:
         weight_decay = chosen("weight_decay", weight_decay)
         if weight_decay != 0:
             weight_decay = check_positive("weight_decay", weight_decay)
+        if initial is not None and not (isinstance(initial, str) and KEY.fullmatch(initial)):
+            raise ValueError(f"initial must be the key of a run; got {initial!r}")
+        if not isinstance(frozen, bool):
+            raise ValueError(f"frozen must be True or False; got {frozen!r}")
         if frozen and initial is None:
             raise ValueError("frozen keeps the network of another run: say initial, that run's key")
         return cls(
@@ -225,7 +232,7 @@ class Settings:
             measure_every=check_integer("measure_every", chosen("measure_every", measure_every), 1),
             precision=_check_choice("precision", precision, PRECISIONS),
             initial=initial,
-            frozen=bool(frozen),
+            frozen=frozen,
             seed=check_integer("seed", seed, 0),
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import linregress
 from scipy.stats import t as student
 
 from softmaxcode.sphere import check_positive
@@ -57,9 +58,9 @@ class Slope:
     ----------
     slope, lower, upper : float
         Units of y per unit of x. The bounds are NaN where no interval can be given, and the slope is NaN where x does
-        not vary within a block.
+        not vary between the cells.
     n : int
-        Points.
+        Points of the line.
     p_value : float
         Two-sided, of the slope 0.
     """
@@ -169,29 +170,27 @@ def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float], confidence
     return mean_interval(_vector("a", (a[k] for k in common)) - _vector("b", (b[k] for k in common)), confidence)
 
 
-def slope(x: ArrayLike, y: ArrayLike, block: ArrayLike, confidence: float = 0.95) -> Slope:
-    r"""Least-squares slope of y on x, where every block has an intercept of its own.
+def slope(x: ArrayLike, y: ArrayLike, cell: ArrayLike, confidence: float = 0.95) -> Slope:
+    r"""Least-squares slope of y on x through the means of cells.
 
-    .. math:: y_i = a_{b(i)} + s\, x_i + e_i, \qquad
-              \hat s = \frac{\sum_i \tilde x_i \tilde y_i}{\sum_i \tilde x_i^2}, \qquad
-              \hat s \pm t_{n-B-1,\,(1+c)/2}\;
-              \sqrt{\frac{\sum_i (\tilde y_i - \hat s \tilde x_i)^2}{(n-B-1) \sum_i \tilde x_i^2}}
+    .. math:: \bar y_c = a + s\, \bar x_c + e_c, \qquad c = 1, \dots, C
 
-    where the tilde takes a block's mean away.
+    Points of a cell, such as the seeds of one setting, share whatever that setting does beside the line, so they are
+    no replicates of it: the interval has C - 2 degrees of freedom, however many seeds there are.
 
     Parameters
     ----------
     x, y : array_like, shape (n,)
         In any units.
-    block : array_like, shape (n,)
-        What each point belongs to, such as the seed; B blocks.
+    cell : array_like, shape (n,)
+        What each point belongs to; C cells.
     confidence : float
-        c, between 0 and 1.
+        Between 0 and 1.
 
     Returns
     -------
     Slope
-        The bounds and the p-value are NaN where n - B - 1 < 1; all but n where x does not vary within a block or a
+        Its ``n`` is C. The bounds and the p-value are NaN where C < 3; all but n where the cells' x do not vary or a
         value is not finite.
 
     Raises
@@ -201,34 +200,25 @@ def slope(x: ArrayLike, y: ArrayLike, block: ArrayLike, confidence: float = 0.95
 
     Examples
     --------
-    >>> found = slope([0, 1, 2, 0, 1, 2], [1, 3.1, 5, 7, 8.9, 11], [0, 0, 0, 1, 1, 1])
-    >>> str(found)
-    '2.00 ± 0.11 (n = 6, p = 1e-05)'
+    >>> str(slope([0, 1, 2, 0, 1, 2], [1, 3.1, 5, 1.2, 2.9, 5], [0, 1, 2, 0, 1, 2]))
+    '1.95 ± 0.37 (n = 3, p = 0.0094)'
     """
     confidence = _check_confidence(confidence)
     x, y = _vector("x", x), _vector("y", y)
-    blocks, member = np.unique(np.asarray(block), return_inverse=True)
-    if not len(x) == len(y) == np.size(block):
-        raise ValueError(f"x, y and block must have one length; got {len(x)}, {len(y)} and {np.size(block)}")
-    n, freedom = len(x), len(x) - len(blocks) - 1
-    nothing = Slope(math.nan, math.nan, math.nan, n, math.nan)
-    if not n or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return nothing
+    cells, member = np.unique(np.asarray(cell), return_inverse=True)
+    if not len(x) == len(y) == np.size(cell):
+        raise ValueError(f"x, y and cell must have one length; got {len(x)}, {len(y)} and {np.size(cell)}")
+    n = len(cells)
     size = np.bincount(member)
-    x_within = x - (np.bincount(member, x) / size)[member]
-    y_within = y - (np.bincount(member, y) / size)[member]
-    # a block whose x are all equal is left with rounding by its mean, not with 0
-    if np.abs(x_within).max() <= 1e-12 * np.abs(x).max():
-        return nothing
-    spread = float(x_within @ x_within)
-    value = float(x_within @ y_within) / spread
-    if freedom < 1:
-        return Slope(value, math.nan, math.nan, n, math.nan)
-    error = float(np.linalg.norm(y_within - value * x_within)) / math.sqrt(freedom * spread)
-    half = float(student.ppf((1 + confidence) / 2, freedom)) * error
-    # points exactly on a line leave no doubt of a slope, or that there is none
-    p_value = 2 * float(student.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
-    return Slope(value, value - half, value + half, n, p_value)
+    x, y = np.bincount(member, x) / size, np.bincount(member, y) / size
+    # cells whose x are all equal differ by rounding
+    if n < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) <= 1e-12 * np.abs(x).max():
+        return Slope(math.nan, math.nan, math.nan, n, math.nan)
+    line = linregress(x, y)
+    if n < 3:
+        return Slope(float(line.slope), math.nan, math.nan, n, math.nan)
+    half = float(student.ppf((1 + confidence) / 2, n - 2) * line.stderr)
+    return Slope(float(line.slope), float(line.slope) - half, float(line.slope) + half, n, float(line.pvalue))
 
 
 def non_inferior(difference: Interval, margin: float) -> bool | None:

@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 
-from experiments.data import load
-from experiments.files import claimed, read_tensors, write_json
+from experiments.data import fingerprint, load
+from experiments.files import claimed, read_json, read_tensors, write_json
 from experiments.measuring import Measuring
 from experiments.model import built, loader
 from softmaxcode.code import installed_version
@@ -87,6 +87,8 @@ class Execution:
             raise ValueError("accelerator 'cuda' needs a CUDA device, and PyTorch finds none here; say cpu")
         if self.accelerator == "mps" and not torch.backends.mps.is_available():
             raise ValueError("accelerator 'mps' needs an Apple GPU, and PyTorch finds none here; say cpu")
+        if precision == "16-mixed" and (self.accelerator == "cpu" or not torch.cuda.is_available()):
+            raise ValueError("precision '16-mixed' needs a CUDA device; say bf16-mixed")
         if self.accelerator == "cuda" and self.devices > torch.cuda.device_count():
             raise ValueError(f"{self.devices} CUDA devices are asked for; PyTorch finds {torch.cuda.device_count()}")
         try:
@@ -112,16 +114,19 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 
 class EpochBatches:
-    """The batches of an epoch in an order that follows from the seed and the epoch, one process's share of each."""
+    """The batches of an epoch, one process's share of each: indices, and a seed for what is drawn for them.
+
+    Order and seeds follow from the seed of the run and the epoch.
+    """
 
     def __init__(self, count: int, batch_size: int, seed: int, epoch: int, rank: int = 0, ranks: int = 1) -> None:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(_mixed(seed, epoch)))
         self.batches = [
-            order[start : start + batch_size][rank::ranks].tolist()
+            (order[start : start + batch_size][rank::ranks].tolist(), _mixed(seed, epoch, start, rank))
             for start in range(0, count - batch_size + 1, batch_size)
         ]
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[tuple[list[int], int]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -150,8 +155,8 @@ def train(settings: Settings, folder: Path, execution: Execution | None = None) 
     Raises
     ------
     ValueError
-        If the folder is in use or holds another run, the data are missing, a device is not there, or the run that
-        it starts from is not finished or of another architecture.
+        If the folder is in use or holds another run, the data are missing, a device is not there, devices cannot share
+        a batch equally, or the run that it starts from is not finished, diverged or is of another architecture.
     """
     Training(settings, folder, execution or Execution()).run()
 
@@ -170,6 +175,11 @@ class Training:
         settings, folder = self.settings, self.folder
         if (folder / "run.json").is_file():
             return
+        if settings.batch_size % self.execution.devices:
+            raise ValueError(
+                f"batch_size must be a multiple of the devices that share it; got {settings.batch_size} and "
+                f"{self.execution.devices}"
+            )
         if self.execution.tensorboard:
             _summary_writer()
         self.fabric = fabric = self.execution.fabric(settings.precision)
@@ -177,6 +187,7 @@ class Training:
         data = loaded(settings, self.execution.data_root)
         if len(data.train) < settings.batch_size:
             raise ValueError(f"batch_size is {settings.batch_size}, and {settings.data} has {len(data.train)} samples")
+        self.fingerprint = fingerprint(data)
         model = built(settings, data)
         if settings.initial is not None:
             start_from(model, folder.parent / settings.initial)
@@ -184,6 +195,8 @@ class Training:
             if fabric.global_rank == 0:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(claimed(folder))
+                if (folder / "run.json").is_file() and fabric.world_size == 1:
+                    return  # another process has finished it meanwhile
                 write_json(folder / "settings.json", settings.plain())
             fabric.barrier()
             self._train(model, data)
@@ -213,7 +226,7 @@ class Training:
                     fabric.global_rank,
                     fabric.world_size,
                 )
-                # every epoch draws from a state of its own, so a run that is resumed draws what it would have drawn
+                # every epoch draws (dropout, say) from a state of its own, so a run that is resumed draws the same
                 torch.manual_seed(_mixed(settings.seed, self.epoch, fabric.global_rank))
                 wrapped.train()
                 total = torch.zeros((), device=fabric.device)
@@ -311,6 +324,7 @@ class Training:
             "seconds": round(self.seconds, 3),
             "device": device,
             "processes": self.fabric.world_size,
+            "data": self.fingerprint,
             "versions": {
                 "softmaxcode": installed_version(),
                 "python": platform.python_version(),
@@ -355,6 +369,8 @@ def start_from(model: Classifier, folder: Path) -> None:
     """
     if not (folder / "run.json").is_file():
         raise ValueError(f"cannot start from {folder.name}: no finished run is in {folder}")
+    if read_json(folder / "run.json").get("status") != "finished":
+        raise ValueError(f"cannot start from {folder.name}: it diverged")
     stored = read_tensors(folder / "model.pt")
     network = {name.removeprefix("network."): t for name, t in stored.items() if name.startswith("network.")}
     try:

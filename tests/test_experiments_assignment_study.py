@@ -138,7 +138,7 @@ def test_slope_and_differences_are_in_points():
     assert row["slope"] == pytest.approx(3.0)
     assert row["best less worst"] == pytest.approx(3.0 * 1.2)
     assert row["best less learned"] == pytest.approx(100 * (0.9 + 0.001 + 0.03 - 0.92))
-    assert row["slope, n"] == 18 and row["best less worst, n"] == 3
+    assert row["slope, n"] == 6 and row["best less worst, n"] == 3
     levels = out.tables["Accuracy by assignment, in percent; share 0 is a random assignment, 1 the best"]
     assert levels["share"].tolist() == pytest.approx([1, 0.6, 0.3, 0, -0.1, -0.2])
     assert levels["accuracy"].tolist() == pytest.approx([90.1 + 3 * share for share in levels["share"]])
@@ -153,7 +153,7 @@ def test_controls_are_apart_and_relabelled_images_are_judged_by_training():
     (control,) = [one for one in said if one.startswith("Control, digit-triples in random groups")]
     assert "not compatible with 0" in control
     (flat,) = [one for one in said if one.startswith("digit-pairs, relabelled")]
-    assert "training accuracy changes by" in flat and "changes by 0 ± 0 (n = 6, p = 1) points" in flat
+    assert "training accuracy changes by" in flat and "changes by 0 (n = 2" in flat
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,9 @@ def test_a_folder_in_use_by_another_run(tmp_path, capsys):
     folder = Results(tmp_path).folder(settings)
     folder.mkdir(parents=True)
     with claimed(folder):
-        assert command(*words) == 2
-    assert "is in use by another run" in capsys.readouterr().err
+        assert command(*words) == 1
+    out, err = capsys.readouterr()
+    assert "is in use by another run" in err and "0 of 1 runs are in" in out
 
 
 def test_a_failure_of_one_run_is_told_and_the_others_are_done(tmp_path, capsys):

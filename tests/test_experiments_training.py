@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import cross_entropy, normalize
 
 import softmaxcode as sc
@@ -90,6 +91,10 @@ def test_settings_survive_json_and_name_themselves():
         ({"head": "code", "assignment": 2.0}, "level from -1 to 1"),
         ({"head": "code", "assignment": [0, 0, 1]}, "level from -1 to 1"),
         ({"frozen": True}, "say initial"),
+        ({"frozen": "no"}, "frozen must be True or False"),
+        ({"initial": "../runs/other"}, "initial must be the key of a run"),
+        ({"initial": 5}, "initial must be the key of a run"),
+        ({"head": "code", "assignment": (0.9, 1.7)}, "level from -1 to 1"),
         ({"data_options": {1: 2}}, "data_options must be a dictionary"),
         ({"data_options": {"few_shot": {0, 1}}}, "data_options must be a dictionary"),
         ({"d": 1}, "d .*must be an integer of at least 2"),
@@ -234,11 +239,12 @@ def test_learning_rate_falls_along_a_cosine():
 def test_processes_share_every_batch(ranks):
     alone = list(EpochBatches(103, 10, seed=4, epoch=2))
     parts = [list(EpochBatches(103, 10, 4, 2, rank, ranks)) for rank in range(ranks)]
-    assert len(alone) == 10 and all(len(batch) == 10 for batch in alone)
-    together = [sorted(index for part in parts for index in part[i]) for i in range(10)]
-    assert together == [sorted(batch) for batch in alone]
-    assert len({index for batch in alone for index in batch}) == 100
+    assert len(alone) == 10 and all(len(batch) == 10 for batch, _ in alone)
+    together = [sorted(index for part in parts for index in part[i][0]) for i in range(10)]
+    assert together == [sorted(batch) for batch, _ in alone]
+    assert len({index for batch, _ in alone for index in batch}) == 100
     assert alone != list(EpochBatches(103, 10, 4, 3)) and alone != list(EpochBatches(103, 10, 5, 2))
+    assert len({seed for part in parts for _, seed in part}) == 10 * ranks
 
 
 @pytest.mark.slow
@@ -268,14 +274,52 @@ def test_mixed_precision_trains(tmp_path):
     assert run.status == "finished" and run.final["test_accuracy"] > 0.5
 
 
-def test_workers_read_the_same_batches(heads, tmp_path):
-    assert same(heads["learned"], trained(tmp_path, quick(), Execution(accelerator="cpu", progress=False, workers=1)))
+def test_workers_read_the_same_batches(tmp_path):
+    """With an augmentation, which draws random numbers where the data are read."""
+    colour = {"train_per_class": 3, "test_per_class": 1}
+    settings = Settings.checked("digit-pairs-32", data_options=colour, network="small-cnn", epochs=1, batch_size=50)
+    runs = [
+        trained(tmp_path / str(workers), settings, Execution(accelerator="cpu", progress=False, workers=workers))
+        for workers in (0, 2)
+    ]
+    assert same(*runs)
 
 
-def test_a_run_that_diverges_says_so(tmp_path):
-    run = trained(tmp_path, quick(head="linear", temperature=1e-3, learning_rate=1e6))
+@pytest.mark.parametrize("head", ["learned", "cmf", "code", "linear"])
+def test_a_run_that_diverges_says_so(head, tmp_path):
+    run = trained(tmp_path, quick(head=head, learning_rate=1e30))
     assert run.status == "diverged"
-    assert math.isnan(run.final["train_loss"]) or math.isinf(run.final["train_loss"])
+    assert not math.isfinite(run.final["train_loss"])
+    with pytest.raises(ValueError, match="it diverged"):
+        trained(tmp_path, quick(initial=run.settings.key))
+
+
+def test_a_batch_that_devices_cannot_share(tmp_path):
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the devices"):
+        train(quick(batch_size=15), tmp_path / "run", Execution(accelerator="cpu", devices=2))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_half_precision_wants_a_gpu(tmp_path):
+    with pytest.raises(ValueError, match="'16-mixed' needs a CUDA device"):
+        train(quick(precision="16-mixed"), tmp_path / "run", CPU)
+
+
+def test_other_data_are_not_taken_for_those_of_the_run(tmp_path):
+    for root, side in (("a", 8), ("b", 12)):
+        for k in range(2):
+            folder = tmp_path / root / f"class {k}"
+            folder.mkdir(parents=True)
+            for i in range(6):
+                pixels = np.random.default_rng([k, i]).integers(0, 255, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    options = {"network": "small-cnn", "d": 3, "epochs": 1, "batch_size": 4, "data_options": {"image_size": 16}}
+    settings = Settings.checked("image-folder", **options)
+    trained_on = Execution(accelerator="cpu", progress=False, data_root=str(tmp_path / "a"))
+    folder = trained(tmp_path, settings, trained_on).folder
+    assert Run.read(folder, str(tmp_path / "a")).data().K == 2
+    with pytest.raises(ValueError, match="was trained on other data than image-folder now is"):
+        Run.read(folder, str(tmp_path / "b")).data()
 
 
 def test_fine_tuning_starts_from_a_run(heads, tmp_path):
@@ -318,10 +362,8 @@ def test_a_checkpoint_of_another_run(tmp_path):
 def test_starting_from_another_architecture(heads):
     results = Results(heads["learned"].folder.parent.parent)
     wrong = quick(initial=heads["learned"].settings.key, d=4)
-    with pytest.raises(ValueError, match="another architecture"):
-        list(results.train([wrong], CPU))
-    with pytest.raises(ValueError, match="no finished run"):
-        list(results.train([quick(initial="nothing")], CPU))
+    reasons = [reason for _, reason in results.train([wrong, quick(initial="nothing")], CPU)]
+    assert "another architecture" in reasons[0] and "no finished run" in reasons[1]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
@@ -379,11 +421,19 @@ def test_a_damaged_run_is_not_read(heads, tmp_path):
     with pytest.raises(ValueError, match="no finished run is there"):
         Run.read(tmp_path)
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(ValueError, match="not the header of a run"):
+    with pytest.raises(ValueError, match="not the header of this run"):
         Run.read(tmp_path)
     header = (heads["learned"].folder / "run.json").read_text()
     (tmp_path / "run.json").write_text(header)
-    run = Run.read(tmp_path)
+    with pytest.raises(ValueError, match="not the header of this run"):
+        Run.read(tmp_path)
+    folder = tmp_path / heads["learned"].settings.key
+    folder.mkdir()
+    (folder / "run.json").write_text(header.replace('"finished"', '"great"'))
+    with pytest.raises(ValueError, match="not the header of this run"):
+        Run.read(folder)
+    (folder / "run.json").write_text(header)
+    run = Run.read(folder)
     with pytest.raises(ValueError, match=r"history\.csv: it is missing"):
         _ = run.history
     with pytest.raises(ValueError, match=r"W\.npy: it is missing"):

@@ -5,6 +5,7 @@
 
 from experiments.data.augmentation import Augmentation
 from experiments.data.dataset import Data, ImageData, LabelledImages, Normalisation, TextData, TokenContexts
+from experiments.data.fingerprint import fingerprint
 from experiments.data.registry import DATASETS, describe, load
 from experiments.data.shifts import Shift
 
@@ -19,5 +20,6 @@ __all__ = [
     "TextData",
     "TokenContexts",
     "describe",
+    "fingerprint",
     "load",
 ]

@@ -48,8 +48,7 @@ SQUARE_SHOTS = 20
 #: 100 classes of ten numbers each, alike by their first two digits or dealt at random.
 GROUPS = {"d": 10, "epochs": 10, "weight_decay": 2e-3, "measure_every": 10}
 GROUPS_DATA = {"train_per_class": 10, "test_per_class": 5}
-CONTROL_LEVELS = (1.0, 0.0, -1.0)
-RELABELLED_LEVELS = (1.0, -1.0)
+LEADING_LEVELS = (1.0, 0.0, -1.0)
 RELABELLED_EPOCHS = 15
 TEXT_EPOCHS = 2
 #: Relabellings of Mantel's test.
@@ -117,11 +116,11 @@ def plan(
     if "pairs" in parts:
         runs += _levels({}, levels, seeds, settings)
     if "control" in parts:
-        for groups in ("leading", "random"):
+        for groups, several in (("leading", LEADING_LEVELS), ("random", levels)):
             own = GROUPS | {"data": "digit-triples", "data_options": GROUPS_DATA | {"groups": groups}}
-            runs += _levels(own, CONTROL_LEVELS, seeds, settings)
+            runs += _levels(own, several, seeds, settings)
         own = {"data": "digit-pairs", "data_options": {"relabel": "images"}, "epochs": RELABELLED_EPOCHS}
-        runs += _levels(own, RELABELLED_LEVELS, seeds, settings)
+        runs += _levels(own, levels, seeds, settings)
     if "text" in parts:
         runs += _levels({"data": "text", "epochs": TEXT_EPOCHS}, levels, seeds, settings)
     return runs
@@ -329,8 +328,8 @@ class Graded:
 
     @property
     def slope(self) -> Slope:
-        """Points of accuracy from a random assignment to the best, an intercept for each seed."""
-        return slope(self.fixed["share"], self.fixed["accuracy"], self.fixed["seed"])
+        """Points of accuracy from a random assignment to the best, through the means of the levels."""
+        return slope(self.fixed["share"], self.fixed["accuracy"], self.fixed["level"])
 
     @property
     def difference(self) -> Interval:

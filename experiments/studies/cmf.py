@@ -49,7 +49,7 @@ TIMED, BATCH = ((100, 64), (1_000, 64), (10_000, 64), (100_000, 64)), 100
 
 def plan(
     *,
-    seeds: int = 5,
+    seeds: int = 10,
     stress_seeds: int = 3,
     momenta: tuple[float, ...] = (0.9, 0.1),
     few_shot: tuple[int, ...] = (2, 5, 10),
@@ -92,7 +92,7 @@ def plan(
     Examples
     --------
     >>> len(plan()), len(plan(seeds=1, stress_seeds=1, momenta=(0.9,), few_shot=(0,), label_noise=(0.2,)))
-    (57, 6)
+    (72, 6)
     """
     if "head" in settings:
         raise ValueError(f"this study compares the heads 'learned' and 'cmf': leave head out; got {settings['head']!r}")
@@ -263,11 +263,11 @@ def _sentences(compared: list[dict[str, Any]]) -> list[str]:
         )
     for (unshifted, classifier), rows in shifts.items():
         verdicts = Counter(_verdict(row["difference"]) for row in rows)
-        worst = min(rows, key=lambda row: row["difference"].mean)
+        worst = min(rows, key=lambda row: row["difference"].lower)
         out.append(
             f"{unshifted}{SHIFTED.removesuffix(' by ')}: {classifier} is "
             + "; ".join(f"{verdict} under {count} of {len(rows)} shifts" for verdict, count in verdicts.items())
-            + f". Its least favourable difference is {worst['difference']} points, under "
+            + f". Its least favourable interval is {worst['difference']} points, under "
             f"{worst['condition'].removeprefix(unshifted + SHIFTED)}."
         )
     return out

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from experiments.runs import Run
 
 TITLE = "Fine-tuning with a learned head or class means"
-QUESTION = "Does a head without parameters keep more of what was pre-trained, in distribution and under shift?"
+QUESTION = (
+    "Is a network fine-tuned on new classes as accurate with class means as with a learned head, also under shift?"
+)
 
 #: How a run starts and what of it is trained.
 MODES = ("all layers", "last layer", "from scratch")

@@ -203,7 +203,7 @@ def _statements(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str,
     tempered = [group for (head, _), group in groups.items() if head == "learned"]
     if len(tempered) > 1:
         rows = pd.concat(tempered)
-        fit = slope(rows["GNC2"] / 0.1, rows["MAP@R"], rows["seed"])
+        fit = slope(rows["GNC2"] / 0.1, rows["MAP@R"], rows["temperature"])
         out.append(f"Over the temperatures of the learned head, 0.1 more of GNC2 goes with {fit} points of MAP@R.")
     return out
 
