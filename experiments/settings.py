@@ -52,7 +52,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer": "adamw",
         "learning_rate": 1e-2,
         "weight_decay": 0.1,
-        "epochs": 4,
+        "epochs": 2,
         "batch_size": 16,
         "measure_every": 2,
         "data_options": {"vocabulary": 512, "size": 1_000_000},

@@ -289,7 +289,7 @@ def results_folder(root: Path) -> list[Settings]:
     for settings in asked[:2]:
         folder = root / "runs" / settings.key
         folder.mkdir(parents=True)
-        header = {"settings": settings.plain(), "status": "finished", "seconds": 45.0}
+        header = {"settings": settings.plain(), "status": "finished", "data": "", "seconds": 45.0}
         (folder / "run.json").write_text(json.dumps(header))
     return asked
 

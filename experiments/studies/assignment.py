@@ -50,7 +50,6 @@ GROUPS = {"d": 10, "epochs": 10, "weight_decay": 2e-3, "measure_every": 10}
 GROUPS_DATA = {"train_per_class": 10, "test_per_class": 5}
 LEADING_LEVELS = (1.0, 0.0, -1.0)
 RELABELLED_EPOCHS = 15
-TEXT_EPOCHS = 2
 #: Relabellings of Mantel's test.
 RELABELLINGS = 999
 
@@ -122,7 +121,7 @@ def plan(
         own = {"data": "digit-pairs", "data_options": {"relabel": "images"}, "epochs": RELABELLED_EPOCHS}
         runs += _levels(own, levels, seeds, settings)
     if "text" in parts:
-        runs += _levels({"data": "text", "epochs": TEXT_EPOCHS}, levels, seeds, settings)
+        runs += _levels({"data": "text"}, levels, seeds, settings)
     return runs
 
 
