@@ -13,7 +13,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.files import write_json
+from experiments.data import DATASETS
+from experiments.files import read_json, write_json
+from experiments.networks import NETWORKS
+from experiments.settings import Settings
 from experiments.studies import STUDIES, study
 from softmaxcode.arguments import Parser
 
@@ -22,14 +25,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from experiments.runs import Results
-    from experiments.settings import Settings
     from experiments.training import Execution
 
 RESULTS = Path("out", "experiments")
 #: Settings of a run that a study may be given for all its runs.
 SETTINGS: dict[str, tuple[type, str]] = {
-    "data": (str, "data set"),
-    "network": (str, "network"),
+    "data": (str, f"data set ({', '.join(DATASETS)})"),
+    "network": (str, f"network ({', '.join(NETWORKS)})"),
     "d": (int, "width of the features"),
     "temperature": (float, "temperature"),
     "optimizer": (str, "sgd or adamw"),
@@ -42,8 +44,8 @@ SETTINGS: dict[str, tuple[type, str]] = {
 }
 #: Those that are dictionaries, written as JSON.
 DICTIONARIES = {
-    "data_options": """of the data set, such as '{"train_per_class": 50}'""",
-    "network_options": """of the network, such as '{"width": 96}'""",
+    "data_options": """of the data set, added to the study's, such as '{"train_per_class": 50}'""",
+    "network_options": """of the network, such as '{"width": 96}' of vit or text-transformer""",
 }
 
 
@@ -182,12 +184,26 @@ def _execution(arguments: argparse.Namespace) -> Execution:
 
 
 def _refuse_early(results: Results, runs: list[Settings], execution: Execution) -> None:
-    """Raise a ValueError for a device or data that are not there now, not in every run."""
-    from experiments.training import loaded
+    """Raise a ValueError for what runs would be refused for, before anything is written: device, data, network, batch."""
+    from experiments.model import untrained_network
+    from experiments.training import check_batch, loaded
 
-    execution.fabric("32-true")
-    if not results.finished(runs[:1]):
-        loaded(runs[0], execution.data_root)
+    if results.root.exists() and not results.root.is_dir():
+        raise ValueError(f"{results.root} is a file; name a folder with --results")
+    for precision in {settings.precision for settings in runs}:
+        execution.fabric(precision)
+    finished = results.finished(runs)
+    if finished:
+        finished[0].data()
+    done = {run.settings.key for run in finished}
+    checked: dict[str, Any] = {}
+    for settings in runs:
+        kind = json.dumps([settings.data, settings.data_options], sort_keys=True)
+        if settings.key not in done and kind not in checked:
+            checked[kind] = data = loaded(settings, execution.data_root)
+            check_batch(settings, data)
+            untrained_network(settings, data)
+            checked[kind] = None  # one data set at a time
 
 
 def _train(results: Results, runs: list[Settings], execution: Execution, arguments: argparse.Namespace) -> int:
@@ -241,7 +257,7 @@ def _study(arguments: argparse.Namespace) -> int:
     _refuse_early(results, runs, execution)
     if _first_process():
         results.root.mkdir(parents=True, exist_ok=True)
-        write_json(results.root / f"{arguments.command}.json", {"runs": [settings.plain() for settings in runs]})
+        _write_plan(results.root / f"{arguments.command}.json", runs)
     failed = _train(results, runs, execution, arguments)
     if _first_process():
         _go_on_alone()
@@ -251,6 +267,21 @@ def _study(arguments: argparse.Namespace) -> int:
             print(module.findings(finished))
         print(f"\n{len(finished)} of {len(runs)} runs are in {results.root}")
     return int(failed > 0)
+
+
+def _write_plan(path: Path, runs: list[Settings]) -> None:
+    """Note the runs that a study asks for; its section of the report is of these alone."""
+    left = 0
+    if path.is_file():
+        keys = {settings.key for settings in runs}
+        left = sum(Settings.from_plain(old).key not in keys for old in read_json(path)["runs"])
+    if left:
+        print(
+            f"experiments: {path.name} named {left} runs that are not asked for now: they are kept, and the report "
+            "leaves them out (another --results folder would keep both)",
+            file=sys.stderr,
+        )
+    write_json(path, {"runs": [settings.plain() for settings in runs]})
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -293,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if _first_process():
             print(
-                "experiments: interrupted; what was done is kept, and the same command goes on from there",
+                "experiments: interrupted; finished runs are kept, and the same command goes on",
                 file=sys.stderr,
             )
         return 130

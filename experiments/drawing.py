@@ -153,7 +153,7 @@ def level(axes: Axes, value: float, label: str, **style: Any) -> None:
 
 
 def legend_below(figure: Figure, columns: int = 4) -> None:
-    """One legend of all panels below them, each label once.
+    """One legend of all panels below them, each label once, in no more columns than the figure is wide for.
 
     Examples
     --------
@@ -165,8 +165,16 @@ def legend_below(figure: Figure, columns: int = 4) -> None:
     ['learned']
     """
     handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    longest = max(map(len, handles), default=0)
+    # at this size a letter is about 0.075 inches wide, and a handle takes the room of ten
+    fitting = max(1, int(figure.get_figwidth() / (0.075 * (longest + 10))))
     figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=min(columns, fitting),
+        frameon=False,
+        fontsize=9,
     )
 
 

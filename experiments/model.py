@@ -120,13 +120,28 @@ def built(settings: Settings, data: Data) -> Classifier:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        inputs = (
-            {"vocabulary": data.K, "length": data.context}
-            if isinstance(data, TextData)
-            else {"image_size": data.image_size, "channels": data.channels}  # type: ignore[attr-defined]
-        )
-        body = network(settings.network, settings.d, **(inputs | settings.network_options))
+        body = untrained_network(settings, data)
         return Classifier(body, _head(settings, data), frozen=settings.frozen)
+
+
+def untrained_network(settings: Settings, data: Data) -> nn.Module:
+    """The network of a run, drawn from torch's global generator.
+
+    Raises
+    ------
+    ValueError
+        If it does not go with the data, or does not have such options.
+    """
+    of_text = isinstance(data, TextData)
+    if of_text != (settings.network == "text-transformer"):
+        kind = "tokens, which 'text-transformer' reads" if of_text else "images, which 'text-transformer' cannot read"
+        raise ValueError(f"{settings.data} has {kind}; got network {settings.network!r}")
+    inputs: dict[str, Any] = (
+        {"vocabulary": data.K, "length": data.context}
+        if isinstance(data, TextData)
+        else {"image_size": data.image_size, "channels": data.channels}  # type: ignore[attr-defined]
+    )
+    return network(settings.network, settings.d, **(inputs | settings.network_options))
 
 
 def _head(settings: Settings, data: Data) -> nn.Module:

@@ -207,7 +207,7 @@ class Settings:
             assignment = check_assignment(assignment)
         weight_decay = chosen("weight_decay", weight_decay)
         if weight_decay != 0:
-            weight_decay = check_positive("weight_decay", weight_decay)
+            weight_decay = check_positive("weight_decay, where it is not 0,", weight_decay)
         if initial is not None and not (isinstance(initial, str) and KEY.fullmatch(initial)):
             raise ValueError(f"initial must be the key of a run; got {initial!r}")
         if not isinstance(frozen, bool):

@@ -50,7 +50,8 @@ class Execution:
     accelerator : {"auto", "cpu", "cuda", "mps"}
         What it runs on.
     devices : int
-        Processes, one a device, that share each batch (DistributedDataParallel).
+        Processes, one a device, that share each batch (DistributedDataParallel). Batch normalisation takes the
+        statistics of each process's share, so this alone is felt in the result; ``run.json`` notes it.
     workers : int
         Processes that read the data ahead.
     data_root : str or None
@@ -101,6 +102,15 @@ class Execution:
         except (RuntimeError, ValueError, ImportError) as error:
             first = str(error).strip().split("\n")[0]
             raise ValueError(f"cannot train on {self.devices} x {self.accelerator} in {precision}: {first}") from None
+
+
+def check_batch(settings: Settings, data: Data) -> None:
+    """Raise a ValueError where the training data do not fill one batch."""
+    if len(data.train) < settings.batch_size:
+        raise ValueError(
+            f"batch_size is {settings.batch_size}, and {settings.data} has {len(data.train)} training samples with "
+            "these options: say a smaller one"
+        )
 
 
 def loaded(settings: Settings, root: str | None = None, **changes: Any) -> Data:
@@ -185,8 +195,7 @@ class Training:
         self.fabric = fabric = self.execution.fabric(settings.precision)
         fabric.launch()
         data = loaded(settings, self.execution.data_root)
-        if len(data.train) < settings.batch_size:
-            raise ValueError(f"batch_size is {settings.batch_size}, and {settings.data} has {len(data.train)} samples")
+        check_batch(settings, data)
         self.fingerprint = fingerprint(data)
         model = built(settings, data)
         if settings.initial is not None:
@@ -280,6 +289,7 @@ class Training:
             stored = {
                 "format": FORMAT,
                 "settings": json.dumps(self.settings.plain(), sort_keys=True),
+                "data": self.fingerprint,
                 "epoch": self.epoch,
                 "seconds": self.seconds,
                 "rows": json.dumps(self.rows),
@@ -305,6 +315,10 @@ class Training:
             self.fabric.strategy.precision.load_state_dict(stored["scaler"])
         except (ValueError, KeyError, RuntimeError, TypeError):
             raise ValueError(f"{path} is not a checkpoint of this run; remove it, or name another folder") from None
+        if stored.get("data") != self.fingerprint:
+            raise ValueError(
+                f"{path} is of other data than {self.settings.data} now is; remove it, or name another folder"
+            )
 
     def _finish(self, status: str, reason: str) -> None:
         """Write what is found, ``run.json`` last, and remove the checkpoint."""

@@ -91,6 +91,11 @@ def test_every_study_asks_for_three_seeds_at_least(name):
         (["gnc", "--temperatures", "0"], "temperature"),
         (["gnc", "--data", "cifar100", "--data-root", "nowhere"], "cifar-100-binary"),
         (["gnc", "--data-options", '{"colour": 1}'], "digit-pairs has no option 'colour'"),
+        (["cmf", "--label-noise", "0", "1.5"], "label_noise must be a share from 0 to 1"),
+        (["gnc", "--batch-size", "100000"], "digit-pairs has 5000 training samples"),
+        (["gnc", "--network-options", '{"depth": 3}'], "small-cnn takes no options"),
+        (["gnc", "--data", "digits", "--network", "text-transformer"], "has images, which 'text-transformer' cannot"),
+        (["gnc", "--precision", "16-mixed", "--accelerator", "cpu"], "needs a CUDA device"),
         (["report", "--results", "nowhere"], "there is no such folder"),
         (["compare", "nowhere.npy"], "nowhere.npy"),
     ],
@@ -152,6 +157,20 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch, capsys):
     assert "No space left on device" in capsys.readouterr().err
 
 
+def test_a_results_folder_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert command("gnc", *QUICK, "--results", tmp_path / "file") == 2
+    assert "is a file; name a folder with --results" in capsys.readouterr().err
+
+
+def test_runs_that_leave_the_report_are_told(tmp_path, capsys):
+    words = ["gnc", *QUICK, "--seeds", "1", "--results", tmp_path]
+    assert command(*words, "--heads", "learned", "cmf") == 0
+    capsys.readouterr()
+    assert command(*words, "--heads", "cmf") == 0
+    assert "gnc.json named 1 runs that are not asked for now" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_interrupt_is_told_and_the_command_goes_on(tmp_path):
     words = ["gnc", *QUICK, "--epochs", "60", "--seeds", "2", "--heads", "learned", "--results", str(tmp_path)]
@@ -169,7 +188,7 @@ def test_interrupt_is_told_and_the_command_goes_on(tmp_path):
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert err.endswith("experiments: interrupted; what was done is kept, and the same command goes on from there\n")
+    assert err.endswith("experiments: interrupted; finished runs are kept, and the same command goes on\n")
 
 
 @pytest.mark.slow

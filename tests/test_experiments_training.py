@@ -354,6 +354,12 @@ def test_a_checkpoint_of_another_run(tmp_path):
     torch.save({"format": "experiments 1", "settings": json.dumps(quick(seed=1).plain())}, folder / "checkpoint.pt")
     with pytest.raises(ValueError, match="is not a checkpoint of this run"):
         train(settings, folder, CPU)
+    whole = {"format": "experiments 1", "settings": json.dumps(settings.plain()), "epoch": 1, "seconds": 1.0}
+    model = built(settings, load("digits"))
+    state = {"model": model.state_dict(), "optimizer": torch.optim.SGD(model.parameters(), 0.1).state_dict()}
+    torch.save(whole | state | {"rows": "[]", "scaler": {}, "data": "other"}, folder / "checkpoint.pt")
+    with pytest.raises(ValueError, match="is of other data than digits now is"):
+        train(settings, folder, CPU)
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="missing, damaged or not one of ours"):
         train(settings, folder, CPU)
@@ -386,7 +392,7 @@ def test_an_accelerator_that_does_not_exist(tmp_path):
 
 
 def test_a_batch_larger_than_the_data(tmp_path):
-    with pytest.raises(ValueError, match="batch_size is 5000, and digits has 1287"):
+    with pytest.raises(ValueError, match="batch_size is 5000, and digits has 1287 training samples"):
         train(quick(batch_size=5000), tmp_path / "run", CPU)
 
 

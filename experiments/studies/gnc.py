@@ -141,7 +141,7 @@ def _collapse_sentence(group: pd.DataFrame) -> str:
             return ""
         bound, below = ASKED[name]
         met = mean >= bound if below else mean <= bound
-        return f" (asked: at {'least' if below else 'most'} {bound:.2f}; {'met' if met else 'not met'})"
+        return f" (target: at {'least' if below else 'most'} {bound:.2f}; {'met' if met else 'not met'})"
 
     return (
         f"{cell_words(first['head'], first['temperature'])}: mean GNC2 {mean_interval(group['GNC2'])}, "
