@@ -184,7 +184,7 @@ def _execution(arguments: argparse.Namespace) -> Execution:
 
 
 def _refuse_early(results: Results, runs: list[Settings], execution: Execution) -> None:
-    """Raise a ValueError for what runs would be refused for, before anything is written: device, data, network, batch."""
+    """Raise a ValueError for what runs would be refused for, before anything is written: device, data, network."""
     from experiments.model import untrained_network
     from experiments.training import check_batch, loaded
 
