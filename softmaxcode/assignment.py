@@ -315,6 +315,12 @@ def check_square(matrix: Any, name: str) -> Square:
     ------
     ValueError
         If it is not such a matrix; the message says what came.
+
+    Examples
+    --------
+    >>> from softmaxcode.assignment import check_square
+    >>> check_square([[1, 0], [0, 1]], "similarity").dtype
+    dtype('float64')
     """
     array = _check_matrix(matrix, name)
     if array.shape[0] != array.shape[1] or len(array) < 2:
