@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from experiments.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -136,6 +137,25 @@ def band_panel(axes: Axes, table: pd.DataFrame, label: str | None = None, **styl
     middle, low, high = (np.exp(numbers) if logarithmic else numbers).T
     (line,) = axes.plot(table.index, middle, label=label, **_over(style, marker="o", ms=3, lw=1.5))
     axes.fill_between(table.index.to_numpy(), low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def temperature_axis(axes: Axes, temperatures: Iterable[float]) -> None:
+    """A logarithmic axis over all the temperatures, with its marks in plain numbers.
+
+    Examples
+    --------
+    >>> figure, (axes,) = axes_figure(["GNC2"])
+    >>> temperature_axis(axes, [0.1, 1])
+    >>> [label.get_text() for label in axes.get_xticklabels() if 0.1 <= label.get_position()[0] <= 1]
+    ['0.1', '0.2', '0.5', '1']
+    """
+    temperatures = sorted(temperatures)
+    axes.set_xscale("log")
+    axes.set_xlim(temperatures[0] / 1.3, 1.3 * temperatures[-1])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("temperature τ", fontsize=9)
 
 
 def level(axes: Axes, value: float, label: str, **style: Any) -> None:

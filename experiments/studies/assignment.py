@@ -56,7 +56,7 @@ RELABELLINGS = 999
 
 def plan(
     *,
-    seeds: int = 3,
+    seeds: int = 8,
     levels: tuple[float, ...] = (1.0, 0.6, 0.3, 0.0, -0.5, -1.0),
     square_seeds: int = 20,
     square_classes: tuple[int, ...] = SQUARE_CLASSES,
@@ -481,9 +481,13 @@ def _control_sentences(groups: list[Graded]) -> list[str]:
     texts = []
     for one in groups:
         if one.control and not math.isnan(one.slope.lower):
+            beyond = (
+                ": the similarity that chance leaves is enough for a slope here, so those of other data cannot be put "
+                "down to their similarity alone"
+            )
             texts.append(
                 f"Control, {one.data}: its slope is {side(one.slope, 'not ', 'not ', '')}compatible with 0 "
-                f"({one.slope} points of {one.what} accuracy)."
+                f"({one.slope} points of {one.what} accuracy){side(one.slope, beyond, beyond, '')}."
             )
     return texts
 

@@ -49,8 +49,8 @@ TIMED, BATCH = ((100, 64), (1_000, 64), (10_000, 64), (100_000, 64)), 100
 
 def plan(
     *,
-    seeds: int = 5,
-    stress_seeds: int = 3,
+    seeds: int = 20,
+    stress_seeds: int = 10,
     momenta: tuple[float, ...] = (0.9, 0.1),
     few_shot: tuple[int, ...] = (2, 5, 10),
     label_noise: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6),
@@ -92,7 +92,7 @@ def plan(
     Examples
     --------
     >>> len(plan()), len(plan(seeds=1, stress_seeds=1, momenta=(0.9,), few_shot=(0,), label_noise=(0.2,)))
-    (57, 6)
+    (200, 6)
     """
     if "head" in settings:
         raise ValueError(f"this study compares the heads 'learned' and 'cmf': leave head out; got {settings['head']!r}")

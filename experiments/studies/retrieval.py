@@ -8,7 +8,15 @@ import pandas as pd
 
 from experiments.data import DATASETS
 from experiments.data.seeding import stream
-from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
+from experiments.drawing import (
+    HEAD_COLOURS,
+    HEAD_WORDS,
+    INK,
+    axes_figure,
+    errorbar_panel,
+    legend_below,
+    temperature_axis,
+)
 from experiments.model import collect
 from experiments.retrieval import retrieval_figures, tar_name
 from experiments.settings import Settings
@@ -227,13 +235,12 @@ def _figure(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, flo
     """Each measure against the temperature, a colour a head."""
     figure, axes = axes_figure(MEASURES)
     for panel, name in zip(axes, MEASURES, strict=True):
-        panel.set_xscale("log")
+        temperature_axis(panel, (tau for _, tau in groups))
         panel.axhline(pixels[name], color=INK, ls="--", lw=1.3, label="pixels")
         for i, head in enumerate(dict.fromkeys(head for head, _ in groups)):
             # a little apart, since most heads have one temperature
             points = {tau * 1.06**i: mean_interval(group[name]) for (own, tau), group in groups.items() if own == head}
             errorbar_panel(panel, points, HEAD_WORDS[head], color=HEAD_COLOURS[head])
-        panel.set_xlabel("temperature", fontsize=9)
         panel.set_ylabel("%", fontsize=9)
     legend_below(figure, columns=3)
     return figure

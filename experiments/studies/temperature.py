@@ -7,10 +7,19 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullLocator
 
 from experiments import paper
-from experiments.drawing import COLOURS, HEAD_WORDS, INK, MARKERS, axes_figure, errorbar_panel, legend_below, level
+from experiments.drawing import (
+    COLOURS,
+    HEAD_WORDS,
+    INK,
+    MARKERS,
+    axes_figure,
+    errorbar_panel,
+    legend_below,
+    level,
+    temperature_axis,
+)
 from experiments.settings import Settings
 from experiments.statistics import Interval, mean_interval
 from experiments.studies.common import (
@@ -323,12 +332,7 @@ def _figure(cells: Cells, d: int) -> Figure:
     panels = dict(zip(titles, axes, strict=True))
     temperatures = [tau for *_, tau in cells]
     for name, panel in panels.items():
-        panel.set_xscale("log")
-        panel.set_xlim(min(temperatures) / 1.3, 1.3 * max(temperatures))
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlabel("temperature τ", fontsize=9)
+        temperature_axis(panel, temperatures)
         if name in ("GNC1", "GNC3"):
             panel.set_yscale("log")
     for i, ((head, width), line) in enumerate(_lines(cells).items()):

@@ -22,6 +22,7 @@ from experiments.drawing import (
     errorbar_panel,
     legend_below,
     level,
+    temperature_axis,
 )
 from experiments.statistics import mean_interval
 from experiments.studies import gnc
@@ -43,7 +44,6 @@ from softmaxcode.sphere import check_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from experiments.runs import Run
@@ -156,6 +156,7 @@ def findings(runs: Sequence[Run]) -> Findings:
         *missing_sentences(runs),
     ]
     every = finals[["head", "temperature", "d", "seed", *MEASURES, "key"]].rename(columns=MEASURES)
+    every = every.reset_index(drop=True)
     return Findings(
         statements,
         {
@@ -394,16 +395,6 @@ def _pair_table(runs: Sequence[Run]) -> pd.DataFrame:
     return nearest_pairs(W, names, LISTED)[["first", "second", "cosine"]].rename(columns={"cosine": "mean cosine"})
 
 
-def _temperature_axis(axes: Axes, groups: Groups) -> None:
-    """Logarithmic, with a mark at every temperature and no other."""
-    temperatures = sorted({tau for _, tau in groups})
-    axes.set_xscale("log")
-    axes.set_xlim(0.8 * temperatures[0], 1.25 * temperatures[-1])
-    axes.set_xticks(temperatures, [f"{tau:.3g}" for tau in temperatures])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("temperature τ", fontsize=9)
-
-
 def _figure(groups: Groups, chances: dict[str, float]) -> Figure:
     """Everything that is measured at the end of a run against its temperature."""
     titles = {
@@ -414,7 +405,7 @@ def _figure(groups: Groups, chances: dict[str, float]) -> Figure:
     }
     figure, axes = axes_figure(list(titles.values()), height=3.2)
     for name, panel in zip(titles, axes, strict=True):
-        _temperature_axis(panel, groups)
+        temperature_axis(panel, (tau for _, tau in groups))
         for i, head in enumerate(dict.fromkeys(head for head, _ in groups)):
             points = {tau: mean_interval(group[name]) for (h, tau), group in groups.items() if h == head}
             style = {"color": HEAD_COLOURS[head], "marker": MARKERS[i % len(MARKERS)]}
@@ -442,7 +433,7 @@ def _margin_figure(groups: Groups, tokens: pd.DataFrame, where: str) -> Figure:
     fifths.set_xticks(QUINTILES)
     fifths.set_ylim(bottom=0)
     ranks.axhline(0, color=INK, lw=0.8)
-    _temperature_axis(ranks, groups)
+    temperature_axis(ranks, (tau for _, tau in groups))
     scatter.plot(tokens["count"], tokens["margin"], ".", color=INK, ms=3, alpha=0.6)
     scatter.set_xscale("log")
     scatter.set_xlabel("count in the training text", fontsize=9)
