@@ -229,7 +229,7 @@ def _line(results: Results, settings: Settings) -> str:
     final = run.final
     if run.status != "finished":
         return run.status
-    return f"GNC2 {final['GNC2']:.4f}, test accuracy {final['test_accuracy']:.4f}, {run.seconds:.0f} s"
+    return f"GNC2 {final['GNC2']:.4f}, test accuracy {final['test_accuracy']:.2%}, {run.seconds:.0f} s"
 
 
 def _first_process() -> bool:

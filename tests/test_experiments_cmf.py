@@ -54,7 +54,7 @@ class MadeUp:
 def made_up(gain: float, spread: float = 0.002, **options: Any) -> list[Any]:
     """All runs of a plan; class means are better by the gain, up to the spread."""
     rng = np.random.default_rng(1)
-    runs = cmf.plan(**({"seeds": 5} | options))
+    runs = cmf.plan(**({"seeds": 5, "stress_seeds": 3} | options))
     return [MadeUp(s, 0.8 + 0.01 * s.seed + (gain + spread * rng.uniform(-1, 1)) * (s.head == "cmf")) for s in runs]
 
 
@@ -165,6 +165,13 @@ def test_figure_has_the_means() -> None:
     assert shots == pytest.approx(np.array([[2, 41], [5, 41], [10, 41]]))
     assert gaussian == pytest.approx(np.array([[0, 82], [0.1, 42], [0.2, 42], [0.4, 42]]))
     assert timing == pytest.approx(np.array([[100, 2], [1000, 2]]))
+
+
+def test_the_papers_table_stands_beside() -> None:
+    (table,) = [one for caption, one in cmf.findings(made_up(0.0)).tables.items() if "the paper's" in caption]
+    assert len(table) == 6
+    row = table[(table["network"] == "ResNet18") & table["classifier"].str.endswith("momentum 0.9")].iloc[0]
+    assert (row["accuracy"], row["learned"], row["difference"]) == (72.2, 70.8, pytest.approx(1.4))
 
 
 def test_costs_are_counted() -> None:

@@ -126,11 +126,12 @@ def test_table_is_the_mean_and_interval_over_seeds_in_any_order() -> None:
     for head, tau, words in [("learned", "0.1", "learned"), ("linear", "1", "linear (unnormalised)")]:
         row = table.loc[f"{words}, τ = {tau}"]
         assert row["runs"] == "4"
-        for name, column in {"GNC1": "GNC1", "GNC2": "GNC2", "ncm_accuracy": "NCM accuracy"}.items():
-            x = np.array([run.final[name] for run in runs if run.settings.head == head])
+        for name, column in {"GNC1": "GNC1", "GNC2": "GNC2", "ncm_accuracy": "NCM accuracy, %"}.items():
+            scale = 100 if "%" in column else 1
+            x = np.array([scale * run.final[name] for run in runs if run.settings.head == head])
             mean, half = map(float, row[column].split(" ± "))
             expected = stats.ttest_1samp(x, 0).confidence_interval()
-            assert mean == pytest.approx(x.mean(), abs=5e-3)
+            assert mean == pytest.approx(x.mean(), abs=5e-3 * scale)
             assert half == pytest.approx((expected.high - expected.low) / 2, rel=0.06)
     every = found(shuffled).tables["Every run"]
     assert len(every) == 16
@@ -186,7 +187,7 @@ def test_references_stand_in_the_table() -> None:
     row = table.loc["for reference: the paper's ResNet18, CIFAR100, d = 10, τ = 0.1"]
     known = sc.best_known(100, 10).margin
     assert row["GNC2"] == "0.5709" and float(row["share of best known"]) == pytest.approx(0.5709 / known, abs=1e-4)
-    assert row["test accuracy"] == "0.708" and row["certified margin"] == ""
+    assert row["test accuracy, %"] == "70.8" and row["certified margin"] == ""
     assert table.loc["for reference: best code known", "GNC2"] == "1.0000"
     assert table.loc["for reference: feature model, τ = 0.1", "GNC2"].startswith("0.91 ± 0.1")
     assert set(paper.TINY_IMAGENET) == set(paper.CIFAR100)

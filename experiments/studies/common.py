@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from experiments.runs import Run
 
-#: Of `final_values`, with their words.
+#: Of `final_values`, with their words; accuracies are in per cent.
 MEASURES = {
     "GNC1": "GNC1",
     "GNC2": "GNC2",
     "share": "share of best known",
     "GNC3": "GNC3",
-    "test_accuracy": "test accuracy",
-    "ncm_accuracy": "NCM accuracy",
+    "test_accuracy": "test accuracy, %",
+    "ncm_accuracy": "NCM accuracy, %",
     "certified_margin": "certified margin",
 }
-NOTE = "NCM is the nearest class mean; a certified margin below 0 says nothing."
+NOTE = "NCM is the nearest class mean; a certified margin says something above 0 alone, and is left out below."
 #: The unnormalised baseline is trained at this temperature unless a study varies it, which is how it is used.
 LINEAR_TEMPERATURE = 1.0
 #: Starts of the unconstrained feature model, and steps of each at most.
@@ -216,15 +216,16 @@ def final_values(runs: Iterable[Run]) -> pd.DataFrame:
         rows.append(
             {name: getattr(run.settings, name) for name in names}
             | {"K": K, "best_known": known, "share": final["GNC2"] / known}
-            | {name: final[name] for name in MEASURES if name != "share"}
+            | {name: (100 if "accuracy" in name else 1) * final[name] for name in MEASURES if name != "share"}
         )
     return pd.DataFrame(rows, columns=[*names, "K", "best_known", *MEASURES])
 
 
-def in_points(group: pd.DataFrame) -> pd.DataFrame:
-    """`final_values` with accuracies in per cent."""
-    names = ["test_accuracy", "ncm_accuracy"]
-    return group.assign(**{name: 100 * group[name] for name in names})
+def mean_values(group: pd.DataFrame) -> dict[str, str]:
+    """Mean and interval of each of `MEASURES` over `final_values`, by its words."""
+    shown = {words: mean_interval(group[name]).text for name, words in MEASURES.items()}
+    certified = group["certified_margin"].max() > 0
+    return shown if certified else shown | {MEASURES["certified_margin"]: ""}
 
 
 def beside_best_known(group: pd.DataFrame) -> str:

@@ -21,8 +21,8 @@ from experiments.studies.common import (
     check_not_fixed,
     diverged_sentences,
     final_values,
-    in_points,
     least_margin,
+    mean_values,
     missing_sentences,
     nothing_found,
     paired_groups,
@@ -171,9 +171,8 @@ def _ufm_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
 def _accuracy_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
     """Test accuracy against the learned head's, and the nearest class mean's against the classifier's, in points."""
     out = []
-    learned = {tau: in_points(group) for (*_, head, tau), group in groups.items() if head == "learned"}
-    for (*_, head, temperature), fractions in groups.items():
-        group = in_points(fractions)
+    learned = {tau: group for (*_, head, tau), group in groups.items() if head == "learned"}
+    for (*_, head, temperature), group in groups.items():
         sentence = (
             f"{cell_words(head, temperature)}: test accuracy in %: {mean_interval(group['test_accuracy'])}; nearest "
             f"class mean less classifier: {mean_interval(group['ncm_accuracy'] - group['test_accuracy'])}"
@@ -191,9 +190,7 @@ def _table(groups: dict[Any, pd.DataFrame], data: str) -> pd.DataFrame:
     """A row a head, and for reference the feature model, the best code known and the paper's networks."""
     rows: dict[str, dict[str, str]] = {}
     for (*_, head, temperature), group in groups.items():
-        rows[cell_words(head, temperature)] = {"runs": str(len(group))} | {
-            words: mean_interval(group[name]).text for name, words in MEASURES.items()
-        }
+        rows[cell_words(head, temperature)] = {"runs": str(len(group))} | mean_values(group)
     for K, d, temperature in dict.fromkeys((K, d, tau) for K, d, head, tau in groups if head != "linear"):
         free, known = ufm_margin(K, d, temperature), best_known_margin(K, d)
         if free.n:
@@ -224,7 +221,7 @@ def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
         "GNC1": "variability within classes (GNC1)",
         "GNC2": "margin (GNC2)",
         "GNC3": "self-duality (GNC3)",
-        "test_accuracy": "test accuracy",
+        "test_accuracy": "test accuracy in %",
     }
     figure, axes = axes_figure(list(titles.values()))
     panels = dict(zip(titles, axes, strict=True))
@@ -237,7 +234,8 @@ def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         for (*_, head, tau), group in groups.items():
             style = "-" if head == "linear" else STYLES[temperatures.index(tau) % len(STYLES)]
-            values = pd.DataFrame({row["seed"]: histories[row["key"]][name] for _, row in group.iterrows()})
+            scale = 100 if name == "test_accuracy" else 1
+            values = pd.DataFrame({row["seed"]: scale * histories[row["key"]][name] for _, row in group.iterrows()})
             band_panel(panel, values, cell_words(head, tau), color=HEAD_COLOURS[head], ls=style)
     for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
         known = best_known_margin(K, d)

@@ -29,8 +29,8 @@ from experiments.studies.common import (
     check_not_fixed,
     diverged_sentences,
     final_values,
-    in_points,
     least_margin,
+    mean_values,
     missing_sentences,
     nothing_found,
     paired_groups,
@@ -259,7 +259,7 @@ def _linear_sentences(cells: Cells, d: int) -> list[str]:
     for (head, width, tau), off in cells.items():
         on = cells.get(("learned", width, tau))
         if head == "linear" and on is not None:
-            accuracy = paired_groups(in_points(off), in_points(on), "test_accuracy")
+            accuracy = paired_groups(off, on, "test_accuracy")
             out.append(
                 f"Without the spherical constraint, d = {width}, τ = {tau:.3g}: GNC1 {off['GNC1'].mean():.2g} in place "
                 f"of {on['GNC1'].mean():.2g}, GNC3 {off['GNC3'].mean():.2g} in place of {on['GNC3'].mean():.2g}; GNC2 "
@@ -273,7 +273,7 @@ def _accuracy_sentences(cells: Cells) -> list[str]:
     out = []
     for (head, d), line in _lines(cells).items():
         if head == "learned":
-            accuracy = {tau: mean_interval(in_points(group)["test_accuracy"]) for tau, group in line.items()}
+            accuracy = {tau: mean_interval(group["test_accuracy"]) for tau, group in line.items()}
             tau = max(accuracy, key=lambda one: accuracy[one].mean)
             nearest = _nearest(line)
             widest = max(nearest, key=lambda one: abs(nearest[one].mean))
@@ -287,7 +287,7 @@ def _accuracy_sentences(cells: Cells) -> list[str]:
 
 def _nearest(line: dict[float, pd.DataFrame]) -> dict[float, Interval]:
     """Test accuracy of the nearest class mean less the classifier's, in points."""
-    return {tau: mean_interval(100 * (group["ncm_accuracy"] - group["test_accuracy"])) for tau, group in line.items()}
+    return {tau: mean_interval(group["ncm_accuracy"] - group["test_accuracy"]) for tau, group in line.items()}
 
 
 def _table(cells: Cells) -> pd.DataFrame:
@@ -298,7 +298,7 @@ def _table(cells: Cells) -> pd.DataFrame:
         least = least_margin(K, known, tau)
         rows.append(
             {"head": HEAD_WORDS[head], "d": d, "τ": f"{tau:.3g}", "runs": len(group)}
-            | {words: mean_interval(group[name]).text for name, words in MEASURES.items()}
+            | mean_values(group)
             | {"best known": f"{known:.4f}", "T6 bound": f"{least:.4f}" if math.isfinite(least) else ""}
         )
     return pd.DataFrame(rows)
@@ -341,7 +341,7 @@ def _figure(cells: Cells, d: int) -> Figure:
             style |= {"color": INK, "ls": "--"}
         label = _line_words(head, width)
         for name in ("share", "GNC1", "GNC3", "test_accuracy"):
-            points = {tau: mean_interval(in_points(group)[name]) for tau, group in line.items()}
+            points = {tau: mean_interval(group[name]) for tau, group in line.items()}
             errorbar_panel(panels[name], points, label, **style)
         errorbar_panel(panels["nearest"], _nearest(line), label, **style)
         if width == d:

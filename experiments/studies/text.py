@@ -62,8 +62,8 @@ MEASURES = {
     "GNC2": "GNC2",
     "share": "share of best known",
     "GNC3": "GNC3",
-    "train_accuracy": "training accuracy",
-    "test_accuracy": "test accuracy",
+    "train_accuracy": "training accuracy, %",
+    "test_accuracy": "test accuracy, %",
     "perplexity": "test perplexity",
     "rank_correlation": "rank correlation of count and margin",
     "similarity": "rank correlation of cosine and similarity",
@@ -186,7 +186,7 @@ def _finals(runs: Sequence[Run]) -> pd.DataFrame:
         tokens = token_margins(run)
         alike = run.evaluation("token_similarity", _alike)
         rows.append(
-            {name: run.final[name] for name in ("loss", "train_accuracy")}
+            {"loss": run.final["loss"], "train_accuracy": 100 * run.final["train_accuracy"]}
             | {"perplexity": math.exp(run.final["test_loss"])}
             | {"rank_correlation": float(spearmanr(tokens["count"], tokens["margin"]).statistic)}
             | {"similarity": alike["correlation"], "p_value": alike["p_value"]}
@@ -289,7 +289,7 @@ def _accuracy_sentences(groups: Groups, chances: dict[str, float]) -> list[str]:
         group = series[best]
         out.append(
             f"{HEAD_WORDS[head]}: test perplexity is least at τ = {best:.3g}, {mean_interval(group['perplexity'])}, "
-            f"with test accuracy {mean_interval(100 * group['test_accuracy'])} %; the training counts alone give "
+            f"with test accuracy {mean_interval(group['test_accuracy'])} %; the training counts alone give "
             f"perplexity {math.exp(chances['loss']):.1f} and accuracy {100 * chances['accuracy']:.1f} %."
         )
         for tau, other in linear.items():
@@ -311,7 +311,7 @@ def _theory_sentences(groups: Groups) -> list[str]:
         certified = max(group["certified_margin"].max() for group in series.values())
         out.append(
             f"{HEAD_WORDS[head]}: the training loss is least at τ = {tau:.3g}, {mean_interval(series[tau]['loss'])} "
-            f"nats a token at training accuracy {mean_interval(100 * series[tau]['train_accuracy'])} %; "
+            f"nats a token at training accuracy {mean_interval(series[tau]['train_accuracy'])} %; "
             f"the margin that a loss certifies (docs/theory.md, T6) is "
             + (f"{certified:.4f} at most." if certified > 0 else "above 0 at no temperature.")
         )
