@@ -20,6 +20,8 @@ HARDMAX = 1
 _CUTOFF = 40.0
 #: Pairs kept by L-BFGS.
 _MEMORY = 12
+# Sums may be reordered, so no loop that sums may also store: such a loop is vectorised only where its arrays lie far
+# enough apart in memory, and its last bits would follow from where they happen to lie.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
@@ -185,12 +187,9 @@ def minimize(kind, X, beta, iterations, tolerance):
         new = value
         for _ in range(25):
             for r in range(N):
-                norm = 0.0
                 for c in range(d):
-                    t = X[r, c] + step * direction[r * d + c]
-                    trial[r, c] = t
-                    norm += t * t
-                norm = 1.0 / np.sqrt(norm)
+                    trial[r, c] = X[r, c] + step * direction[r * d + c]
+                norm = 1.0 / np.sqrt(_dot(trial[r], trial[r]))
                 for c in range(d):
                     trial[r, c] *= norm
             new = energy(kind, trial, beta, trial_grad)
@@ -206,14 +205,11 @@ def minimize(kind, X, beta, iterations, tolerance):
             stored = 0
             continue
         i = stored % _MEMORY
-        sy = 0.0
         for r in range(N):
             for c in range(d):
-                s = trial[r, c] - X[r, c]
-                y = trial_grad[r, c] - grad[r, c]
-                S[i, r * d + c] = s
-                Y[i, r * d + c] = y
-                sy += s * y
+                S[i, r * d + c] = trial[r, c] - X[r, c]
+                Y[i, r * d + c] = trial_grad[r, c] - grad[r, c]
+        sy = _dot(S[i], Y[i])
         if sy > 1e-12 * np.sqrt(_dot(S[i], S[i]) * _dot(Y[i], Y[i])):
             rho[i] = 1.0 / sy
             stored += 1
