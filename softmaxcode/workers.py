@@ -83,7 +83,12 @@ def run(
     calls = (delayed(attempt)(key, task, given) for key, given in arguments.items())
     slots = 1 if retry and backend.shared else backend.slots
     parallel = Parallel(backend=backend, return_as="generator_unordered", batch_size=1, pre_dispatch=slots)
-    outcomes = parallel(calls)
+    # a task that lands while the first ones are being handed out has joblib hand out one more than there are slots
+    backend.landing.clear()
+    try:
+        outcomes = parallel(calls)
+    finally:
+        backend.landing.set()
     try:
         for outcome in outcomes:  # noqa: UP028 - `yield from` would close it before the warning is silenced
             yield outcome
@@ -96,9 +101,10 @@ def run(
 class _Flight:
     """A task under way, and who may say how it ended: its worker, or the clock, whichever claims it first."""
 
-    def __init__(self, key: Any, callback: Callable[[list[Outcome]], None]) -> None:
+    def __init__(self, key: Any, callback: Callable[[list[Outcome]], None], landing: threading.Event) -> None:
         self.key = key
         self._callback = callback
+        self._landing = landing
         self._open = threading.Lock()
         self._timer: threading.Timer | None = None
 
@@ -117,6 +123,7 @@ class _Flight:
         return first
 
     def land(self, outcome: Outcome) -> None:
+        self._landing.wait()
         self._callback([outcome])
 
     def fail(self, reason: str) -> None:
@@ -141,6 +148,8 @@ class Workers(ParallelBackendBase):
     def __init__(self, slots: int, patience: float) -> None:
         super().__init__(nesting_level=0)
         self.slots = slots
+        #: Set while outcomes may be told.
+        self.landing = threading.Event()
         self.patience = min(patience, threading.TIMEOUT_MAX)
 
     def __enter__(self) -> Workers:
@@ -160,7 +169,7 @@ class Workers(ParallelBackendBase):
     def submit(self, func: Any, callback: Any = None) -> _Flight:
         """Start a batch of one task; ``callback`` gets its outcome, whatever happens."""
         [(_, (key, *_rest), _options)] = func.items
-        flight = _Flight(key, callback)
+        flight = _Flight(key, callback, self.landing)
         try:
             job = self._start(func, flight)
         except Exception as error:

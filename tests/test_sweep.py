@@ -106,6 +106,36 @@ def threads(monkeypatch) -> None:
     monkeypatch.setattr(sweep_module, "workers", lambda n_jobs, scheduler, patience: Threads(n_jobs, patience))
 
 
+@pytest.mark.parametrize("slots", [1, 2])
+def test_no_more_tasks_than_slots_run_at_once_however_quick_the_first_is(monkeypatch, slots):
+    hand_out = joblib.Parallel.dispatch_one_batch
+
+    def slowly(self, tasks):
+        try:
+            return hand_out(self, tasks)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                time.sleep(0.02)  # a task that is done at once is done now
+
+    monkeypatch.setattr(joblib.Parallel, "dispatch_one_batch", slowly)
+    under_way: list[int] = []
+
+    def task(key: int) -> int:
+        under_way.append(key)
+        seen = len(under_way)
+        if key:
+            time.sleep(0.05)
+        under_way.remove(key)
+        return seen
+
+    with Threads(slots, 60) as backend:
+        outcomes = list(run(backend, task, {key: {"key": key} for key in range(6)}))
+    assert sorted(outcome.key for outcome in outcomes) == list(range(6))
+    assert max(outcome.result for outcome in outcomes) == slots
+    if slots == 1:
+        assert [outcome.key for outcome in outcomes] == list(range(6))
+
+
 def answer(K: int, d: int, seed: int) -> dict[str, dict[str, Any]]:
     W = random_rows(K, d, np.random.default_rng([K, d, seed]))
     return {name: {"W": W, "provenance": asdict(Provenance("made up", seed=seed))} for name in OBJECTIVES}
