@@ -7,9 +7,7 @@ import inspect
 import json
 import os
 import re
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ from experiments.files import read_json, write_json
 from experiments.networks import NETWORKS
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
-from softmaxcode.arguments import Parser
+from softmaxcode.arguments import Parser, end_when_told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -306,8 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.error(f"say what to do: {', '.join(STUDIES)}, compare or report")
     action = {"compare": _compare, "report": _report}.get(arguments.command, _study)
-    if threading.current_thread() is threading.main_thread():  # what a batch system sends ends a run as Ctrl-C does
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_when_told()
     try:
         return action(arguments)
     except ValueError as error:

@@ -1,8 +1,10 @@
-"""What the subcommands of ``softmaxcode`` share: how pairs and search options are written on the command line."""
+"""What commands share: how pairs and search options are written on the command line, and what ends a command."""
 
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
 from typing import Any
 
 
@@ -12,6 +14,19 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         name = self.prog.removeprefix("python -m ").split()[0]
         self.exit(2, f"{name}: {message} (see {self.prog} --help)\n")
+
+
+def end_when_told() -> None:
+    """Have SIGTERM, which batch systems send, end this process as Ctrl-C does, also where Ctrl-C is ignored.
+
+    A shell has what it starts in the background ignore Ctrl-C.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def numbers(text: str, name: str) -> list[int]:

@@ -8,7 +8,15 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from softmaxcode.arguments import Parser, chosen_pairs, device_option, numbers, pairs_options, search_options
+from softmaxcode.arguments import (
+    Parser,
+    chosen_pairs,
+    device_option,
+    end_when_told,
+    numbers,
+    pairs_options,
+    search_options,
+)
 from softmaxcode.cli_catalog import add_catalog, catalog
 
 if TYPE_CHECKING:
@@ -218,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "landscape": _landscape,
         "catalog": catalog,
     }
+    end_when_told()
     try:
         return actions[arguments.command](arguments)
     except ValueError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import flint
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 # Numba's compilation makes the first example slow; the same examples every time
 settings.register_profile("softmaxcode", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("softmaxcode")
+
+# a shell has what it starts in the background ignore Ctrl-C, and so would the programs that tests start and interrupt
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -172,7 +172,8 @@ def test_runs_that_leave_the_report_are_told(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_interrupt_is_told_and_the_command_goes_on(tmp_path):
+@pytest.mark.parametrize("background", [False, True])
+def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
     words = ["gnc", *QUICK, "--epochs", "60", "--seeds", "2", "--heads", "learned", "--results", str(tmp_path)]
     child = subprocess.Popen(
         [sys.executable, "-m", "experiments", *words],
@@ -180,6 +181,8 @@ def test_interrupt_is_told_and_the_command_goes_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # as a shell starts what is in the background
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None,
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/history.csv")):

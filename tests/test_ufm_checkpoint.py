@@ -16,16 +16,20 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
 import ufm
+from softmaxcode.arguments import end_when_told
 from tests.test_ufm_simulation import equal
 from ufm import checkpoint, optimizers, simulation
 from ufm.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 RUN = {"K": 7, "d": 3, "n": 2, "temperature": 0.05, "seed": 5, "progress": False}
@@ -122,17 +126,27 @@ def test_a_checkpoint_every_minute(tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path / "run.pt").step == 11
 
 
-@pytest.mark.skipif(os.name != "posix", reason="no SIGINT to send")
-def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path, monkeypatch):
+@pytest.fixture
+def told() -> Iterator[None]:
+    """SIGTERM ends this process as it does a command."""
+    before = signal.getsignal(signal.SIGTERM)
+    end_when_told()
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no signals to send")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, told, sent):
     options = RUN | {"optimizer": "adam", "steps": 30}
-    whole, file = ufm.simulate(**options), tmp_path / "run.pt"
+    whole, file, handler = ufm.simulate(**options), tmp_path / "run.pt", signal.getsignal(sent)
     with monkeypatch.context() as patched:
         inner = optimizers.FirstOrder.step
         seen = []
 
         def step(self, number):
             if number == 8:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), sent)
                 time.sleep(0.01)
                 seen.append(number)  # a KeyboardInterrupt raised here would leave half a step behind
             return inner(self, number)
@@ -141,7 +155,7 @@ def test_ctrl_c_waits_for_the_end_of_a_step(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             ufm.simulate(**options, checkpoint=file)
     assert seen == [8] and checkpoint.load(file).step == 9
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(sent) is handler
     assert equal(ufm.simulate(**options, checkpoint=file), whole)
 
 

@@ -7,9 +7,7 @@ import contextlib
 import json
 import os
 import platform
-import signal
 import sys
-import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from softmaxcode.arguments import Parser
+from softmaxcode.arguments import Parser, end_when_told
 from softmaxcode.code import installed_version
 from softmaxcode.files import written_whole
 
@@ -427,8 +425,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.error("say what to do: simulate, sweep or plot")
     actions = {"simulate": _simulate, "sweep": _sweep, "plot": _plot}
-    if threading.current_thread() is threading.main_thread():  # what a batch system sends ends a run as Ctrl-C does
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_when_told()
     try:
         return actions[arguments.command](arguments)
     except ValueError as error:

@@ -262,19 +262,22 @@ def run_batch(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends: a checkpoint of half a step would not resume bit for bit."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Hold interrupts back until the block ends: a checkpoint of half a step would not resume bit for bit."""
     held: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):  # neither ignored nor left to the system
+                handlers[number] = handler
+                signal.signal(number, lambda number, _: held.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-        if held:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in held[:1]:
+            signal.raise_signal(number)
 
 
 def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:
