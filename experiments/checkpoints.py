@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.class_similarity import nearest_pairs
 from softmaxcode.code import MAX_ALL_MARGINS
-from softmaxcode.compare import compare
+from softmaxcode.compare import compare, other_optima
 from softmaxcode.margins import margins
 from softmaxcode.sampled_margins import sampled_margin
 from softmaxcode.sphere import check_rows
@@ -116,6 +116,9 @@ def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
         held = _from_torch(path)
     chosen = _chosen(held, path, key)
     W = chosen.read()
+    if W.is_meta or W.layout != torch.strided:
+        kind = "without its numbers (on PyTorch's meta device)" if W.is_meta else "not stored in full (sparse, say)"
+        raise ValueError(f"cannot read {path}: {chosen.name or 'the matrix'} is {kind}")
     if W.is_floating_point() and W.element_size() < 4:
         W = W.float()
     try:
@@ -208,6 +211,9 @@ class FileComparison:
         `softmaxcode.code.MAX_ALL_MARGINS`, or the margin was sampled.
     sampled : SampledMargin or None
         The smallest distance among classes drawn at random, where that was asked for; see `softmaxcode.sampled_margin`.
+    optima : ndarray or None
+        Angles from local optima other than the code, in degrees; see `softmaxcode.compare.other_optima`. None where
+        nothing was aligned.
     nearest : DataFrame
         The closest pairs of classes; see `experiments.class_similarity.nearest_pairs`.
     """
@@ -215,6 +221,7 @@ class FileComparison:
     comparison: Comparison | None
     margins: Margins | None
     sampled: SampledMargin | None
+    optima: np.ndarray | None
     nearest: pd.DataFrame
 
 
@@ -273,6 +280,8 @@ def compare_file(
     K, d = W.shape
     nearest = nearest_pairs(W, names, count)
     if sample is not None:
-        return FileComparison(None, None, sampled_margin(W, sample), nearest)
+        return FileComparison(None, None, sampled_margin(W, sample), None, nearest)
     everyone = margins(W) if K * K * d <= MAX_ALL_MARGINS else None
-    return FileComparison(compare(W, align=align), everyone, None, nearest)
+    comparison = compare(W, align=align)
+    optima = other_optima(W, comparison.code) if comparison.code is not None and comparison.alignment else None
+    return FileComparison(comparison, everyone, None, optima, nearest)

@@ -39,8 +39,6 @@ MANY_PERMUTATIONS_CLASSES = 300
 LEVEL = 0.05
 #: More pairs than that are drawn as a density.
 MAX_POINTS = 5000
-#: Aligned to within so many degrees (root mean square), two codes are one.
-SAME_CODE = 0.01
 BINS = 60
 #: Rows of the table of figures, with the prefix of their names in `Comparison.to_dict`.
 _ROWS = {"classifier": "", "random points": "random_", "another local optimum": "local_optimum_"}
@@ -123,7 +121,7 @@ def compare_findings(
             f"({called(int(np.argmax(found.margins.margins)))})."
         )
     if found.comparison is not None:
-        statements += _against_code(found.comparison)
+        statements += _against_code(found.comparison, found.optima)
         tables["Classifier, code and what chance gives (angles in degrees)"] = _figures_table(found.comparison)
         if found.comparison.learned.spectrum is not None:
             figures["Cosines of all pairs of classes"] = _spectra(found.comparison)
@@ -297,7 +295,12 @@ def _margin(found: FileComparison, called: Callable[[int], str]) -> str:
     return f"margin (GNC2) {margin:.4f}, {share:.3f} of {reference:.4f}, the best known."
 
 
-def _against_code(comparison: Comparison) -> list[str]:
+def _from_to(angles: np.ndarray) -> str:
+    least, most = f"{angles.min():.1f}", f"{angles.max():.1f}"
+    return least if least == most else f"{least} to {most}"
+
+
+def _against_code(comparison: Comparison, optima: np.ndarray | None) -> list[str]:
     """How far its cosines and its vectors are from the code's, and what chance gives."""
     learned, random, optimum = comparison.learned, comparison.random, comparison.local_optimum
     out = []
@@ -312,19 +315,20 @@ def _against_code(comparison: Comparison) -> list[str]:
                 f"{optimum.spectrum_distance:.4f}"
             )
         out.append(f"{sentence}.")
-    if learned.alignment is not None and random is not None and optimum is not None:
+    if learned.alignment is not None and random is not None and optima is not None:
         assert random.alignment is not None
-        assert optimum.alignment is not None
-        angle, other = learned.alignment.rms_angle, optimum.alignment.rms_angle
-        if other < SAME_CODE:
-            verdict = "one random start of the search finds the same code"
-        elif angle < other:
-            verdict = f"nearer than another local optimum, {other:.1f}: it is this code rather than any good one"
+        angle = learned.alignment.rms_angle
+        nearer = int((optima <= angle).sum())
+        if not len(optima):
+            verdict = "every start of the search finds this very code"
+        elif nearer:
+            verdict = f"nothing makes it this code in particular: {nearer} of these optima are as near or nearer"
         else:
-            verdict = f"no nearer than another local optimum, {other:.1f}: nothing makes it this code in particular"
+            verdict = "it is nearer to this code than to any of them"
+        others = f", those of {len(optima)} other local optima {_from_to(optima)}" if len(optima) else ""
         out.append(
             f"Relabelled and rotated to fit, the code's vectors are {angle:.1f} degrees from its own (root mean "
-            f"square), from random points {random.alignment.rms_angle:.1f}; {verdict}."
+            f"square){others}; from random points the code's are {random.alignment.rms_angle:.1f}. So {verdict}."
         )
     if comparison.note:
         out.append(f"{comparison.note[:1].upper()}{comparison.note[1:]}.")

@@ -191,7 +191,7 @@ def slope(x: ArrayLike, y: ArrayLike, cell: ArrayLike, confidence: float = 0.95)
     -------
     Slope
         Its ``n`` is C. The bounds and the p-value are NaN where C < 3; all but n where the cells' x do not vary or a
-        value is not finite.
+        value is not finite. Where their y do not vary all are 0, and the p-value 1.
 
     Raises
     ------
@@ -214,6 +214,8 @@ def slope(x: ArrayLike, y: ArrayLike, cell: ArrayLike, confidence: float = 0.95)
     # cells whose x are all equal differ by rounding
     if n < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) <= 1e-12 * np.abs(x).max():
         return Slope(math.nan, math.nan, math.nan, n, math.nan)
+    if n > 2 and np.ptp(y) <= 1e-12 * np.abs(y).max():
+        return Slope(0.0, 0.0, 0.0, n, 1.0)
     line = linregress(x, y)
     if n < 3:
         return Slope(float(line.slope), math.nan, math.nan, n, math.nan)

@@ -44,6 +44,10 @@ BEAM = 2_500_000
 STARTS_PER_FRAMES = 16
 #: Sets of rows of V followed to the end for each frame of W.
 FRAMES_KEPT = 8
+#: Starts of the search for other local optima, up to `FEW_OPTIMA_CLASSES` classes and above: each is aligned.
+OPTIMA, FEW_OPTIMA, FEW_OPTIMA_CLASSES = 10, 3, 200
+#: Two codes whose sorted cosines differ by less (root mean square) are one: the search ends about 1e-5 from an optimum.
+SAME_SPECTRUM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,10 +293,10 @@ class Comparison:
     random : Figures or None
         Of K independent uniform points, as a null: what no structure at all gives.
     local_optimum : Figures or None
-        Of another code, found by one random start of the search for a large margin, as a second null: an alignment
-        means agreement with this code rather than with any good code only where it is better than this one's. Where
-        (K, d) has essentially one local optimum it is the code itself, and aligns with it. Both are None without
-        alignment.
+        Of another code, found by one random start of the search for a large margin, as a second null: how near any
+        good code comes to this one. Where (K, d) has essentially one local optimum it is the code itself, and aligns
+        with it. Whether the classifier is nearer to this code than to others is for `other_optima` to say. Both are
+        None without alignment.
     reference_margin : float
         The code's margin, else the proved upper bound on rho*.
     reference : str
@@ -463,6 +467,70 @@ def compare(
         reference=reference_name,
         note=note,
     )
+
+
+def other_optima(
+    W: ArrayLike,
+    code: SoftmaxCode | ArrayLike,
+    *,
+    count: int | None = None,
+    starts: int | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """How near a classifier is to local optima other than a code: what its angle from that code is to be held against.
+
+    Good codes come within some degrees of each other, so a classifier is that code in particular only if it is nearer
+    to it than to the others.
+
+    Parameters
+    ----------
+    W : array_like, shape (K, d)
+        A classifier; rows of any non-zero norm. At most ``MAX_ALIGN_CLASSES`` rows.
+    code : SoftmaxCode or array_like, shape (K, d)
+        Which optimum is left out: those whose sorted cosines differ from the code's by less than ``SAME_SPECTRUM``.
+    count : int, optional
+        Random starts of the search; by default 10 up to K = 200, and 3 above.
+    starts : int, optional
+        As in `softmaxcode.compare.align`.
+    seed : int
+        Everything random follows from it.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Root mean square angle in degrees from W to each of the n <= ``count`` other optima, relabelled and rotated to
+        fit; rising.
+
+    Raises
+    ------
+    ValueError
+        If an array is not one of finite non-zero rows, or the shapes differ.
+    NotComputed
+        For more classes than ``MAX_ALIGN_CLASSES``.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxcode as sc
+    >>> code = sc.best_known(20, 4)
+    >>> W = code.W + 0.05 * np.random.default_rng(0).standard_normal((20, 4))
+    >>> bool(align(W, code).rms_angle < other_optima(W, code, count=4).min())
+    True
+    """
+    W = check_rows(W, normalize=True)
+    known = _as_code(code, *W.shape)
+    _check_alike(W, known.W, "code")
+    K, d = W.shape
+    if count is None:
+        count = OPTIMA if K <= FEW_OPTIMA_CLASSES else FEW_OPTIMA
+    angles = []
+    # the first two children of the seed are those of the nulls of `compare`
+    for search in np.random.SeedSequence(check_integer("seed", seed, 0)).spawn(2 + check_integer("count", count, 1))[
+        2:
+    ]:
+        found = optimise(HARDMAX, *random_start(HARDMAX, K, d, search)).X[:K]
+        if np.sqrt(np.mean((_spectrum(found) - _spectrum(known.W)) ** 2)) >= SAME_SPECTRUM:
+            angles.append(align(W, found, starts=starts, seed=seed).rms_angle)
+    return np.sort(angles)
 
 
 def _as_code(code: SoftmaxCode | ArrayLike | None, K: int, d: int) -> SoftmaxCode:

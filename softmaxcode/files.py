@@ -56,7 +56,10 @@ def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that replaces it when the block ends without an error."""
+    """A temporary name beside ``path`` that replaces it when the block ends without an error.
+
+    An OSError that names no file, as of a full disk, gets the name of this one.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -66,6 +69,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

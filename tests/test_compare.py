@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 import softmaxcode as sc
 from softmaxcode import compare as module
-from softmaxcode.compare import Alignment, align, compare
+from softmaxcode.compare import Alignment, align, compare, other_optima
+from softmaxcode.search.energy import HARDMAX
+from softmaxcode.search.multistart import optimise, random_start
 from softmaxcode.sphere import random_rows, unit_rows
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -172,6 +174,21 @@ def test_the_local_optimum_is_the_code_where_there_is_one_only() -> None:
     found = compare(random_rows(6, 5, np.random.default_rng(0)))
     assert found.local_optimum.alignment.max_angle < 0.1
     assert found.alignment.max_angle > 1
+
+
+def test_other_optima_are_none_of_the_code_and_near_a_classifier_that_is_one_of_them() -> None:
+    K, d = 20, 8
+    code = sc.best_known(K, d)
+    # as many children of the seed as `compare` and ten starts take; the fifth start
+    search = np.random.SeedSequence(0).spawn(12)[6]
+    optimum = optimise(HARDMAX, *random_start(HARDMAX, K, d, search)).X[:K]
+    angles = other_optima(planted(optimum, 4), code)
+    assert angles[0] < 1e-3 and (np.diff(angles) >= 0).all()
+    assert angles[0] < align(optimum, code).rms_angle
+    angles = other_optima(planted(code.W, 4), code, count=5)
+    assert len(angles) <= 5 and angles.min() > 1
+    # of six points in five dimensions there is the simplex alone
+    assert not len(other_optima(random_rows(6, 5, np.random.default_rng(0)), sc.best_known(6, 5), count=2))
 
 
 def test_without_alignment() -> None:

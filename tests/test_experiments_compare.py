@@ -57,6 +57,16 @@ def test_half_precision_becomes_float32(tmp_path: Path, suffix: str, dtype: torc
     assert torch.equal(found, W.to(dtype).to(found.dtype))
 
 
+def test_tensors_without_their_numbers_are_refused(tmp_path: Path) -> None:
+    for tensor, words in (
+        (torch.empty(30, 6, device="meta"), "without its numbers"),
+        (W.to_sparse(), "not stored in full"),
+        (W.to_sparse_csr(), "not stored in full"),
+    ):
+        with pytest.raises(ValueError, match=rf"cannot read .*file\.pt: fc\.weight is {words}"):
+            read_classifier(written(tmp_path, ".pt", {"fc.weight": tensor}))
+
+
 def test_dictionaries_within_each_other(tmp_path: Path) -> None:
     """As Lightning and plain training scripts save them: the optimiser's moments are of the classifier's shape too."""
     net = torch.nn.Sequential(OrderedDict(features=torch.nn.Conv2d(1, 8, 3), fc=torch.nn.Linear(8, 20)))

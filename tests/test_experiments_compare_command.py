@@ -17,6 +17,8 @@ from experiments import compare_command
 from experiments.class_similarity import MantelResult
 from experiments.compare_command import add_options, compare_findings, run
 from softmaxcode.margins import margins
+from softmaxcode.search.energy import HARDMAX
+from softmaxcode.search.multistart import optimise, random_start
 from softmaxcode.sphere import unit_rows
 
 FIGURES = "Classifier, code and what chance gives (angles in degrees)"
@@ -64,7 +66,25 @@ def test_a_rotated_code_is_recognised_and_random_points_are_not(tmp_path: Path) 
     assert "the code's vectors are 0.0 degrees from its own" in alike
     unlike = about(compare_findings(saved(tmp_path, rows(9, 3))), "Relabelled")
     assert "0.0 degrees" not in unlike
-    assert "it is this code" not in unlike
+
+
+def test_another_local_optimum_is_not_called_the_code(tmp_path: Path) -> None:
+    """Any good code lies near the best one, so that alone says nothing of a classifier."""
+    K, d = 20, 8
+    code = sc.best_known(K, d)
+    for seed in range(3):
+        start = random_start(HARDMAX, K, d, np.random.SeedSequence([99, seed]))
+        optimum = optimise(HARDMAX, *start).X[:K]
+        said = about(compare_findings(saved(tmp_path, optimum)), "Relabelled")
+        assert "So nothing makes it this code in particular" in said
+    noisy = code.W[::-1] + 0.05 * np.random.default_rng(0).standard_normal((K, d))
+    said = about(compare_findings(saved(tmp_path, noisy)), "Relabelled")
+    assert said.endswith("So it is nearer to this code than to any of them.")
+
+
+def test_where_every_start_finds_the_code(tmp_path: Path) -> None:
+    said = about(compare_findings(saved(tmp_path, rows(6, 5))), "Relabelled")
+    assert said.endswith("So every start of the search finds this very code.") and "other local optima" not in said
 
 
 def test_where_no_code_is_held(tmp_path: Path) -> None:

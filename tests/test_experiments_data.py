@@ -452,7 +452,7 @@ def test_digits_are_those_of_scikit_learn_in_their_order() -> None:
     assert torch.equal(torch.cat([data.train.labels, data.test.labels]), torch.from_numpy(truth.target))
 
 
-def test_the_split_is_where_a_writer_begins() -> None:
+def test_the_split_is_where_a_form_begins() -> None:
     """The form begins with 0 to 9 three times over, and again with the first test image."""
     target = load_digits().target
     assert np.array_equal(target[:60], target[1287 : 1287 + 60])

@@ -220,3 +220,11 @@ def test_feature_model_does_not_beat_a_proved_optimum(monkeypatch: pytest.Monkey
     monkeypatch.undo()
     free = common.ufm_margin(6, 3, 0.02)  # the octahedron's margin is 1
     assert free.n == common.UFM_SEEDS and 0.9 < free.mean <= 1 + 1e-9
+
+
+def test_feature_models_that_are_not_at_rest_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    common.ufm_margin.cache_clear()
+    monkeypatch.setattr(common, "UFM_STEPS", 3)
+    assert common.ufm_margin(20, 4, 0.5).n == 0
+    common.ufm_margin.cache_clear()

@@ -110,7 +110,13 @@ def test_an_exact_line_has_an_exact_slope() -> None:
     found = slope([0, 1, 2, 0, 1], [1, 3, 5, 1, 3], [0, 1, 2, 0, 1])
     assert found.slope == pytest.approx(2) and found.half_width == pytest.approx(0, abs=1e-7)
     assert found.p_value < 1e-7
-    assert slope([0, 1, 2], [4, 4, 4], [0, 1, 2]).slope == 0
+
+
+def test_a_level_line_has_a_slope_of_0_and_no_doubt() -> None:
+    # means of threes are equal but for rounding
+    found = slope(np.repeat([0, 1, 2], 3), [0.1, 0.2, 0.3, 0.3, 0.1, 0.2, 0.2, 0.3, 0.1], np.repeat([0, 1, 2], 3))
+    assert (found.slope, found.lower, found.upper, found.n, found.p_value) == (0, 0, 0, 3, 1)
+    assert str(found) == "0 ± 0 (n = 3, p = 1)"
 
 
 @pytest.mark.parametrize(

@@ -276,8 +276,8 @@ def _uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in held[:1]:
-            signal.raise_signal(number)
+        if held:
+            signal.raise_signal(signal.Signals(held[0]))
 
 
 def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:

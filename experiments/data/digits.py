@@ -1,8 +1,8 @@
 """Real handwritten digits that scikit-learn ships, alone and side by side: 10, 100 or 1,000 classes, offline.
 
-The 1,797 images (8 x 8) are ordered by writer: the same form of some 130 digits begins anew at image 0, 130, 256, 386,
-516, 646, 776, 905, 1029, 1157, 1287, 1415, 1543 and 1667. Training images are made of the first ten writers' digits and
-test images of the last four writers', so that no one's hand is in both.
+The 1,797 images (8 x 8) are 14 filled-in forms of some 130 digits, one after the other: they begin at image 0, 130,
+256, 386, 516, 646, 776, 905, 1029, 1157, 1287, 1415, 1543 and 1667. Training images are made of the digits of the first
+ten forms and test images of the last four. The source names 13 writers, so that one of them may have filled in two.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from softmaxcode.sphere import check_integer
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The first image of the last four writers.
+#: The first image of the last four forms.
 FIRST_TEST_IMAGE = 1287
 GROUPS = ("leading", "random")
 
 
 def _sources() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Images (n, 8, 8) as bytes and digits (n,) of the training writers and of the test writers."""
+    """Images (n, 8, 8) as bytes and digits (n,) of the training forms and of the test forms."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -38,7 +38,7 @@ def _sources() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndar
 
 
 def read_digits(root: str | Path | None) -> Source:
-    """The digits alone: 1,287 training images of ten writers and 510 test images of four others."""
+    """The digits alone: 1,287 training images of ten forms and 510 test images of four others."""
     train, test = (Labelled(torch.from_numpy(images)[:, None], digits) for images, digits in _sources())
     return Source(train, test, tuple("0123456789"))
 

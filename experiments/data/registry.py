@@ -205,7 +205,7 @@ DATASETS: dict[str, ImageEntry | TextEntry] = {
         ),
         ImageEntry(
             "digits",
-            "handwritten digits, 1,287 of ten writers to train with and 510 of four others to test with; offline",
+            "handwritten digits, 1,287 of ten forms to train with and 510 of four others to test with; offline",
             10,
             (8, 8),
             _DIGITS,
@@ -214,7 +214,7 @@ DATASETS: dict[str, ImageEntry | TextEntry] = {
         ),
         ImageEntry(
             "digit-pairs",
-            "two handwritten digits side by side, train and test of different writers; offline",
+            "two handwritten digits side by side, train and test of different forms; offline",
             100,
             (8, 16),
             _DIGITS,
@@ -223,7 +223,7 @@ DATASETS: dict[str, ImageEntry | TextEntry] = {
         ),
         ImageEntry(
             "digit-triples",
-            "three handwritten digits side by side, train and test of different writers; offline",
+            "three handwritten digits side by side, train and test of different forms; offline",
             1000,
             (8, 24),
             _DIGITS,
@@ -232,7 +232,7 @@ DATASETS: dict[str, ImageEntry | TextEntry] = {
         ),
         ImageEntry(
             "digit-pairs-32",
-            "two handwritten digits side by side in colour, train and test of different writers; offline",
+            "two handwritten digits side by side in colour, train and test of different forms; offline",
             100,
             (32, 32),
             Normalisation((0.291,) * 3, (0.196,) * 3),

@@ -244,7 +244,7 @@ def _verdict(difference: Interval) -> str:
     """What the interval of a difference in points shows."""
     shown = non_inferior(difference, MARGIN)
     if shown is None:
-        return f"undecided at a margin of {MARGIN:g} point"
+        return f"undecided at a margin of {MARGIN:g} point{side(difference, '', ', though worse', '')}"
     if not shown:
         return f"worse by more than {MARGIN:g} point"
     return f"non-inferior by {MARGIN:g} point{side(difference, ', and better', ', though worse', '')}"
