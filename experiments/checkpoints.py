@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from softmaxcode.margins import Margins
     from softmaxcode.sampled_margins import SampledMargin
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".npy")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".npy", ".npz")
 #: Names that classifiers and embedding matrices go by.
 LIKELY = re.compile(r"classifier|head|embed|(?<![a-z])fc(?![a-z0-9])", re.IGNORECASE)
 
@@ -75,7 +75,8 @@ def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
     ----------
     path : path
         ``.safetensors``; ``.pt``, ``.pth`` or ``.ckpt`` (`torch.load` with ``weights_only=True``: a tensor, or
-        dictionaries of tensors within each other, such as Lightning's ``{"state_dict": ...}``); ``.npy``.
+        dictionaries of tensors within each other, such as Lightning's ``{"state_dict": ...}``); ``.npy``; ``.npz``,
+        as of codes that `SoftmaxCode.save` writes.
     key : str, optional
         Name of the matrix, those of dictionaries joined by dots, or its last part, such as ``fc.weight``, where it is
         the end of one name alone. Not needed where the file has a single matrix of floating-point numbers with two
@@ -110,7 +111,7 @@ def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         held = _from_safetensors(path)
-    elif suffix == ".npy":
+    elif suffix in (".npy", ".npz"):
         held = _from_numpy(path)
     else:
         held = _from_torch(path)
@@ -136,11 +137,21 @@ def _chosen(held: list[Candidate], path: Path, key: str | None) -> Candidate:
         asked = f"the key {key!r} is that of {len(found) or 'none'}"
     if len(found) == 1:
         return found[0]
+    if not matrices:
+        shapes = ", ".join(str(c.shape) for c in held[:MAX_NAMED])
+        raise ValueError(
+            f"cannot use {path}: it has no floating-point matrix of two rows or more"
+            + (
+                f"; its {len(held)} tensors have the shapes {shapes}{', ...' if len(held) > MAX_NAMED else ''}"
+                if held
+                else ""
+            )
+        )
     shown = ", ".join(f"{c.name or 'one without a name'} {c.shape}" for c in matrices[:MAX_NAMED])
     more = f" and {len(matrices) - MAX_NAMED} more" if len(matrices) > MAX_NAMED else ""
     raise ValueError(
         f"cannot choose from {path}: {asked}; its {len(held)} tensors have {len(matrices)} floating-point matrices of "
-        f"two rows or more{': ' if matrices else ''}{shown}{more}"
+        f"two rows or more: {shown}{more}"
     )
 
 
@@ -186,15 +197,21 @@ def _tensors(stored: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def _from_numpy(path: Path) -> list[Candidate]:
     try:
-        with path.open("rb") as stream:
-            array = np.lib.format.read_array(stream, allow_pickle=False)
-        # torch has no wider numbers, and none of another byte order
-        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
-        dtype = np.float64 if wide else array.dtype.newbyteorder("=")
-        tensor = torch.from_numpy(array.astype(dtype))
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return [_candidate("", found)]
+        with found as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return [_candidate(name, array) for name, array in arrays.items() if array.dtype.kind in "fiub"]
     except Exception as error:
         raise ValueError(f"cannot read {path}: not an array of numbers, or truncated ({error})") from None
-    return [Candidate("", tuple(tensor.shape), tensor.is_floating_point(), lambda: tensor)]
+
+
+def _candidate(name: str, array: np.ndarray) -> Candidate:
+    # torch has no wider numbers, and none of another byte order
+    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    tensor = torch.from_numpy(array.astype(np.float64 if wide else array.dtype.newbyteorder("=")))
+    return Candidate(name, tuple(tensor.shape), tensor.is_floating_point(), lambda: tensor)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+    from experiments.data import Data
     from experiments.runs import Results
     from experiments.training import Execution
 
 RESULTS = Path("out", "experiments")
+#: Files that a message names before it only counts them.
+MAX_NAMED = 10
 #: Settings of a run that a study may be given for all its runs.
 SETTINGS: dict[str, tuple[type, str]] = {
     "data": (str, f"data set ({', '.join(DATASETS)})"),
@@ -42,7 +45,7 @@ SETTINGS: dict[str, tuple[type, str]] = {
 }
 #: Those that are dictionaries, written as JSON.
 DICTIONARIES = {
-    "data_options": """of the data set, added to the study's, such as '{"train_per_class": 50}'""",
+    "data_options": """of the data set, added to the study's, such as '{"train_per_class": 50}' of digit-pairs""",
     "network_options": """of the network, such as '{"width": 96}' of vit or text-transformer""",
 }
 
@@ -75,8 +78,9 @@ def _study_options(parser: argparse.ArgumentParser, module: ModuleType) -> None:
     own, described = _own_options(module), _described(module)
     for option in own:
         _add(parser, option.name, option.default, described[option.name])
+    names = {option.name for option in own}
     for field, (kind, text) in SETTINGS.items():
-        if field not in {option.name for option in own}:
+        if not {field, f"{field}s"} & names:  # a study with temperatures has no one temperature
             _optional(parser, field, type=kind, help=f"{text}, of every run")
     for field, text in DICTIONARIES.items():
         _optional(parser, field, type=_dictionary, metavar="JSON", help=text)
@@ -194,32 +198,46 @@ def _refuse_early(results: Results, runs: list[Settings], execution: Execution) 
     if finished:
         finished[0].data()
     done = {run.settings.key for run in finished}
-    checked: dict[str, Any] = {}
+    checked = set()
     for settings in runs:
         kind = json.dumps([settings.data, settings.data_options], sort_keys=True)
         if settings.key not in done and kind not in checked:
-            checked[kind] = data = loaded(settings, execution.data_root)
+            data = loaded(settings, execution.data_root)
             check_batch(settings, data)
             untrained_network(settings, data)
-            checked[kind] = None  # one data set at a time
+            _tell_skipped(settings, data)
+            checked.add(kind)
 
 
-def _train(results: Results, runs: list[Settings], execution: Execution, arguments: argparse.Namespace) -> int:
-    """Train what is missing; how many failed."""
+def _tell_skipped(settings: Settings, data: Data) -> None:
+    """Name the files that are left out because they hold no image."""
+    skipped = getattr(data, "skipped", ())
+    if skipped and _first_process():
+        named = ", ".join(skipped[:MAX_NAMED])
+        more = f" and {len(skipped) - MAX_NAMED} more" if len(skipped) > MAX_NAMED else ""
+        print(
+            f"experiments: {settings.data}: left out {len(skipped)} that are no whole image: {named}{more}",
+            file=sys.stderr,
+        )
+
+
+def _train(results: Results, runs: list[Settings], execution: Execution, arguments: argparse.Namespace) -> None:
+    """Train what is missing, and tell how each run ended."""
     from softmaxcode.progress import Progress
 
-    done, failed = len(results.finished(runs)), 0
+    done = len(results.finished(runs))
     show = arguments.progress if arguments.jobs > 1 else False
+    before: str | None = None
     with Progress(arguments.command, len(runs), show) as bar:
         bar.step(done)
         for settings, reason in results.train(runs, execution, jobs=arguments.jobs):
             done += 1
-            failed += reason is not None
             if _first_process():
                 bar.clear()
-                print(f"{done}/{len(runs)} {settings.key}: {reason or _line(results, settings)}", file=sys.stderr)
+                told = "the same" if reason and reason == before else reason or _line(results, settings)
+                print(f"{done}/{len(runs)} {settings.key}: {told}", file=sys.stderr)
+            before = reason
             bar.step(1)
-    return failed
 
 
 def _line(results: Results, settings: Settings) -> str:
@@ -256,15 +274,14 @@ def _study(arguments: argparse.Namespace) -> int:
     if _first_process():
         results.root.mkdir(parents=True, exist_ok=True)
         _write_plan(results.root / f"{arguments.command}.json", runs)
-    failed = _train(results, runs, execution, arguments)
+    _train(results, runs, execution, arguments)
+    finished = results.finished(runs)  # what was in use may have been finished by another command
     if _first_process():
         _go_on_alone()
-        finished = results.finished(runs)
-        print(f"{module.TITLE}. {module.QUESTION}\n")
         if finished:
-            print(module.findings(finished))
-        print(f"\n{len(finished)} of {len(runs)} runs are in {results.root}")
-    return int(failed > 0)
+            print(f"{module.TITLE}. {module.QUESTION}\n\n{module.findings(finished)}\n")
+        print(f"{len(finished)} of {len(runs)} runs are in {results.root}")
+    return int(len(finished) < len(runs))
 
 
 def _write_plan(path: Path, runs: list[Settings]) -> None:

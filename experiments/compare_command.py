@@ -136,6 +136,8 @@ def compare_findings(
     if among is not None:
         drawn = _drawn(K, seed)
         G, S = W[drawn] @ W[drawn].T, among(drawn)
+        if np.ptp(S[np.triu_indices(len(drawn), 1)]) == 0:
+            raise ValueError("the similarity is the same for all pairs of classes, so nothing can go with it")
         tried = 9999 if len(drawn) <= MANY_PERMUTATIONS_CLASSES else 999
         statements.append(_relation(mantel(G, S, tried, seed), len(drawn), K))
         upper = np.triu_indices(len(drawn), 1)
@@ -159,7 +161,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser : ArgumentParser
         Of the command ``compare``; `run` takes what it reads.
     """
-    parser.add_argument("file", help=".safetensors, .pt, .pth, .ckpt or .npy; nothing of it is executed")
+    parser.add_argument("file", help=".safetensors, .pt, .pth, .ckpt, .npy or .npz; nothing of it is executed")
     parser.add_argument("--key", help="name of the matrix, or its last part; without it several are listed")
     parser.add_argument("--names", metavar="FILE", help="names of the classes, a line each")
     parser.add_argument("--similarity", metavar="FILE", help=".npy with the similarity of the classes, K x K")

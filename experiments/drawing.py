@@ -169,7 +169,9 @@ def level(axes: Axes, value: float, label: str, **style: Any) -> None:
     ['best known margin: 0.6690']
     """
     if np.isfinite(value):
-        axes.axhline(value, label=f"{label}: {value:.4f}", **_over(style, color=INK, ls="--", lw=1.3))
+        axes.axhline(
+            value, label=f"{label}: {value:.{4 if abs(value) < 10 else 1}f}", **_over(style, color=INK, ls="--", lw=1.3)
+        )
 
 
 def legend_below(figure: Figure, columns: int = 4) -> None:

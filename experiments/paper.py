@@ -33,3 +33,5 @@ TEMPERATURES: dict[float, dict[str, float]] = {
     1 / 7: {"GNC2": 0.591, "GNC3": 0.0009},
     1 / 10: {"GNC2": 0.5709, "GNC3": 0.0009},
 }
+#: The data set and its networks by (K, d).
+LEARNED = {(100, 10): ("CIFAR100", CIFAR100), (200, 10): ("Tiny-ImageNet", TINY_IMAGENET)}

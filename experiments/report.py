@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Rows of a table that the page shows; its file has all.
 MAX_ROWS = 500
+#: Characters of a file name, but for its suffix.
+MAX_SLUG = 80
 #: A figure whose SVG is larger (bytes) is shown as PNG.
 MAX_SVG = 1_000_000
 PNG_DPI = 150
@@ -259,7 +261,8 @@ def _duration(seconds: float) -> str:
 
 def _slug(text: str) -> str:
     """Lower-case letters and digits with hyphens between, for ids and file names."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] or "untitled"
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return (words if len(words) <= MAX_SLUG else words[:MAX_SLUG].rpartition("-")[0]) or "untitled"
 
 
 def _unlike(names: Iterable[str]) -> list[str]:

@@ -25,6 +25,7 @@ from softmaxcode.code import installed_version
 from softmaxcode.files import written_whole
 from softmaxcode.nn import CMFClassifier
 from softmaxcode.progress import Progress
+from softmaxcode.tensors import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,7 +197,7 @@ class Training:
         fabric.launch()
         data = loaded(settings, self.execution.data_root)
         check_batch(settings, data)
-        self.fingerprint = fingerprint(data)
+        self.fingerprint, self.skipped = fingerprint(data), getattr(data, "skipped", ())
         model = built(settings, data)
         if settings.initial is not None:
             start_from(model, folder.parent / settings.initial)
@@ -266,7 +267,7 @@ class Training:
                 if not last and time.monotonic() - saved >= self.execution.checkpoint_seconds:
                     self._checkpoint()
                     saved = time.monotonic()
-        self._finish("finished", f"{settings.epochs} epochs")
+        self._finish("finished", f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}")
 
     def _record(self, train_loss: float, step: int, values: dict[str, float]) -> None:
         """Add a row to the history, and write it."""
@@ -297,8 +298,7 @@ class Training:
                 "optimizer": self._optimizer.state_dict(),
                 "scaler": scaler,
             }
-            with written_whole(self.folder / "checkpoint.pt") as temporary:
-                torch.save(stored, temporary)
+            write_tensors(self.folder / "checkpoint.pt", stored)
 
     def _resume(self) -> None:
         """Go on from the folder's checkpoint, if it has one."""
@@ -328,8 +328,7 @@ class Training:
         weight: Any = self._model.head.weight
         with written_whole(folder / "W.npy") as temporary:
             np.save(temporary, weight.detach().double().cpu().numpy())
-        with written_whole(folder / "model.pt") as temporary:
-            torch.save({name: tensor.cpu() for name, tensor in self._model.state_dict().items()}, temporary)
+        write_tensors(folder / "model.pt", {name: tensor.cpu() for name, tensor in self._model.state_dict().items()})
         device = torch.cuda.get_device_name() if self.fabric.device.type == "cuda" else self.fabric.device.type
         header = {
             "settings": self.settings.plain(),
@@ -339,6 +338,7 @@ class Training:
             "device": device,
             "processes": self.fabric.world_size,
             "data": self.fingerprint,
+            "skipped": list(self.skipped),
             "versions": {
                 "softmaxcode": installed_version(),
                 "python": platform.python_version(),

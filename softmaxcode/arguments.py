@@ -9,11 +9,23 @@ from typing import Any
 
 
 class Parser(argparse.ArgumentParser):
-    """One clear sentence after the program's name, and exit code 2, without the usage text."""
+    """One clear sentence after the program's name, and exit code 2, without the usage; no option is abbreviated."""
 
-    def error(self, message: str) -> Any:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # an abbreviation takes --seed for --seeds, and a misspelt option for another
+        super().__init__(*arguments, **{"allow_abbrev": False} | options)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but of a subcommand that gets an option it does not have, its own help is named."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}", getattr(known, "command", None))
+        return known
+
+    def error(self, message: str, command: str | None = None) -> Any:
+        """End with the message and where help is."""
         name = self.prog.removeprefix("python -m ").split()[0]
-        self.exit(2, f"{name}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{name}: {message} (see {self.prog}{f' {command}' if command else ''} --help)\n")
 
 
 def end_when_told() -> None:

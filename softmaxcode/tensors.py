@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from softmaxcode.files import written_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Classes that a message names before it only counts them.
 MAX_NAMED = 10
@@ -155,3 +160,16 @@ def unit_rows(X: Tensor) -> Tensor:
     """Scale every row to unit norm, differentiably; a row of zeros stays one (its cosine with everything is 0)."""
     Y: Tensor = _UnitRows.apply(X)
     return Y
+
+
+def write_tensors(path: Path, stored: dict[str, Any]) -> None:
+    """Write tensors and plain data with `torch.save`, whole or not at all; a full disk is an OSError."""
+    with written_whole(path) as temporary:
+        try:
+            with temporary.open("wb") as file:  # given a path, torch.save forgets why it could not write
+                torch.save(stored, file)
+        except RuntimeError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            raise (cause or error) from None

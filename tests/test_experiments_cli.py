@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import cli
 from experiments.files import claimed
@@ -171,6 +173,59 @@ def test_runs_that_leave_the_report_are_told(tmp_path, capsys):
     assert "gnc.json named 1 runs that are not asked for now" in capsys.readouterr().err
 
 
+def test_an_option_is_not_taken_for_another_that_begins_alike(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command("gnc", *QUICK, "--seed", "3", "--results", tmp_path / "new")
+    assert ended.value.code == 2 and not (tmp_path / "new").exists()
+    said = "experiments: unrecognized arguments: --seed 3 (see python -m experiments gnc --help)\n"
+    assert capsys.readouterr().err == said
+
+
+def image_folder(root):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    (root / "b" / "7.png").write_bytes(b"no image")
+    return root
+
+
+FOLDER = ["gnc", "--data", "image-folder", "--network", "small-cnn", "--d", "2", "--epochs", "1", "--batch-size", "8"]
+
+
+def test_corrupt_images_that_are_left_out_are_named(tmp_path, capsys):
+    root = image_folder(tmp_path / "images")
+    words = [*FOLDER, "--data-root", root, "--seeds", "1", "--heads", "learned", "--results", tmp_path / "results"]
+    options = json.dumps({"image_size": 8, "skip_corrupt": True})
+    assert command(*words, "--data-options", options) == 0
+    bad = str(root / "b" / "7.png")
+    assert f"experiments: image-folder: left out 1 that are no whole image: {bad}\n" in capsys.readouterr().err
+    (header,) = (tmp_path / "results").glob("runs/*/run.json")
+    assert json.loads(header.read_text())["skipped"] == [bad]
+
+
+def test_what_every_run_is_refused_for_is_said_once(tmp_path, capsys):
+    root = image_folder(tmp_path / "images")
+    words = [*FOLDER, "--data-root", root, "--seeds", "3", "--heads", "learned", "--results", tmp_path / "results"]
+    options = json.dumps({"image_size": 8, "test_share": 0.1})
+    assert command(*words, "--data-options", options) == 1
+    out, err = capsys.readouterr()
+    assert err.count("is not a whole image") == 1 and err.count(": the same\n") == 2
+    assert out == f"0 of 3 runs are in {tmp_path / 'results'}\n"
+
+
+def test_runs_that_another_command_finishes_are_no_failures(tmp_path, capsys, monkeypatch):
+    words = ["gnc", *QUICK, "--seeds", "1", "--heads", "learned", "--results", tmp_path]
+    assert command(*words) == 0
+
+    def late(self, wanted, execution, **options):
+        yield from ((settings, f"{settings.key} is in use by another run") for settings in wanted)
+
+    monkeypatch.setattr(Results, "train", late)
+    assert command(*words) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("background", [False, True])
 def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
@@ -209,3 +264,29 @@ def test_two_processes_train_a_study(tmp_path):
     assert done.stdout.count("2 of 2 runs are in") == 1
     headers = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/run.json")]
     assert [header["processes"] for header in headers] == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files to set")
+def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
+    """A limit on the size of files stands in for the disk: what is written beyond it fails in the same call."""
+    import resource
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+
+    words = ["gnc", *QUICK, "--seeds", "1", "--results", str(tmp_path), "--heads"]
+    assert command(*words, "cmf") == 0  # compiles what is compiled, whose files are larger
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *words, "cmf", "learned"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=limited,
+    )
+    (model,) = [folder / "model.pt" for folder in tmp_path.glob("runs/digits-learned-*")]
+    assert (done.returncode, done.stderr) == (2, f"experiments: File too large: {model}\n")
+    assert sorted(path.name for path in model.parent.iterdir()) == [".lock", "W.npy", "history.csv", "settings.json"]
+    assert command(*words, "cmf", "learned") == 0

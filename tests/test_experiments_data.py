@@ -333,6 +333,15 @@ def test_image_folder_with_train_and_test(tmp_path: Path) -> None:
         load("image-folder", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["test", "val", "validation"])
+def test_image_folder_with_a_test_folder_of_any_usual_name(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(0)
+    folders(tmp_path / "train", {"a": 3, "b": 2}, rng)
+    folders(tmp_path / name, {"a": 1, "b": 1}, rng)
+    data = images("image-folder", tmp_path, image_size=8)
+    assert data.class_names == ("a", "b") and (len(data.train), len(data.test)) == (5, 2)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_image_folder_split_by_a_share(tmp_path: Path, share: float) -> None:
     files = folders(tmp_path, {"a": 10, "b": 2}, np.random.default_rng(0))
@@ -346,9 +355,9 @@ def test_image_folder_split_by_a_share(tmp_path: Path, share: float) -> None:
 
 
 def test_image_folder_errors(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"image-folder needs root=, a folder with a folder of images .*; got None"):
+    with pytest.raises(ValueError, match=r"image-folder needs a data root \(--data-root\)"):
         load("image-folder")
-    with pytest.raises(ValueError, match=r"got .*nowhere"):
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
         load("image-folder", tmp_path / "nowhere")
     folders(tmp_path, {"a": 2}, np.random.default_rng(0))
     with pytest.raises(ValueError, match="a folder of images for each of at least two classes; got 1"):
@@ -371,7 +380,7 @@ def test_corrupt_images_are_named_and_left_out_only_where_asked(tmp_path: Path, 
     broken = tmp_path / "b" / "2.png"
     broken.write_bytes(broken.read_bytes()[:100] if content is None else content)
     data = images("image-folder", tmp_path, image_size=8)
-    with pytest.raises(ValueError, match=r"b/2.png is not a whole image .*; skip_corrupt=True leaves out such files"):
+    with pytest.raises(ValueError, match=r"b/2.png is not a whole image .*; the data option skip_corrupt leaves"):
         raw(data, "train_plain"), raw(data, "test")
     data = images("image-folder", tmp_path, image_size=8, skip_corrupt=True)
     assert data.skipped == (str(broken),)

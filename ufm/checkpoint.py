@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from softmaxcode.files import written_whole
+from softmaxcode.tensors import write_tensors
 from ufm.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "plain": json.dumps(plain),
         "tensors": {k: t.detach().cpu() for k, t in tensors.items()},
     }
-    with written_whole(path) as temporary:
-        torch.save(stored, temporary)
+    write_tensors(path, stored)
 
 
 def load(path: Path) -> Checkpoint:

@@ -24,6 +24,9 @@ Files = list[tuple[Path, int]]
 #: What the name of an image ends in.
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm"})
 
+#: Names of the folder of an image folder's test images, beside ``train``; the first that is there.
+HELD_OUT = ("test", "val", "validation")
+
 
 def read_image(path: str | Path, size: int) -> Tensor:
     """An image file in colour, stretched to size x size pixels: uint8 of shape (3, size, size).
@@ -39,7 +42,9 @@ def read_image(path: str | Path, size: int) -> Tensor:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a whole image ({error}); skip_corrupt=True leaves out such files") from None
+        raise ValueError(
+            f"{path} is not a whole image ({error}); the data option skip_corrupt leaves such files out"
+        ) from None
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -253,7 +258,7 @@ def read_image_folder(
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Source:
-    """Any folder of class folders: the root itself, or its folders ``train`` and ``test`` where it has both.
+    """Any folder of class folders: the root itself, or its ``train`` and ``test`` (``val``) where it has both.
 
     Parameters
     ----------
@@ -273,24 +278,30 @@ def read_image_folder(
         If the folder is missing or has fewer than two classes, or a class folder has no images, or the test set has
         a class that the training set does not.
     """
+    if root is None:
+        raise ValueError(
+            "image-folder needs a data root (--data-root): a folder with a folder of images for each class"
+        )
     folder = data_root(root)
-    if root is None or not folder.is_dir():
-        raise ValueError(f"image-folder needs root=, a folder with a folder of images for each class; got {root!r}")
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; image-folder needs one with a folder of images for each class")
     size = check_integer("image_size", image_size, 1)
     share = check_share("test_share", test_share)
-    halves = folder / "train", folder / "test"
-    is_split = all(half.is_dir() for half in halves)
-    folders = _class_folders(halves[0] if is_split else folder)
+    train_folder = folder / "train"
+    test_folder = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
+    is_split = train_folder.is_dir() and test_folder is not None
+    folders = _class_folders(train_folder if is_split else folder)
     if len(folders) < 2:
         raise ValueError(f"{folder} must have a folder of images for each of at least two classes; got {len(folders)}")
     names = [f.name for f in folders]
     if not is_split:
         return _source(*_split(folders, share, seed), names, size, skip_corrupt)
+    assert test_folder is not None
     number = {name: k for k, name in enumerate(names)}
     train = [(path, number[f.name]) for f in folders for path in _images(f)]
     test = []
-    for f in _class_folders(halves[1]):
+    for f in _class_folders(test_folder):
         if f.name not in number:
-            raise ValueError(f"{f} is a class that {halves[0]} does not have")
+            raise ValueError(f"{f} is a class that {train_folder} does not have")
         test += [(path, number[f.name]) for path in _images(f)]
     return _source(train, test, names, size, skip_corrupt)

@@ -551,7 +551,7 @@ def _drawn(groups: list[Graded]) -> Figure:
     figure, panels = axes_figure([one.data for one in groups])
     for axes, one in zip(panels, groups, strict=True):
         fixed = one.fixed
-        axes.plot(fixed["share"], fixed["accuracy"], ".", color=INK, alpha=0.35, ms=4, label="a run")
+        axes.plot(fixed["share"] + 0.02, fixed["accuracy"], ".", color=INK, alpha=0.35, ms=4, label="a run")
         points = {float(part["share"].mean()): mean_interval(part["accuracy"]) for _, part in fixed.groupby("level")}
         errorbar_panel(axes, points, "mean and its 95 % interval", color=HEAD_COLOURS["code"], ls="none")
         if math.isfinite(one.slope.slope):
@@ -563,6 +563,8 @@ def _drawn(groups: list[Graded]) -> Figure:
             axes.axhline(
                 one.learned["accuracy"].mean(), color=HEAD_COLOURS["learned"], ls="--", lw=1.2, label="learned"
             )
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 100))
         axes.set_xlabel("objective: 0 random, 1 best", fontsize=9)
         axes.set_ylabel(f"{one.what} accuracy, %", fontsize=9)
     legend_below(figure)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from experiments import paper
-from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
+from experiments.drawing import COLOURS, HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
 from experiments.settings import Settings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.statistics import Interval, mean_interval, non_inferior
@@ -481,7 +481,9 @@ def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
     main = accuracies.groupby("data")["condition"].nunique().idxmax()
     for name, of_classifier in accuracies[accuracies["data"] == main].groupby("classifier", sort=False):
         head, momentum = of_classifier[["head", "momentum"]].iloc[0]
-        style = {"color": HEAD_COLOURS[head], "ls": "--" if head == "cmf" and momentum < 0.5 else "-"}
+        style = {"color": HEAD_COLOURS[head]}
+        if head == "cmf" and momentum < 0.5:
+            style = {"color": COLOURS[3], "ls": "--", "marker": "s"}
         own = plain.loc[plain.index.intersection(of_classifier.index)]
         everything = own[own["group"] == "all"]
         errorbar_panel(noise_panel, _intervals(everything, "label_noise"), str(name), **style)
@@ -496,7 +498,8 @@ def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
             rows = turned[kinds[0] == kind].assign(severity=kinds[2].astype(float))
             unshifted = everything[everything["label_noise"] == 0].assign(severity=0.0)
             errorbar_panel(panel, _intervals(pd.concat([unshifted, rows]), "severity"), str(name), **style)
-    for panel, label in zip(axes, ["share", "images", *["severity"] * 3, "K"], strict=True):
+    below = ["share of wrong labels", "images a class", *["severity"] * 3, "K"]
+    for panel, label in zip(axes, below, strict=True):
         panel.set_xlabel(label, fontsize=9)
     for panel in axes[:-1]:
         panel.set_ylabel("test accuracy, %", fontsize=9)

@@ -20,6 +20,7 @@ from experiments.studies.common import (
     cell_words,
     check_not_fixed,
     diverged_sentences,
+    every_run,
     final_values,
     least_margin,
     mean_values,
@@ -117,14 +118,11 @@ def findings(runs: Sequence[Run]) -> Findings:
         *diverged_sentences(runs),
         *missing_sentences(runs),
     ]
-    every = finals[["head", "temperature", "d", "seed", *MEASURES, "key"]]
     return Findings(
         statements,
         {
-            f"At the end of training: mean and 95 % interval over the seeds. {NOTE}": _table(
-                groups, runs[0].settings.data
-            ),
-            "Every run": every.rename(columns=MEASURES),
+            f"At the end of training: mean and 95 % interval over the seeds. {NOTE}": _table(groups),
+            "Every run": every_run(finals, "head", "temperature", "d", "seed"),
         },
         {"Along training: mean over the seeds, in the band of its 95 % interval": _figure(runs, groups)},
     )
@@ -186,7 +184,7 @@ def _accuracy_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
     return out
 
 
-def _table(groups: dict[Any, pd.DataFrame], data: str) -> pd.DataFrame:
+def _table(groups: dict[Any, pd.DataFrame]) -> pd.DataFrame:
     """A row a head, and for reference the feature model, the best code known and the paper's networks."""
     rows: dict[str, dict[str, str]] = {}
     for (*_, head, temperature), group in groups.items():
@@ -200,17 +198,15 @@ def _table(groups: dict[Any, pd.DataFrame], data: str) -> pd.DataFrame:
                 MEASURES["share"]: f"{free.mean / known:.4g}",
             }
         rows["for reference: best code known"] = {"GNC2": f"{known:.4f}", MEASURES["share"]: "1"}
-    name, networks, known = (
-        ("Tiny-ImageNet", paper.TINY_IMAGENET, best_known_margin(200, 10))
-        if data == "tiny-imagenet"
-        else ("CIFAR100", paper.CIFAR100, best_known_margin(100, 10))
-    )
-    for network, values in networks.items():
-        rows[f"for reference: the paper's {network}, {name}, d = 10, τ = 0.1"] = {"runs": "1"} | {
-            words: f"{(values | {'share': values['GNC2'] / known})[measure]:.4g}"
-            for measure, words in MEASURES.items()
-            if measure in values or measure == "share"
-        }
+    for size in dict.fromkeys((K, d) for K, d, *_ in groups):
+        name, networks = paper.LEARNED.get(size, ("", {}))
+        known = best_known_margin(*size)
+        for network, values in networks.items():
+            rows[f"for reference: the paper's {network}, {name}, d = 10, τ = 0.1"] = {"runs": "1"} | {
+                words: f"{(values | {'share': values['GNC2'] / known})[measure]:.4g}"
+                for measure, words in MEASURES.items()
+                if measure in values or measure == "share"
+            }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["runs", *MEASURES.values()]).fillna("")
     return table.rename_axis("classifier").reset_index()
 

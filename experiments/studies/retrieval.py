@@ -239,7 +239,7 @@ def _figure(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, flo
         panel.axhline(pixels[name], color=INK, ls="--", lw=1.3, label="pixels")
         for i, head in enumerate(dict.fromkeys(head for head, _ in groups)):
             # a little apart, since most heads have one temperature
-            points = {tau * 1.06**i: mean_interval(group[name]) for (own, tau), group in groups.items() if own == head}
+            points = {tau * 1.03**i: mean_interval(group[name]) for (own, tau), group in groups.items() if own == head}
             errorbar_panel(panel, points, HEAD_WORDS[head], color=HEAD_COLOURS[head])
         panel.set_ylabel("%", fontsize=9)
     legend_below(figure, columns=3)

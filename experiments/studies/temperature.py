@@ -28,6 +28,7 @@ from experiments.studies.common import (
     beside_best_known,
     check_not_fixed,
     diverged_sentences,
+    every_run,
     final_values,
     least_margin,
     mean_values,
@@ -169,15 +170,13 @@ def findings(runs: Sequence[Run]) -> Findings:
         *diverged_sentences(runs, _words),
         *missing_sentences(runs, _words, claimed),
     ]
-    every = finals[["head", "d", "temperature", "seed", *MEASURES, "key"]].sort_values(
-        ["head", "d", "temperature", "seed"]
-    )
+    order = ["head", "d", "temperature", "seed"]
     return Findings(
         statements,
         {
             f"At the end of training: mean and 95 % interval over the seeds. {NOTE}": _table(cells),
             "For reference: the paper's ResNet18 on CIFAR100 (K = 100, d = 10)": _paper_table(),
-            "Every run": every.rename(columns=MEASURES).reset_index(drop=True),
+            "Every run": every_run(finals, *order).sort_values(order, ignore_index=True),
         },
         {"At the end of training against the temperature: mean and 95 % interval over the seeds": _figure(cells, d)},
     )
@@ -340,14 +339,17 @@ def _figure(cells: Cells, d: int) -> Figure:
         if head == "linear":
             style |= {"color": INK, "ls": "--"}
         label = _line_words(head, width)
+        apart = 1.03**i  # or the intervals of one temperature would lie on each other
         for name in ("share", "GNC1", "GNC3", "test_accuracy"):
-            points = {tau: mean_interval(group[name]) for tau, group in line.items()}
+            points = {apart * tau: mean_interval(group[name]) for tau, group in line.items()}
             errorbar_panel(panels[name], points, label, **style)
-        errorbar_panel(panels["nearest"], _nearest(line), label, **style)
+        nearest = {apart * tau: interval for tau, interval in _nearest(line).items()}
+        errorbar_panel(panels["nearest"], nearest, label, **style)
         if width == d:
             margins = {tau: mean_interval(group["GNC2"]) for tau, group in line.items()}
             errorbar_panel(panels["limits"], margins, label, **style)
     _draw_limits(panels["limits"], cells, d)
+    panels["share"].set_ylim(bottom=0)
     panels["nearest"].axhline(0, color=INK, lw=0.8)
     legend_below(figure, columns=3)
     return figure
@@ -358,10 +360,10 @@ def _draw_limits(axes: Axes, cells: Cells, d: int) -> None:
     group = next(group for (_, width, _), group in cells.items() if width == d)
     K, known = int(group["K"].iloc[0]), group["best_known"].iloc[0]
     temperatures = sorted({tau for _, width, tau in cells if width == d})
-    free = {tau: ufm_margin(K, d, tau) for tau in temperatures}
+    free = {tau: model for tau in temperatures if (model := ufm_margin(K, d, tau)).n}
     errorbar_panel(axes, free, "feature model (UFM)", color=COLOURS[4], marker="x", lw=1)
     bounds = [least_margin(K, known, tau) for tau in temperatures]
     if not all(math.isnan(value) for value in bounds):
-        axes.plot(temperatures, bounds, ":", color=COLOURS[5], marker=".", label="global minimisers, at least (T6)")
+        axes.plot(temperatures, bounds, "^", color=COLOURS[5], label="global minimisers, at least (T6)")
     level(axes, known, "best known margin")
     axes.set_ylim(bottom=0)
