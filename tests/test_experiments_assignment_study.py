@@ -210,7 +210,7 @@ def test_part_of_a_study_is_enough():
     assert [one for one in out.statements if "Missing" in one] == [f"{of} 0.6, seed 0.", f"{of} 1.0, seed 0."]
     one = findings(whole[:1])
     assert "no two assignments of one seed are finished (n = 1)" in one.statements[2]
-    assert "(n = 2) points" in findings(whole[:2]).statements[1]
+    assert "(n = 2) points" in findings(whole[:2]).statements[2]
     assert "digit-pairs" in findings(whole[-1:]).statements[0]
     assert findings(arranged((0.9, 0.91, 0.92))[:1]).statements
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,6 @@ from experiments.data.labels import few_shot_rows, noisy, of_classes, permuted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 OFFLINE = [name for name, entry in DATASETS.items() if entry.description.endswith("offline")]
 PAIRS = {"train_per_class": 4, "test_per_class": 2}
@@ -928,3 +929,14 @@ def test_every_entry_describes_itself_in_a_line() -> None:
     assert describe("text").endswith("(K = 1024)")
     with pytest.raises(ValueError, match="got 'cifar'"):
         describe("cifar")
+
+
+def test_every_option_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "experiments.md").read_text()
+    for entry in DATASETS.values():
+        for parameter in inspect.signature(entry.read).parameters.values():
+            if parameter.kind == inspect.Parameter.KEYWORD_ONLY:
+                assert f"`{parameter.name}`" in text
+    for parameter in inspect.signature(DATASETS["digits"].load).parameters.values():
+        if parameter.kind == inspect.Parameter.KEYWORD_ONLY:
+            assert f"`{parameter.name}`" in text
