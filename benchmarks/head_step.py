@@ -40,8 +40,9 @@ def trained(wanted: Sequence[Settings], norm: float, folder: Path) -> list[Run]:
 
     def smaller(settings: Settings, data: Data) -> Classifier:
         model = built(settings, data)
+        (vectors,) = model.head.parameters()
         with torch.no_grad():
-            model.head.weight.mul_(norm)  # type: ignore[union-attr,operator]
+            vectors.mul_(norm)
         return model
 
     results = Results(folder)
