@@ -138,15 +138,9 @@ def _chosen(held: list[Candidate], path: Path, key: str | None) -> Candidate:
     if len(found) == 1:
         return found[0]
     if not matrices:
-        shapes = ", ".join(str(c.shape) for c in held[:MAX_NAMED])
-        raise ValueError(
-            f"cannot use {path}: it has no floating-point matrix of two rows or more"
-            + (
-                f"; its {len(held)} tensors have the shapes {shapes}{', ...' if len(held) > MAX_NAMED else ''}"
-                if held
-                else ""
-            )
-        )
+        shapes = ", ".join([*(str(c.shape) for c in held[:MAX_NAMED]), *["..."] * (len(held) > MAX_NAMED)])
+        there = f"; its {len(held)} tensors have the shapes {shapes}" if held else ""
+        raise ValueError(f"cannot use {path}: it has no floating-point matrix of two rows or more{there}")
     shown = ", ".join(f"{c.name or 'one without a name'} {c.shape}" for c in matrices[:MAX_NAMED])
     more = f" and {len(matrices) - MAX_NAMED} more" if len(matrices) > MAX_NAMED else ""
     raise ValueError(

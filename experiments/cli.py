@@ -275,12 +275,13 @@ def _study(arguments: argparse.Namespace) -> int:
         results.root.mkdir(parents=True, exist_ok=True)
         _write_plan(results.root / f"{arguments.command}.json", runs)
     _train(results, runs, execution, arguments)
+    if not _first_process():
+        return 0
+    _go_on_alone()
     finished = results.finished(runs)  # what was in use may have been finished by another command
-    if _first_process():
-        _go_on_alone()
-        if finished:
-            print(f"{module.TITLE}. {module.QUESTION}\n\n{module.findings(finished)}\n")
-        print(f"{len(finished)} of {len(runs)} runs are in {results.root}")
+    if finished:
+        print(f"{module.TITLE}. {module.QUESTION}\n\n{module.findings(finished)}\n")
+    print(f"{len(finished)} of {len(runs)} runs are in {results.root}")
     return int(len(finished) < len(runs))
 
 
