@@ -511,8 +511,8 @@ def other_optima(
     Examples
     --------
     >>> import numpy as np, softmaxcode as sc
-    >>> code = sc.best_known(20, 4)
-    >>> W = code.W + 0.05 * np.random.default_rng(0).standard_normal((20, 4))
+    >>> code = sc.best_known(20, 8)
+    >>> W = code.W + 0.05 * np.random.default_rng(0).standard_normal((20, 8))
     >>> bool(align(W, code).rms_angle < other_optima(W, code, count=4).min())
     True
     """
