@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from experiments.training import Execution
 
 RESULTS = Path("out", "experiments")
-#: Files that a message names before it only counts them.
-MAX_NAMED = 10
 #: Settings of a run that a study may be given for all its runs.
 SETTINGS: dict[str, tuple[type, str]] = {
     "data": (str, f"data set ({', '.join(DATASETS)})"),
@@ -211,6 +209,8 @@ def _refuse_early(results: Results, runs: list[Settings], execution: Execution) 
 
 def _tell_skipped(settings: Settings, data: Data) -> None:
     """Name the files that are left out because they hold no image."""
+    from softmaxcode.tensors import MAX_NAMED
+
     skipped = getattr(data, "skipped", ())
     if skipped and _first_process():
         named = ", ".join(skipped[:MAX_NAMED])

@@ -522,13 +522,12 @@ def other_optima(
     K, d = W.shape
     if count is None:
         count = OPTIMA if K <= FEW_OPTIMA_CLASSES else FEW_OPTIMA
-    angles = []
+    count, seed = check_integer("count", count, 1), check_integer("seed", seed, 0)
+    spectrum, angles = _spectrum(known.W), []
     # the first two children of the seed are those of the nulls of `compare`
-    for search in np.random.SeedSequence(check_integer("seed", seed, 0)).spawn(2 + check_integer("count", count, 1))[
-        2:
-    ]:
+    for search in np.random.SeedSequence(seed).spawn(2 + count)[2:]:
         found = optimise(HARDMAX, *random_start(HARDMAX, K, d, search)).X[:K]
-        if np.sqrt(np.mean((_spectrum(found) - _spectrum(known.W)) ** 2)) >= SAME_SPECTRUM:
+        if np.sqrt(np.mean((_spectrum(found) - spectrum) ** 2)) >= SAME_SPECTRUM:
             angles.append(align(W, found, starts=starts, seed=seed).rms_angle)
     return np.sort(angles)
 
