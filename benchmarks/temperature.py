@@ -26,7 +26,7 @@ from scipy.special import logsumexp
 import softmaxcode as sc
 from benchmarks.report import ABSENT, Section, machine, write_document
 from softmaxcode.code import NotComputed, SoftmaxCode
-from softmaxcode.files import written_whole
+from softmaxcode.disk import written_whole
 from softmaxcode.loss_certificate import minimizer_margin
 from softmaxcode.margins import margins
 from softmaxcode.nn.functional import log_softplus

@@ -16,7 +16,7 @@ from experiments.files import read_json, write_json
 from experiments.networks import NETWORKS
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
-from softmaxcode.arguments import Parser, end_when_told
+from softmaxcode.arguments import Parser, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -315,31 +315,16 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (0 done, 1 a run failed, 2 bad input, 130 interrupted)."""
+    """Run the command; returns its exit code (0 done, 1 a run failed, else as `run_command`)."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = _parser(argv[0] if argv else "")
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.error(f"say what to do: {', '.join(STUDIES)}, compare or report")
     action = {"compare": _compare, "report": _report}.get(arguments.command, _study)
-    end_when_told()
-    try:
-        return action(arguments)
-    except ValueError as error:
-        if _first_process():
-            print(f"experiments: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stdout = None  # the reader has gone; there is nobody to tell
-        return 0
-    except OSError as error:
-        what = f"experiments: {error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        print(what, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if _first_process():
-            print(
-                "experiments: interrupted; finished runs are kept, and the same command goes on",
-                file=sys.stderr,
-            )
-        return 130
+    return run_command(
+        "experiments",
+        lambda: action(arguments),
+        interrupted="interrupted; finished runs are kept, and the same command resumes",
+        prints=_first_process,
+    )

@@ -16,7 +16,7 @@ from experiments.drawing import COLOURS, INK, axes_figure
 from experiments.report import Section, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import check_square
-from softmaxcode.files import check_output
+from softmaxcode.disk import check_output
 from softmaxcode.sphere import check_integer, check_rows
 
 if TYPE_CHECKING:

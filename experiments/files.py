@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from filelock import FileLock, Timeout
 
-from softmaxcode.files import written_whole
+from softmaxcode.disk import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

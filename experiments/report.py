@@ -24,7 +24,7 @@ from experiments.studies import STUDIES, study
 from experiments.studies.findings import Findings
 from softmaxcode import tables
 from softmaxcode.code import installed_version
-from softmaxcode.files import check_output, written_whole
+from softmaxcode.disk import check_output, written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -22,7 +22,7 @@ from experiments.files import claimed, read_json, read_tensors, write_json
 from experiments.measuring import Measuring
 from experiments.model import built, loader
 from softmaxcode.code import installed_version
-from softmaxcode.files import written_whole
+from softmaxcode.disk import written_whole
 from softmaxcode.nn import CMFClassifier
 from softmaxcode.progress import Progress
 from softmaxcode.tensors import write_tensors

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from softmaxcode.records import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Set to 1, this environment variable shows the traceback of an unexpected error.
+DEBUG = "SOFTMAXCODE_DEBUG"
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +49,57 @@ def end_when_told() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
+
+
+def run_command(
+    name: str, action: Callable[[], int], *, interrupted: str, prints: Callable[[], bool] = lambda: True
+) -> int:
+    """Run a command and turn whatever ends it into one sentence on standard error and an exit code.
+
+    Parameters
+    ----------
+    name : str
+        What the sentence begins with.
+    action : callable
+        The command; it returns its exit code.
+    interrupted : str
+        What to print after Ctrl-C.
+    prints : callable
+        Whether this is the process, of several that run the same command, that prints.
+
+    Returns
+    -------
+    int
+        What ``action`` returned; 2 for bad input or a file that cannot be used, 3 for an unexpected error,
+        130 after Ctrl-C or SIGTERM.
+    """
+
+    def fail(message: object, code: int) -> int:
+        if prints():
+            print(f"{name}: {printable(message)}", file=sys.stderr)
+        return code
+
+    end_when_told()
+    try:
+        return action()
+    except ValueError as error:
+        return fail(error, 2)
+    except BrokenPipeError:
+        sys.stdout = None  # the reader has gone: nothing can be printed any more
+        return 0
+    except OSError as error:
+        return fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), 2)
+    except MemoryError:
+        return fail("there is not enough memory for this; a smaller problem, or a machine with more, is needed", 2)
+    except KeyboardInterrupt:
+        return fail(interrupted, 130)
+    except Exception as error:
+        if os.environ.get(DEBUG) == "1":
+            raise
+        said = str(error).strip().split("\n")[0]
+        return fail(
+            f"unexpected {type(error).__name__}" + (f": {said}" if said else "") + f" ({DEBUG}=1 shows where)", 3
+        )
 
 
 def numbers(text: str, name: str) -> list[int]:

@@ -12,9 +12,9 @@ from softmaxcode.arguments import (
     Parser,
     chosen_pairs,
     device_option,
-    end_when_told,
     numbers,
     pairs_options,
+    run_command,
     search_options,
 )
 from softmaxcode.cli_catalog import add_catalog, catalog
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _solve(arguments: argparse.Namespace) -> int:
-    from softmaxcode.files import check_output
+    from softmaxcode.disk import check_output
     from softmaxcode.report import print_and_save
     from softmaxcode.solver import solve
 
@@ -208,7 +208,7 @@ def _landscape(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (0 done, 1 a checked file is different, 2 bad input, 130 interrupted)."""
+    """Run the command; returns its exit code (0 done, 1 a checked file is different, else as `run_command`)."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.version:
@@ -226,27 +226,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "landscape": _landscape,
         "catalog": catalog,
     }
-    end_when_told()
-    try:
-        return actions[arguments.command](arguments)
-    except ValueError as error:
-        print(f"softmaxcode: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stdout = None  # the reader has gone; there is nobody to tell
-        return 0
-    except OSError as error:
-        print(
-            f"softmaxcode: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "softmaxcode: interrupted; the finished rows of a table are kept beside it, and the same command resumes",
-            file=sys.stderr,
-        )
-        return 130
+    return run_command(
+        "softmaxcode",
+        lambda: actions[arguments.command](arguments),
+        interrupted="interrupted; the finished rows of a table are kept beside it, and the same command resumes",
+    )
 
 
 if __name__ == "__main__":

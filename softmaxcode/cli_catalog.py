@@ -88,7 +88,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import NotHeldError, best_known
-    from softmaxcode.files import check_output
+    from softmaxcode.disk import check_output
     from softmaxcode.report import print_and_save
 
     if arguments.output:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import zipfile
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +14,10 @@ import numpy as np
 
 from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
 from softmaxcode.digits import ProvedValue
+from softmaxcode.disk import check_output, written_whole
 from softmaxcode.sphere import check_integer, check_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from softmaxcode.types import Rows
 
 FORMAT = "softmaxcode 1"
@@ -40,41 +36,6 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "int | None": (int, type(None)),
 }
 _SLOANE = re.compile(r"pack\.(\d+)\.(\d+)\.txt$")
-
-
-def check_output(path: str | Path, suffixes: tuple[str, ...]) -> Path:
-    """A path that can be written: a known suffix in a folder that exists."""
-    path = Path(path)
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}")
-    if not path.parent.is_dir():
-        raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder")
-    return path
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that replaces it when the block ends without an error.
-
-    An OSError that names no file, as of a full disk, gets the name of this one.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def coordinates_hash(W: Rows) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from softmaxcode.files import written_whole
+from softmaxcode.disk import written_whole
 from softmaxcode.sphere import check_pair
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from softmaxcode.bounds import levenshtein, volume
 from softmaxcode.catalog import installed
+from softmaxcode.disk import check_output, written_whole
 from softmaxcode.exact import best, constructions
-from softmaxcode.files import check_output, written_whole
 from softmaxcode.plots import DPI, SUFFIXES
 from softmaxcode.sphere import check_integer
 

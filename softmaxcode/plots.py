@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from softmaxcode.code import MAX_CONTACT_CLASSES, NotComputed, SoftmaxCode
-from softmaxcode.files import check_output, written_whole
+from softmaxcode.disk import check_output, written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from softmaxcode.code import NotComputed
-from softmaxcode.files import check_output, written_whole
+from softmaxcode.disk import check_output, written_whole
 from softmaxcode.journal import Journal, check_pairs
 from softmaxcode.progress import Progress
 from softmaxcode.solver import solve_both

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from softmaxcode.files import written_whole
+from softmaxcode.disk import written_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,6 +19,7 @@ import pytest
 
 import softmaxcode as sc
 from softmaxcode import tables
+from softmaxcode.arguments import run_command
 from softmaxcode.cli import CHECK_TOLERANCE, compare, main
 from softmaxcode.files import coordinates_hash, figures, header_hash
 from softmaxcode.report import report
@@ -749,3 +750,30 @@ def test_the_report_says_every_figure(codes):
     for name, value in figures(codes["searched"]).items():
         if isinstance(value, float):
             assert f"{value:.10g}"[:10] in said, name
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ValueError("bad\x1b[2J"), 2, "x: bad\\x1b[2J"),
+        (MemoryError(), 2, "x: there is not enough memory for this"),
+        (KeyboardInterrupt(), 130, "x: stopped"),
+        (RuntimeError("a\nb"), 3, "x: unexpected RuntimeError: a (SOFTMAXCODE_DEBUG=1 shows where)"),
+        (ZeroDivisionError(), 3, "x: unexpected ZeroDivisionError (SOFTMAXCODE_DEBUG=1 shows where)"),
+    ],
+)
+def test_whatever_ends_a_command_is_one_sentence_and_an_exit_code(capsys, error, code, message):
+    def action() -> int:
+        raise error
+
+    assert run_command("x", action, interrupted="stopped") == code
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)
+    assert run_command("x", action, interrupted="stopped", prints=lambda: False) == code
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unexpected_error_can_be_seen_where_it_was_raised(monkeypatch):
+    monkeypatch.setenv("SOFTMAXCODE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run_command("x", lambda: 1 // 0, interrupted="stopped")

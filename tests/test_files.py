@@ -24,14 +24,8 @@ from hypothesis import strategies as st
 
 import softmaxcode as sc
 from softmaxcode import files
-from softmaxcode.files import (
-    DifferentCoordinatesError,
-    coordinates_hash,
-    figures,
-    header_hash,
-    read_file,
-    written_whole,
-)
+from softmaxcode.disk import written_whole
+from softmaxcode.files import DifferentCoordinatesError, coordinates_hash, figures, header_hash, read_file
 from softmaxcode.sphere import random_rows, unit_rows
 
 if TYPE_CHECKING:
@@ -709,7 +703,7 @@ def test_a_failed_replacement_leaves_the_old_file_whole(code, tmp_path, monkeypa
 
     if old:
         (tmp_path / name).write_text("old")
-    monkeypatch.setattr(files.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(error if isinstance(error, type) else OSError):
         code.save(tmp_path / name)
     assert [p.read_text() for p in tmp_path.iterdir()] == (["old"] if old else [])

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from softmaxcode.arguments import Parser, end_when_told
+from softmaxcode.arguments import Parser, run_command
 from softmaxcode.code import installed_version
-from softmaxcode.files import written_whole
+from softmaxcode.disk import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -419,26 +419,15 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (0 done, 1 a run diverged, 2 bad input, 130 interrupted)."""
+    """Run the command; returns its exit code (0 done, 1 a run diverged, else as `run_command`)."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.error("say what to do: simulate, sweep or plot")
     actions = {"simulate": _simulate, "sweep": _sweep, "plot": _plot}
-    end_when_told()
-    try:
-        return actions[arguments.command](arguments)
-    except ValueError as error:
-        if _first_process():  # every process finds the same
-            print(f"ufm: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stdout = None  # the reader has gone; there is nobody to tell
-        return 0
-    except OSError as error:
-        print(f"ufm: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if _first_process():
-            print("ufm: interrupted; what was done is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+    return run_command(
+        "ufm",
+        lambda: actions[arguments.command](arguments),
+        interrupted="interrupted; what was done is kept, and the same command resumes",
+        prints=_first_process,  # every process finds the same
+    )

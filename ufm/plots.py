@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from softmaxcode.files import check_output, written_whole
+from softmaxcode.disk import check_output, written_whole
 from softmaxcode.plots import DPI, SUFFIXES
 from ufm.run import Run
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softmaxcode.files import check_output
+from softmaxcode.disk import check_output
 from softmaxcode.progress import Progress
 from softmaxcode.search.geoopt_batch import check_device
 from softmaxcode.sphere import check_integer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from softmaxcode.files import check_output
+from softmaxcode.disk import check_output
 from softmaxcode.journal import Journal
 from softmaxcode.progress import Progress
 from softmaxcode.sphere import check_integer

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from softmaxcode.catalog.file import Catalog, CatalogError, explained
 from softmaxcode.catalog.known import installed
 from softmaxcode.catalog.verification import unborne_claim
-from softmaxcode.files import check_output, load, written_whole
+from softmaxcode.disk import check_output, written_whole
+from softmaxcode.files import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

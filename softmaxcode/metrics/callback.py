@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from softmaxcode.files import check_output
+from softmaxcode.disk import check_output
 from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
 from softmaxcode.metrics.figure import plot_collapse
 from softmaxcode.plots import SUFFIXES
