@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.contact_system import ContactSystem
-    from softmaxcode.types import Mask, Rows
+    from softmaxcode.types import Rows
 
 #: Contacts count as equal within this, or ten times the residual where that is larger.
 CONTACT_THRESHOLD = 1e-9
@@ -104,12 +104,10 @@ class _FirstOrder:
     rigidity: str
 
 
-def _first_order(
-    system_at: Callable[[float], ContactSystem], X: Rows, required_at: Callable[[float], Mask]
-) -> _FirstOrder:
+def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _FirstOrder:
     """The smallest threshold t, from 1e-9 up, whose contacts are balanced to t / 10; and how they hold the code.
 
-    ``system_at(t)`` gives the contacts within t, ``required_at(t)`` the vectors that rigidity must hold.
+    ``system_at(t)`` gives the contacts within t.
     """
     N, d = X.shape
     if d < 2 or N * (d - 1) > MAX_UNKNOWNS:
@@ -121,16 +119,12 @@ def _first_order(
         if 10 * stress.residual <= threshold or threshold >= LARGEST_THRESHOLD:
             break
         threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
-    if stress.residual > RESIDUAL_TOLERANCE:
-        return _FirstOrder(stress.residual, threshold, "none")
-    return _FirstOrder(stress.residual, threshold, rigidity(system, X, stress, required_at(threshold)))
+    held = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
+    return _FirstOrder(stress.residual, threshold, held)
 
 
 def _tammes_first_order(W: Rows) -> _FirstOrder:
-    def touching(threshold: float) -> Mask:
-        return tammes_system(W, threshold).members(len(W))
-
-    return _first_order(lambda t: tammes_system(W, t), W, touching)
+    return _first_order(lambda t: tammes_system(W, t), W)
 
 
 def _softmax_first_order(code: SoftmaxCode, packing: _FirstOrder) -> _FirstOrder:
@@ -146,13 +140,7 @@ def _softmax_first_order(code: SoftmaxCode, packing: _FirstOrder) -> _FirstOrder
             packing.residual if _is_packing_margin(code, packing) else None, packing.threshold, "not computed"
         )
     H = W if _is_packing_margin(code, packing) else code.H
-    X = np.vstack([W, H])
-
-    def active(threshold: float) -> Mask:
-        classes = np.asarray(code.margins <= code.margin + threshold)
-        return np.concatenate([classes, classes])
-
-    return _first_order(lambda t: hardmax_system(W, H, t), X, active)
+    return _first_order(lambda t: hardmax_system(W, H, t), np.vstack([W, H]))
 
 
 def _is_packing_margin(code: SoftmaxCode, packing: _FirstOrder) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_UNKNOWNS = 4000
 #: A stress this small beside the largest is none.
 NO_STRESS = 1e-8
+#: Projections on the balanced stresses; each that drops no contact squares the error, until rounding ends it.
+MAX_PROJECTIONS = 30
 #: The quadratic programme, which factors some thirty such matrices, is solved up to this many.
 MAX_PROGRAMME = 2500
 
@@ -100,10 +102,8 @@ def _balance(system: ContactSystem, X: Rows) -> Stress:
         mean = float(slack @ weights) / E
         if mean * E < 1e-18 or (alpha < 1e-6 and alpha_w < 1e-6):
             break
-    positive = (weights > slack) & (weights > NO_STRESS * weights.max())
-    weights = np.where(positive, weights, 0.0)
-    weights = _rebalance(J, weights / weights.sum())
-    return Stress(weights, positive, float(np.linalg.norm(J.T @ weights)))
+    weights = _rebalance(J, weights / weights.sum(), may_vanish=True)
+    return Stress(weights, weights > 0, float(np.linalg.norm(J.T @ weights)))
 
 
 def _positions(part: ContactSystem, whole: ContactSystem, N: int) -> np.ndarray:
@@ -113,10 +113,18 @@ def _positions(part: ContactSystem, whole: ContactSystem, N: int) -> np.ndarray:
     return order[np.searchsorted(keys, wanted, sorter=order)]
 
 
-def _rebalance(J: sparse.csr_array, weights: PerContact) -> PerContact:
-    """Project weights on the balanced stresses, keeping relative changes small, while they stay positive."""
-    best = weights
-    for _ in range(3):
+def _rebalance(J: sparse.csr_array, weights: PerContact, *, may_vanish: bool = False) -> PerContact:
+    """Project weights on the balanced stresses, keeping relative changes small.
+
+    A weight that the projection takes to zero or below ends it, unless weights ``may_vanish``: then that contact
+    carries no stress, and the others are projected again.
+
+    At a code with contacts that no balanced stress needs, the central path of the programme ends with weights and
+    slacks of these contacts that are equally small. Which of the two is larger is an accident of rounding. The
+    projection separates them: it takes such weights to zero to rounding, and leaves the others near where they were.
+    """
+    best, least = weights, np.inf
+    for _ in range(MAX_PROJECTIONS):
         A = (J.T @ J.multiply(weights[:, None]).tocsr()).toarray()
         A[np.diag_indices_from(A)] += 1e-13 * max(float(A.trace()) / len(A), 1e-300)
         try:
@@ -124,16 +132,26 @@ def _rebalance(J: sparse.csr_array, weights: PerContact) -> PerContact:
         except linalg.LinAlgError:
             break
         moved = weights - weights * (J @ correction)
-        if not np.isfinite(moved).all() or moved.min() < 0 or moved.sum() <= 0:
+        if not np.isfinite(moved).all() or moved.max() <= 0:
             break
+        lost = (moved <= NO_STRESS * moved.max()) & (weights > 0)
+        if lost.any() and not may_vanish:
+            break
+        moved[lost] = 0.0
         weights = moved / moved.sum()
-        if np.linalg.norm(J.T @ weights) < np.linalg.norm(J.T @ best):
-            best = weights
+        residual = float(np.linalg.norm(J.T @ weights))
+        if lost.any() or residual < least:
+            best, least = weights, residual
+        else:
+            break
     return best
 
 
-def rigidity(system: ContactSystem, X: Rows, stress: Stress, required: Mask) -> str:
-    """How the stressed contacts hold the vectors that are ``required``.
+def rigidity(system: ContactSystem, X: Rows, stress: Stress) -> str:
+    """How the stressed contacts hold the vectors that they meet.
+
+    No other vector must be held: whatever the others do, the smallest value on the stressed contacts cannot rise
+    (docs/theory.md, "What rigidity means here").
 
     Numerical evidence, not a proof: eigenvalues count as zero below 1e-10 (of J^T J) and below 1e-6 of its scale
     (of the Hessian).
@@ -143,14 +161,12 @@ def rigidity(system: ContactSystem, X: Rows, stress: Stress, required: Mask) -> 
     str
         ``"infinitesimal"`` where the contacts, as bars, leave only rotations; ``"second order"`` where the motions
         they leave are held by the Hessian of the Lagrangian (the second-order sufficient condition); ``"none"``
-        otherwise. Either of the first two makes the code a strict local optimum up to rotation and the motion of
-        vectors that take no part (rattlers).
+        otherwise. Either of the first two makes the code a local optimum, strict up to rotation and the motion of
+        vectors that meet no stressed contact (rattlers among them).
     """
-    held = system.subset(stress.positive)
-    members = held.members(len(X))
-    if not members[required].all():
+    if not stress.positive.any():
         return "none"
-    local, Y = held.compressed(X)
+    local, Y = system.subset(stress.positive).compressed(X)
     basis = tangent_basis(Y)
     J = local.jacobian(Y, basis)
     turning = rotations(Y, basis)

@@ -85,6 +85,19 @@ def kissing(W: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def roots() -> dict[str, np.ndarray]:
+    """Root systems, scaled to the sphere: D4 to D6, E6 and E7."""
+    e8 = roots_e8()
+    a, b = np.zeros(8), np.zeros(8)
+    a[[6, 7]], b[[5, 6]] = (1, -1), (1, -1)  # they span A2
+    inside = (np.abs(e8 @ a) < 1e-9) & (np.abs(e8 @ b) < 1e-9)
+    e6 = unit_rows(e8[inside] @ np.linalg.svd(np.array([a, b]))[2][2:].T)
+    beside = np.abs(e8 @ e8[0]) < 1e-9
+    e7 = unit_rows(e8[beside] @ np.linalg.svd(e8[:1])[2][1:].T)
+    return {"D4": roots_d(4), "D5": roots_d(5), "D6": roots_d(6), "E6": e6, "E7": e7}
+
+
+@pytest.fixture(scope="session")
 def known() -> dict[str, np.ndarray]:
     """Codes known in coordinates."""
     e8 = roots_e8()

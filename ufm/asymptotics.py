@@ -185,7 +185,7 @@ def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
         contacts=len(system),
         next_gap=_next_gap(code),
         residual=residual,
-        rigidity=rigidity(held, X, stress, np.zeros(len(X), dtype=bool)),
+        rigidity=rigidity(held, X, stress),
     )
 
 
