@@ -984,6 +984,11 @@ _BACHOC = (
     "116 (2009) 195-204"
 )
 
+_COHN = (
+    "H. Cohn, D. de Laat, N. Leijenhorst, Optimality of spherical codes via exact semidefinite programming bounds, "
+    "arXiv 2403.16874 (2024)"
+)
+
 #: mu* as an algebraic number: integer coefficients, constant term first, of a polynomial with a single root, mu*,
 #: in the interval that follows.
 _ALGEBRAIC: dict[tuple[int, int], tuple[tuple[int, ...], float, float, str]] = {
@@ -1024,6 +1029,13 @@ _ALGEBRAIC: dict[tuple[int, int], tuple[tuple[int, ...], float, float, str]] = {
         "D. de Laat, N. Leijenhorst, W. H. H. de Muinck Keizer, Optimality and uniqueness of the D4 root system, "
         "arXiv 2404.18794 (2024)",
     ),
+    (56, 20): ((1, -15), 0.06, 0.07, f"{_COHN} (the Gewirtz graph)"),
+    (50, 21): ((1, -21), 0.04, 0.05, f"{_COHN} (the Hoffman-Singleton graph)"),
+    (77, 21): ((1, -12), 0.08, 0.09, f"{_COHN} (the M22 graph)"),
+    **{  # 2^(2k-1) + 1 mutually unbiased bases of R^(2^2k) with their opposites
+        (4 ** (2 * k) + 2 ** (2 * k + 1), 4**k): ((1, -(2**k)), 0.9 / 2**k, 1.1 / 2**k, f"{_COHN} (Kerdock, k = {k})")
+        for k in range(2, 6)
+    },
 }
 
 #: Values of mu*(K, d) proved in the literature, keyed by (K, d), beyond the closed forms of `rankin`. Each is the

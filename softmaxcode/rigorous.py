@@ -108,7 +108,7 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
         Floats rounded down.
     """
     d = W.shape[1]
-    # cosines computed from rows scaled in float64: the error of docs/theory.md plus that of the scaling
+    # of inner products of rows scaled in float64 (docs/theory.md, "Rows scaled first"), with room for one more addition
     error = (2 * d + 12) * 2.0**-52
     with flint.ctx.workprec(_BITS):
         cosine, arithmetic = _pair_cosine_bound(W, error)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import betainc
 
+import softmaxcode as sc
 from softmaxcode import bounds
 from softmaxcode.bounds import (
     LITERATURE,
@@ -30,6 +31,7 @@ from softmaxcode.bounds import (
     rankin,
     volume,
 )
+from softmaxcode.certificate import certify
 from softmaxcode.sphere import largest_cosines, random_rows, unit_rows
 
 # (K, d), mu*: codes known to meet Levenshtein's bound
@@ -396,7 +398,8 @@ def test_best_known_codes_are_not_contradicted(K, d, cosine, proved):
 
 
 def test_literature_covers_what_is_proved():
-    assert set(LITERATURE) == {(K, 3) for K in (*range(7, 15), 24)} | {(10, 4), (24, 4)}
+    three_point = {(56, 20), (50, 21), (77, 21), (288, 16), (4224, 64), (66048, 256), (1050624, 1024)}
+    assert set(LITERATURE) == {(K, 3) for K in (*range(7, 15), 24)} | {(10, 4), (24, 4)} | three_point
     assert all(bound.exact and bound.proved and bound.source for bound in LITERATURE.values())
     assert LITERATURE[8, 3].value == pytest.approx((2 * math.sqrt(2) - 1) / 7, abs=1e-16)
     # the snub cube, from the tribonacci constant
@@ -421,6 +424,16 @@ def test_literature_is_the_float_below_a_simple_root(pair):
     value = LITERATURE[pair].value
     at, after = bounds._rational(value), bounds._rational(math.nextafter(value, 1))
     assert p(at) == 0 or bounds._count_roots(p, at, after) == 1
+
+
+@pytest.mark.parametrize("pair", [(56, 20), (50, 21), (77, 21), (288, 16), (4224, 64)])
+def test_codes_that_three_point_bounds_prove_optimal_are_known_and_meet_them(pair):
+    code = sc.best_known(*pair, objective="tammes")
+    assert code.max_cosine == pytest.approx(LITERATURE[pair].value, abs=1e-14)
+    certificate = certify(code, lp=False)
+    assert (certificate.status, certificate.upper_bound_method) == ("optimal", "literature")
+    assert certificate.lower_bound <= certificate.upper_bound
+    assert certify(sc.best_known(*pair), lp=False).status == "matches Tammes"
 
 
 def test_the_best_bound_takes_every_source():

@@ -214,3 +214,17 @@ def test_a_balls_float_is_at_most_the_ball():
             assert flint.arb(value) <= ball.lower()
             assert flint.arb(math.nextafter(value, math.inf)) + 1e-15 >= ball.lower()
     assert module._float_below(flint.arb(0.5)) == 0.5
+
+
+@settings(max_examples=25)
+@given(d=st.integers(1, 40), seed=SEEDS, close=st.sampled_from([1.0, 1e-3, 1e-9]))
+def test_cosines_of_scaled_rows_are_within_the_proved_constant(d, seed, close):
+    """docs/theory.md, "Rows scaled first", against 220 binary places."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(d)
+    W = off_norm(unit_rows(np.array([x, x + close * rng.standard_normal(d)])), rng, 0.4)
+    U = module._scaled(W)
+    a, b = normalised(W)
+    exact = sum((p * q for p, q in zip(a, b, strict=True)), flint.fmpq(0))
+    error = abs(flint.fmpq(*float(U[0] @ U[1]).as_integer_ratio()) - exact)
+    assert error <= flint.fmpq(d + 4, 2**52)
