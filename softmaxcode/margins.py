@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from softmaxcode.compiled import compiled
 from softmaxcode.min_norm import refine, wolfe, wolfe_orthogonal
 from softmaxcode.sphere import check_rows, largest_cosines
 from softmaxcode.threads import Threads
@@ -76,7 +76,7 @@ class SmallestMargin:
     solved: int
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _refined(V, support, h, a):
     """`refine` on the rows of V named by ``support``."""
     A = np.empty((len(support), V.shape[1]))
@@ -85,7 +85,7 @@ def _refined(V, support, h, a):
     return refine(A, h, a[: len(support)])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _solve_pools(W, classes, pools, sizes, supports, support_sizes, weights, H, values, tolerance):
     """Solve each class's polytope over its pool, in place; pools hold indices of other classes."""
     d = W.shape[1]

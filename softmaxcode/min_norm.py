@@ -10,10 +10,11 @@ condition number.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from softmaxcode.compiled import compiled
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@compiled(fastmath={"contract", "reassoc", "nsz"})
 def _solve_factor(L, s, u):
     """Solve L L^T u = 1 for the leading s x s block of the lower triangle L."""
     for i in range(s):
@@ -28,7 +29,7 @@ def _solve_factor(L, s, u):
             u[j] -= L[i, j] * value
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@compiled(fastmath={"contract", "reassoc", "nsz"})
 def _append(L, s, G, shift, S, j):
     """Extend the factor of G[S, S] + shift by vertex j; False if j depends on S to rounding."""
     pivot = G[j, j] + shift
@@ -45,7 +46,7 @@ def _append(L, s, G, shift, S, j):
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _remove(L, s, S, r):
     """Delete position r from S and restore the triangle with Givens rotations."""
     for i in range(r, s - 1):
@@ -65,7 +66,7 @@ def _remove(L, s, S, r):
             L[row, i + 1] = c * y - t * x
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@compiled(fastmath={"contract", "reassoc", "nsz"})
 def wolfe(G, support, s, weights, limit):
     """Minimise |sum_j a_j v_j| over convex weights a, given the Gram matrix G of the v_j.
 
@@ -167,7 +168,7 @@ def wolfe(G, support, s, weights, limit):
     return count
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@compiled(fastmath={"contract", "reassoc", "nsz"})
 def _affine_point(V, p, weights):
     """Nearest point p of the affine hull of the rows of V to the origin, with its affine weights, by Gram-Schmidt.
 
@@ -226,7 +227,7 @@ def _affine_point(V, p, weights):
     weights[base] = 1.0 - total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def wolfe_orthogonal(V, support, s, weights, tolerance):
     """Wolfe's method with an orthogonal factorisation at every step: slower, but it tells nearly equal vertices apart.
 
@@ -281,7 +282,7 @@ def wolfe_orthogonal(V, support, s, weights, tolerance):
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def refine(V, direction, weights):
     """Distance, unit direction and convex weights of the nearest point, from the active vertices V (s, d).
 

@@ -11,7 +11,8 @@ An energy exceeds the largest pair value by at most log(number of pairs) / beta.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from softmaxcode.compiled import compiled
 
 TAMMES = 0
 HARDMAX = 1
@@ -25,7 +26,7 @@ _MEMORY = 12
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _tammes(X, beta, grad):
     K, d = X.shape
     C = np.dot(X, X.T)
@@ -68,7 +69,7 @@ def _tammes(X, beta, grad):
     return top + np.log(total) / beta
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _hardmax(X, beta, grad):
     N, _d = X.shape
     K = N // 2
@@ -103,7 +104,7 @@ def _hardmax(X, beta, grad):
     return top + np.log(total) / beta
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def energy(kind, X, beta, grad):
     """Value of the objective at unit rows X; its Riemannian gradient is written to ``grad``."""
     value = _tammes(X, beta, grad) if kind == TAMMES else _hardmax(X, beta, grad)
@@ -117,7 +118,7 @@ def energy(kind, X, beta, grad):
     return value
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _dot(a, b):
     acc = 0.0
     for i in range(a.size):
@@ -125,7 +126,7 @@ def _dot(a, b):
     return acc
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def minimize(kind, X, beta, iterations, tolerance):
     """L-BFGS on the product of spheres, in place: stops when the decrease left is below ``tolerance / beta``.
 
@@ -227,7 +228,7 @@ def minimize(kind, X, beta, iterations, tolerance):
     return value
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def descend(kind, X, beta, last, factor, iterations, tolerance):
     """Climb a ladder of beta from ``beta`` to ``last`` by ``factor``, minimising at every rung, in place."""
     while True:

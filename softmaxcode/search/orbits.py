@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.sparse.csgraph import connected_components
 
+from softmaxcode.compiled import compiled
 from softmaxcode.search.groups import FIXED_POINTS, close, coset_action, graph, random_power
 from softmaxcode.sphere import gram, unit_rows
 
@@ -184,7 +184,7 @@ def _with_sum(dims: list[int], total: int, rng: np.random.Generator) -> list[int
     return chosen
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _orbit_energy(z, lift, orbit, first, sizes, beta, X, grad):
     """The energy (1 / beta) log sum exp(beta <x_i, x_j>) over ordered pairs i != j, from one point an orbit.
 
@@ -221,7 +221,7 @@ def _orbit_energy(z, lift, orbit, first, sizes, beta, X, grad):
     return top + np.log(total) / beta
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@compiled(fastmath=_FAST)
 def _minimize(z, lift, orbit, first, sizes, beta, iterations, tolerance, X):
     """L-BFGS on the product of spheres, in place, as `energy.minimize`; the K points are written to ``X``."""
     n = z.size
