@@ -84,7 +84,7 @@ def usable(system: ContactSystem, X: np.ndarray) -> np.ndarray:
     J = system.jacobian(X, tangent_basis(X))
     E, n = J.shape
     balanced = sparse.hstack([J.T, sparse.csr_array((n, E))]).tocsr()
-    below = sparse.hstack([-sparse.eye_array(E), sparse.eye_array(E)]).tocsr()
+    below = sparse.hstack([-sparse.eye(E), sparse.eye(E)]).tocsr()
     cost = np.concatenate([np.zeros(E), -np.ones(E)])
     bounds = [(0, None)] * E + [(0, 1)] * E
     counted = optimize.linprog(cost, below, np.zeros(E), balanced, np.zeros(n), bounds, method="highs").x[E:]
