@@ -11,7 +11,7 @@ from scipy.linalg import helmert
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from scipy.spatial.distance import cdist
 
-from softmaxcode.sphere import check_integer, check_rows
+from softmaxcode.sphere import as_array, check_integer, check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,9 +283,11 @@ def _projection_bound(S: Square, G: Square) -> float:
 
 def _check_matrix(matrix: Any, name: str) -> Rows:
     """A finite two-dimensional array as float64."""
+    if hasattr(matrix, "detach"):
+        matrix = as_array(matrix, name)
     try:
-        if hasattr(matrix, "detach"):  # a torch tensor, which may require a gradient or be on a GPU
-            matrix = matrix.detach().cpu()
+        if np.iscomplexobj(matrix):
+            raise TypeError
         array = np.asarray(matrix, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a matrix of real numbers; got {type(matrix).__name__}") from None

@@ -71,13 +71,28 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def as_array(X: Any, name: str) -> np.ndarray:
+    """An array_like or a PyTorch tensor as an array.
+
+    Raises
+    ------
+    ValueError
+        If it is a tensor without plain numbers (see `softmaxcode.tensors.to_numpy`).
+    """
+    if hasattr(X, "detach"):
+        from softmaxcode.tensors import to_numpy  # where there is a tensor, PyTorch is loaded
+
+        return to_numpy(X, name)
+    return np.asarray(X)
+
+
 def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Rows:
-    """Check one array of unit vectors at the door and return it as float64 rows of unit norm.
+    """Check one array of unit vectors where it enters and return it as float64 rows of unit norm.
 
     Parameters
     ----------
-    W : array_like, shape (K, d)
-        One vector a row, K >= 2 and d >= 1.
+    W : array_like or Tensor, shape (K, d)
+        One vector a row, K >= 2 and d >= 1. Of a DTensor all of it: every process has to call this then.
     normalize : bool
         Accept rows of any non-zero norm and scale them to norm 1. Without it a row further than 1e-6 from
         unit norm is refused; nearer ones (float32 classifiers, say) are scaled too, unless they are unit to rounding.
@@ -95,9 +110,9 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         If the array is not (K, d), is not real, has NaN or infinite entries, has a row of zero norm, or (unless
         ``normalize``) a row further than 1e-6 from unit norm.
     """
+    if hasattr(W, "detach"):
+        W = as_array(W, name)
     try:
-        if hasattr(W, "detach"):  # a torch tensor, which may require a gradient, be half precision or on a GPU
-            W = W.detach().cpu().double()
         raw = np.asarray(W)
         if raw.dtype == object or raw.dtype.kind not in "fiub":
             raise TypeError

@@ -1,4 +1,4 @@
-"""The door of the PyTorch side: features, labels, classifiers and temperatures are checked here once, then trusted."""
+"""Where tensors enter: features, labels and classifiers are checked here once, then trusted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,127 @@ from softmaxcode.disk import written_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+
 #: Classes that a message names before it only counts them.
 MAX_NAMED = 10
+#: What can be computed with; narrower formats only store numbers.
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+#: Class means whose mean squared distance from their mean is below this have collapsed to a point. It is near 1 for
+#: the vectors of a code; here they are 0.02 apart, and networks trained into this seldom come out of it.
+COLLAPSED = 5e-4
 
 
 def listed(classes: Tensor) -> str:
     """The first classes of a one-dimensional tensor, as a message names them."""
     names = ", ".join(map(str, classes[:MAX_NAMED].tolist()))
     return names + (", ..." if len(classes) > MAX_NAMED else "")
+
+
+def check_dense(tensor: Any, name: str, shape: str | None = None) -> Tensor:
+    """Check that an object is a tensor whose numbers this process holds one by one, and return it.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Anything is checked; labels, features and classifiers pass.
+    name : str
+        What to call it in an error message.
+    shape : str, optional
+        The shape wanted, for the message.
+
+    Raises
+    ------
+    ValueError
+        For anything but a tensor, and for a tensor that is distributed, sparse, nested, quantised, masked, a
+        placeholder without numbers or inside a transform of `torch.func`.
+    """
+    of_shape = "" if shape is None else f" of shape {shape}"
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} must be a tensor{of_shape}; got {type(tensor).__name__}")
+    if torch.compiler.is_compiling():  # a traced tensor is a placeholder by design
+        return tensor
+    if is_distributed(tensor):
+        what = f"a DTensor: pass the rows of this process, {name}.to_local()"
+    elif torch.nn.parameter.is_lazy(tensor):
+        what = "a parameter without a shape: run its module once first"
+    elif tensor.is_nested or tensor.layout != torch.strided:
+        what = f"a {'nested' if tensor.is_nested else tensor.layout} one: pass an ordinary matrix, as of to_dense()"
+    elif tensor.is_quantized:
+        what = f"a quantised one ({tensor.dtype}): say {name}.dequantize()"
+    elif tensor.device.type == "meta":
+        what = "one on the meta device, which has no numbers: say module.to_empty(device=...) and load them first"
+    elif torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        what = "one inside torch.func, where values cannot be checked: use torch.autograd.grad, and loops for vmap"
+    elif _is_foreign(tensor):
+        what = f"a {type(tensor).__name__}: convert it first"
+    else:
+        return tensor
+    raise ValueError(f"{name} must be a plain tensor{of_shape}; got {what}")
+
+
+def _is_foreign(tensor: Tensor) -> bool:
+    """Whether a subclass computes in its own way, as masked and fake tensors do; parameters do not.
+
+    The result of a collective under way is one too, but every operation waits for it.
+    """
+    own = type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    return own and not hasattr(tensor, "trigger_wait")
+
+
+def is_distributed(tensor: Any) -> bool:
+    """Whether it is a DTensor, of which each process holds a part; a parameter of `fully_shard` is one."""
+    return isinstance(tensor, Tensor) and hasattr(tensor, "full_tensor")
+
+
+def gathered(tensor: Any, name: str) -> Any:
+    """All of a DTensor, on every process; anything else as it is.
+
+    This is a collective: every process that holds a part has to call it, in the same order.
+
+    Raises
+    ------
+    ValueError
+        If a gradient is wanted: whose samples it would be of is not known here.
+    """
+    if not is_distributed(tensor):
+        return tensor
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} is a DTensor, whose gradient is not known to be of the same samples on every process: call the "
+            f"module that fully_shard wraps, which gathers it, or work under torch.no_grad(), or pass "
+            f"{name}.full_tensor(grad_placements=...)"
+        )
+    return tensor.full_tensor()
+
+
+def copy_rows(target: Tensor, rows: Tensor) -> None:
+    """Write rows into a tensor; into a DTensor by a collective, each process its part of the first one's rows."""
+    if is_distributed(target):
+        from torch.distributed.tensor import distribute_tensor
+
+        rows = distribute_tensor(rows.to(target.device, target.dtype), target.device_mesh, target.placements)  # type: ignore[attr-defined]
+    target.copy_(rows)
+
+
+@torch.no_grad()
+def to_numpy(tensor: Any, name: str) -> np.ndarray:
+    """A tensor of any device, precision and gradient as an array; floating point becomes float64.
+
+    Of a DTensor it is all of it, which every process has to ask for.
+
+    Raises
+    ------
+    ValueError
+        If `check_dense` refuses it, or its dtype only stores bits.
+    """
+    tensor = check_dense(gathered(tensor, name), name).detach()
+    tensor = getattr(tensor, "trigger_wait", lambda: tensor)().cpu().resolve_conj().resolve_neg()
+    try:
+        array: np.ndarray = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+    except (RuntimeError, TypeError):
+        raise ValueError(f"{name} must be a tensor of real numbers; got {tensor.dtype}") from None
+    return array
 
 
 def check_features(features: Any, d: int | None = None, *, name: str = "features") -> Tensor:
@@ -40,14 +153,14 @@ def check_features(features: Any, d: int | None = None, *, name: str = "features
     ValueError
         If it is not such a tensor. While `torch.compile` traces, only what does not depend on values is checked.
     """
-    if not isinstance(features, Tensor):
-        raise ValueError(f"{name} must be a tensor of shape (N, d); got {type(features).__name__}")
+    check_dense(features, name, f"(N, {'d' if d is None else d})")
     if features.ndim != 2 or (d is not None and features.shape[1] != d):
         raise ValueError(f"{name} must have shape (N, {'d' if d is None else d}); got {tuple(features.shape)}")
     if features.shape[0] == 0:
         raise ValueError(f"{name} must have at least one row; got an empty batch of shape {tuple(features.shape)}")
-    if not features.is_floating_point():
-        raise ValueError(f"{name} must be floating point; got {features.dtype}")
+    if features.dtype not in FLOATS:
+        width = " of 16 bits or more" if features.is_floating_point() else ""
+        raise ValueError(f"{name} must be floating point{width}; got {features.dtype}")
     if not torch.compiler.is_compiling():
         check_finite(features, name=name)
     return features
@@ -71,8 +184,7 @@ def check_labels(labels: Any, K: int, N: int | None = None) -> Tensor:
     ValueError
         If they are not. While `torch.compile` traces, only what does not depend on values is checked.
     """
-    if not isinstance(labels, Tensor):
-        raise ValueError(f"labels must be a tensor of shape (N,); got {type(labels).__name__}")
+    check_dense(labels, "labels", "(N,)")
     if labels.ndim != 1 or (N is not None and len(labels) != N):
         wanted = "(N,)" if N is None else f"({N},), one for each row of features"
         raise ValueError(f"labels must have shape {wanted}; got {tuple(labels.shape)}")
@@ -94,16 +206,15 @@ def check_label_range(labels: Tensor, K: int) -> None:
 
 
 def check_classifier(W: Any, K: int | None = None, d: int | None = None, *, name: str = "W") -> Tensor:
-    """Check a classifier, shape (K, d) with K >= 2, and return it.
+    """Check a classifier, shape (K, d) with K >= 2, and return it; of a DTensor all of it.
 
     Raises
     ------
     ValueError
-        If it is not a finite floating-point tensor of that shape.
+        If it is not a finite floating-point tensor of that shape, or a DTensor that needs a gradient (see `gathered`).
     """
     wanted = f"({'K' if K is None else K}, {'d' if d is None else d})"
-    if not isinstance(W, Tensor):
-        raise ValueError(f"{name} must be a tensor of shape {wanted}; got {type(W).__name__}")
+    W = check_dense(gathered(W, name), name, wanted)
     if W.ndim != 2 or (K is not None and W.shape[0] != K) or (d is not None and W.shape[1] != d):
         raise ValueError(f"{name} must have shape {wanted}; got {tuple(W.shape)}")
     if W.shape[0] < 2:
@@ -160,6 +271,11 @@ def unit_rows(X: Tensor) -> Tensor:
     """Scale every row to unit norm, differentiably; a row of zeros stays one (its cosine with everything is 0)."""
     Y: Tensor = _UnitRows.apply(X)
     return Y
+
+
+def spread(rows: Tensor) -> Tensor:
+    """Mean squared distance of rows from their mean; of unit rows it is 0 where all are equal, and 1 at most."""
+    return (rows - rows.mean(0)).square().sum(1).mean()
 
 
 def write_tensors(path: Path, stored: dict[str, Any]) -> None:

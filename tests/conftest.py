@@ -21,7 +21,7 @@ from softmaxcode.search.energy import TAMMES, descend, minimize
 from softmaxcode.sphere import gram, random_rows, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 # Numba's compilation makes the first example slow; the same examples every time
@@ -54,6 +54,16 @@ def only_small_catalogue(monkeypatch: pytest.MonkeyPatch, small_catalogue: Path)
     """Nothing is installed but that catalogue."""
     monkeypatch.setattr(known_codes, "shipped_path", lambda: small_catalogue.with_name("none.sqlite"))
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(small_catalogue))
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    """A process group of this process alone."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
 
 
 def icosahedron() -> np.ndarray:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
+import math
 import os
+import re
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -17,13 +21,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed import checkpoint
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import softmaxcode as sc
+from softmaxcode.metrics import GNC2
 from softmaxcode.nn import CMFClassifier, CodeClassifier, SphericalClassifier
+from softmaxcode.nn.functional import spherical_cross_entropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 K, D = 7, 4
 TAU = 0.2
@@ -209,11 +217,75 @@ def test_state_dict(make, tmp_path: Path):
     assert not torch.equal(head.weight, other.weight)
     other.load_state_dict(torch.load(tmp_path / "head.pt", weights_only=True))
     assert torch.equal(head.weight, other.weight)
-    for state in (head.state_dict(),):
-        for cut in (slice(0, K - 1), (slice(None), slice(0, D - 1))):
-            with pytest.raises(RuntimeError, match="size mismatch"):
-                other.load_state_dict({name: value[cut] for name, value in state.items()})
+    rows, extra = head.state_dict().items()
+    for cut in (slice(0, K - 1), (slice(None), slice(0, D - 1))):
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            other.load_state_dict({rows[0]: rows[1][cut], extra[0]: extra[1]})
     assert torch.equal(head.weight, other.weight)
+
+
+def through_a_file(state: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+    torch.save(state, folder / "state.pt")
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+def through_a_checkpoint(state: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint.save(state, checkpoint_id=folder, no_dist=True)
+    found = {name: torch.zeros_like(value) for name, value in state.items()}
+    checkpoint.load(found, checkpoint_id=folder, no_dist=True)
+    return found
+
+
+@every_head
+@pytest.mark.parametrize("through", [through_a_file, through_a_checkpoint])
+def test_the_temperature_is_resumed_and_a_difference_reported(make, through, tmp_path: Path):
+    head, other = nn.Sequential(make()), nn.Sequential(make(seed=1))
+    head[0].temperature = 0.02
+    if isinstance(head[0], CMFClassifier):
+        head[0].momentum = 0.5
+    saved = through(head.half().state_dict(), tmp_path)  # casts do not reach it
+    with pytest.warns(UserWarning, match=r"the state dict's temperature 0\.02 replaces 0\.2; to use another, set it"):
+        assert other.load_state_dict(saved) == ([], [])
+    assert other[0].temperature == 0.02
+    assert getattr(other[0], "momentum", 0.5) == 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.load_state_dict(saved)
+    assert other[0].temperature == 0.02
+
+
+@every_head
+def test_state_dicts_of_older_versions_load(make):
+    head = nn.ModuleDict({"head": make(tau=0.5)})
+    saved = {name: value for name, value in make().state_dict().items() if name != "_extra_state"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert head.load_state_dict({f"head.{name}": value for name, value in saved.items()}) == ([], [])
+    assert head["head"].temperature == 0.5
+    with pytest.raises(RuntimeError, match="Missing key"):
+        head.load_state_dict({"head._extra_state": make(tau=0.5).get_extra_state()})
+
+
+@every_head
+def test_extra_state_is_checked(make):
+    head = make()
+    for state, message in [
+        (torch.tensor([math.nan]), "temperature must be a finite number above 0; got nan"),
+        (torch.tensor(0.1), "the extra state of a .* must be a vector of its temperature"),
+        ({"temperature": 0.1}, "the extra state of a .* must be a vector of its temperature"),
+        (torch.tensor([1]), "the extra state of a .* must be a vector of its temperature"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            head.load_state_dict(head.state_dict() | {"_extra_state": state})
+    assert head.temperature == TAU
+
+
+def test_means_that_moved_become_a_fixed_code():
+    moving = CMFClassifier(K, D, TAU, seed=0)
+    fixed = CodeClassifier(code_rows(), TAU)
+    assert fixed.load_state_dict(moving.state_dict()) == ([], [])
+    assert torch.equal(fixed.weight, moving.weight)
+    assert moving.load_state_dict(fixed.state_dict()) == ([], []) and moving.momentum == 0.9
 
 
 @every_head
@@ -337,7 +409,7 @@ def test_code_keeps_its_cosines_and_its_margin():
     W = rotated.weight.double().numpy()
     np.testing.assert_allclose(W @ W.T, code.W @ code.W.T, atol=5e-7)
     assert abs(sc.margin(rotated.weight).margin - code.margin) < 1e-6
-    assert not list(rotated.parameters()) and list(rotated.state_dict()) == ["weight"]
+    assert not list(rotated.parameters()) and list(rotated.state_dict()) == ["weight", "_extra_state"]
 
 
 def test_code_in_double_precision():
@@ -454,7 +526,7 @@ def test_one_array_is_held():
     head = CMFClassifier(1000, D, TAU)
     features, labels = batch(50)
     head(features.requires_grad_(), labels)
-    assert not list(head.parameters()) and list(head.state_dict()) == ["weight"]
+    assert not list(head.parameters()) and list(head.state_dict()) == ["weight", "_extra_state"]
     assert head._pending.sums.shape == (len(labels.unique()), D + 1) and not head._pending.sums.requires_grad
 
 
@@ -542,6 +614,69 @@ def test_a_step_that_the_grad_scaler_skips_carries_over():
     np.testing.assert_allclose(head.weight.numpy(), expected, atol=1e-12)
 
 
+def test_a_fused_optimizer_takes_the_step_that_the_scaler_skips():
+    body, head = body_and_head()
+    optimizer = torch.optim.SGD(body.parameters(), lr=0.1, fused=True)
+    head.attach(optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    inputs, labels = torch.randn(6, 5, dtype=torch.float64), torch.randint(K, (6,))
+    before, parameters = head.weight.clone(), body.weight.detach().clone()
+    features = body(inputs)
+    scaler.scale(head(features, labels)).backward()
+    body.weight.grad[0, 0] = float("inf")
+    scaler.step(optimizer)
+    assert torch.equal(body.weight, parameters)
+    expected = moved(before.numpy(), features.detach().numpy(), labels.numpy(), 0.5)
+    np.testing.assert_allclose(head.weight.numpy(), expected, atol=1e-12)
+
+
+def test_a_collapse_of_the_class_means_is_reported_once():
+    head = CMFClassifier(K, D, TAU, momentum=0.0, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(K)
+    one_point = torch.ones(K, D) + 1e-3 * torch.randn(K, D, generator=generator)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        head(one_point[:3], labels[:3])
+        head.step()  # some classes at one point are none of all
+        assert not caught
+        for _ in range(3):
+            head(one_point, labels)
+            head.step()
+    assert len(caught) == 1
+    assert re.search(r"all 7 class means are nearly equal .* a lower learning rate often helps", str(caught[0].message))
+    with pytest.warns(UserWarning, match="all 7 class means are nearly equal"):
+        CMFClassifier(K, D, TAU).set_class_means([(one_point, labels)])
+
+
+def test_training_that_collapses_the_class_means_is_reported():
+    inputs, labels = digits()
+    for rate, collapses in ((0.1, True), (0.001, False)):
+        torch.manual_seed(0)
+        body = nn.Sequential(
+            nn.Linear(64, 128),
+            nn.ReLU(),
+            nn.Linear(128, 128),
+            nn.ReLU(),
+            nn.Linear(128, 128),
+            nn.ReLU(),
+            nn.Linear(128, 10),
+        )
+        head = CMFClassifier(10, 10, 0.1, seed=0)
+        optimizer = torch.optim.SGD(body.parameters(), lr=rate, momentum=0.9)
+        head.attach(optimizer)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(6):
+                for rows in torch.randperm(len(labels)).split(128):
+                    optimizer.zero_grad()
+                    head(body(inputs[rows]), labels[rows]).backward()
+                    optimizer.step()
+        assert [bool(re.search("all 10 class means are nearly equal", str(w.message))) for w in caught] == [
+            True
+        ] * collapses
+
+
 @pytest.mark.slow
 def test_compiled_in_training_moves_the_means():
     torch.compiler.reset()
@@ -627,7 +762,8 @@ def one_rank(rank: int, folder: str) -> None:
             warnings.simplefilter("ignore")
             head.set_class_means([(features, labels)] if rank == 1 else [])
         weights.append(head.weight.clone())
-        torch.save({"weights": torch.stack(weights), "replicated": replicated(rank)}, f"{folder}/{rank}.pt")
+        found = {"weights": torch.stack(weights), "replicated": replicated(rank), "sharded": sharded(rank)}
+        torch.save(found, f"{folder}/{rank}.pt")
     finally:
         torch.distributed.destroy_process_group()
 
@@ -642,12 +778,36 @@ class Model(nn.Module):
         return features, self.head(features, labels)
 
 
+#: What docs/pytorch.md recommends: the option has another name since PyTorch 2.13.
+WITHOUT_BROADCAST = {
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.skipif("broadcast_buffers" in WITHOUT_BROADCAST, reason="PyTorch before 2.13")
+def test_the_documented_parallel_module_gives_no_warning():
+    documented = (Path(__file__).parents[1] / "docs" / "pytorch.md").read_text()
+    (snippet,) = re.findall(r"```python\n([^`]*DistributedDataParallel[^`]*)```", documented)
+    names = {"model": Model(seed=0)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(snippet, names)
+    names["parallel"](torch.randn(3, 5, dtype=torch.float64), torch.arange(3))[1].backward()
+    assert names["model"].body.weight.grad is not None
+    assert not names["parallel"].will_sync_module_buffers()
+
+
 def replicated(rank: int) -> list[dict[str, torch.Tensor]]:
     """What each step of an attached optimiser did under DistributedDataParallel."""
     record = []
-    for broadcast_buffers in (True, False):
-        model = Model(seed=rank if broadcast_buffers else 0)  # buffers that are not sent have to start alike
-        parallel = nn.parallel.DistributedDataParallel(model, broadcast_buffers=broadcast_buffers)
+    for options in ({}, WITHOUT_BROADCAST):
+        model = Model(seed=0 if "broadcast_buffers" in options else rank)  # that one does not send them at the start
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            parallel = nn.parallel.DistributedDataParallel(model, **options)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
         model.head.attach(optimizer)
         generator = torch.Generator().manual_seed(rank)
@@ -665,6 +825,23 @@ def replicated(rank: int) -> list[dict[str, torch.Tensor]]:
     return record
 
 
+def sharded(rank: int) -> list[float]:
+    """Margins and the loss of a classifier whose rows are spread over the ranks, as every rank finds them."""
+    head = SphericalClassifier(K, D, TAU, seed=0).double()
+    fully_shard(head, mesh=init_device_mesh("cpu", (2,)))
+    features, labels = batch(12, 0, torch.float64)
+    metric = GNC2(K, D)
+    metric.set_classifier(head)
+    found = [sc.margin(head.weight).margin, float(metric.compute()["GNC2"])]
+    with torch.no_grad():
+        found.append(spherical_cross_entropy(features, head.raw_weight, labels, TAU).item())
+    loss = head(features, labels)
+    loss.backward()  # after it every rank has its rows alone again
+    found.append(loss.item())
+    head.set_weight(code_rows(rank))  # those of the first rank count
+    return [*found, sc.margin(head.weight).margin]
+
+
 def test_two_processes_equal_one(tmp_path: Path):
     torch.multiprocessing.spawn(one_rank, args=(str(tmp_path),), nprocs=2)
     saved = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
@@ -675,6 +852,10 @@ def test_two_processes_equal_one(tmp_path: Path):
         features, labels = batch(12, step, torch.float64)
         expected = moved(expected, features.numpy(), labels.numpy(), 0.5 if step < 3 else 0.0)
         np.testing.assert_allclose(first[step].numpy(), expected, atol=1e-12)
+    head = SphericalClassifier(K, D, TAU, seed=0).double()
+    margin, loss = sc.margin(head.weight).margin, head(*batch(12, 0, torch.float64)).item()
+    wanted = [margin, margin, loss, loss, sc.margin(code_rows(0)).margin]
+    assert saved[0]["sharded"] == saved[1]["sharded"] == pytest.approx(wanted, abs=1e-13)
     for ours, theirs in zip(*(s["replicated"] for s in saved), strict=True):
         assert torch.equal(ours["before"], theirs["before"]) and torch.equal(ours["after"], theirs["after"])
         features, labels = (torch.cat([ours[name], theirs[name]]).numpy() for name in ("features", "labels"))

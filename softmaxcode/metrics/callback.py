@@ -167,8 +167,9 @@ class GNCCallback(Callback):
             metrics.reset()
         return {name: float(value) for name, value in values.items()}
 
+    @torch.no_grad()
     def _weight(self, pl_module: LightningModule) -> Tensor:
-        """The classifier, detached."""
+        """The classifier, detached; all processes gather it where it is a DTensor."""
         try:
             head = pl_module.get_submodule(self.head)
         except AttributeError:

@@ -20,6 +20,7 @@ from softmaxcode.tensors import (
     check_finite,
     check_labels,
     listed,
+    gathered,
     unit_rows,
 )
 
@@ -193,7 +194,8 @@ class ClassifierMetric(StreamMetric):
             A head, whose ``weight`` at the time of use counts, or one class a row, of any norm. A parameter or buffer
             is kept by reference, so of one in training the value at the time of use counts as well; a tensor computed
             from others, such as the ``weight`` of a `SphericalClassifier`, stays as it is now. Copies and pickles of
-            the metric hold a copy.
+            the metric hold a copy. Of a DTensor, such as a parameter of `fully_shard`, all processes gather the rows at
+            every use, so all of them have to update and compute alike; or pass ``W.full_tensor()``, as it is now.
 
         Raises
         ------
@@ -208,8 +210,9 @@ class ClassifierMetric(StreamMetric):
         """The classifier as it is now, shape (K, d), detached."""
         if self._classifier is None:
             raise ValueError(f"{type(self).__name__} has no classifier; call set_classifier(head) first")
-        W = _weight(self._classifier)
+        W: Tensor = gathered(_weight(self._classifier), "W")
         self.check_device(W, "W")
+    @torch.no_grad()
         check_finite(W, name="W")
         return W.detach()
 
@@ -230,6 +233,7 @@ class ClassMoments(StreamMetric):
     def __init__(self, K: int, d: int, **kwargs: Any) -> None:
         super().__init__(K, d, **kwargs)
         size = self.K + self.K * self.d + self.d * self.d
+    @torch.no_grad()
         together = functools.partial(merge, K=self.K, d=self.d)
         self.add_state("moments", torch.zeros(size, dtype=torch.float64), dist_reduce_fx=together)
 

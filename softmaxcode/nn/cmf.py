@@ -5,14 +5,23 @@ from __future__ import annotations
 import numbers
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from softmaxcode.nn.head import SphericalHead, as_default, normal
-from softmaxcode.tensors import check_alike, check_features, check_labels, listed, unit_rows
+from softmaxcode.tensors import (
+    COLLAPSED,
+    check_alike,
+    check_features,
+    check_labels,
+    is_distributed,
+    listed,
+    spread,
+    unit_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,7 +82,7 @@ class ClassSums:
 
         Ranks exchange only the classes that occurred: R C (d + 2) numbers for R ranks and at most C classes on one.
         """
-        if not is_distributed():
+        if not several_processes():
             return self
         ranks = dist.get_world_size()
         sizes = [torch.zeros(1, dtype=torch.int64, device=self.classes.device) for _ in range(ranks)]
@@ -90,7 +99,7 @@ class ClassSums:
         return self.merged([ClassSums(p[:n, 0].long(), p[:n, 1:]) for p, n in zip(everyone, lengths, strict=True)])
 
 
-def is_distributed() -> bool:
+def several_processes() -> bool:
     """Whether several processes may share the work."""
     return dist.is_available() and dist.is_initialized()
 
@@ -112,7 +121,7 @@ class CMFClassifier(SphericalHead):
 
     with :math:`B_k` the features of class k over all micro-batches and ranks of the step and :math:`\beta` the
     momentum. Other classes keep their row bit for bit, and so does one whose u is 0 to the rounding of ``weight``.
-    There is no gradient and no optimiser state: one K x d array is all that is held, and what is pending or exchanged
+    There is no gradient and no optimiser state: one K x d array is all that is stored, and what is pending or exchanged
     grows with the batch, not with K.
 
     Parameters
@@ -144,20 +153,26 @@ class CMFClassifier(SphericalHead):
     In training mode ``head(features, labels)`` adds the batch to what is pending, in float64, and `step` moves the
     means; ``head.attach(optimizer)`` has the optimiser call it after every step of its own. Micro-batches whose
     gradients are accumulated count as one batch. Where a `torch.amp.GradScaler` skips a step the features stay pending,
-    and count with the next one (a fused optimiser takes every step and skips inside, so there they count at once). In
-    evaluation mode nothing is added. A forward pass that is run twice, as under
-    activation checkpointing, counts twice.
+    and count with the next one: the skipped step left the network as it was, so they are its features still, and the
+    next step has the larger batch. (A fused optimiser takes every step and skips inside, so there they count at once.)
+    In evaluation mode nothing is added. A forward pass that is run twice, as under activation checkpointing, counts
+    twice.
 
     Where `torch.distributed` is initialised, `step` waits for every rank of the default process group, so all ranks
     must call it equally often, as attached optimisers do; a rank with nothing pending takes part too. All ranks have to
-    start from one weight and then hold the same bits. DistributedDataParallel sends rank 0's at the start, and again
-    before forward passes, to no purpose here; ``broadcast_buffers=False`` turns off both (and batch norm's with it),
-    and then a common ``seed`` is needed.
+    start from one weight and then have the same bits. DistributedDataParallel sends rank 0's at the start, and again
+    before forward passes, to no purpose here; ``forward_sync_buffers=False`` turns off the latter (and batch norm's
+    with it). Before PyTorch 2.13 it is ``broadcast_buffers=False``, which turns off both, so that a common ``seed`` is
+    needed. The weight must not be a DTensor; `fully_shard` leaves it as it is.
+
+    Where the means of all classes come to lie nearly at one point (a mean squared distance from their mean below 5e-4)
+    a UserWarning reports it, once: no features can tell the classes apart then. A lower learning rate often helps.
 
     Keep ``weight`` in float32 or float64: in half precision a step of a large momentum is lost in rounding.
 
-    What is pending is not in the state dict, and loading one drops it. `copy.deepcopy` copies it; the copy is attached
-    to no optimiser. The graph of ``torch.compile(head)`` has a break where a batch becomes pending.
+    Temperature and momentum are in the state dict (see `SphericalHead`); what is pending is not, and loading one drops
+    it. `copy.deepcopy` copies it; the copy is attached to no optimiser. ``torch.compile(head)`` has a graph break
+    where a batch becomes pending.
 
     The public code of the paper differs: it adds the sum of a class's features where this adds their mean, so that its
     momentum depends on how often a class turns up in a batch, and each rank keeps a mean of its own.
@@ -176,13 +191,15 @@ class CMFClassifier(SphericalHead):
     [[0.0, 1.0], [-1.0, 0.0]]
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("temperature", "momentum")
+
     def __init__(self, K: int, d: int, temperature: float, momentum: float = 0.9, *, seed: int | None = None) -> None:
         super().__init__(K, d, temperature)
         self.momentum = momentum
         self.register_buffer("weight", as_default(unit_rows(normal(self.K, self.d, seed))))
         self._pending = ClassSums.none(self.d)
         self._batches_pending = 0
-        self._warned = False
+        self._warned: set[str] = set()
 
     @property
     def momentum(self) -> float:
@@ -210,19 +227,28 @@ class CMFClassifier(SphericalHead):
 
     @torch.compiler.disable
     def _add(self, features: Tensor, labels: Tensor) -> None:
+        self._check_plain()
         batch = ClassSums.of(features, labels)
         self._pending = ClassSums.merged([self._pending.to(features.device), batch])
         self._batches_pending += 1
         if self._batches_pending > MANY_BATCHES:
             self._warn_once(
+                "idle",
                 f"{self._batches_pending} batches are pending and the class means have not moved: call step(), or "
-                "attach(optimizer), once an optimiser step"
+                "attach(optimizer), once an optimiser step",
             )
 
-    def _warn_once(self, message: str) -> None:
-        if not self._warned:
-            self._warned = True
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
             warnings.warn(message, stacklevel=2)
+
+    def _check_plain(self) -> None:
+        if is_distributed(self.weight):
+            raise ValueError(
+                "a CMFClassifier's weight must be a plain tensor, the same on every process; got a DTensor: leave the "
+                "head out of distribute_module"
+            )
 
     def step(self) -> None:
         """Move the means of the classes that are pending, on any rank, and forget what is pending.
@@ -230,14 +256,32 @@ class CMFClassifier(SphericalHead):
         Warns
         -----
         UserWarning
-            Once, if nothing is pending in training mode.
+            Once, if nothing is pending in training mode; and once, if the means of all classes nearly coincide.
+
+        Raises
+        ------
+        ValueError
+            If the weight is a DTensor.
         """
+        self._check_plain()
         total = self._pending.to(self.weight.device).gathered()
         if self.training and not len(total.classes):
-            self._warn_once("no features are pending: in training mode head(features, labels) collects them")
+            self._warn_once("idle", "no features are pending: in training mode head(features, labels) collects them")
         self._drop_pending()
         old = self.weight[total.classes].double()
         self._set_rows(total.classes, self.momentum * old + (1 - self.momentum) * total.means)
+        self._warn_of_collapse(total.classes)
+
+    def _warn_of_collapse(self, moved: Tensor) -> None:
+        """Warn, once, if all rows nearly coincide; all are only looked at where those that moved do."""
+        if len(moved) < 2 or "collapse" in self._warned:
+            return
+        if spread(self.weight[moved]) < COLLAPSED and (square := float(spread(self.weight))) < COLLAPSED:
+            self._warn_once(
+                "collapse",
+                f"all {self.K} class means are nearly equal (root mean square distance from their mean: "
+                f"{square**0.5:.2g}), and no features can tell the classes apart: a lower learning rate often helps",
+            )
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
         """Have the optimiser call `step` after each of its own steps.
@@ -298,6 +342,7 @@ class CMFClassifier(SphericalHead):
         >>> head.weight.tolist()
         [[1.0, 0.0], [0.0, 1.0]]
         """
+        self._check_plain()
         sums = torch.zeros(self.K, self.d + 1, dtype=torch.float64, device=self.weight.device)
         for features, labels in batches:
             check_features(features, self.d)
@@ -305,11 +350,13 @@ class CMFClassifier(SphericalHead):
             check_labels(labels, self.K, len(features))
             check_alike(features, labels, ("features", "labels"), dtype=False)
             sums.index_add_(0, labels.long(), counted(features))
-        if is_distributed():
+        if several_processes():
             dist.all_reduce(sums)
         self._drop_pending()
         means = sums[:, :-1] / sums[:, -1:].clamp(min=1)
-        self._set_rows(torch.arange(self.K, device=sums.device), means)
+        every = torch.arange(self.K, device=sums.device)
+        self._set_rows(every, means)
+        self._warn_of_collapse(every)
         unseen = torch.nonzero(sums[:, -1] == 0).flatten()
         if len(unseen):
             message = f"{len(unseen)} of {self.K} classes have no features and keep their row: {listed(unseen)}"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from softmaxcode.nn.head import SphericalHead, as_default, normal
-from softmaxcode.sphere import check_rows
+from softmaxcode.sphere import as_array, check_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -93,7 +93,7 @@ def check_assignment(assignment: Any, K: int) -> np.ndarray:
     ValueError
         If it (or its ``permutation``) is not a permutation of 0 .. K - 1.
     """
-    array = np.asarray(getattr(assignment, "permutation", assignment))
+    array = as_array(getattr(assignment, "permutation", assignment), "assignment")
     if array.shape != (K,) or array.dtype.kind not in "iu" or not np.array_equal(np.sort(array), np.arange(K)):
         raise ValueError(
             f"assignment must be a permutation of 0 .. {K - 1}, the code's row for each of the {K} classes; "

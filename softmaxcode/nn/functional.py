@@ -25,7 +25,7 @@ FAR = -40.0
 
 def _checked(features: Any, weight: Any, labels: Any, normalize: bool) -> tuple[Tensor, Tensor, Tensor, bool]:
     """Features, weight and labels ready for `tiles`, and whether their values are still to be checked there."""
-    check_classifier(weight, name="weight")
+    weight = check_classifier(weight, name="weight")
     check_features(features, weight.shape[1])
     check_labels(labels, weight.shape[0], features.shape[0])
     features = under_autocast(features, weight)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from softmaxcode.nn.functional import spherical_cross_entropy
 from softmaxcode.sphere import check_integer, check_pair, check_temperature
-from softmaxcode.tensors import check_alike, check_features, under_autocast, unit_rows
+from softmaxcode.tensors import check_alike, check_features, gathered, under_autocast, unit_rows
 
 
 class SphericalHead(nn.Module):
@@ -25,15 +28,22 @@ class SphericalHead(nn.Module):
     weight : Tensor, shape (K, d)
         Unit rows, one a class.
     temperature : float
-        May be set at any time, to anneal it. It is not part of the state dict.
+        May be set at any time, to anneal it. The state dict holds it, as extra state.
 
     Raises
     ------
     ValueError
         If K < 2, d < 1 or the temperature is not a finite number above 0.
+
+    Notes
+    -----
+    Loading a state dict sets what it holds: of a temperature other than the head's a UserWarning names both. A state
+    dict without one, as older versions saved them, loads too and leaves the temperature as it is.
     """
 
     weight: Tensor
+    #: The numbers that make the function and are no parameters, in the order of the extra state.
+    settings: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(self, K: int, d: int, temperature: float) -> None:
         super().__init__()
@@ -75,11 +85,52 @@ class SphericalHead(nn.Module):
         """
         if labels is not None:
             return spherical_cross_entropy(features, self.weight, labels, self.temperature)
-        features = under_autocast(check_features(features, self.d), self.weight)
-        check_alike(features, self.weight, ("features", "weight"))
+        weight = gathered(self.weight, "weight")
+        features = under_autocast(check_features(features, self.d), weight)
+        check_alike(features, weight, ("features", "weight"))
         # a small temperature magnifies the rounding of half precision
         with torch.autocast(features.device.type, enabled=False):
-            return unit_rows(features) @ self.weight.T / self.temperature
+            return unit_rows(features) @ weight.T / self.temperature
+
+    def get_extra_state(self) -> Tensor:
+        """What the state dict holds beside the rows: ``settings``, float64 on the CPU."""
+        return torch.tensor([getattr(self, name) for name in self.settings], dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take the settings of a state dict.
+
+        Raises
+        ------
+        ValueError
+            If they are not numbers that may be set.
+
+        Warns
+        -----
+        UserWarning
+            For each setting that changes.
+        """
+        if not isinstance(state, Tensor) or state.ndim != 1 or not state.is_floating_point():
+            raise ValueError(
+                f"the extra state of a {type(self).__name__} must be a vector of its {' and '.join(self.settings)}; "
+                f"got {state!r:.100}"
+            )
+        # another kind of head has fewer or more of them, with the temperature first
+        for name, value in zip(self.settings, state.tolist(), strict=False):
+            before = getattr(self, name)
+            setattr(self, name, value)
+            if value != before:
+                warnings.warn(
+                    f"the state dict's {name} {value:g} replaces {before:g}; to use another, set it after loading",
+                    stacklevel=2,
+                )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *lists: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *lists)
+        key = prefix + "_extra_state"
+        if key in missing:  # saved before the state dict held it
+            missing.remove(key)
 
     def extra_repr(self) -> str:
         return f"K={self.K}, d={self.d}, temperature={self.temperature:g}"

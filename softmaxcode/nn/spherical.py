@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from softmaxcode.nn.head import SphericalHead, as_default, normal
 from softmaxcode.sphere import check_rows
-from softmaxcode.tensors import unit_rows
+from softmaxcode.tensors import copy_rows, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -109,4 +109,4 @@ class SphericalClassifier(SphericalHead):
         rows = check_rows(W, normalize=True)
         if rows.shape != (self.K, self.d):
             raise ValueError(f"W must have shape ({self.K}, {self.d}); got {rows.shape}")
-        self.raw_weight.copy_(torch.tensor(rows))
+        copy_rows(self.raw_weight, torch.tensor(rows, device="cpu"))
