@@ -307,6 +307,26 @@ def test_what_is_refused(make, message):
         make()
 
 
+def test_the_effective_rank_is_in_the_history_and_the_figure():
+    callback = GNCCallback()
+    trainer = fit(net(), callback, epochs=2)
+    ranks = callback.history["effective_rank"]
+    assert ranks.between(1, D).all()
+    assert float(trainer.callback_metrics["gnc/effective_rank"]) == pytest.approx(ranks[1])
+    beside = plot_collapse(callback.history, callback.limits).axes[3]
+    assert beside.get_ylabel() == "effective rank of the class means"
+    assert beside.lines[0].get_ydata().tolist() == ranks.tolist() and beside.get_ylim()[0] == 0
+
+
+def test_a_network_whose_features_are_equal_is_reported():
+    callback = GNCCallback(features=lambda module, batch: (torch.ones(len(batch[0]), D), batch[1]))
+    model = net()
+    trainer = fit(model, None, epochs=1)
+    with pytest.warns(UserWarning, match="class means are nearly equal"):
+        found = callback.measure(trainer, model, DataLoader(data(), batch_size=50))
+    assert found["GNC1"] == 0 and found["effective_rank"] == pytest.approx(1)
+
+
 def test_exact_collapse_is_drawn_on_a_linear_axis():
     history = pd.DataFrame({"GNC1": [0.1, 0.0], "GNC2": [0.5, 0.6], "GNC3": [0.1, 0.05]})
     first, _, last = plot_collapse(history).axes

@@ -28,6 +28,7 @@ from softmaxcode.metrics import (
     GNC2,
     GNC3,
     CertifiedMargin,
+    EffectiveRank,
     GeneralizedNeuralCollapse,
     NearestClassMeanAccuracy,
     collapse,
@@ -196,6 +197,76 @@ def test_all_features_at_one_point():
     assert values(metrics)["GNC3"] == pytest.approx(1 / 3)  # the mean of class 0 is 0: its cosine counts as 0
 
 
+def rank(means: np.ndarray) -> float:
+    """Effective rank by its definition."""
+    values = np.linalg.svd(means, compute_uv=False)
+    p = values[values > 1e-12] / values.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+@given(streams())
+def test_effective_rank_is_that_of_the_class_means(stream):
+    H, y, W, parts = stream
+    metric = EffectiveRank(*W.shape)
+    for part in parts:
+        metric.update(H[part], y[part])
+    U = unit(H.numpy())
+    means = np.array([U[y.numpy() == k].mean(axis=0) for k in np.unique(y)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert metric.compute().item() == pytest.approx(rank(means), rel=1e-10)
+
+
+COLLAPSED = {
+    "equal": (torch.tensor([[0.3, 0.7, -0.2, 0.4]]).expand(30, 4), 1),
+    "zero": (torch.zeros(30, 4), 0),
+    "equal to float32 rounding": (
+        torch.tensor([[0.3, 0.7, -0.2, 0.4]])
+        * (1 + 1e-7 * torch.randn(30, 4, generator=torch.Generator().manual_seed(0))),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COLLAPSED)
+@pytest.mark.parametrize("K", [2, 3, 10])
+def test_collapse_to_one_point_is_reported(kind, K):
+    H, wanted = COLLAPSED[kind]
+    metrics = collection(torch.nn.functional.normalize(torch.randn(K, 4, generator=torch.Generator().manual_seed(1))))
+    metrics.update(H, torch.arange(30) % K)
+    message = f"the {K} class means are nearly equal .* a small GNC1 is no neural collapse"
+    with pytest.warns(UserWarning, match=message):
+        found = {name: value.item() for name, value in metrics.compute().items()}
+    assert found["effective_rank"] == pytest.approx(wanted, abs=1e-4)
+    if kind != "equal to float32 rounding":
+        assert found["GNC1"] == 0
+        assert found["GNC3_centred"] == 1  # no mean has a direction about the centre
+    for metric in (GNC1(K, 4), EffectiveRank(K, 4)):
+        metric.update(H, torch.arange(30) % K)
+        with pytest.warns(UserWarning, match=message):
+            metric.compute()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            metric(H, torch.arange(30) % K)  # one batch says little
+
+
+@pytest.mark.parametrize(("K", "d", "wanted"), [(3, 2, 2), (5, 4, 4), (4, 6, 3), (2, 3, 1)])
+def test_neural_collapse_has_the_rank_of_its_simplex_and_no_warning(K, d, wanted):
+    W = torch.tensor(sc.best_known(K, d).W)
+    metric = EffectiveRank(K, d)
+    metric.update(W.repeat(4, 1), torch.arange(K).repeat(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metric.compute().item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_classes_not_seen_do_not_count_in_the_rank():
+    metric = EffectiveRank(4, 3)
+    metric.update(torch.eye(3), torch.tensor([0, 1, 3]))
+    with pytest.warns(UserWarning, match="1 of 4 classes had no features and are left out: 2$"):
+        assert metric.compute().item() == pytest.approx(3)
+
+
 def test_a_row_of_zeros_among_features_stays_one():
     metric = GNC1(2, 2)
     metric.update(torch.tensor([[0.0, 0], [2, 0], [0, 1]]), torch.tensor([0, 0, 1]))
@@ -355,7 +426,7 @@ def test_shared_state_survives_copies_and_reset():
     H, y, W = draw(4, 5, 60, seed=10)
     metrics = collection(W, temperature=0.3)
     for members in metrics.compute_groups.values():
-        assert members in (["GNC1", "GNC3", "GNC3_centred"], ["GNC2"], ["certified_margin"])
+        assert members in (["GNC1", "GNC3", "GNC3_centred", "effective_rank"], ["GNC2"], ["certified_margin"])
     metrics.update(H[:20], y[:20])
     shared = {id(metrics._modules[name].moments) for name in ("GNC1", "GNC3", "GNC3_centred")}
     assert len(shared) == 1
@@ -415,6 +486,28 @@ def test_state_dict(tmp_path: Path):
         GeneralizedNeuralCollapse(3, 6).load_state_dict(saved)
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
+def test_losses_of_another_temperature_are_not_continued():
+    W = torch.eye(3)
+    metrics = collection(W, temperature=0.01)
+    metrics.update(W, torch.arange(3))
+    metrics.persistent(True)
+    saved = metrics.state_dict()
+    other = collection(W, temperature=0.5)
+    with pytest.raises(ValueError, match=r"certified_margin\.losses are of the temperature 0\.01, and this .* is 0\.5"):
+        other.load_state_dict(saved)
+    other.reset()
+    other.temperature = 0.01
+    other.load_state_dict(saved)
+    assert values(other) == values(metrics)
+    older = {name: state for name, state in saved.items() if "temperature" not in name and "rank" not in name}
+    with_older = collection(W, temperature=0.01)
+    with_older.load_state_dict(older)
+    assert values(with_older) == values(metrics)
+    with pytest.raises(ValueError, match=r"losses must have shape \(5,\) for \(K, d\) = \(4, 3\); got \(4,\)"):
+        CertifiedMargin(4, 3, 0.01).load_state_dict({"losses": saved["certified_margin.losses"]})
+
+
 def test_casts_of_a_model_leave_the_states_alone():
     H, y, W = draw(4, 5, 60, seed=13)
     model = torch.nn.Module()
@@ -447,7 +540,7 @@ def test_names_have_prefix_and_postfix():
     H, y, W = draw(4, 3, 30, seed=15)
     metrics = collection(W, temperature=0.3, prefix="val/", postfix="_all")
     metrics.update(H, y)
-    names = ["GNC1", "GNC2", "GNC2_gap", "GNC2_ratio", "GNC3", "GNC3_centred", "certified_margin"]
+    names = ["GNC1", "GNC2", "GNC2_gap", "GNC2_ratio", "GNC3", "GNC3_centred", "certified_margin", "effective_rank"]
     assert sorted(metrics.compute()) == [f"val/{name}_all" for name in names]
     assert all(value.shape == () and value.dtype == torch.float64 for value in metrics.compute().values())
 

@@ -3,8 +3,16 @@
 `GeneralizedNeuralCollapse` holds them all; each can be used alone.
 """
 
-from softmaxcode.metrics.collapse import GNC1, GNC3, NearestClassMeanAccuracy
+from softmaxcode.metrics.collapse import GNC1, GNC3, EffectiveRank, NearestClassMeanAccuracy
 from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
 from softmaxcode.metrics.margin import GNC2, CertifiedMargin
 
-__all__ = ["GNC1", "GNC2", "GNC3", "CertifiedMargin", "GeneralizedNeuralCollapse", "NearestClassMeanAccuracy"]
+__all__ = [
+    "GNC1",
+    "GNC2",
+    "GNC3",
+    "CertifiedMargin",
+    "EffectiveRank",
+    "GeneralizedNeuralCollapse",
+    "NearestClassMeanAccuracy",
+]

@@ -1,4 +1,4 @@
-"""How far features have collapsed: GNC1, GNC3 and the accuracy of the nearest class mean."""
+"""How far features have collapsed: GNC1, the rank of the class means, GNC3 and the nearest class mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from softmaxcode.metrics.moments import ClassifierMetric, ClassMoments, StreamMetric
-from softmaxcode.tensors import check_alike, check_classifier, unit_rows
+from softmaxcode.tensors import check_alike, check_classifier, check_dense, unit_rows
 
 #: Squared distances held at a time by `NearestClassMeanAccuracy`.
 TILE = 2**22
@@ -50,7 +50,8 @@ class GNC1(ClassMoments):
     Classes not seen are left out, K then being the number seen, and a UserWarning names them. Features may be of any
     floating-point precision; moments are held in float64. The pseudo-inverse leaves out singular values of the centred
     class means (divided by the root of K) below the machine epsilon times the largest of K, d and the class counts,
-    which is their rounding; if all class means are equal it is 0, and so is GNC1. Rounding of the features themselves
+    which is their rounding; if all class means are equal it is 0, and so is GNC1. Then, and where they are nearly equal
+    (a mean squared distance from their mean below 5e-4), a UserWarning reports it. Rounding of the features themselves
     is not left out: where float32 features span fewer than min(K - 1, d) dimensions, their noise of 1e-7 counts as
     directions in which nothing has collapsed, and GNC1 is of the order of the samples a class.
     States are saved in a state dict after ``metric.persistent(True)``.
@@ -83,10 +84,70 @@ class GNC1(ClassMoments):
         factor = torch.linalg.qr(centred, mode="r")[1] if self.d < K else centred
         _, values, vectors = torch.linalg.svd(factor, full_matrices=False)
         values, vectors = values[: K - 1], vectors[: K - 1]  # centred rows have rank K - 1 at most
-        # features have norm 1, so what is below this is rounding of the means
-        kept = values > max(K, self.d, float(counts.max())) * torch.finfo(torch.float64).eps
+        kept = values > self.rounding(counts)
         whitened = vectors[kept] / values[kept, None]
         return ((whitened @ scatter) * whitened).sum() / (K * counts.sum())
+
+
+class EffectiveRank(ClassMoments):
+    r"""How many directions the class means span, in effect: it tells neural collapse from collapse to one point.
+
+    .. math:: \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad p_i = \sigma_i \Big/ \sum_j \sigma_j
+
+    with :math:`\sigma_i` the singular values of the K x d matrix of class means of unit features, about the origin. It
+    is 1 when all features are equal, K - 1 for K <= d + 1 classes whose means form a simplex, d when the means spread
+    alike over all directions, and 0 when all features are zero. For K = 2, and for d = 1, it is 1 at neural collapse
+    too.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension of the features.
+    **kwargs
+        As of `torchmetrics.Metric`.
+
+    Returns
+    -------
+    Tensor, shape (), float64
+        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+
+    Raises
+    ------
+    ValueError
+        As `GNC1`.
+
+    Notes
+    -----
+    Classes not seen are left out, and a UserWarning names them; another reports class means that are nearly equal, as
+    of `GNC1`.
+
+    References
+    ----------
+    Roy and Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007; Garrido et al., RankMe,
+    ICML 2023 (arXiv:2210.02885), for its use on learned features.
+
+    Examples
+    --------
+    >>> import torch
+    >>> metric = EffectiveRank(K=3, d=3)
+    >>> metric.update(torch.eye(3), torch.tensor([0, 1, 2]))
+    >>> round(metric.compute().item(), 6)
+    3.0
+    """
+
+    higher_is_better = True
+
+    def compute(self) -> Tensor:
+        """The effective rank of what was accumulated."""
+        _, counts, means, _ = self.seen_moments()
+        values = torch.linalg.svdvals(means)
+        values = values[values > self.rounding(counts)]
+        if not len(values):
+            return values.new_zeros(())
+        shares = values / values.sum()
+        return torch.special.entr(shares).sum().exp()
 
 
 class GNC3(ClassifierMetric, ClassMoments):
@@ -121,8 +182,9 @@ class GNC3(ClassifierMetric, ClassMoments):
 
     Notes
     -----
-    `set_classifier` keeps a reference: the rows at ``compute`` count. A class mean or row of zero norm has no
-    direction, and its cosine counts as 0. Classes not seen are left out, K then being the number seen, and a
+    `set_classifier` keeps a reference: the rows at ``compute`` count. A class mean (centred, where asked) or row whose
+    norm is zero to rounding has no direction, and its cosine counts as 0. As `GNC1`, it warns of class means that are
+    nearly equal. Classes not seen are left out, K then being the number seen, and a
     UserWarning names them.
 
     References
@@ -148,9 +210,11 @@ class GNC3(ClassifierMetric, ClassMoments):
     def compute(self) -> Tensor:
         """GNC3 of what was accumulated."""
         W = self.classifier()
-        seen, _, means, _ = self.seen_moments()
+        seen, counts, means, _ = self.seen_moments()
         if self.centred:
             means = means - means.mean(0)
+        norms = torch.linalg.vector_norm(means, dim=1, keepdim=True)
+        means = torch.where(norms > self.rounding(counts), means, 0.0)
         return 1 - (unit_rows(W[seen].double()) * unit_rows(means)).sum(1).mean()
 
 
@@ -229,9 +293,12 @@ class NearestClassMeanAccuracy(StreamMetric):
         means = means - self._centre
         offsets = means.square().sum(1) / 2
         if seen is not None:
-            if not isinstance(seen, Tensor) or seen.dtype != torch.bool or seen.shape != (self.K,) or not seen.any():
-                raise ValueError(f"seen must be a tensor of bool of shape ({self.K},), true somewhere; got {seen!r}")
-            check_alike(means, seen, ("means", "seen"), dtype=False)
+            wanted = f"seen must be a tensor of bool of shape ({self.K},), true somewhere; got {seen!r}"
+            if not isinstance(seen, Tensor) or seen.dtype != torch.bool or seen.shape != (self.K,):
+                raise ValueError(wanted)
+            check_alike(means, check_dense(seen, "seen"), ("means", "seen"), dtype=False)
+            if not seen.any():
+                raise ValueError(wanted)
             offsets = offsets.masked_fill(~seen, torch.inf)
         self._means = torch.column_stack([means, offsets])
 

@@ -9,7 +9,7 @@ from torch.nn import Module
 from torchmetrics import Metric, MetricCollection
 
 from softmaxcode.loss_certificate import minimizer_margin
-from softmaxcode.metrics.collapse import GNC1, GNC3
+from softmaxcode.metrics.collapse import GNC1, GNC3, EffectiveRank
 from softmaxcode.metrics.margin import GNC2, CertifiedMargin
 from softmaxcode.metrics.moments import ClassifierMetric
 
@@ -35,7 +35,8 @@ class GeneralizedNeuralCollapse(MetricCollection):
     -------
     dict of Tensor, shape (), float64
         By ``compute``: "GNC1", "GNC2", "GNC2_gap", "GNC2_ratio" (or "GNC2_ratio_lower" and "GNC2_ratio_upper", where
-        no code is held), "GNC3" (about the origin), "GNC3_centred" and, with a temperature, "certified_margin".
+        no code is held), "GNC3" (about the origin), "GNC3_centred", "effective_rank" of the class means and, with a
+        temperature, "certified_margin".
 
     Raises
     ------
@@ -44,8 +45,8 @@ class GeneralizedNeuralCollapse(MetricCollection):
 
     Notes
     -----
-    GNC1 and both GNC3 share one state, of K + K d + d d numbers. ``forward`` evaluates the batch alone as well, and so
-    costs several times an ``update``; GNC2 is then solved for every batch.
+    GNC1, both GNC3 and the effective rank share one state, of K + K d + d d numbers. ``forward`` evaluates the batch
+    alone as well, and so costs several times an ``update``; GNC2 is then solved for every batch.
 
     References
     ----------
@@ -58,8 +59,9 @@ class GeneralizedNeuralCollapse(MetricCollection):
     >>> metrics = GeneralizedNeuralCollapse(K=3, d=3)
     >>> metrics.set_classifier(W)
     >>> metrics.update(2 * W, torch.tensor([0, 1, 2]))
-    >>> {name: round(value.item(), 4) for name, value in metrics.compute().items()}
-    {'GNC1': 0.0, 'GNC2': 1.2247, 'GNC2_gap': 0.0, 'GNC2_ratio': 0.8165, 'GNC3': 0.0, 'GNC3_centred': 0.1835}
+    >>> found = metrics.compute()
+    >>> {name: round(found[name].item(), 4) for name in ("GNC1", "GNC2", "GNC2_ratio", "GNC3", "effective_rank")}
+    {'GNC1': 0.0, 'GNC2': 1.2247, 'GNC2_ratio': 0.8165, 'GNC3': 0.0, 'effective_rank': 3.0}
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class GeneralizedNeuralCollapse(MetricCollection):
             "GNC2": GNC2(K, d, **kwargs),
             "GNC3": GNC3(K, d, **kwargs),
             "GNC3_centred": GNC3(K, d, centred=True, **kwargs),
+            "effective_rank": EffectiveRank(K, d, **kwargs),
         }
-        groups = [["GNC1", "GNC3", "GNC3_centred"], ["GNC2"]]
+        groups = [["GNC1", "GNC3", "GNC3_centred", "effective_rank"], ["GNC2"]]
         if temperature is not None:
             metrics["certified_margin"] = CertifiedMargin(K, d, temperature, **kwargs)
             groups.append(["certified_margin"])

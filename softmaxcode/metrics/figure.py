@@ -33,6 +33,7 @@ _LABELS = {
     "GNC3": "about the origin",
     "GNC3_centred": "class means centred",
 }
+_RANK = "#009E73"
 _LIMITS = ["#222222", "#009E73", "#D55E00", "#AA3377"]
 _STYLES = ["--", ":", "-.", (0, (1, 3))]
 
@@ -46,7 +47,8 @@ def plot_collapse(
     ----------
     history : DataFrame
         One row a measurement, indexed by epoch or step; columns as `GeneralizedNeuralCollapse` computes them: GNC1,
-        GNC2, GNC3 and, where there are such, GNC3_centred and certified_margin.
+        GNC2, GNC3 and, where there are such, GNC3_centred, certified_margin and effective_rank, which has an axis of
+        its own beside GNC1: at an effective rank of 1 a small GNC1 is no neural collapse, but one to a single point.
     limits : mapping, optional
         Name and value of every line to draw in the panel of margins, such as ``{"ρ* (best known)": 0.669}``.
     path : str or Path, optional
@@ -82,6 +84,8 @@ def plot_collapse(
     FigureCanvasAgg(figure)
     first, middle, last = figure.subplots(1, 3)
     _panel(first, history, ["GNC1"], "within-class variability (GNC1)")
+    if "effective_rank" in history:
+        _draw_rank(first, history["effective_rank"])
     _panel(middle, history, ["GNC2", "certified_margin"], "margin (GNC2)")
     _panel(last, history, ["GNC3", "GNC3_centred"], "self-duality (GNC3)")
     _draw_limits(middle, limits or {})
@@ -105,6 +109,15 @@ def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> N
     axes.set_xlabel(str(history.index.name or "measurement"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_rank(axes: Axes, ranks: pd.Series) -> None:
+    """The effective rank of the class means, on an axis of its own from 0 on."""
+    beside = axes.twinx()
+    beside.plot(ranks.index, ranks, "s--", ms=2, lw=1, color=_RANK)
+    beside.set_ylim(0, 1.08 * max(1.0, float(ranks.max())))
+    beside.set_ylabel("effective rank of the class means", fontsize=9, color=_RANK)
+    beside.spines[["top", "left"]].set_visible(False)
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, float]) -> None:

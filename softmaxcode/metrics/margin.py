@@ -251,6 +251,20 @@ class CertifiedMargin(ClassifierMetric):
             )
         self._temperature = temperature
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._persistent["losses"]:
+            destination[prefix + "temperature"] = torch.tensor(self.temperature, dtype=torch.float64, device="cpu")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        theirs = state_dict.pop(prefix + "temperature", None)  # older versions did not save it
+        if theirs is not None and float(theirs) != self.temperature:
+            raise ValueError(
+                f"{prefix}losses are of the temperature {float(theirs):g}, and this metric's is {self.temperature:g}: "
+                "set that temperature before loading"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Accumulate the losses of a batch of features (N, d) and labels (N,)."""
         self.check_batch(features, labels)

@@ -14,13 +14,15 @@ from torchmetrics import Metric
 
 from softmaxcode.sphere import check_pair
 from softmaxcode.tensors import (
+    COLLAPSED,
     check_alike,
     check_classifier,
     check_features,
     check_finite,
     check_labels,
-    listed,
     gathered,
+    listed,
+    spread,
     unit_rows,
 )
 
@@ -105,6 +107,17 @@ def seen_classes(counts: Tensor, *, at_least: int, warn: bool) -> Tensor:
     return seen
 
 
+def warn_of_collapse(means: Tensor) -> None:
+    """Warn if means of unit features carry no signal between the classes: GNC1 = 0 would read as perfect."""
+    square = float(spread(means))
+    if square < COLLAPSED:
+        message = (
+            f"the {len(means)} class means are nearly equal (root mean square distance from their mean: "
+            f"{square**0.5:.2g}): unit features hardly differ between classes, and a small GNC1 is no neural collapse"
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
+
+
 class StreamMetric(Metric):
     """A metric of a stream of batches of features (N, d) and labels (N,), K classes.
 
@@ -175,6 +188,19 @@ class StreamMetric(Metric):
         super().merge_state(incoming_state)
         self._update_count += 1
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for state in self._defaults:
+            name, mine = prefix + state, getattr(self, state)
+            if name in state_dict:
+                if state_dict[name].shape != mine.shape:
+                    raise ValueError(
+                        f"{name} must have shape {tuple(mine.shape)} for (K, d) = ({self.K}, {self.d}); "
+                        f"got {tuple(state_dict[name].shape)}"
+                    )
+                # a copy: updates change the state in place, and must not reach what was loaded
+                state_dict[name] = state_dict[name].to(mine, copy=True)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Any:
         # a cast of the whole model must not reach the float64 states: follow it to its device alone
         return super()._apply(lambda state: state.to(fn(state.new_empty(0)).device), exclude_state)
@@ -185,6 +211,7 @@ class ClassifierMetric(StreamMetric):
 
     _classifier: Tensor | torch.nn.Module | None = None
 
+    @torch.no_grad()
     def set_classifier(self, W: Tensor | torch.nn.Module) -> None:
         """Name the classifier that is measured.
 
@@ -206,13 +233,13 @@ class ClassifierMetric(StreamMetric):
         # past Module.__setattr__, which would make a parameter or a head the metric's own
         self.__dict__["_classifier"] = W.detach() if isinstance(W, Tensor) and not W.is_leaf else W
 
+    @torch.no_grad()
     def classifier(self) -> Tensor:
         """The classifier as it is now, shape (K, d), detached."""
         if self._classifier is None:
             raise ValueError(f"{type(self).__name__} has no classifier; call set_classifier(head) first")
         W: Tensor = gathered(_weight(self._classifier), "W")
         self.check_device(W, "W")
-    @torch.no_grad()
         check_finite(W, name="W")
         return W.detach()
 
@@ -233,7 +260,6 @@ class ClassMoments(StreamMetric):
     def __init__(self, K: int, d: int, **kwargs: Any) -> None:
         super().__init__(K, d, **kwargs)
         size = self.K + self.K * self.d + self.d * self.d
-    @torch.no_grad()
         together = functools.partial(merge, K=self.K, d=self.d)
         self.add_state("moments", torch.zeros(size, dtype=torch.float64), dist_reduce_fx=together)
 
@@ -275,19 +301,19 @@ class ClassMoments(StreamMetric):
         return unpack(self.moments, self.K, self.d)[1].clone()
 
     def seen_moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Classes seen (k,), their counts (k,) and means (k, d), and the scatter (d, d)."""
+        """Classes seen (k,), their counts (k,) and means (k, d), and the scatter (d, d).
+
+        Warns
+        -----
+        UserWarning
+            Except in `forward`, of classes that were not seen, and of class means that are nearly equal.
+        """
         counts, means, scatter = unpack(self.moments, self.K, self.d)
         seen = seen_classes(counts, at_least=2, warn=not self.one_batch)
+        if not self.one_batch:
+            warn_of_collapse(means[seen])
         return seen, counts[seen], means[seen], scatter
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        name = prefix + "moments"
-        if name in state_dict:
-            if state_dict[name].shape != self.moments.shape:
-                raise ValueError(
-                    f"{name} must have shape {tuple(self.moments.shape)} for (K, d) = ({self.K}, {self.d}); "
-                    f"got {tuple(state_dict[name].shape)}"
-                )
-            # a copy: updates change the state in place, and must not reach what was loaded
-            state_dict[name] = state_dict[name].to(self.moments, copy=True)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def rounding(self, counts: Tensor) -> float:
+        """What is below this in means of unit features, given their counts, is rounding."""
+        return max(len(counts), self.d, float(counts.max())) * torch.finfo(torch.float64).eps
