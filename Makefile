@@ -37,9 +37,9 @@ demo: install
 	mkdir -p out
 	@echo 'compiling the kernels, once per machine'
 	@$(BIN)/softmaxcode solve 10 3 --starts 1 --no-catalog --no-exact > /dev/null
-	$(BIN)/softmaxcode table --pairs '5,2; 4,3; 6,3; 12,3; 13,3; 14,3; 24,3; 10,4; 24,4; 16,5; 27,6; 56,7; 40,10' -o out/table.csv
-	$(BIN)/softmaxcode solve 24 3 -o out/code.npz
-	$(BIN)/softmaxcode plot out/code.npz -o out/code.png
+	$(BIN)/softmaxcode table --pairs '5,2; 4,3; 6,3; 12,3; 13,3; 14,3; 24,3; 10,4; 24,4; 16,5; 27,6; 56,7; 40,10' -o out/table.csv --force
+	$(BIN)/softmaxcode solve 24 3 -o out/code.npz --force
+	$(BIN)/softmaxcode plot out/code.npz -o out/code.png --force
 
 # Networks trained on digit-pairs (K = 100, d = 10), one seed a head, and the report: a few minutes on two cores.
 EXPERIMENT = $(BIN)/python -m experiments

@@ -16,7 +16,8 @@ from experiments.files import read_json, write_json
 from experiments.networks import NETWORKS
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
-from softmaxcode.arguments import Parser, run_command
+from softmaxcode.arguments import Parser, chosen_output, output_option, run_command
+from softmaxcode.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +65,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         compare_command.add_options(compare)
     report = commands.add_parser("report", help="everything found in a results folder, as one HTML page")
     _results_option(report)
-    report.add_argument(
-        "-o", "--output", metavar="PAGE", help="where to write it (default: report.html in that folder)"
+    output_option(
+        report, "where to write it (default: report.html in that folder, which is made again)", metavar="PAGE"
     )
     return parser
 
@@ -303,8 +304,9 @@ def _write_plan(path: Path, runs: list[Settings]) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from experiments.report import report
 
-    path = report(Path(arguments.results), arguments.output, data_root=arguments.data_root)
-    print(f"written to {path}")
+    output = chosen_output(arguments, (".html",))
+    path = report(Path(arguments.results), output, data_root=arguments.data_root)
+    print(f"written to {printable(path)}")
     return 0
 
 

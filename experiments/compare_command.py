@@ -15,8 +15,8 @@ from experiments.class_similarity import MantelResult, mantel
 from experiments.drawing import COLOURS, INK, axes_figure
 from experiments.report import Section, write_report
 from experiments.studies.findings import Findings
+from softmaxcode.arguments import chosen_output, output_option
 from softmaxcode.assignment import check_square
-from softmaxcode.disk import check_output
 from softmaxcode.sphere import check_integer, check_rows
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-align", action="store_true", help="do not relabel and rotate the code to fit")
     parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default 0)")
-    parser.add_argument("-o", "--output", metavar="PAGE", help="write an .html page with figures as well")
+    output_option(parser, "write an .html page with figures as well", metavar="PAGE")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -203,7 +203,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "--similarity-key is the name of a matrix in the file of --similarity-from, which is not given"
         )
-    page = None if arguments.output is None else check_output(arguments.output, (".html",))
+    page = chosen_output(arguments, (".html",))
     vectors = None
     if arguments.similarity_from is not None:
         vectors = read_classifier(arguments.similarity_from, arguments.similarity_key)

@@ -7,13 +7,17 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softmaxcode.disk import check_output
 from softmaxcode.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: The files that hold one code.
+CODE_SUFFIXES = (".npz", ".txt")
 #: Set to 1, this environment variable shows the traceback of an unexpected error.
 DEBUG = "SOFTMAXCODE_DEBUG"
 
@@ -146,6 +150,37 @@ def search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--starts", type=int, help="random starts (default: by size)")
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="time to spend on the search of each code")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
+
+
+def output_option(parser: argparse.ArgumentParser, help: str, *, required: bool = False, metavar: str = "FILE") -> None:
+    """Add ``-o`` and ``--force``; `chosen_output` checks them."""
+    parser.add_argument("-o", "--output", required=required, metavar=metavar, help=help)
+    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+
+
+def chosen_output(
+    arguments: argparse.Namespace, suffixes: tuple[str, ...], *, continues: Callable[[Path], bool] = lambda path: False
+) -> Path | None:
+    """The file that ``-o`` names, checked before any work; None where there is none.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        Of a parser with `output_option`.
+    suffixes : tuple of str
+        The suffixes allowed.
+    continues : callable
+        Whether a file that exists is the unfinished output of the same command, which continues it.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be written, or exists without ``--force``.
+    """
+    if arguments.output is None:
+        return None
+    path = Path(arguments.output)
+    return check_output(path, suffixes, replace=arguments.force or continues(path))
 
 
 def device_option(parser: argparse.ArgumentParser) -> None:

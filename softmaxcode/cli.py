@@ -9,15 +9,19 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from softmaxcode.arguments import (
+    CODE_SUFFIXES,
     Parser,
+    chosen_output,
     chosen_pairs,
     device_option,
     numbers,
+    output_option,
     pairs_options,
     run_command,
     search_options,
 )
 from softmaxcode.cli_catalog import add_catalog, catalog
+from softmaxcode.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("d", type=int, help="dimension")
     one.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
     one.add_argument("--digits", type=int, help="prove the value to so many digits")
-    one.add_argument("-o", "--output", help="write the code: .npz, or .txt as pack.d.K.txt")
+    output_option(one, "write the code: .npz, or .txt as pack.d.K.txt")
     search_options(one)
     device_option(one)
     one.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
@@ -52,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     many = commands.add_parser("table", help="margin against Tammes distance for many (K, d)")
     pairs_options(many)
-    many.add_argument("-o", "--output", help="write the table: .csv, .parquet, .md or .tex")
+    output_option(many, "write the table: .csv, .parquet, .md or .tex; an unfinished one is continued")
     search_options(many)
     device_option(many)
     many.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
@@ -61,12 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("file", help=".npz, .npy or .txt")
     picture.add_argument("--dim", type=int, help="dimension of a .txt file whose name does not tell")
     picture.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
-    picture.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
+    output_option(picture, "write the figure: .png, .pdf or .svg", required=True)
 
     frontier = commands.add_parser("landscape", help="draw the best margins known against K, a panel a dimension")
     frontier.add_argument("--dims", required=True, help="dimensions, each a panel, such as 3,4,8")
     frontier.add_argument("--max-classes", type=int, help="the largest K shown (default: by what is known)")
-    frontier.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
+    output_option(frontier, "write the figure: .png, .pdf or .svg", required=True)
 
     add_catalog(
         commands.add_parser("catalog", help="the best codes known: list, show, improve, export, import, verify")
@@ -75,12 +79,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _solve(arguments: argparse.Namespace) -> int:
-    from softmaxcode.disk import check_output
     from softmaxcode.report import print_and_save
     from softmaxcode.solver import solve
 
-    if arguments.output:
-        check_output(arguments.output, (".npz", ".txt"))
+    output = chosen_output(arguments, CODE_SUFFIXES)
     code = solve(
         arguments.K,
         arguments.d,
@@ -93,7 +95,7 @@ def _solve(arguments: argparse.Namespace) -> int:
         catalog=not arguments.no_catalog,
         exact=not arguments.no_exact,
     )
-    print_and_save(code, arguments.output)
+    print_and_save(code, output)
     return 0
 
 
@@ -160,11 +162,12 @@ def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from softmaxcode.tables import markdown, table
+    from softmaxcode.tables import SUFFIXES, markdown, rows_file, table
 
     pairs = chosen_pairs(arguments)
     if not pairs:
         raise ValueError("say which (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
+    output = chosen_output(arguments, SUFFIXES, continues=lambda path: rows_file(path).exists())
 
     def show(row: dict[str, Any]) -> None:
         print(
@@ -175,7 +178,7 @@ def _table(arguments: argparse.Namespace) -> int:
 
     result = table(
         pairs,
-        path=arguments.output,
+        path=output,
         on_row=show,
         starts=arguments.starts,
         budget=arguments.budget,
@@ -185,25 +188,28 @@ def _table(arguments: argparse.Namespace) -> int:
     )
     print()
     sys.stdout.write(markdown(result.drop(columns=["lower_bound", "upper_bound", "max_cosine"])))
-    if arguments.output:
-        print(f"\nwritten to {arguments.output}")
+    if output is not None:
+        print(f"\nwritten to {printable(output)}")
     return 0
 
 
 def _plot(arguments: argparse.Namespace) -> int:
     from softmaxcode.files import load
-    from softmaxcode.plots import plot
+    from softmaxcode.plots import SUFFIXES, plot
 
-    plot(load(arguments.file, dim=arguments.dim, normalize=arguments.normalize), arguments.output)
-    print(f"written to {arguments.output}")
+    output = chosen_output(arguments, SUFFIXES)
+    plot(load(arguments.file, dim=arguments.dim, normalize=arguments.normalize), output)
+    print(f"written to {printable(output)}")
     return 0
 
 
 def _landscape(arguments: argparse.Namespace) -> int:
     from softmaxcode.landscape import plot_landscape
+    from softmaxcode.plots import SUFFIXES
 
-    plot_landscape(numbers(arguments.dims, "dims"), arguments.output, max_classes=arguments.max_classes)
-    print(f"written to {arguments.output}")
+    output = chosen_output(arguments, SUFFIXES)
+    plot_landscape(numbers(arguments.dims, "dims"), output, max_classes=arguments.max_classes)
+    print(f"written to {printable(output)}")
     return 0
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from softmaxcode.arguments import Parser, chosen_pairs, numbers, pairs_options, search_options
+from softmaxcode.arguments import (
+    CODE_SUFFIXES,
+    Parser,
+    chosen_output,
+    chosen_pairs,
+    numbers,
+    output_option,
+    pairs_options,
+    search_options,
+)
+from softmaxcode.records import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +36,7 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     show.add_argument("K", type=int, help="number of classes")
     show.add_argument("d", type=int, help="dimension")
     show.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
-    show.add_argument("-o", "--output", help="write the code: .npz, or .txt as pack.d.K.txt")
+    output_option(show, "write the code: .npz, or .txt as pack.d.K.txt")
 
     improve = actions.add_parser("improve", help="search many (K, d), and keep what is better than what is held")
     pairs_options(improve)
@@ -37,6 +47,7 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
 
     out = actions.add_parser("export", help="write what is held into a new catalogue file")
     out.add_argument("file", help="the file to write")
+    out.add_argument("--force", action="store_true", help="replace a file that exists")
     pairs_options(out)
 
     into = actions.add_parser("import", help="improve by another catalogue or code file, verifying every code")
@@ -88,17 +99,15 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import NotHeldError, best_known
-    from softmaxcode.disk import check_output
     from softmaxcode.report import print_and_save
 
-    if arguments.output:
-        check_output(arguments.output, (".npz", ".txt"))
+    output = chosen_output(arguments, CODE_SUFFIXES)
     try:
         code = best_known(arguments.K, arguments.d, objective=arguments.objective)
     except NotHeldError as error:
         print(error)
         return 1
-    print_and_save(code, arguments.output)
+    print_and_save(code, output)
     return 0
 
 
@@ -132,8 +141,8 @@ def _improve(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import export
 
-    count = export(arguments.file, chosen_pairs(arguments) or None)
-    print(f"{count} entries written to {arguments.file}")
+    count = export(arguments.file, chosen_pairs(arguments) or None, replace=arguments.force)
+    print(f"{count} entries written to {printable(arguments.file)}")
     return 0
 
 

@@ -42,7 +42,9 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
         raise ValueError(f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}")
     check_writable(path)
     if not replace and path.exists():
-        raise ValueError(f"cannot write {path}: it exists already; say --force to replace it, or name another file")
+        raise ValueError(
+            f"cannot write {path}: it exists already; say --force (in Python replace=True), or name another file"
+        )
     return path
 
 

@@ -7,8 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from softmaxcode.files import figures
+from softmaxcode.records import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from softmaxcode.code import SoftmaxCode
 
 
@@ -50,7 +53,7 @@ def report(code: SoftmaxCode) -> str:
     if code.proved is not None:
         lines.append((f"proved {code.proved.quantity}", f"{code.proved.value} +- {code.proved.radius}"))
         lines.append(("what is proved", code.proved.statement))
-    return "".join(f"{name:<21} {text}\n" for name, text in lines)
+    return "".join(f"{name:<21} {printable(text)}\n" for name, text in lines)
 
 
 def origin(code: SoftmaxCode) -> str:
@@ -63,9 +66,9 @@ def origin(code: SoftmaxCode) -> str:
     )
 
 
-def print_and_save(code: SoftmaxCode, output: str | None) -> None:
+def print_and_save(code: SoftmaxCode, output: Path | None) -> None:
     """Print every figure and, where a file is named, write the code there."""
     sys.stdout.write(report(code))
-    if output:
+    if output is not None:
         code.save(output)
-        print(f"{'written':<21} {output}")
+        print(f"{'written':<21} {printable(output)}")

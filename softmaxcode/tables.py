@@ -125,7 +125,7 @@ def table(
     """
     wanted = check_pairs(pairs)
     target = None if path is None else check_output(path, SUFFIXES)
-    notes = None if target is None else target.with_name(target.name + ".rows")
+    notes = None if target is None else rows_file(target)
     journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"})
     with Progress("table", len(wanted), progress) as bar:
         for K, d in wanted:
@@ -142,6 +142,11 @@ def table(
         write(result, target)
         journal.remove()
     return result
+
+
+def rows_file(path: Path) -> Path:
+    """Where the finished rows of an unfinished table are kept."""
+    return path.with_name(path.name + ".rows")
 
 
 def write(data: pd.DataFrame, path: str | Path) -> None:

@@ -246,7 +246,7 @@ def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert err.endswith("experiments: interrupted; finished runs are kept, and the same command goes on\n")
+    assert err.endswith("experiments: interrupted; finished runs are kept, and the same command resumes\n")
 
 
 @pytest.mark.slow

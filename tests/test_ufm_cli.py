@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
         steps = iter([None] * 14)
         patched.setattr(simulation.Progress, "step", lambda *_, **__: next(steps, 0) is None or interrupt())
         ran = run(*command)
-    assert ran.code == 130 and "interrupted; what was done is kept, and the same command goes on" in ran.err
+    assert ran.code == 130 and "interrupted; what was done is kept, and the same command resumes" in ran.err
     assert names(tmp_path / "x") == ["checkpoint.pt"]
     assert run(*command).code == 0
     assert names(tmp_path / "x") == FILES

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from softmaxcode.arguments import Parser, run_command
+from softmaxcode.arguments import Parser, chosen_output, output_option, run_command
 from softmaxcode.code import installed_version
-from softmaxcode.disk import written_whole
+from softmaxcode.disk import check_output, written_whole
+from softmaxcode.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,16 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     _option(many, "--temperature", type=float, nargs="+", help="temperatures (default 1 0.5 0.2 0.1 0.05 0.02 0.01)")
     _option(many, "--seeds", type=int, metavar="COUNT", help="seeds of each, from 0 on (default 4)")
     _settings_options(many)
-    many.add_argument(
-        "-o",
-        "--output",
+    output_option(
+        many,
+        f".parquet, .csv, .md or .tex, with a .png beside; an unfinished one is continued (default: in {RESULTS})",
         metavar="TABLE",
-        help=f".parquet, .csv, .md or .tex, with a .png beside (default: a .parquet in {RESULTS})",
     )
 
     picture = commands.add_parser("plot", help="draw a run or a sweep again")
     picture.add_argument("source", help="folder of a run, its history, or the .parquet or .csv table of a sweep")
-    picture.add_argument("-o", "--output", required=True, help="write the figure: .png, .pdf or .svg")
+    output_option(picture, "write the figure: .png, .pdf or .svg", required=True)
     return parser
 
 
@@ -333,19 +333,26 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from ufm.plots import plot_sweep
-    from ufm.sweeps import sweep
+    from ufm.sweeps import SUFFIXES, rows_file, sweep
 
     options = _given(arguments, "seeds", *OPTIONS)
-    path = RESULTS / _sweep_name(arguments) if arguments.output is None else Path(arguments.output)
+
+    def continues(path: Path) -> bool:
+        return rows_file(path).exists()
+
+    # a file in the command's own folder is made again
+    path = chosen_output(arguments, SUFFIXES, continues=continues) or RESULTS / _sweep_name(arguments)
+    figure = path.with_suffix(".png")
+    if arguments.output is not None:
+        check_output(figure, (".png",), replace=arguments.force or continues(path))
     if path.suffix.lower() == ".parquet":
         _check_parquet("write to a .csv with -o")
     if arguments.output is None:
         RESULTS.mkdir(parents=True, exist_ok=True)
     table = sweep(arguments.K, arguments.d, **options, path=path, device=arguments.device, progress=arguments.progress)
-    figure = path.with_suffix(".png")
     plot_sweep(table, figure)
     print(summary(table).to_string(index=False, float_format="{:.6g}".format))
-    print(f"\nwritten to {path} and {figure}")
+    print(f"\nwritten to {printable(path)} and {printable(figure)}")
     diverged = table[table["status"] == "diverged"]
     for _, row in diverged.iterrows():
         which = f"K = {row['K']}, d = {row['d']}, temperature {row['temperature']:g}, seed {row['seed']}"
@@ -407,14 +414,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
-    from ufm.plots import plot_run, plot_sweep
+    from ufm.plots import SUFFIXES, plot_run, plot_sweep
 
+    output = chosen_output(arguments, SUFFIXES)
     source = Path(arguments.source)
     if source.is_dir() or source.name in HISTORIES:
-        plot_run(read_run(source if source.is_dir() else source.parent), arguments.output)
+        plot_run(read_run(source if source.is_dir() else source.parent), output)
     else:
-        plot_sweep(read_table(source), arguments.output)
-    print(f"written to {arguments.output}")
+        plot_sweep(read_table(source), output)
+    print(f"written to {printable(output)}")
     return 0
 
 

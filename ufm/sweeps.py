@@ -12,7 +12,7 @@ from softmaxcode.disk import check_output
 from softmaxcode.journal import Journal
 from softmaxcode.progress import Progress
 from softmaxcode.sphere import check_integer
-from softmaxcode.tables import write
+from softmaxcode.tables import rows_file, write
 from ufm import parallel
 from ufm.checkpoint import matching
 from ufm.optimizers import MEMORY
@@ -110,7 +110,9 @@ def sweep(
         [Settings.checked(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which] for k, dim in pairs
     ]
     target = None if path is None else check_output(path, SUFFIXES)
-    journal = Journal(_beside(target, ".rows"), {"runs": [[run.plain() for run in runs] for runs in groups]})
+    journal = Journal(
+        None if target is None else rows_file(target), {"runs": [[run.plain() for run in runs] for runs in groups]}
+    )
 
     def finished() -> pd.DataFrame:
         rows = [row for pair in pairs if pair in journal.entries for row in journal.entries[pair]["rows"]]

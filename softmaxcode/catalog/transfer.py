@@ -65,15 +65,17 @@ def _import_entry(entry: Entry, other: Catalog, catalog: Catalog) -> tuple[str, 
     return ("entered" if catalog.improve(code) else "not better"), entry.name
 
 
-def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None) -> int:
+def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None, *, replace: bool = False) -> int:
     """Write the best entries of the installed catalogues into a new catalogue file, whole or not at all.
 
     Parameters
     ----------
     path : path
-        Where, ending in .sqlite; a file that exists is left alone.
+        Where, ending in .sqlite.
     pairs : iterable of (K, d), optional
         Only these.
+    replace : bool
+        Replace a file that exists; without it such a file is refused.
 
     Returns
     -------
@@ -83,12 +85,10 @@ def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None) -> 
     Raises
     ------
     ValueError
-        For another suffix or a folder that does not exist; `CatalogError` (a ValueError) for a file that exists, or
-        where no catalogue is installed.
+        For another suffix, a folder that does not exist or a file that exists; `CatalogError` (a ValueError) where no
+        catalogue is installed.
     """
-    path = check_output(path, (".sqlite",))
-    if path.exists():
-        raise CatalogError(f"the catalogue {path} exists already: name a new file, or import into it")
+    path = check_output(path, (".sqlite",), replace=replace)
     wanted = None if pairs is None else set(pairs)
     with installed() as catalog, written_whole(path) as temporary:
         if catalog is None:
