@@ -12,6 +12,7 @@ from softmaxcode.code import MAX_ALL_MARGINS
 from softmaxcode.contact_system import hardmax_system, tammes_system
 from softmaxcode.rigorous import rigorous_bounds
 from softmaxcode.stress import MAX_UNKNOWNS, balance, rigidity
+from softmaxcode.tiles import row_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,9 +152,9 @@ def _next_gap(code: SoftmaxCode, threshold: float) -> float:
     """Distance from the largest cosine minus the threshold to the next smaller cosine, over pairs, in tiles."""
     gap = np.inf
     top = code.max_cosine
-    for start in range(0, code.K, 1024):
-        C = code.W[start : start + 1024] @ code.W.T
-        C[np.arange(len(C)), np.arange(start, start + len(C))] = -np.inf
+    for rows in row_tiles(code.K, code.d, "the next smaller cosine"):
+        C = code.W[rows] @ code.W.T
+        C[np.arange(len(C)), np.arange(rows.start, rows.stop)] = -np.inf
         below = C[top - threshold > C]
         if below.size and np.isfinite(below.max()):
             gap = min(gap, top - float(below.max()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.certificate import Certificate
     from softmaxcode.digits import ProvedValue
+    from softmaxcode.exact.families import ExactCode
     from softmaxcode.margins import Margins, SmallestMargin
     from softmaxcode.types import Mask, Pairs, PerClass, Rows
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 MAX_ALL_MARGINS = 10**10
 #: Contact lists are derived on demand up to this many classes.
 MAX_CONTACT_CLASSES = 30_000
+#: Rows of a large exact code whose cosines are tried for one that reaches the bound of its family.
+ATTAINING_ROWS = 64
 
 OBJECTIVES = ("softmax", "tammes")
 
@@ -99,9 +103,14 @@ class SoftmaxCode:
     objective: str
     provenance: Provenance
     proved: ProvedValue | None = None
+    _exact: ExactCode | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        W = np.array(check_rows(self.W), order="C")
+        if self._exact is not None and self.W is self._exact.W:  # read-only already, and possibly large
+            W = self.W
+        else:
+            W = np.array(check_rows(self.W), order="C")
+            object.__setattr__(self, "_exact", None)
         W.flags.writeable = False
         object.__setattr__(self, "W", W)
         check_objective(self.objective)
@@ -146,6 +155,19 @@ class SoftmaxCode:
         )
 
     @property
+    def cosine_bound(self) -> float | None:
+        """A proved upper bound on the largest cosine of the exact code that these rows round; None where none is known.
+
+        Codes of the exact families have one. It never comes from a file.
+        """
+        return None if self._exact is None else self._exact.max_cosine
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether a pass over all pairs takes so long that what an exact code knows of itself is used instead."""
+        return self._exact is not None and self.K * self.K * self.d > MAX_ALL_MARGINS
+
+    @property
     def K(self) -> int:
         """Number of classes."""
         return len(self.W)
@@ -170,8 +192,12 @@ class SoftmaxCode:
 
     @cached_property
     def _smallest(self) -> SmallestMargin:
-        from softmaxcode.margins import smallest_margin
+        from softmaxcode.margins import smallest_from_bounds, smallest_margin
 
+        if self._is_long and self._exact is not None:
+            # every class is at least 1 - mu from the rest (docs/theory.md, T2): the first that is no further ends it
+            bounds = np.full(self.K, 1 - self._exact.max_cosine)
+            return smallest_from_bounds(self.W, bounds, slack=1e-13)
         return smallest_margin(self.W)
 
     @property
@@ -200,12 +226,32 @@ class SoftmaxCode:
 
     @property
     def max_cosine(self) -> float:
-        """The largest cosine of two different rows, mu(W)."""
+        """The largest cosine of two different rows, mu(W).
+
+        A large code of an exact family is not searched for it: the family knows a bound on it, and the first pair that
+        reaches the bound shows that it is attained.
+        """
+        if self._is_long and "largest_cosines" not in self.__dict__:
+            attained = self._attained
+            if attained is not None:
+                return attained
         return float(self.largest_cosines.max())
+
+    @cached_property
+    def _attained(self) -> float | None:
+        """The bound that an exact family knows, if a pair of the first rows reaches it to rounding."""
+        bound = self.cosine_bound
+        if bound is None:
+            return None
+        C = self.W[:ATTAINING_ROWS] @ self.W.T
+        C[np.arange(len(C)), np.arange(len(C))] = -np.inf
+        return bound if C.max() > bound - 1e-13 else None
 
     @cached_property
     def min_distance(self) -> float:
         """The smallest chord between two rows: sqrt(2 - 2 mu), from the closest pair's difference."""
+        if self._is_long and self._attained is not None:
+            return math.sqrt(2 - 2 * self._attained)
         i = int(np.argmax(self.largest_cosines))
         distances = np.linalg.norm(self.W - self.W[i], axis=1)
         distances[i] = np.inf

@@ -20,12 +20,10 @@ import numpy as np
 from scipy import sparse
 
 from softmaxcode.sphere import largest_cosines
+from softmaxcode.tiles import row_tiles
 
 if TYPE_CHECKING:
     from softmaxcode.types import Mask, PerContact, Rows
-
-
-_TILE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +113,9 @@ def tammes_system(W: Rows, window: float) -> ContactSystem:
     """Pairs i < j whose cosine is within ``window`` of the largest."""
     least = largest_cosines(W).max() - window
     found = []
-    for start in range(0, len(W), _TILE):  # never K x K
-        C = W[start : start + _TILE] @ W.T
-        i, j = np.nonzero(least <= C)
-        i += start
+    for rows in row_tiles(len(W), W.shape[1], "contacts"):  # never K x K
+        i, j = np.nonzero(least <= W[rows] @ W.T)
+        i += rows.start
         found.append(np.column_stack([i, j])[i < j])
     i, j = np.concatenate(found).T
     return ContactSystem(i, j, i)

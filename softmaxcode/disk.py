@@ -11,13 +11,21 @@ import tempfile
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The largest text file, such as a table or a journal, that is read into memory.
 MAX_TEXT_BYTES = 2**28
+
+
+def as_path(path: Any) -> Path:
+    """A file's name as a Path, or a ValueError."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise ValueError(f"the name of a file must be text or a path; got {path!r}") from None
 
 
 def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool = True) -> Path:
@@ -37,7 +45,7 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
     ValueError
         That says why the path cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}")
     check_writable(path)
@@ -154,7 +162,7 @@ def check_input(path: str | Path, most: int | None = None) -> Path:
     ValueError
         That says why the path cannot be read.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name

@@ -14,7 +14,7 @@ import numpy as np
 
 from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
 from softmaxcode.digits import ProvedValue
-from softmaxcode.disk import check_output, written_whole
+from softmaxcode.disk import check_input, check_output, written_whole
 from softmaxcode.sphere import check_integer, check_rows
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ def read_file(
     path: str | Path, *, dim: int | None = None, normalize: bool = False
 ) -> tuple[SoftmaxCode, dict[str, Any] | None]:
     """`load`, with the header of an ``.npz`` file beside the code."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"cannot read {path}: there is no such file")
+    path = check_input(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return _read_npz(path, normalize)

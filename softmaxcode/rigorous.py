@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import flint
 import numpy as np
 
+from softmaxcode.tiles import row_tiles
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 #: At most this many coordinate products are evaluated in ball arithmetic (about a second a million).
 MAX_BALL_PRODUCTS = 4_000_000
 _BITS = 160
-_TILE = 1024
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,11 @@ def _largest(balls: Iterable[flint.arb]) -> flint.arb:
 def _largest_two_sided(W: Rows, H: Rows) -> tuple[PerClass, PerClass]:
     """<h_k, w_k> and the largest <h_k, w_j> over j != k, in tiles."""
     own, other = np.empty(len(W)), np.empty(len(W))
-    for start in range(0, len(W), _TILE):
-        rows = slice(start, min(start + _TILE, len(W)))
+    for rows in row_tiles(len(W), W.shape[1], "rigorous bounds of all pairs"):
         C = H[rows] @ W.T
-        index = np.arange(rows.stop - start)
-        own[rows] = C[index, start + index]
-        C[index, start + index] = -np.inf
+        index = np.arange(rows.stop - rows.start)
+        own[rows] = C[index, rows.start + index]
+        C[index, rows.start + index] = -np.inf
         other[rows] = C.max(axis=1)
     return own, other
 

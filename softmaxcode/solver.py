@@ -13,6 +13,7 @@ from softmaxcode import exact as exact_codes
 from softmaxcode.bounds import max_cosine_lower_bound
 from softmaxcode.catalog import held as best_held
 from softmaxcode.certificate import match_tolerance
+from softmaxcode.checks import check_flag, check_jobs, check_memory, check_progress, machine_memory
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
 from softmaxcode.contact_system import tammes_system
 from softmaxcode.exact import closed_form
@@ -47,6 +48,8 @@ START_FLOPS = 400 * 4
 FLOPS_PER_SECOND = 1e10
 #: Seconds that one start may take without a budget.
 PATIENCE = 600.0
+#: The most digits that are proved; ball arithmetic takes minutes beyond.
+MAX_DIGITS = 10_000
 #: A HardMax optimum must beat the best packing by this to be worth a polish of its own.
 WORTH_POLISHING = 1e-8
 
@@ -158,7 +161,7 @@ def solve(
     """
     objective = check_objective(objective)
     if digits is not None:
-        digits = check_integer("digits", digits, 1)
+        digits = check_integer("digits", digits, 1, MAX_DIGITS)
     code = solve_both(
         K,
         d,
@@ -200,8 +203,10 @@ def solve_both(
         if first.shape != (K, d):
             raise ValueError(f"init must have shape (K, d) = {(K, d)}; got {first.shape}")
     torch_device = check_device(device)
-    if n_jobs == 0:
-        raise ValueError("n_jobs must be a number of threads, or -1 for every core; got 0")
+    n_jobs = check_jobs(n_jobs)
+    catalog, exact = check_flag("catalog", catalog), check_flag("exact", exact)
+    progress = check_progress(progress)
+    check_memory(f"a code of {K} x {d} coordinates", 24 * K * d, "margin_bounds(K, d) bounds the margin without a code")
 
     known = closed_form(K, d)
     if known is not None:
@@ -212,8 +217,14 @@ def solve_both(
     if first is not None:
         given = {name: SoftmaxCode(first, name, Provenance("init, not improved")) for name in OBJECTIVES}
     held = _held(K, d, catalog, exact)
-    if held and _search_is_pointless(held["tammes"], starts, budget):
+    needed = 8 * K * K * 2  # the cosines of all pairs on each of at least two threads
+    if held and (_search_is_pointless(held["tammes"], starts, budget) or needed > machine_memory()):
         return {name: _better(code, given.get(name)) for name, code in held.items()}
+    check_memory(
+        f"the search of solve({K}, {d})",
+        needed,
+        "no code of this pair is stored: solve fewer classes, or ask margin_bounds(K, d) for the bounds on its margin",
+    )
     inits = [first] if first is not None else []
     for code in held.values():
         if not any(np.array_equal(code.W, X) for X in inits):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softmaxcode.tiles import TILE_ROWS, row_tiles
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 UNIT_NORM_TOLERANCE = 1e-6
 #: Rows nearer to unit norm than this are unit to rounding, and left bit for bit as they are.
 ROUNDING = 4e-15
+#: The largest number of classes, and the largest dimension.
+MAX_SIZE = 10**9
 
 
-def check_integer(name: str, value: Any, minimum: int) -> int:
-    """Return ``value`` as an int of at least ``minimum``, or raise a ValueError that says what came."""
+def check_integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+    """Return ``value`` as an int from ``minimum`` to ``maximum``, or raise a ValueError that says what came."""
     wanted = f"{name} must be an integer of at least {minimum}; got {value!r}"
     if isinstance(value, (bool, np.bool_)):
         raise ValueError(wanted)
@@ -31,6 +35,8 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
         raise ValueError(wanted) from None
     if number < minimum:
         raise ValueError(wanted)
+    if maximum is not None and number > maximum:
+        raise ValueError(f"{name} must be an integer of at most {maximum}; got {value!r}")
     return number
 
 
@@ -40,9 +46,12 @@ def check_pair(K: Any, d: Any) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If either is not an integer, K < 2 or d < 1.
+        If either is not an integer or above 10^9, K < 2 or d < 1.
     """
-    return check_integer("K (the number of classes)", K, 2), check_integer("d (the dimension)", d, 1)
+    return (
+        check_integer("K (the number of classes)", K, 2, MAX_SIZE),
+        check_integer("d (the dimension)", d, 1, MAX_SIZE),
+    )
 
 
 def check_temperature(temperature: Any) -> float:
@@ -168,14 +177,26 @@ def gram(W: Rows) -> Square:
     return G
 
 
-def largest_cosines(W: Rows, tile: int = 1024) -> np.ndarray:
+def largest_cosines(W: Rows) -> np.ndarray:
     """For each point its largest cosine with another point, shape (K,), in tiles of rows (never K x K)."""
-    best = np.empty(len(W))
-    for start in range(0, len(W), tile):
-        rows = slice(start, start + tile)
+    K, d = W.shape
+    if d == 2 and K > TILE_ROWS:
+        return _largest_on_a_circle(W)
+    best = np.empty(K)
+    for rows in row_tiles(K, d, "cosines of all pairs (sampled_margin takes a sample)"):
         G = W[rows] @ W.T
-        G[np.arange(len(G)), np.arange(start, start + len(G))] = -np.inf
+        G[np.arange(len(G)), np.arange(rows.start, rows.stop)] = -np.inf
         best[rows] = G.max(axis=1)
+    return best
+
+
+def _largest_on_a_circle(W: Rows) -> np.ndarray:
+    """`largest_cosines` in the plane: a point's nearest one is beside it in the order of their angles."""
+    order = np.argsort(np.arctan2(W[:, 1], W[:, 0]), kind="stable")
+    ordered = W[order]
+    after = np.einsum("kd,kd->k", ordered, np.roll(ordered, -1, axis=0))
+    best = np.empty(len(W))
+    best[order] = np.maximum(after, np.roll(after, 1))
     return best
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from softmaxcode.checks import check_flag, check_jobs, check_progress
 from softmaxcode.code import NotComputed
 from softmaxcode.disk import check_output, written_whole
 from softmaxcode.journal import Journal, check_pairs
 from softmaxcode.progress import Progress
-from softmaxcode.solver import solve_both
+from softmaxcode.solver import check_budget, check_device, solve_both
+from softmaxcode.sphere import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -124,6 +126,10 @@ def table(
     [[4, 2, 1.0], [6, 3, 1.0]]
     """
     wanted = check_pairs(pairs)
+    options = _checked(options)
+    if on_row is not None and not callable(on_row):
+        raise ValueError(f"on_row must be a function of one row, or None; got {on_row!r}")
+    progress = check_progress(progress)
     target = None if path is None else check_output(path, SUFFIXES)
     notes = None if target is None else rows_file(target)
     journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"})
@@ -142,6 +148,23 @@ def table(
         write(result, target)
         journal.remove()
     return result
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of `softmaxcode.solve` that a table passes on, checked before the first row."""
+    checks: dict[str, Callable[[Any], Any]] = {
+        "starts": lambda value: None if value is None else check_integer("starts", value, 1),
+        "budget": check_budget,
+        "seed": lambda value: check_integer("seed", value, 0),
+        "device": check_device,
+        "n_jobs": check_jobs,
+        "catalog": lambda value: check_flag("catalog", value),
+        "exact": lambda value: check_flag("exact", value),
+    }
+    unknown = sorted(set(options) - set(checks))
+    if unknown:
+        raise ValueError(f"a table takes the options {', '.join(checks)} of solve; got {', '.join(unknown)}")
+    return {name: checks[name](value) for name, value in options.items()}
 
 
 def rows_file(path: Path) -> Path:

@@ -20,6 +20,8 @@ from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.parallel import ParallelBackendBase
 
+from softmaxcode.checks import check_jobs
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
@@ -365,8 +367,7 @@ def workers(n_jobs: int, scheduler: str | None, patience: float) -> Workers:
     ValueError
         If ``n_jobs`` is 0, Dask is not installed, or there is no such scheduler or it has no worker.
     """
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0:
-        raise ValueError(f"n_jobs must be a number of processes, or -1 for every core; got {n_jobs!r}")
+    n_jobs = check_jobs(n_jobs)
     if scheduler is None:
         with parallel_config(backend="loky"):
             return LocalWorkers(effective_n_jobs(n_jobs), patience)

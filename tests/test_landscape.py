@@ -179,6 +179,6 @@ def test_the_command(tmp_path, capsys):
     assert main(["landscape", "--dims", "3,4", "-o", str(target)]) == 0
     assert target.stat().st_size > 10_000
     assert capsys.readouterr().out == f"written to {target}\n"
-    assert main(["landscape", "--dims", "2", "-o", str(target)]) == 2
+    assert main(["landscape", "--dims", "2", "-o", str(target), "--force"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("softmaxcode: a dimension of the landscape must be") and said.count("\n") == 1

@@ -642,8 +642,8 @@ def test_plain_options_are_what_json_gives_back(options):
         ({"tries": 0}, "tries must be an integer of at least 1"),
         ({"patience": 0}, "patience must be a positive number"),
         ({"patience": float("nan")}, "patience must be a positive number"),
-        ({"n_jobs": 0}, "n_jobs must be a number of processes"),
-        ({"n_jobs": 1.5}, "n_jobs must be a number of processes"),
+        ({"n_jobs": 0}, "n_jobs must be a number of threads or processes"),
+        ({"n_jobs": 1.5}, "n_jobs must be a number of threads or processes"),
     ],
 )
 def test_bad_options_are_refused_before_anything_runs(catalog, folder, options, message):

@@ -16,6 +16,7 @@ from softmaxcode import exact
 from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog, CatalogError
+from softmaxcode.checks import check_memory
 from softmaxcode.code import check_objective
 from softmaxcode.sphere import check_pair
 
@@ -146,6 +147,7 @@ def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
     """
     K, d = check_pair(K, d)
     objective = check_objective(objective)
+    check_memory(f"a code of {K} x {d} coordinates", 24 * K * d, "margin_bounds(K, d) bounds the margin without a code")
     code = held(K, d, objective)
     if code is None:
         raise NotHeldError(K, d, objective, bracket(K, d, objective))

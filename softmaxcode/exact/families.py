@@ -70,7 +70,7 @@ class ExactCode:
         from softmaxcode.code import Provenance, SoftmaxCode, installed_version
 
         provenance = Provenance(f"exact: {self.description}", version=installed_version())
-        return SoftmaxCode(self.W, objective, provenance)
+        return SoftmaxCode(self.W, objective, provenance, _exact=self)
 
 
 @functools.lru_cache(maxsize=8192)

@@ -1,0 +1,163 @@
+"""Arguments of every kind: what does not fit is one sentence of ours, before any work and any memory."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import softmaxcode as sc
+from softmaxcode import checks, exact
+from softmaxcode.cli import main
+from softmaxcode.code import MAX_ALL_MARGINS
+from softmaxcode.sphere import _largest_on_a_circle, largest_cosines, random_rows, unit_rows
+from softmaxcode.tiles import row_tiles
+
+STRANGE = ["x", 1.5, True, math.nan, -1, 0, 10**30, None, [1], {}, np.float64(2.5), b"a", object(), np.array([1, 2])]
+#: What each argument takes, of the strange values.
+TAKES = {
+    "starts": [10**30, None],
+    "budget": [1.5, 10**30, None, np.float64(2.5)],
+    "seed": [0, 10**30],
+    "init": [None],
+    "device": [None],
+    "digits": [None],
+    "objective": [],
+    "catalog": [True],
+    "exact": [True],
+    "n_jobs": [-1],
+    "progress": [True, None],
+}
+
+
+def is_refused(call, value) -> bool:
+    """Whether a value is refused, and in one sentence of ours; any other error fails the test."""
+    try:
+        call(value)
+    except ValueError as error:
+        message = str(error)
+    else:
+        return False
+    assert "\n" not in message
+    assert len(message) < 400
+    return True
+
+
+@pytest.mark.parametrize("name", TAKES)
+def test_solve_refuses_what_an_argument_cannot_be(name):
+    for value in STRANGE:
+        taken = any(value is one or (type(value) is type(one) and value == one) for one in TAKES[name])
+        assert is_refused(lambda v: sc.solve(4, 3, **{name: v}), value) == (not taken), (name, value)
+
+
+@pytest.mark.parametrize("name", ["seed", "device", "n_jobs", "init", "on_row", "path", "progress", "budget"])
+def test_a_table_refuses_what_an_argument_cannot_be(name):
+    takes = TAKES | {"on_row": [None], "path": [None], "init": []}
+    for value in STRANGE:
+        if name == "path" and isinstance(value, str):
+            continue
+        taken = any(value is one or (type(value) is type(one) and value == one) for one in takes[name])
+        assert is_refused(lambda v: sc.table([(3, 3)], **{name: v}), value) == (not taken), (name, value)
+
+
+def test_a_table_takes_a_torch_device():
+    assert sc.table([(3, 3)], device=torch.device("cpu"))["margin"].tolist() == [1.5]
+    with pytest.raises(ValueError, match=r"a table takes the options starts, .* of solve; got init"):
+        sc.table([(3, 3)], init=np.eye(3))
+
+
+@pytest.mark.parametrize("call", [sc.load, sc.solve(4, 3).save, sc.best_known, sc.margin, sc.certify])
+def test_other_entry_points_refuse_too(call):
+    for value in STRANGE:
+        assert is_refused(call if call is not sc.best_known else lambda v: sc.best_known(v, 3), value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: sc.solve(100_000, 3),
+            r"the search of solve\(100000, 3\) needs at least 160 GB .* fewer classes",
+        ),
+        (lambda: sc.solve(10**6, 10**6), r"a code of 1000000 x 1000000 coordinates needs .* margin_bounds\(K, d\)"),
+        (lambda: sc.best_known(5, 10**9), r"a code of 5 x 1000000000 coordinates needs"),
+        (lambda: sc.best_known(10**12, 3), r"at most 1000000000; got 1000000000000"),
+        (lambda: sc.margin_bounds(10**12, 3), r"at most 1000000000; got 1000000000000"),
+        (lambda: sc.solve(12, 3, digits=10**6), r"digits must be an integer of at most 10000; got 1000000"),
+    ],
+)
+def test_a_size_that_cannot_work_is_refused_before_memory_is_taken(monkeypatch, call, message):
+    monkeypatch.setattr(checks, "machine_memory", lambda: 20 * 10**9)
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_command_says_it_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(checks, "machine_memory", lambda: 20 * 10**9)
+    assert main(["solve", "100000", "3"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(r"softmaxcode: the search of solve\(100000, 3\) needs at least 160 GB .*\n", err)
+
+
+@pytest.mark.parametrize("K", [1025, 4000])
+def test_largest_cosines_on_a_circle(K):
+    rng = np.random.default_rng(K)
+    W = random_rows(K, 2, rng)
+    W[7] = W[11]
+    expected = W @ W.T
+    np.fill_diagonal(expected, -np.inf)
+    np.testing.assert_allclose(largest_cosines(W), expected.max(axis=1), atol=1e-15)
+    np.testing.assert_array_equal(largest_cosines(W), _largest_on_a_circle(W))
+
+
+def test_tiles_cover_all_rows_and_stay_small():
+    for K in (1, 1024, 1025, 50_000, 3_000_000):
+        tiles = list(row_tiles(K, 3, "pairs")) if K < 10**5 else [next(row_tiles(K, 3, "pairs"))]
+        assert tiles[0].start == 0 and all((t.stop - t.start) * K <= max(2**24, K) for t in tiles)
+        assert all(a.stop == b.start for a, b in itertools.pairwise(tiles))
+        assert K >= 10**5 or tiles[-1].stop == K
+
+
+# --- what an exact code knows of itself -----------------------------------------------------------------------
+
+
+def test_a_large_exact_code_answers_at_once(monkeypatch):
+    """(100000, 256): rows of a family whose largest cosine is proved; a pass over all pairs takes minutes."""
+    monkeypatch.setattr("softmaxcode.code.largest_cosines", None)
+    monkeypatch.setattr("softmaxcode.margins.largest_cosines", None)
+    code = sc.best_known(100_000, 256)
+    assert code.K * code.K * code.d > MAX_ALL_MARGINS
+    assert code.max_cosine == code.cosine_bound == pytest.approx(27 / 251, abs=1e-16)
+    assert code.margin == pytest.approx(1 - 27 / 251, abs=1e-13)
+    assert code.min_distance == pytest.approx(math.sqrt(2 * (1 - 27 / 251)), abs=1e-13)
+    assert 0 < code.min_angle < 90 and "100000" in repr(code)
+
+
+SMALL = [c for d in range(3, 25) for c in exact.constructions(d) if c.K <= 400]
+
+
+@pytest.mark.parametrize("limit", [0, MAX_ALL_MARGINS])
+def test_what_is_carried_is_what_is_computed(monkeypatch, limit):
+    monkeypatch.setattr("softmaxcode.code.MAX_ALL_MARGINS", limit)
+    for construction in SMALL:
+        for K in {construction.K, construction.K - 1}:
+            known = exact.rebuild(construction.name, None if K == construction.K else np.arange(K), K, construction.d)
+            code, plain = known.code(), sc.SoftmaxCode.from_rows(known.W)
+            assert plain.cosine_bound is None
+            assert largest_cosines(plain.W).max() <= code.cosine_bound + 1e-14
+            assert code.max_cosine == pytest.approx(plain.max_cosine, abs=1e-14)
+            assert code.margin == pytest.approx(sc.margin(plain.W).margin, abs=1e-12)
+
+
+def test_other_rows_never_get_the_value_of_an_exact_code():
+    code = sc.best_known(240, 8)
+    assert code.cosine_bound == 0.5
+    rng = np.random.default_rng(0)
+    forged = type(code)(
+        unit_rows(code.W + 0.1 * rng.standard_normal(code.W.shape)), "softmax", code.provenance, None, code._exact
+    )
+    assert forged.cosine_bound is None
