@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import numbers
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from experiments.data import TextData
 from softmaxcode.assignment import assign, cosines, default_starts, similarity_from_means, trace
+from softmaxcode.checks import check_number, shown
 
 if TYPE_CHECKING:
     from experiments.data import Data
@@ -54,20 +54,18 @@ class GradedAssignment:
 
 def check_assignment(assignment: Any) -> float | tuple[int, ...]:
     """A level from -1 to 1, or a permutation; see `experiments.settings.Settings`."""
-    if isinstance(assignment, numbers.Real) and not isinstance(assignment, bool):
-        if not -1 <= float(assignment) <= 1:
-            raise ValueError(
-                f"assignment must be a level from -1 to 1 or the code's row for each class; got {assignment!r}"
-            )
-        return float(assignment) + 0.0  # not -0.0, which would be another run
+    wanted = f"assignment must be a level from -1 to 1 or the code's row for each class; got {shown(assignment)}"
+    if not np.iterable(assignment):
+        try:
+            return check_number("assignment", assignment, -1, 1) + 0.0  # not -0.0, which would be another run
+        except ValueError:
+            raise ValueError(wanted) from None
     try:
         rows = tuple(operator.index(row) for row in assignment)
     except (TypeError, ValueError):
         rows = ()
     if sorted(rows) != list(range(len(rows))) or len(rows) < 2:
-        raise ValueError(
-            f"assignment must be a level from -1 to 1 or the code's row for each class; got {assignment!r}"
-        )
+        raise ValueError(wanted)
     return rows
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from softmaxcode.assignment import check_square
-from softmaxcode.sphere import angle_degrees, check_integer, check_rows
+from softmaxcode.checks import check_integer
+from softmaxcode.sphere import angle_degrees, check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -168,7 +168,7 @@ def _planned(module: ModuleType, arguments: argparse.Namespace) -> list[Settings
 def _execution(arguments: argparse.Namespace) -> Execution:
     """Where and how runs are executed."""
     from experiments.training import Execution
-    from softmaxcode.sphere import check_integer
+    from softmaxcode.checks import check_integer
 
     jobs = check_integer("jobs", arguments.jobs, 1)
     devices = check_integer("devices", arguments.devices, 1)

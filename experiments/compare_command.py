@@ -17,7 +17,8 @@ from experiments.report import Section, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.arguments import chosen_output, output_option
 from softmaxcode.assignment import check_square
-from softmaxcode.sphere import check_integer, check_rows
+from softmaxcode.checks import check_integer
+from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     import argparse

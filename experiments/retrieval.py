@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import numbers
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
+from softmaxcode.checks import check_number
 from softmaxcode.tensors import check_features, unit_rows
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def retrieval_figures(features: Tensor, labels: Tensor, far: Sequence[float] = (
             f"{counts.max()}"
         )
     for rate in far:
-        _check_rate(rate)
+        check_number("a rate of far", rate, 0, 1, "()")
     H, y = unit_rows(features.detach().cpu().float()), labels.cpu()
     neighbours = AccuracyCalculator(
         include=("precision_at_1", "mean_average_precision_at_r"),
@@ -110,11 +110,6 @@ def retrieval_figures(features: Tensor, labels: Tensor, far: Sequence[float] = (
         "MAP@R": found["mean_average_precision_at_r"],
         **{tar_name(rate): _true_acceptance(genuine, impostor, rate) for rate in far},
     }
-
-
-def _check_rate(rate: Any) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 < float(rate) < 1:
-        raise ValueError(f"far must be rates between 0 and 1; got {rate!r}")
 
 
 def _pair_similarities(H: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:

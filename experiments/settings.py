@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
 import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from experiments.assignments import check_assignment
 from experiments.data import DATASETS
 from experiments.networks import NETWORKS
-from softmaxcode.sphere import check_integer, check_positive, check_temperature
+from softmaxcode.checks import check_choice, check_flag, check_integer, check_number, check_positive, check_temperature
 
 #: ``learned``: class vectors on the sphere, by gradients. ``cmf``: class-mean features. ``code``: those of the best
 #: code known, fixed. ``linear``: the unnormalised baseline, rows and features of any norm.
@@ -58,12 +57,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "data_options": {"vocabulary": 512, "size": 1_000_000},
     },
 }
-
-
-def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}")
-    return str(value)
 
 
 def _check_plain(name: str, value: Any) -> dict[str, Any]:
@@ -182,25 +175,20 @@ class Settings:
         >>> settings.network, settings.epochs, settings.batch_size, settings.learning_rate
         ('resnet18', 200, 250, 0.1)
         """
-        _check_choice("data", data, tuple(DATASETS))
+        check_choice("data", data, tuple(DATASETS))
         defaults = PAPER | DEFAULTS.get(data, {})
 
         def chosen(name: str, given: Any) -> Any:
             return defaults[name] if given is None else given
 
-        network = _check_choice("network", chosen("network", network), tuple(NETWORKS))
+        network = check_choice("network", chosen("network", network), tuple(NETWORKS))
         own = defaults.get("network_options", {}) if network == defaults["network"] else {}
-        _check_choice("head", head, HEADS)
+        check_choice("head", head, HEADS)
         if cmf_momentum is not None and head != "cmf":
             raise ValueError(f"cmf_momentum is for the head 'cmf'; got it for {head!r}")
         if head == "cmf":
             cmf_momentum = 0.9 if cmf_momentum is None else cmf_momentum
-            if (
-                isinstance(cmf_momentum, bool)
-                or not isinstance(cmf_momentum, numbers.Real)
-                or not 0 <= cmf_momentum < 1
-            ):
-                raise ValueError(f"cmf_momentum must be a number from 0 to below 1; got {cmf_momentum!r}")
+            cmf_momentum = check_number("cmf_momentum", cmf_momentum, 0, 1, "[)")
         if assignment is not None:
             if head != "code":
                 raise ValueError(f"assignment is for the head 'code'; got it for {head!r}")
@@ -210,8 +198,7 @@ class Settings:
             weight_decay = check_positive("weight_decay, where it is not 0,", weight_decay)
         if initial is not None and not (isinstance(initial, str) and KEY.fullmatch(initial)):
             raise ValueError(f"initial must be the key of a run; got {initial!r}")
-        if not isinstance(frozen, bool):
-            raise ValueError(f"frozen must be True or False; got {frozen!r}")
+        frozen = check_flag("frozen", frozen)
         if frozen and initial is None:
             raise ValueError("frozen keeps the network of another run: say initial, that run's key")
         return cls(
@@ -224,13 +211,13 @@ class Settings:
             temperature=check_temperature(temperature),
             cmf_momentum=None if cmf_momentum is None else float(cmf_momentum),
             assignment=assignment,
-            optimizer=_check_choice("optimizer", chosen("optimizer", optimizer), OPTIMIZERS),
+            optimizer=check_choice("optimizer", chosen("optimizer", optimizer), OPTIMIZERS),
             learning_rate=check_positive("learning_rate", chosen("learning_rate", learning_rate)),
             weight_decay=float(weight_decay),
             epochs=check_integer("epochs", chosen("epochs", epochs), 1),
             batch_size=check_integer("batch_size", chosen("batch_size", batch_size), 2),
             measure_every=check_integer("measure_every", chosen("measure_every", measure_every), 1),
-            precision=_check_choice("precision", precision, PRECISIONS),
+            precision=check_choice("precision", precision, PRECISIONS),
             initial=initial,
             frozen=frozen,
             seed=check_integer("seed", seed, 0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from softmaxcode.sphere import check_positive
+from softmaxcode.checks import check_number, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -94,12 +93,6 @@ def _with_error(value: float, half_width: float) -> str:
     return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
-def _check_confidence(confidence: Any) -> float:
-    if isinstance(confidence, bool) or not isinstance(confidence, numbers.Real) or not 0 < float(confidence) < 1:
-        raise ValueError(f"confidence must be a number between 0 and 1; got {confidence!r}")
-    return float(confidence)
-
-
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
     r"""The mean of independent values and Student's interval for what they are drawn around.
 
@@ -129,7 +122,7 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
     >>> str(mean_interval([0.52]))
     '0.52 (n = 1)'
     """
-    confidence = _check_confidence(confidence)
+    confidence = check_number("confidence", confidence, 0, 1, "()")
     x = _vector("values", values)
     n = len(x)
     mean = float(x.mean()) if n else math.nan
@@ -203,7 +196,7 @@ def slope(x: ArrayLike, y: ArrayLike, cell: ArrayLike, confidence: float = 0.95)
     >>> str(slope([0, 1, 2, 0, 1, 2], [1, 3.1, 5, 1.2, 2.9, 5], [0, 1, 2, 0, 1, 2]))
     '1.95 ± 0.37 (n = 3, p = 0.0094)'
     """
-    confidence = _check_confidence(confidence)
+    confidence = check_number("confidence", confidence, 0, 1, "()")
     x, y = _vector("x", x), _vector("y", y)
     cells, member = np.unique(np.asarray(cell), return_inverse=True)
     if not len(x) == len(y) == np.size(cell):

@@ -11,7 +11,8 @@ from scipy.linalg import helmert
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from scipy.spatial.distance import cdist
 
-from softmaxcode.sphere import as_array, check_integer, check_rows
+from softmaxcode.checks import check_flag, check_integer
+from softmaxcode.sphere import as_array, check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +79,7 @@ def similarity_from_means(means: ArrayLike, *, centred: bool = True) -> Square:
     [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     X = _check_matrix(means, "means")
+    centred = check_flag("centred", centred)
     zero = np.flatnonzero(~X.any(axis=1))
     if centred and len(zero):
         raise ValueError(f"means must have no row of zeros; row {zero[0]} is one, as of a class that was never seen")
@@ -191,6 +193,7 @@ def assign(
     [1, 1]
     """
     S = _off_diagonal(check_square(similarity, "similarity"))
+    maximize = check_flag("maximize", maximize)
     V = check_rows(code, name="code")
     if len(S) != len(V):
         raise ValueError(f"similarity and code must have one K; got shapes {S.shape} and {V.shape}")

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.special import betaincinv
 
-from softmaxcode.sphere import check_integer, check_pair
+from softmaxcode.checks import check_flag, check_integer, check_number, check_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -322,12 +322,7 @@ def levenshtein_size(s: float, d: int) -> float:
     (240.0, 27.0)
     """
     d = check_integer("d (the dimension)", d, 1)
-    try:
-        s = float(s)
-    except (TypeError, ValueError):
-        raise ValueError(f"s (the largest cosine) must be a number in [-1, 1); got {s!r}") from None
-    if not -1 <= s < 1:
-        raise ValueError(f"s (the largest cosine) must be in [-1, 1); got {s!r}")
+    s = check_number("s (the largest cosine)", s, -1, 1, "[)")
     if d == 1:
         return 2.0
     if d == 2:
@@ -1086,7 +1081,7 @@ def max_cosine_lower_bound(K: int, d: int, lp: bool = True) -> Bound:
     0.5
     """
     K, d = check_pair(K, d)
-    return _best(K, d, bool(lp))
+    return _best(K, d, check_flag("lp", lp))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -1144,6 +1139,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> Bracket:
     0.2769215317 0.7442063312
     """
     K, d = check_pair(K, d)
+    lp = check_flag("lp", lp)
     if d == 1:
         margin = 2.0 if K == 2 else 0.0
         return Bracket(margin, margin, "closed form", "closed form")

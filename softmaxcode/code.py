@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softmaxcode.checks import check_choice
 from softmaxcode.sphere import angle_degrees, check_rows, largest_cosines
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ class NotComputed(ValueError):
 
 def check_objective(objective: Any) -> str:
     """Return the objective's name, or raise a ValueError that lists the known ones."""
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective must be one of {', '.join(map(repr, OBJECTIVES))}; got {objective!r}")
-    return str(objective)
+    return check_choice("objective", objective, OBJECTIVES)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from scipy.spatial.distance import cdist
 
 from softmaxcode.assignment import cosines, default_starts, guesses, sorted_rows, swaps
 from softmaxcode.catalog import NotHeldError, best_known
+from softmaxcode.checks import check_flag, check_integer
 from softmaxcode.code import NotComputed, SoftmaxCode
 from softmaxcode.margins import smallest_margin
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import optimise, random_start
-from softmaxcode.sphere import check_integer, check_rows, largest_cosines, random_rows
+from softmaxcode.sphere import check_rows, largest_cosines, random_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -433,6 +434,7 @@ def compare(
     K, d = W.shape
     starts = min(MOST_STARTS, default_starts(K)) if starts is None else check_integer("starts", starts, 1)
     seed = check_integer("seed", seed, 0)
+    align = check_flag("align", align)
     reference: SoftmaxCode | None = None
     note = ""
     try:

@@ -22,8 +22,9 @@ import numpy as np
 from flint import arb, arb_mat
 from scipy import linalg, optimize
 
+from softmaxcode.checks import check_integer, check_pair
 from softmaxcode.contact_system import ContactSystem, hardmax_system, rotations, tammes_system, tangent_basis
-from softmaxcode.sphere import check_integer, check_pair, check_rows
+from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

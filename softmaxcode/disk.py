@@ -11,21 +11,15 @@ import tempfile
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from softmaxcode.checks import check_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The largest text file, such as a table or a journal, that is read into memory.
 MAX_TEXT_BYTES = 2**28
-
-
-def as_path(path: Any) -> Path:
-    """A file's name as a Path, or a ValueError."""
-    try:
-        return Path(path)
-    except TypeError:
-        raise ValueError(f"the name of a file must be text or a path; got {path!r}") from None
 
 
 def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool = True) -> Path:
@@ -45,7 +39,7 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
     ValueError
         That says why the path cannot be written.
     """
-    path = as_path(path)
+    path = check_path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}")
     check_writable(path)
@@ -58,12 +52,15 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
 
 def check_writable(path: Path) -> None:
     """Raise a ValueError unless a regular file can be made at ``path``, whose folder must exist."""
-    if not path.parent.is_dir():
-        raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"cannot write {path}: it is not a regular file")
+    try:
+        if not path.parent.is_dir():
+            raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist")
+        if path.is_dir():
+            raise ValueError(f"cannot write {path}: it is a folder")
+        if path.exists() and not path.is_file():
+            raise ValueError(f"cannot write {path}: it is not a regular file")
+    except OSError as error:  # a name that is too long, or a folder that may not be entered
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
     folder = _target(path).parent
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -162,12 +159,12 @@ def check_input(path: str | Path, most: int | None = None) -> Path:
     ValueError
         That says why the path cannot be read.
     """
-    path = as_path(path)
+    path = check_path(path)
     try:
         found = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+    except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        why = "there is no such file" if missing else getattr(error, "strerror", None) or str(error)
+        why = "there is no such file" if missing else error.strerror or str(error)
         raise ValueError(f"cannot read {path}: {why}") from None
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"cannot read {path}: it is not a regular file")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softmaxcode.checks import check_integer
 from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
 from softmaxcode.digits import ProvedValue
 from softmaxcode.disk import check_input, check_output, written_whole
-from softmaxcode.sphere import check_integer, check_rows
+from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows

@@ -6,8 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from softmaxcode.checks import check_pair
 from softmaxcode.disk import written_whole
-from softmaxcode.sphere import check_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

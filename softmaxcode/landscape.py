@@ -15,10 +15,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from softmaxcode.bounds import levenshtein, volume
 from softmaxcode.catalog import installed
+from softmaxcode.checks import check_integer, check_list
 from softmaxcode.disk import check_output, written_whole
 from softmaxcode.exact import best, constructions
 from softmaxcode.plots import DPI, SUFFIXES
-from softmaxcode.sphere import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,9 +199,8 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     ['d=3', 'd=4']
     """
     target = None if path is None else check_output(path, SUFFIXES)
-    panels = [panel(d, max_classes) for d in dict.fromkeys(dims)]
-    if not panels:
-        raise ValueError("plot_landscape takes at least one dimension")
+    wanted = [check_integer("a dimension of the landscape", d, 3) for d in check_list("dims", dims)]
+    panels = [panel(d, max_classes) for d in dict.fromkeys(wanted)]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from softmaxcode.sphere import check_integer, check_temperature
+from softmaxcode.checks import check_integer, check_number, check_temperature
 
 
 def certified_margin(log_loss: float, samples: int, temperature: float) -> float:
@@ -58,9 +58,12 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     >>> round(certified_margin(math.log(0.1), 2, 0.5), 6)
     0.753886
     """
-    if math.isnan(log_loss) or log_loss == -math.inf:
-        why = "" if math.isnan(log_loss) else ": no loss is 0, so this one underflowed; compute its logarithm directly"
-        raise ValueError(f"log_loss must be a number above minus infinity; got {log_loss}{why}")
+    log_loss = check_number("log_loss", log_loss, -math.inf, math.inf)
+    if log_loss == -math.inf:
+        raise ValueError(
+            "log_loss must be a number above minus infinity; got -inf: no loss is 0, so this one underflowed; compute "
+            "its logarithm directly"
+        )
     samples = check_integer("samples", samples, 1)
     temperature = check_temperature(temperature)
     return min(2.0, max(-2.0, -temperature * _log_expm1(log_loss + math.log(samples))))
@@ -108,11 +111,9 @@ def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: fl
     0.66808
     """
     K = check_integer("K (the number of classes)", K, 2)
-    if not 0 <= margin <= 2:
-        raise ValueError(f"margin must be a number from 0 to 2; got {margin!r}")
+    margin = check_number("margin", margin, 0, 2)
     temperature = check_temperature(temperature)
-    if not 1 <= imbalance < math.inf:
-        raise ValueError(f"imbalance must be a finite number of at least 1; got {imbalance!r}")
+    imbalance = check_number("imbalance", imbalance, 1, math.inf, "[)")
     # nu K log(1 + x) with x = (K - 1) exp(-margin / tau), which underflows where its logarithm does not
     log_x = math.log(K - 1) - margin / temperature
     x = math.exp(log_x)

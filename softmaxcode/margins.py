@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softmaxcode.checks import check_jobs
 from softmaxcode.compiled import compiled
 from softmaxcode.min_norm import refine, wolfe, wolfe_orthogonal
 from softmaxcode.sphere import check_rows, largest_cosines
@@ -232,7 +233,7 @@ def margin(W: ArrayLike, *, normalize: bool = False, n_jobs: int = -1) -> Margin
     >>> sc.margin(square).margins.tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    return margins(check_rows(W, normalize=normalize), n_jobs)
+    return margins(check_rows(W, normalize=normalize), check_jobs(n_jobs))
 
 
 def _contact_distances(W: Rows, classes: np.ndarray, slack: float) -> PerClass:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softmaxcode.checks import check_integer, check_jobs, check_number
 from softmaxcode.margins import margins
-from softmaxcode.sphere import check_integer, check_rows
+from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -116,11 +116,11 @@ def sampled_margin(
     1.0
     """
     rows = check_rows(W, normalize=normalize)
-    confidence = _check_confidence(confidence)
+    confidence = check_number("confidence", confidence, 0, 1, "()")
     K, rng = len(rows), np.random.default_rng(check_integer("seed", seed, 0))
     count = min(K, check_integer("classes", classes, 1))
     drawn = np.sort(rng.choice(K, count, replace=False))
-    found = margins(rows, n_jobs, classes=drawn)
+    found = margins(rows, check_jobs(n_jobs), classes=drawn)
     nearer = _nearer_at_most(K, count, confidence)
     nearest = int(drawn[np.argmin(found.margins)])
     return SampledMargin(found.margin, found.gap, nearest, count, K, confidence, nearer / K)
@@ -131,10 +131,3 @@ def _nearer_at_most(K: int, S: int, confidence: float) -> int:
     i = np.arange(K - S)
     missed = np.cumprod((K - S - i) / (K - i))  # p(1), ..., p(K - S); more cannot all be missed
     return int(np.count_nonzero(missed > 1 - confidence))
-
-
-def _check_confidence(confidence: Any) -> float:
-    ok = isinstance(confidence, numbers.Real) and not isinstance(confidence, bool)
-    if not ok or not 0 < float(confidence) < 1:  # NaN is neither
-        raise ValueError(f"confidence must be a number between 0 and 1, neither included; got {confidence!r}")
-    return float(confidence)

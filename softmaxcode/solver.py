@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,17 @@ from softmaxcode import exact as exact_codes
 from softmaxcode.bounds import max_cosine_lower_bound
 from softmaxcode.catalog import held as best_held
 from softmaxcode.certificate import match_tolerance
-from softmaxcode.checks import check_flag, check_jobs, check_memory, check_progress, machine_memory
+from softmaxcode.checks import (
+    check_flag,
+    check_integer,
+    check_jobs,
+    check_memory,
+    check_pair,
+    check_progress,
+    check_seconds,
+    machine_memory,
+    shown,
+)
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
 from softmaxcode.contact_system import tammes_system
 from softmaxcode.exact import closed_form
@@ -23,7 +33,7 @@ from softmaxcode.progress import Progress
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
 from softmaxcode.search.pipeline import Clock, search
-from softmaxcode.sphere import check_integer, check_pair, check_rows, largest_cosines
+from softmaxcode.sphere import check_rows, largest_cosines
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -59,25 +69,56 @@ def default_starts(K: int, d: int) -> int:
     return int(np.clip(2_000_000 / (K * K * d), 16, 48))
 
 
-def check_budget(budget: Any) -> float | None:
-    """Return the budget in seconds, or raise a ValueError."""
-    if budget is None:
-        return None
-    number = float(budget) if isinstance(budget, (int, float, np.number)) and not isinstance(budget, bool) else math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"budget must be a positive number of seconds; got {budget!r}")
-    return number
-
-
 def check_device(device: Any) -> str | None:
     """None for the CPU kernels, else the name of a torch device that is there."""
     if device is None:
         return None
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
-        raise ValueError(f"device must be None (the CPU kernels), 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+        raise ValueError(f"device must be None (the CPU kernels), 'cpu', 'cuda' or 'cuda:N'; got {shown(device)}")
     from softmaxcode.search.geoopt_batch import check_device as check
 
     return str(check(device))
+
+
+class SearchOptions(NamedTuple):
+    """What `solve`, `softmaxcode.table` and `softmaxcode.sweep.sweep` take besides the pair, as plain data."""
+
+    starts: int | None
+    budget: float | None
+    seed: int
+    catalog: bool
+    exact: bool
+    device: str | None
+    n_jobs: int
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        starts: Any = None,
+        budget: Any = None,
+        seed: Any = 0,
+        catalog: Any = True,
+        exact: Any = True,
+        device: Any = None,
+        n_jobs: Any = -1,
+    ) -> SearchOptions:
+        """Check every option; `solve` describes them.
+
+        Raises
+        ------
+        ValueError
+            That shows what was received and says what is expected.
+        """
+        return cls(
+            starts=None if starts is None else check_integer("starts", starts, 1),
+            budget=None if budget is None else check_seconds("budget", budget),
+            seed=check_integer("seed", seed, 0),
+            catalog=check_flag("catalog", catalog),
+            exact=check_flag("exact", exact),
+            device=check_device(device),
+            n_jobs=check_jobs(n_jobs),
+        )
 
 
 def solve(
@@ -194,18 +235,16 @@ def solve_both(
 ) -> dict[str, SoftmaxCode]:
     """One search, both answers: the codes under ``"softmax"`` and ``"tammes"``; parameters as in `solve`."""
     K, d = check_pair(K, d)
-    count = default_starts(K, d) if starts is None else check_integer("starts", starts, 1)
-    budget = check_budget(budget)
-    seed = check_integer("seed", seed, 0)
+    starts, budget, seed, catalog, exact, device, n_jobs = SearchOptions.checked(
+        starts=starts, budget=budget, seed=seed, catalog=catalog, exact=exact, device=device, n_jobs=n_jobs
+    )
+    progress = check_progress(progress)
+    count = default_starts(K, d) if starts is None else starts
     first: Rows | None = None
     if init is not None:
         first = check_rows(init, name="init")
         if first.shape != (K, d):
             raise ValueError(f"init must have shape (K, d) = {(K, d)}; got {first.shape}")
-    torch_device = check_device(device)
-    n_jobs = check_jobs(n_jobs)
-    catalog, exact = check_flag("catalog", catalog), check_flag("exact", exact)
-    progress = check_progress(progress)
     check_memory(f"a code of {K} x {d} coordinates", 24 * K * d, "margin_bounds(K, d) bounds the margin without a code")
 
     known = closed_form(K, d)
@@ -243,7 +282,7 @@ def solve_both(
             hops=hops,
             clock=plan.clock,
             n_jobs=n_jobs,
-            device=torch_device,
+            device=device,
             inits=inits,
             progress=bar,
         )
@@ -260,7 +299,7 @@ def solve_both(
         starts=found.starts,
         hops=found.hops,
         seconds=plan.clock.elapsed,
-        device=torch_device or "numba",
+        device=device or "numba",
         version=installed_version(),
     )
     made_here = {name: SoftmaxCode(W, name, replace(provenance, method=m)) for name, (W, m) in codes.items()}

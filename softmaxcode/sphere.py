@@ -1,14 +1,12 @@
-"""Points on the unit sphere: the input checks, tangent projection, cosines and angles."""
+"""Points on the unit sphere: the check of rows where they enter, tangent projection, cosines and angles."""
 
 from __future__ import annotations
 
-import math
-import numbers
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softmaxcode.checks import check_flag
 from softmaxcode.tiles import TILE_ROWS, row_tiles
 
 if TYPE_CHECKING:
@@ -20,64 +18,6 @@ if TYPE_CHECKING:
 UNIT_NORM_TOLERANCE = 1e-6
 #: Rows nearer to unit norm than this are unit to rounding, and left bit for bit as they are.
 ROUNDING = 4e-15
-#: The largest number of classes, and the largest dimension.
-MAX_SIZE = 10**9
-
-
-def check_integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
-    """Return ``value`` as an int from ``minimum`` to ``maximum``, or raise a ValueError that says what came."""
-    wanted = f"{name} must be an integer of at least {minimum}; got {value!r}"
-    if isinstance(value, (bool, np.bool_)):
-        raise ValueError(wanted)
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(wanted) from None
-    if number < minimum:
-        raise ValueError(wanted)
-    if maximum is not None and number > maximum:
-        raise ValueError(f"{name} must be an integer of at most {maximum}; got {value!r}")
-    return number
-
-
-def check_pair(K: Any, d: Any) -> tuple[int, int]:
-    """Return (K, d) as ints: K >= 2 classes in d >= 1 dimensions.
-
-    Raises
-    ------
-    ValueError
-        If either is not an integer or above 10^9, K < 2 or d < 1.
-    """
-    return (
-        check_integer("K (the number of classes)", K, 2, MAX_SIZE),
-        check_integer("d (the dimension)", d, 1, MAX_SIZE),
-    )
-
-
-def check_temperature(temperature: Any) -> float:
-    """Return the temperature as a float, or raise a ValueError that says what came.
-
-    Raises
-    ------
-    ValueError
-        If it is not a finite number above 0.
-    """
-    if not isinstance(temperature, numbers.Real) and hasattr(temperature, "detach"):
-        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
-    return check_positive("temperature", temperature)
-
-
-def check_positive(name: str, value: Any) -> float:
-    """Return a number as a float, or raise a ValueError that says what came.
-
-    Raises
-    ------
-    ValueError
-        If it is not a finite number above 0.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
-        raise ValueError(f"{name} must be a finite number above 0; got {value!r}")
-    return float(value)
 
 
 def as_array(X: Any, name: str) -> np.ndarray:
@@ -119,6 +59,7 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         If the array is not (K, d), is not real, has NaN or infinite entries, has a row of zero norm, or (unless
         ``normalize``) a row further than 1e-6 from unit norm.
     """
+    normalize = check_flag("normalize", normalize)
     if hasattr(W, "detach"):
         W = as_array(W, name)
     try:

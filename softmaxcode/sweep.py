@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from softmaxcode.checks import check_callable, check_integer, check_progress, check_seconds
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, installed_version
 from softmaxcode.exact import best, closed_form, thinned
 from softmaxcode.journal import Journal, check_pairs, is_journal, plain
 from softmaxcode.progress import Progress
-from softmaxcode.solver import check_budget, solve_both
-from softmaxcode.sphere import check_integer
+from softmaxcode.solver import SearchOptions, solve_both
 from softmaxcode.workers import one_line, run, workers
 
 if TYPE_CHECKING:
@@ -209,16 +209,14 @@ def sweep(
     """
     begin = time.monotonic()
     wanted = check_pairs(pairs)
-    options = {
-        "starts": None if starts is None else check_integer("starts", starts, 1),
-        "budget": check_budget(budget),
-        "seed": check_integer("seed", seed, 0),
-    }
+    chosen = SearchOptions.checked(starts=starts, budget=budget, seed=seed, n_jobs=n_jobs)
+    options = {"starts": chosen.starts, "budget": chosen.budget, "seed": chosen.seed}
+    progress = check_progress(progress)
+    check_callable("task", task)
     tries = check_integer("tries", tries, 1)
     if patience is None:
-        patience = LONGEST if budget is None else OVERRUN * budget + GRACE
-    if not patience > 0:
-        raise ValueError(f"patience must be a positive number of seconds; got {patience!r}")
+        patience = LONGEST if chosen.budget is None else OVERRUN * chosen.budget + GRACE
+    patience = check_seconds("patience", patience)
     named = {**options, "task": getattr(task, "__qualname__", type(task).__name__)}
     notes = _journal(catalog, journal, named, wanted)
 

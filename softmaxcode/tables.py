@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from softmaxcode.checks import check_flag, check_jobs, check_progress
+from softmaxcode.checks import check_callable, check_progress
 from softmaxcode.code import NotComputed
 from softmaxcode.disk import check_output, written_whole
 from softmaxcode.journal import Journal, check_pairs
 from softmaxcode.progress import Progress
-from softmaxcode.solver import check_budget, check_device, solve_both
-from softmaxcode.sphere import check_integer
+from softmaxcode.solver import SearchOptions, solve_both
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,7 +106,7 @@ def table(
     progress : bool, optional
         Show a bar; by default on a terminal only.
     **options
-        Passed to `softmaxcode.solve`: ``starts``, ``budget``, ``seed``, ``device``, ``n_jobs``.
+        Of `softmaxcode.solve`: ``starts``, ``budget``, ``seed``, ``catalog``, ``exact``, ``device``, ``n_jobs``.
 
     Returns
     -------
@@ -126,11 +125,11 @@ def table(
     [[4, 2, 1.0], [6, 3, 1.0]]
     """
     wanted = check_pairs(pairs)
-    options = _checked(options)
-    if on_row is not None and not callable(on_row):
-        raise ValueError(f"on_row must be a function of one row, or None; got {on_row!r}")
-    progress = check_progress(progress)
     target = None if path is None else check_output(path, SUFFIXES)
+    if on_row is not None:
+        check_callable("on_row", on_row)
+    progress = check_progress(progress)
+    options = _checked(options)
     notes = None if target is None else rows_file(target)
     journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"})
     with Progress("table", len(wanted), progress) as bar:
@@ -151,20 +150,14 @@ def table(
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of `softmaxcode.solve` that a table passes on, checked before the first row."""
-    checks: dict[str, Callable[[Any], Any]] = {
-        "starts": lambda value: None if value is None else check_integer("starts", value, 1),
-        "budget": check_budget,
-        "seed": lambda value: check_integer("seed", value, 0),
-        "device": check_device,
-        "n_jobs": check_jobs,
-        "catalog": lambda value: check_flag("catalog", value),
-        "exact": lambda value: check_flag("exact", value),
-    }
-    unknown = sorted(set(options) - set(checks))
-    if unknown:
-        raise ValueError(f"a table takes the options {', '.join(checks)} of solve; got {', '.join(unknown)}")
-    return {name: checks[name](value) for name, value in options.items()}
+    """The options of the search as plain data, on which alone rows depend."""
+    for name in options:
+        if name not in SearchOptions._fields:
+            raise ValueError(
+                f"{name} is not an option of a table: these are {', '.join(SearchOptions._fields)}; softmaxcode.solve "
+                "takes the options of one (K, d)"
+            )
+    return SearchOptions.checked(**options)._asdict()
 
 
 def rows_file(path: Path) -> Path:

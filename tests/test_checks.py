@@ -20,9 +20,9 @@ from softmaxcode.tiles import row_tiles
 STRANGE = ["x", 1.5, True, math.nan, -1, 0, 10**30, None, [1], {}, np.float64(2.5), b"a", object(), np.array([1, 2])]
 #: What each argument takes, of the strange values.
 TAKES = {
-    "starts": [10**30, None],
+    "starts": [None],
     "budget": [1.5, 10**30, None, np.float64(2.5)],
-    "seed": [0, 10**30],
+    "seed": [0],
     "init": [None],
     "device": [None],
     "digits": [None],
@@ -66,7 +66,7 @@ def test_a_table_refuses_what_an_argument_cannot_be(name):
 
 def test_a_table_takes_a_torch_device():
     assert sc.table([(3, 3)], device=torch.device("cpu"))["margin"].tolist() == [1.5]
-    with pytest.raises(ValueError, match=r"a table takes the options starts, .* of solve; got init"):
+    with pytest.raises(ValueError, match="init is not an option of a table: these are starts, "):
         sc.table([(3, 3)], init=np.eye(3))
 
 

@@ -93,7 +93,7 @@ def test_every_study_asks_for_three_seeds_at_least(name):
         (["gnc", "--temperatures", "0"], "temperature"),
         (["gnc", "--data", "cifar100", "--data-root", "nowhere"], "cifar-100-binary"),
         (["gnc", "--data-options", '{"colour": 1}'], "digit-pairs has no option 'colour'"),
-        (["cmf", "--label-noise", "0", "1.5"], "label_noise must be a share from 0 to 1"),
+        (["cmf", "--label-noise", "0", "1.5"], "label_noise must be a number from 0 to 1"),
         (["gnc", "--batch-size", "100000"], "digit-pairs has 5000 training samples"),
         (["gnc", "--network-options", '{"depth": 3}'], "small-cnn takes no options"),
         (["gnc", "--data", "digits", "--network", "text-transformer"], "has images, which 'text-transformer' cannot"),

@@ -371,7 +371,7 @@ def test_image_folder_errors(tmp_path: Path) -> None:
         load("image-folder", tmp_path)
     with pytest.raises(ValueError, match="image_size must be an integer of at least 1; got 0"):
         load("image-folder", tmp_path, image_size=0)
-    with pytest.raises(ValueError, match=r"test_share must be a share from 0 to 1; got 1.5"):
+    with pytest.raises(ValueError, match=r"test_share must be a number from 0 to 1; got 1.5"):
         load("image-folder", tmp_path, test_share=1.5)
 
 
@@ -654,8 +654,8 @@ def test_one_seed_gives_one_data_set(name: str) -> None:
         ("digits", {"few_shot": {10: 1}}, r"few_shot takes classes from 0 to 9 \(K = 10 classes\); got 10"),
         ("digits", {"few_shot": {1: 0}}, "few_shot of class 1 must be an integer of at least 1; got 0"),
         ("digits", {"few_shot": {1: 1000}}, "few_shot asks for 1000 images of class 1, which has 1"),
-        ("digits", {"label_noise": 1.2}, "label_noise must be a share from 0 to 1; got 1.2"),
-        ("digits", {"label_noise": True}, "label_noise must be a share from 0 to 1; got True"),
+        ("digits", {"label_noise": 1.2}, "label_noise must be a number from 0 to 1; got 1.2"),
+        ("digits", {"label_noise": True}, "label_noise must be a number from 0 to 1; got True"),
         ("digits", {"relabel": "classes"}, "relabel must be 'images' or None; got 'classes'"),
         (
             "digits",
@@ -906,7 +906,7 @@ def test_text_of_the_standard_library_by_default() -> None:
         ({"vocabulary": 8193}, "vocabulary must be at most 8192; got 8193"),
         ({"context": 0}, "context must be an integer of at least 1; got 0"),
         ({"size": 0}, "size must be an integer of at least 1; got 0"),
-        ({"test_share": -0.1}, "test_share must be a share from 0 to 1; got -0.1"),
+        ({"test_share": -0.1}, "test_share must be a number from 0 to 1; got -0.1"),
         ({"suffix": ".rs"}, "text needs at least two files that end in '.rs' in .*; got 0"),
         ({"vocabulary": 8192}, "the training text of .* characters gives .* tokens; vocabulary asks for 8192"),
         ({"context": 10**6}, "the training text has .* tokens; a context of 1000000 needs 1000001"),

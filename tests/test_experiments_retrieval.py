@@ -86,7 +86,12 @@ def test_tiles_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         (4, [0, 0, 1, 1], (), "labels must be a tensor of 4 integers.*got list"),
         (4, torch.zeros(4, dtype=torch.int64), (), "at least two classes, one of them with two samples; got 1 of at"),
         (4, torch.arange(4), (), "at least two classes, one of them with two samples; got 4 of at most 1"),
-        (4, torch.tensor([0, 0, 1, 1]), (1.5,), "far must be rates between 0 and 1; got 1.5"),
+        (
+            4,
+            torch.tensor([0, 0, 1, 1]),
+            (1.5,),
+            "a rate of far must be a number between 0 and 1, neither .*; got 1.5",
+        ),
         (10_001, torch.arange(10_001) % 2, (), "at most 10000 samples; got 10001"),
     ],
 )

@@ -153,7 +153,7 @@ def test_non_inferior(lower: float, upper: float, expected: bool | None) -> None
 @pytest.mark.parametrize("confidence", [0, 1, 95, True, "0.95", math.nan])
 def test_a_confidence_out_of_range(confidence: Any) -> None:
     for call in (lambda: mean_interval([1, 2], confidence), lambda: slope([1, 2], [1, 2], [0, 0], confidence)):
-        with pytest.raises(ValueError, match="confidence must be a number between 0 and 1; got "):
+        with pytest.raises(ValueError, match="confidence must be a number between 0 and 1, neither included; got "):
             call()
 
 

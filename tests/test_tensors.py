@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import softmaxcode as sc
-from softmaxcode import sphere, tensors
+from softmaxcode import checks, tensors
 from softmaxcode.assignment import similarity_from_means
 from softmaxcode.compare import compare
 from softmaxcode.metrics import GNC1, GNC2, GeneralizedNeuralCollapse, NearestClassMeanAccuracy
@@ -54,8 +54,8 @@ def test_the_rows_given_are_left_as_they_are():
 @pytest.mark.parametrize(
     ("check", "message"),
     [
-        (lambda: sphere.check_temperature(True), "temperature must be a finite number above 0; got True"),
-        (lambda: sphere.check_temperature(float("nan")), "got nan"),
+        (lambda: checks.check_temperature(True), "temperature must be a finite number above 0; got True"),
+        (lambda: checks.check_temperature(float("nan")), "got nan"),
         (lambda: tensors.check_features(np.zeros((2, 3))), "features must be a tensor .* got ndarray"),
         (lambda: tensors.check_features(torch.zeros(2, 3), 4), r"shape \(N, 4\); got \(2, 3\)"),
         (lambda: tensors.check_features(torch.zeros(0, 3)), "empty batch"),

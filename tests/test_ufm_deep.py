@@ -315,8 +315,8 @@ def test_figures_of_a_code_follow_their_definitions():
         ({"scale": math.nan}, "scale must be a finite number above 0; got nan"),
         ({"scale": math.inf}, "scale must be a finite number above 0; got inf"),
         ({"scale": "1"}, "scale must be a finite number above 0; got '1'"),
-        ({"tolerance": 1}, "tolerance must be a number above 0 and below 1; got 1"),
-        ({"tolerance": True}, "tolerance must be a number above 0 and below 1; got True"),
+        ({"tolerance": 1}, "tolerance must be a number between 0 and 1, neither included; got 1"),
+        ({"tolerance": True}, "tolerance must be a number between 0 and 1, neither included; got True"),
         ({"scale": 1e150}, "scale 1e.150 is too large at depth 3"),
         ({"scale": 1e-200}, "scale 1e-200 is too small at depth 3"),
     ],
@@ -328,7 +328,7 @@ def test_bad_input_is_one_sentence(wrong, message):
 
 def test_bad_input_to_what_reads_a_run():
     run = simulate_deep(4, 2, steps=5)
-    with pytest.raises(ValueError, match="threshold must be a number from 0 up to 1; got 1"):
+    with pytest.raises(ValueError, match="threshold must be a number from 0 to below 1; got 1"):
         run.rank(1)
     with pytest.raises(ValueError, match="r must be an integer of at least 1; got 0"):
         run.code(0, 0)

@@ -17,9 +17,9 @@ import numpy as np
 from scipy import optimize, special
 
 from softmaxcode.certificate import CONTACT_THRESHOLD, RESIDUAL_TOLERANCE
+from softmaxcode.checks import check_integer
 from softmaxcode.code import NotComputed, SoftmaxCode
 from softmaxcode.contact_system import hardmax_system, tangent_basis
-from softmaxcode.sphere import check_integer
 from softmaxcode.stress import MAX_UNKNOWNS, Stress, balance, rigidity
 
 if TYPE_CHECKING:

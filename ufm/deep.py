@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor
 
 from softmaxcode.catalog import best_known
+from softmaxcode.checks import check_integer, check_number, check_positive
 from softmaxcode.margins import margins, smallest_margin
 from softmaxcode.nn.functional import FAR
-from softmaxcode.sphere import check_integer, unit_rows
+from softmaxcode.sphere import unit_rows
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
@@ -225,8 +225,8 @@ def simulate_deep(
     first = check_integer("seed", seed, 0)
     count = check_integer("seeds", seeds, 1)
     steps = check_integer("steps", steps, 1)
-    scale = _check_number("scale", scale, math.inf)
-    tolerance = _check_number("tolerance", tolerance, 1.0)
+    scale = check_positive("scale", scale)
+    tolerance = check_number("tolerance", tolerance, 0, 1, "()")
     every = max(1, steps // RECORDS) if record_every is None else check_integer("record_every", record_every, 1)
 
     names = tuple(range(first, first + count))
@@ -285,8 +285,7 @@ def ranks(singular_values: Tensor, threshold: float = RANK_THRESHOLD) -> dict[st
     >>> {name: value.item() for name, value in ranks(torch.tensor([[2.0, 2.0, 0.0]])).items()}
     {'effective_rank': 2.0, 'stable_rank': 2.0, 'rank': 2}
     """
-    if not isinstance(threshold, numbers.Real) or not 0 <= threshold < 1:
-        raise ValueError(f"threshold must be a number from 0 up to 1; got {threshold!r}")
+    threshold = check_number("threshold", threshold, 0, 1, "[)")
     s = singular_values / singular_values[:, :1]
     p = s / s.sum(dim=1, keepdim=True)
     entropy = -torch.special.xlogy(p, p).sum(dim=1)
@@ -438,14 +437,6 @@ class _Point:
     log_loss: Tensor
     margin: Tensor
     gradient: list[Tensor]
-
-
-def _check_number(name: str, value: Any, below: float) -> float:
-    ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not ok or not 0 < float(value) < below:
-        wanted = "a finite number above 0" if below == math.inf else f"a number above 0 and below {below:g}"
-        raise ValueError(f"{name} must be {wanted}; got {value!r}")
-    return float(value)
 
 
 def _start(K: int, depth: int, width: int, scale: float, seed: int) -> list[Tensor]:

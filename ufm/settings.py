@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.sphere import check_integer, check_pair, check_positive, check_temperature
+from softmaxcode.checks import check_choice, check_integer, check_number, check_pair, check_positive, check_temperature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,23 +19,10 @@ DTYPES = ("float64", "float32")
 SMALL = 2**22
 #: Float32 moves a log-odds by 6e-8 / tau; below this temperature that is felt in the gradient.
 FLOAT32_TEMPERATURE = 1e-3
-#: How many seeds PyTorch tells apart.
-SEEDS = 2**64
+#: PyTorch takes no larger seed.
+MAX_SEED = 2**64 - 1
 #: Classes up to which fifty measurements of a run are cheap; beyond it there are five.
 CHEAP = 2000
-
-
-def check_choice(name: str, value: Any, known: tuple[str, ...]) -> str:
-    """A name among those known.
-
-    Raises
-    ------
-    ValueError
-        That lists them.
-    """
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}")
-    return str(value)
 
 
 def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
@@ -161,13 +147,8 @@ class Settings:
         steps = check_integer("steps", steps, 1)
         if record_every is None:
             record_every = -(-steps // (50 if K <= CHEAP else 5))
-        if isinstance(tolerance, bool) or not isinstance(tolerance, numbers.Real) or not 0 <= float(tolerance) < 1:
-            raise ValueError(
-                f"tolerance must be a number of at least 0 and below 1, a relative gap of margins; got {tolerance!r}"
-            )
-        seed = check_integer("seed", seed, 0)
-        if seed >= SEEDS:
-            raise ValueError(f"seed must be below 2^64; got {seed}")
+        tolerance = check_number("tolerance (a relative gap of margins)", tolerance, 0, 1, "[)")
+        seed = check_integer("seed", seed, 0, MAX_SEED)
         return cls(
             K=K,
             d=d,
@@ -180,7 +161,7 @@ class Settings:
             weight_decay=weight_decay,
             steps=steps,
             record_every=check_integer("record_every", record_every, 1),
-            tolerance=float(tolerance),
+            tolerance=tolerance,
             seed=seed,
             dtype=dtype,
         )

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from softmaxcode.checks import check_integer, check_list, check_progress, shown
 from softmaxcode.disk import check_output
 from softmaxcode.progress import Progress
 from softmaxcode.search.geoopt_batch import check_device
-from softmaxcode.sphere import check_integer
 from ufm import checkpoint as checkpoints
 from ufm import recording, schedule
 from ufm.model import Model, labels_of
@@ -241,6 +241,7 @@ def run_batch(
     first = runs[0]
     place = chosen_device(device)
     path = None if checkpoint is None else check_output(checkpoint, (".pt",))
+    progress = check_progress(progress)
     if checkpoint_every is not None:
         check_integer("checkpoint_every", checkpoint_every, 1)
         if path is None:
@@ -432,8 +433,10 @@ def simulate(
     0
     """
     for name, given in (("temperature", temperature), ("seed", seed)):
-        if np.ndim(given):
-            raise ValueError(f"{name} must be one number, for several call ufm.simulate_batch or sweep; got {given!r}")
+        if np.iterable(given):
+            raise ValueError(
+                f"{name} must be one number, for several call ufm.simulate_batch or sweep; got {shown(given)}"
+            )
     (run,) = simulate_batch(
         K,
         d,
@@ -503,9 +506,7 @@ def simulate_batch(
     >>> [round(run.margin, 6) for run in runs]  # the square
     [1.0, 1.0, 1.0, 1.0]
     """
-    for name, given in (("temperatures", temperatures), ("seeds", seeds)):
-        if np.ndim(given) != 1 or not len(given):
-            raise ValueError(f"{name} must be a list of at least one; got {given!r}")
+    temperatures, seeds = check_list("temperatures", temperatures), check_list("seeds", seeds)
     check_options(options, "temperatures and seeds are lists of their own")
     runs = [Settings.checked(K, d, n, tau, seed=seed, **options) for tau in temperatures for seed in seeds]
     return run_batch(runs, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from softmaxcode.checks import check_integer, check_progress
 from softmaxcode.disk import check_output
 from softmaxcode.journal import Journal
 from softmaxcode.progress import Progress
-from softmaxcode.sphere import check_integer
 from softmaxcode.tables import rows_file, write
 from ufm import parallel
 from ufm.checkpoint import matching
@@ -30,7 +30,7 @@ SUFFIXES = (".parquet", ".csv", ".md", ".tex")
 
 def _listed(given: Any) -> list[Any]:
     """What was given as a list: itself, or the one thing it is."""
-    return list(given) if np.ndim(given) else [given]
+    return list(given) if np.iterable(given) and not isinstance(given, str) else [given]
 
 
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
@@ -100,7 +100,7 @@ def sweep(
     if parallel.started() > 1:
         raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {parallel.started()} processes)")
     taus = _listed(temperature)
-    which = _listed(seeds) if np.ndim(seeds) else list(range(check_integer("seeds", seeds, 1)))
+    which = _listed(seeds) if np.iterable(seeds) else list(range(check_integer("seeds", seeds, 1)))
     check_options(options, "temperature and seeds are arguments of their own; path keeps checkpoints")
     options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
     pairs = list(dict.fromkeys(product(_listed(K), _listed(d))))
@@ -110,6 +110,7 @@ def sweep(
         [Settings.checked(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which] for k, dim in pairs
     ]
     target = None if path is None else check_output(path, SUFFIXES)
+    progress = check_progress(progress)
     journal = Journal(
         None if target is None else rows_file(target), {"runs": [[run.plain() for run in runs] for runs in groups]}
     )

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.data.labels import check_share
 from experiments.data.seeding import stream
 from experiments.data.source import Labelled, Source, data_root, located, present
-from softmaxcode.sphere import check_integer
+from softmaxcode.checks import check_integer, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,7 +245,7 @@ def read_faces(
         raise ValueError(f"{folder} must have a folder for each identity; got {len(folders)}")
     _check_alike({str(f): len(_images(f)) for f in folders}, "BUPT-CBFace-50 is balanced (read others as image-folder)")
     size = check_integer("image_size", image_size, 1)
-    train, test = _split(folders, check_share("test_share", test_share), seed)
+    train, test = _split(folders, check_number("test_share", test_share, 0, 1), seed)
     return _source(train, test, [f.name for f in folders], size, skip_corrupt)
 
 
@@ -286,7 +285,7 @@ def read_image_folder(
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}; image-folder needs one with a folder of images for each class")
     size = check_integer("image_size", image_size, 1)
-    share = check_share("test_share", test_share)
+    share = check_number("test_share", test_share, 0, 1)
     train_folder = folder / "train"
     test_folder = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
     is_split = train_folder.is_dir() and test_folder is not None

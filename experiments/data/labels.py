@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from experiments.data.seeding import stream
-from softmaxcode.sphere import check_integer
-
-
-def check_share(name: str, value: Any) -> float:
-    """A number from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
-        raise ValueError(f"{name} must be a share from 0 to 1; got {value!r}")
-    return float(value)
+from softmaxcode.checks import check_integer
 
 
 def chosen_classes(classes: Iterable[int], K: int) -> np.ndarray:

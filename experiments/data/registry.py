@@ -14,10 +14,10 @@ from experiments.data.cifar import read_cifar10, read_cifar100
 from experiments.data.dataset import Data, ImageData, LabelledImages, Normalisation, TextData
 from experiments.data.digits import read_colour_pairs, read_digit_pairs, read_digit_triples, read_digits
 from experiments.data.folders import read_faces, read_image_folder, read_tiny_imagenet
-from experiments.data.labels import check_share, chosen_classes, few_shot_rows, noisy, of_classes, permuted
+from experiments.data.labels import chosen_classes, few_shot_rows, noisy, of_classes, permuted
 from experiments.data.shifts import Shift
 from experiments.data.text import read_text
-from softmaxcode.sphere import check_integer
+from softmaxcode.checks import check_integer, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -91,7 +91,7 @@ class ImageEntry:
             raise ValueError(f"augmentation must be 'standard', None or an Augmentation; got {augmentation!r}")
         if relabel not in (None, "images"):
             raise ValueError(f"relabel must be 'images' or None; got {relabel!r}")
-        noise = check_share("label_noise", label_noise)
+        noise = check_number("label_noise", label_noise, 0, 1)
         seed = check_integer("seed", seed, 0)
         if isinstance(shift, str):
             shift = Shift.parsed(shift, seed)

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from experiments.data.dataset import TextData, TokenContexts
-from experiments.data.labels import check_share
 from experiments.data.seeding import stream
-from softmaxcode.sphere import check_integer
+from softmaxcode.checks import check_integer, check_number
 
 #: Folders of the standard library that are left out: what others installed, tests, and character tables, which are
 #: near copies of one another and would be in both the training and the test text.
@@ -84,7 +83,7 @@ def read_text(
         raise ValueError(f"vocabulary must be at most 8192; got {K}")
     T = check_integer("context", context, 1)
     size = check_integer("size", size, 1)
-    share = check_share("test_share", test_share)
+    share = check_number("test_share", test_share, 0, 1)
     files, name = _files(root, suffix)
     taken: list[str] = []
     length = 0

@@ -25,7 +25,8 @@ from experiments.studies.common import (
 )
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import cosines
-from softmaxcode.sphere import check_integer, check_rows
+from softmaxcode.checks import check_integer
+from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -25,8 +25,8 @@ from experiments.studies.common import (
     side,
 )
 from experiments.studies.findings import Findings
+from softmaxcode.checks import check_integer
 from softmaxcode.nn import CMFClassifier, SphericalClassifier
-from softmaxcode.sphere import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

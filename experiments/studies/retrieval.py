@@ -31,7 +31,7 @@ from experiments.studies.common import (
     paired_groups,
 )
 from experiments.studies.findings import Findings
-from softmaxcode.sphere import check_integer
+from softmaxcode.checks import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

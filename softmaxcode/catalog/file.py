@@ -14,9 +14,9 @@ import numpy as np
 
 from softmaxcode import exact
 from softmaxcode.catalog.entry import STATUSES, Entry, assess, hopeful
+from softmaxcode.checks import check_flag, check_pair, check_path
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
 from softmaxcode.files import coordinates_hash, plain_dataclass
-from softmaxcode.sphere import check_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,8 +110,8 @@ class Catalog:
     """
 
     def __init__(self, path: str | Path, *, readonly: bool = False, base: Catalog | None = None) -> None:
-        self.path = Path(path)
-        self.readonly = readonly
+        self.path = check_path(path)
+        self.readonly = check_flag("readonly", readonly)
         self.base = base
         if readonly and not self.path.is_file():
             raise CatalogError(f"the catalogue {self.path} does not exist")

@@ -16,9 +16,8 @@ from softmaxcode import exact
 from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog, CatalogError
-from softmaxcode.checks import check_memory
+from softmaxcode.checks import check_memory, check_pair
 from softmaxcode.code import check_objective
-from softmaxcode.sphere import check_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +68,13 @@ def user_catalog() -> Catalog:
     path = user_path()
     if ENVIRONMENT not in os.environ:
         path.parent.mkdir(parents=True, exist_ok=True)
-    return Catalog(path, base=_shipped())
+    with contextlib.ExitStack() as stack:
+        base = _shipped()
+        if base is not None:
+            stack.callback(base.close)
+        catalog = Catalog(path, base=base)
+        stack.pop_all()  # from here on the catalogue closes the one below it
+        return catalog
 
 
 def _shipped() -> Catalog | None:

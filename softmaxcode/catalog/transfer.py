@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from softmaxcode.catalog.file import Catalog, CatalogError, explained
 from softmaxcode.catalog.known import installed
 from softmaxcode.catalog.verification import unborne_claim
+from softmaxcode.checks import check_path
 from softmaxcode.disk import check_output, written_whole
 from softmaxcode.files import load
 
@@ -39,7 +40,7 @@ def import_codes(
     CatalogError, ValueError
         If the file as a whole cannot be read; single entries that do not hold are refused in the report.
     """
-    path = Path(path)
+    path = check_path(path)
     if path.suffix.lower() in (".npz", ".txt", ".npy"):
         code = load(path)
         entered = catalog.improve(code)

@@ -9,6 +9,7 @@ from joblib import Parallel, delayed
 
 from softmaxcode.catalog.entry import IMPROVEMENT, STATUSES, Entry, assess
 from softmaxcode.catalog.file import Catalog, CatalogError
+from softmaxcode.checks import check_jobs, check_progress
 from softmaxcode.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) 
     CatalogError
         If the file as a whole cannot be read.
     """
+    n_jobs, progress = check_jobs(n_jobs), check_progress(progress)
     with Catalog(path, readonly=True) as catalog:
         catalog.check_whole()
         entries = catalog.entries()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.bounds import levenshtein
+from softmaxcode.checks import check_integer, check_pair
 from softmaxcode.exact.classical import closed_form
 from softmaxcode.exact.subcodes import Subset, subsets, thinned
-from softmaxcode.sphere import check_integer, check_pair
 
 if TYPE_CHECKING:
     from softmaxcode.code import SoftmaxCode

@@ -10,11 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
+from softmaxcode.checks import check_integer
 from softmaxcode.disk import check_output
 from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
 from softmaxcode.metrics.figure import plot_collapse
 from softmaxcode.plots import SUFFIXES
-from softmaxcode.sphere import check_integer
 from softmaxcode.tensors import check_classifier
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from torch import Tensor
 from softmaxcode import exact
 from softmaxcode.bounds import margin_bounds
 from softmaxcode.catalog import NotHeldError, best_known
+from softmaxcode.checks import check_temperature
 from softmaxcode.device_margins import smallest_margin_on_device
 from softmaxcode.loss_certificate import certified_margin
 from softmaxcode.margins import SmallestMargin, smallest_margin
 from softmaxcode.metrics.moments import ClassifierMetric, seen_classes
 from softmaxcode.nn.functional import spherical_cross_entropy
-from softmaxcode.sphere import check_rows, check_temperature
+from softmaxcode.sphere import check_rows
 from softmaxcode.tensors import check_classifier, unit_rows
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from softmaxcode.sphere import check_pair
+from softmaxcode.checks import check_pair
 from softmaxcode.tensors import (
     COLLAPSED,
     check_alike,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from softmaxcode.checks import check_number
 from softmaxcode.nn.head import SphericalHead, as_default, normal
 from softmaxcode.tensors import (
     COLLAPSED,
@@ -207,10 +207,7 @@ class CMFClassifier(SphericalHead):
 
     @momentum.setter
     def momentum(self, momentum: float) -> None:
-        ok = isinstance(momentum, numbers.Real) and not isinstance(momentum, bool)
-        if not ok or not 0 <= float(momentum) < 1:
-            raise ValueError(f"momentum must be a number from 0 to below 1; got {momentum!r}")
-        self._momentum = float(momentum)
+        self._momentum = check_number("momentum", momentum, 0, 1, "[)")
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, momentum={self.momentum:g}"

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softmaxcode.checks import check_temperature
 from softmaxcode.nn import tiles
-from softmaxcode.sphere import check_temperature
 from softmaxcode.tensors import (
     check_alike,
     check_classifier,

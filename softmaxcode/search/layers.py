@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softmaxcode.checks import check_integer
 from softmaxcode.search.energy import TAMMES, descend
-from softmaxcode.sphere import check_integer, random_rows
+from softmaxcode.sphere import random_rows
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linprog
 
-from softmaxcode.sphere import check_integer, gram, random_rows
+from softmaxcode.checks import check_integer
+from softmaxcode.sphere import gram, random_rows
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
