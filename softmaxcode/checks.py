@@ -9,8 +9,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from softmaxcode.records import MAX_INTEGER, printable
 
 if TYPE_CHECKING:
@@ -41,10 +39,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
+def _is_flag(value: Any) -> bool:
+    """Whether a value is a bool of Python or NumPy; the command starts without importing NumPy."""
+    return isinstance(value, bool) or (type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy")
+
+
 def check_integer(name: str, value: Any, minimum: int, maximum: int = MAX_INTEGER) -> int:
     """Return ``value`` as an int of at least ``minimum`` and at most ``maximum``; else a ValueError shows it."""
     wanted = f"{name} must be an integer of at least {minimum}; got {shown(value)}"
-    if isinstance(value, bool | np.bool_):
+    if _is_flag(value):
         raise ValueError(wanted)
     try:
         number = operator.index(value)
@@ -123,7 +126,7 @@ def check_number(name: str, value: Any, low: float, high: float, ends: Literal["
 
 def _real(value: Any) -> float:
     """A real number as a float; NaN for anything else, for booleans, and where a float is too small for it."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+    if _is_flag(value) or not isinstance(value, numbers.Real):
         return math.nan
     try:
         return float(value)
@@ -173,7 +176,7 @@ def check_jobs(n_jobs: Any) -> int:
 
 def check_flag(name: str, value: Any) -> bool:
     """Return True or False; a ValueError shows anything else, such as a path where a switch is expected."""
-    if not isinstance(value, bool | np.bool_):
+    if not _is_flag(value):
         raise ValueError(f"{name} must be True or False; got {shown(value)}")
     return bool(value)
 
