@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import zipfile
 from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock, Timeout
 
-from softmaxcode.disk import written_whole
+from softmaxcode.disk import read_text, written_whole
+from softmaxcode.records import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,26 +36,6 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
-    """What `torch.save` wrote: tensors and plain data, of a file whose check sums are right.
-
-    Raises
-    ------
-    ValueError
-        If it is missing, damaged or holds anything else.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:  # PyTorch writes the check sums but does not read them
-            if archive.testzip() is not None:
-                raise ValueError
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(stored, dict):
-            raise TypeError
-    except Exception as error:  # whatever a damaged or foreign file makes of the reader
-        raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from error
-    return stored
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Plain data, by name.
 
@@ -66,10 +45,10 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing, damaged or holds anything else.
     """
     try:
-        stored = json.loads(path.read_text())
+        stored = parse_json(read_text(path))
         if not isinstance(stored, dict):
             raise TypeError
-    except (OSError, ValueError, TypeError):
+    except (ValueError, TypeError):
         raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from None
     return stored
 

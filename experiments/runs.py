@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from experiments.data import fingerprint, load
-from experiments.files import read_json, read_tensors, write_json
+from experiments.files import read_json, write_json
 from experiments.settings import Settings
 from experiments.training import Execution, loaded, train
+from softmaxcode.tensors import read_tensors
 from softmaxcode.workers import LocalWorkers
 from softmaxcode.workers import run as run_tasks
 
@@ -125,7 +126,7 @@ class Run:
 
         model = built(self.settings, self.data())
         try:
-            model.load_state_dict(read_tensors(self.folder / "model.pt"))
+            model.load_state_dict(read_tensors(self.folder / "model.pt", hashed=False))
         except RuntimeError:
             raise ValueError(f"cannot read {self.folder / 'model.pt'}: it is of another architecture") from None
         return model.eval()

@@ -18,14 +18,15 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.data import fingerprint, load
-from experiments.files import claimed, read_json, read_tensors, write_json
+from experiments.files import claimed, read_json, write_json
 from experiments.measuring import Measuring
 from experiments.model import built, loader
 from softmaxcode.code import installed_version
 from softmaxcode.disk import written_whole
 from softmaxcode.nn import CMFClassifier
 from softmaxcode.progress import Progress
-from softmaxcode.tensors import write_tensors
+from softmaxcode.records import Count, NonNegative, parse_json, read_record
+from softmaxcode.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,6 +173,14 @@ def train(settings: Settings, folder: Path, execution: Execution | None = None) 
     Training(settings, folder, execution or Execution()).run()
 
 
+@dataclass(frozen=True)
+class Progressed:
+    """How far the run of a checkpoint is."""
+
+    epoch: Count
+    seconds: NonNegative
+
+
 class Training:
     """A run under way; see `train`."""
 
@@ -309,7 +318,13 @@ class Training:
         try:
             if stored["format"] != FORMAT or json.loads(stored["settings"]) != self.settings.plain():
                 raise ValueError
-            self.epoch, self.seconds, self.rows = stored["epoch"], stored["seconds"], json.loads(stored["rows"])
+            progress = read_record(Progressed, {name: stored[name] for name in ("epoch", "seconds")})
+            rows = read_record(list[dict[str, int | float]], parse_json(stored["rows"]))
+            every = self.settings.measure_every
+            measured = list(range(every, progress.epoch + 1, every))
+            if not 0 < progress.epoch < self.settings.epochs or [row["epoch"] for row in rows] != measured:
+                raise ValueError
+            self.epoch, self.seconds, self.rows = progress.epoch, progress.seconds, rows
             self._model.load_state_dict(stored["model"])
             self._optimizer.load_state_dict(stored["optimizer"])
             self.fabric.strategy.precision.load_state_dict(stored["scaler"])
@@ -328,7 +343,8 @@ class Training:
         weight: Any = self._model.head.weight
         with written_whole(folder / "W.npy") as temporary:
             np.save(temporary, weight.detach().double().cpu().numpy())
-        write_tensors(folder / "model.pt", {name: tensor.cpu() for name, tensor in self._model.state_dict().items()})
+        state = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}
+        write_tensors(folder / "model.pt", state, hashed=False)  # a plain state dict, for anybody's PyTorch
         device = torch.cuda.get_device_name() if self.fabric.device.type == "cuda" else self.fabric.device.type
         header = {
             "settings": self.settings.plain(),
@@ -385,7 +401,7 @@ def start_from(model: Classifier, folder: Path) -> None:
         raise ValueError(f"cannot start from {folder.name}: no finished run is in {folder}")
     if read_json(folder / "run.json").get("status") != "finished":
         raise ValueError(f"cannot start from {folder.name}: it diverged")
-    stored = read_tensors(folder / "model.pt")
+    stored = read_tensors(folder / "model.pt", hashed=False)
     network = {name.removeprefix("network."): t for name, t in stored.items() if name.startswith("network.")}
     try:
         model.network.load_state_dict(network)

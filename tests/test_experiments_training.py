@@ -19,11 +19,12 @@ from torch.nn.functional import cross_entropy, normalize
 import softmaxcode as sc
 from experiments import training
 from experiments.data import load
-from experiments.files import claimed, read_tensors
+from experiments.files import claimed
 from experiments.model import Classifier, LinearHead, built, collect
 from experiments.runs import Results, Run
 from experiments.settings import Settings
 from experiments.training import EpochBatches, Execution, learning_rate, train
+from softmaxcode.tensors import read_tensors, write_tensors
 
 CPU = Execution(accelerator="cpu", progress=False)
 QUICK = {"epochs": 4, "measure_every": 2, "d": 3}
@@ -41,7 +42,7 @@ def trained(folder: Path, settings: Settings, execution: Execution = CPU) -> Run
 
 def same(first: Run, second: Run) -> bool:
     """Whether two runs ended with the same bits."""
-    a, b = (read_tensors(run.folder / "model.pt") for run in (first, second))
+    a, b = (read_tensors(run.folder / "model.pt", hashed=False) for run in (first, second))
     measured = [run.history.drop(columns="seconds") for run in (first, second)]
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) and measured[0].equals(measured[1])
 
@@ -324,11 +325,11 @@ def test_other_data_are_not_taken_for_those_of_the_run(tmp_path):
 
 def test_fine_tuning_starts_from_a_run(heads, tmp_path):
     results = Results(heads["learned"].folder.parent.parent)
-    before = read_tensors(heads["learned"].folder / "model.pt")
+    before = read_tensors(heads["learned"].folder / "model.pt", hashed=False)
     options = {"initial": heads["learned"].settings.key, "epochs": 1, "head": "cmf"}
     frozen, free = (quick(**options, frozen=frozen) for frozen in (True, False))
     assert [reason for _, reason in results.train([frozen, free], CPU)] == [None, None]
-    kept, moved = (read_tensors(results.folder(settings) / "model.pt") for settings in (frozen, free))
+    kept, moved = (read_tensors(results.folder(settings) / "model.pt", hashed=False) for settings in (frozen, free))
     body = [name for name in before if name.startswith("network.") and not name.startswith("network.15")]
     last = [name for name in before if name.startswith("network.15")]
     assert last and all(torch.equal(kept[name], before[name]) for name in body)
@@ -348,16 +349,16 @@ def test_a_folder_in_use(heads, tmp_path):
 
 
 def test_a_checkpoint_of_another_run(tmp_path):
-    settings = quick()
+    settings = quick(epochs=2, measure_every=2)
     folder = tmp_path / settings.key
     folder.mkdir()
-    torch.save({"format": "experiments 1", "settings": json.dumps(quick(seed=1).plain())}, folder / "checkpoint.pt")
+    write_tensors(folder / "checkpoint.pt", {"format": "experiments 1", "settings": json.dumps(quick(seed=1).plain())})
     with pytest.raises(ValueError, match="is not a checkpoint of this run"):
         train(settings, folder, CPU)
     whole = {"format": "experiments 1", "settings": json.dumps(settings.plain()), "epoch": 1, "seconds": 1.0}
     model = built(settings, load("digits"))
     state = {"model": model.state_dict(), "optimizer": torch.optim.SGD(model.parameters(), 0.1).state_dict()}
-    torch.save(whole | state | {"rows": "[]", "scaler": {}, "data": "other"}, folder / "checkpoint.pt")
+    write_tensors(folder / "checkpoint.pt", whole | state | {"rows": "[]", "scaler": {}, "data": "other"})
     with pytest.raises(ValueError, match="is of other data than digits now is"):
         train(settings, folder, CPU)
     (folder / "checkpoint.pt").write_bytes(b"not a checkpoint")

@@ -297,10 +297,10 @@ def test_code_in_a_file_is_not_run(by, file, tmp_path_factory):
 
 def test_a_checkpoint_reads_back_as_it_was_written(tmp_path):
     runs = [Settings.checked(3, 2, [1, 2, 3], 0.1, optimizer="adam", seed=seed) for seed in (0, 1)]
-    X = torch.randn(2, 9, 2, dtype=torch.float64).split([3, 6], dim=1)
-    stored = checkpoint.Checkpoint(
-        runs, 7, 0.25, *X, {"W.exp_avg": X[0] * 2, "step": torch.tensor(7)}, [{"rows": [{"gap": float("nan")}]}], {}
-    )
+    X = torch.nn.functional.normalize(torch.randn(2, 9, 2, dtype=torch.float64), dim=2).split([3, 6], dim=1)
+    records = [{"rows": [{"step": 5, "gap": float("nan")}], "status": "", "reason": ""}] * 2
+    state = {"W.exp_avg": X[0] * 2, "step": torch.tensor(7)}
+    stored = checkpoint.Checkpoint(runs, 7, 0.25, *X, state, records, {})
     checkpoint.save(stored, tmp_path / "a.pt")
     found = checkpoint.matching(tmp_path / "a.pt", runs)
     assert (found.runs, found.step, found.seconds, found.kept) == (runs, 7, 0.25, {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from softmaxcode.tensors import write_tensors
+from softmaxcode.records import Count, NonNegative, parse_json, read_record
+from softmaxcode.tensors import DifferentStateError, read_tensors, write_tensors
 from ufm.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "ufm 1"
+#: Rows on the sphere may be this far from unit norm, which float32 steps leave.
+UNIT = 1e-3
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The JSON part of a checkpoint."""
+
+    runs: list[dict[str, Any]]
+    records: list[dict[str, Any]]
+    step: Count
+    seconds: NonNegative
 
 
 @dataclass(frozen=True)
@@ -81,29 +94,52 @@ def load(path: Path) -> Checkpoint:
         If the file is no checkpoint of this format, or damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # PyTorch writes the check sums but does not read them
-            if archive.testzip() is not None:
-                raise ValueError
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = read_tensors(path)
+    except DifferentStateError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path} is not a checkpoint of ufm, or it is damaged; remove it to start again") from error
+    try:
         if stored["format"] != FORMAT:
             raise ValueError
-        plain, tensors = json.loads(stored["plain"]), stored["tensors"]
+        plain, tensors = read_record(Plain, parse_json(stored["plain"])), stored["tensors"]
+        runs = [Settings.from_plain(run) for run in plain.runs]
+        _check(runs, plain, tensors)
 
         def group(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
         return Checkpoint(
-            runs=[Settings.from_plain(run) for run in plain["runs"]],
-            step=plain["step"],
-            seconds=plain["seconds"],
+            runs=runs,
+            step=plain.step,
+            seconds=plain.seconds,
             W=tensors["W"],
             H=tensors["H"],
             optimizer=group("optimizer."),
-            records=plain["records"],
+            records=plain.records,
             kept=group("kept."),
         )
     except Exception as error:  # whatever a damaged or foreign file makes of the reader
-        raise ValueError(f"{path} is not a checkpoint of ufm, or it is damaged") from error
+        raise ValueError(f"{path} is not a checkpoint of ufm, or it is damaged; remove it to start again") from error
+
+
+def _check(runs: list[Settings], plain: Plain, tensors: dict[str, Tensor]) -> None:
+    """Raise a ValueError where what a checkpoint holds cannot be the state of its runs."""
+    first = runs[0]
+    if plain.step > first.steps or len(plain.records) != len(runs):
+        raise ValueError("more steps or records than the runs have")
+    for name, rows in (("W", first.K), ("H", first.samples)):
+        held = tensors[name]
+        if held.shape != (len(runs), rows, first.d) or held.dtype != DTYPES[first.dtype]:
+            raise ValueError(f"{name} has another shape or type")
+        under_way = [b for b, record in enumerate(plain.records) if not record["status"]]
+        off = (held[under_way].double().norm(dim=2) - 1).abs()
+        if first.spherical and bool((torch.isfinite(off) & (off > UNIT)).any()):  # what is not finite ends as diverged
+            raise ValueError(f"rows of {name} are not unit")
+    for record in plain.records:
+        steps = [row["step"] for row in record["rows"]]
+        if steps != sorted(set(steps)) or any(not 0 <= step <= plain.step for step in steps):
+            raise ValueError("measurements of other steps")
 
 
 def matching(path: Path, runs: Sequence[Settings]) -> Checkpoint:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,15 @@ from torch import Tensor
 from experiments.data.seeding import stream
 from experiments.data.source import Labelled, Source, data_root, located, present
 from softmaxcode.checks import check_integer, check_number
+from softmaxcode.disk import check_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: What an image file may hold, whatever its name says.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
+#: The largest image that is read.
+MAX_PIXELS = 50_000_000
 #: Image files and the class of each.
 Files = list[tuple[Path, int]]
 #: What the name of an image ends in.
@@ -38,9 +45,15 @@ def read_image(path: str | Path, size: int) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        check_input(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # by name, not by content: Pillow starts another program for some formats
+            with Image.open(path, formats=FORMATS) as file:
+                if math.prod(file.size) > MAX_PIXELS:
+                    raise ValueError(f"it has {math.prod(file.size):,} pixels, more than the limit of {MAX_PIXELS:,}")
+                image = file.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"{path} is not a whole image ({error}); the data option skip_corrupt leaves such files out"
         ) from None
