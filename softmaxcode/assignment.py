@@ -292,7 +292,7 @@ def _check_matrix(matrix: Any, name: str) -> Rows:
         if np.iscomplexobj(matrix):
             raise TypeError
         array = np.asarray(matrix, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be a matrix of real numbers; got {type(matrix).__name__}") from None
     if array.ndim != 2:
         raise ValueError(f"{name} must be a matrix; got shape {array.shape}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.bounds import Bound, margin_bounds, max_cosine_lower_bound
-from softmaxcode.checks import check_flag, shown
-from softmaxcode.code import MAX_ALL_MARGINS, SoftmaxCode
+from softmaxcode.checks import check_flag
+from softmaxcode.code import MAX_ALL_MARGINS, check_code
 from softmaxcode.contact_system import hardmax_system, tammes_system
 from softmaxcode.rigorous import rigorous_bounds
 from softmaxcode.stress import MAX_UNKNOWNS, balance, rigidity
@@ -18,6 +18,7 @@ from softmaxcode.tiles import row_tiles
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from softmaxcode.code import SoftmaxCode
     from softmaxcode.contact_system import ContactSystem
     from softmaxcode.types import Rows
 
@@ -183,8 +184,7 @@ def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     >>> certificate.status, certificate.lower_bound <= 1 <= certificate.upper_bound
     ('optimal', True)
     """
-    if not isinstance(code, SoftmaxCode):
-        raise ValueError(f"certify takes a SoftmaxCode; make one of rows with SoftmaxCode.from_rows; got {shown(code)}")
+    check_code("certify", code)
     lp = check_flag("lp", lp)
     K, d = code.K, code.d
     softmax = code.objective == "softmax"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checks import check_choice
+from softmaxcode.checks import check_choice, shown
 from softmaxcode.sphere import angle_degrees, check_rows, largest_cosines
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ class NotComputed(ValueError):
 def check_objective(objective: Any) -> str:
     """Return the objective's name, or raise a ValueError that lists the known ones."""
     return check_choice("objective", objective, OBJECTIVES)
+
+
+def check_code(name: str, code: Any) -> None:
+    """Raise a ValueError unless ``code`` is a SoftmaxCode; ``name`` is what takes it."""
+    if not isinstance(code, SoftmaxCode):
+        raise ValueError(
+            f"{name} takes a SoftmaxCode, from softmaxcode.solve, load or SoftmaxCode.from_rows(W); got {shown(code)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from softmaxcode.checks import check_pair
+from softmaxcode.checks import check_pair, shown
 from softmaxcode.disk import written_whole
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def check_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     try:
         listed = list(pairs)
     except TypeError:
-        raise ValueError(f"pairs must be a list of (K, d); got {pairs!r}") from None
+        raise ValueError(f"pairs must be a list of (K, d); got {shown(pairs)}") from None
     for pair in listed:
         try:
             K, d = pair
         except (TypeError, ValueError):
-            raise ValueError(f"pairs must be a list of (K, d); got {pair!r} in it") from None
+            raise ValueError(f"pairs must be a list of (K, d); got {shown(pair)} in it") from None
         out[check_pair(K, d)] = None
     return list(out)
 

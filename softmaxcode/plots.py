@@ -15,7 +15,7 @@ from matplotlib.patches import Circle, Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from softmaxcode.code import MAX_CONTACT_CLASSES, NotComputed, SoftmaxCode
+from softmaxcode.code import MAX_CONTACT_CLASSES, NotComputed, check_code
 from softmaxcode.disk import check_output, written_whole
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+    from softmaxcode.code import SoftmaxCode
     from softmaxcode.types import Mask, Pairs, PerClass, Rows
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -143,8 +144,7 @@ def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
     >>> [axes.get_label() for axes in figure.axes]
     ['sphere', 'spectrum', 'margins']
     """
-    if not isinstance(code, SoftmaxCode):
-        raise ValueError(f"plot takes a SoftmaxCode, from softmaxcode.solve or load; got {type(code).__name__}")
+    check_code("plot", code)
     target = None if path is None else check_output(path, SUFFIXES)
     known = _derive(code)
     groups = known.groups(code.K)

@@ -67,7 +67,7 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         if raw.dtype == object or raw.dtype.kind not in "fiub":
             raise TypeError
         array = np.ascontiguousarray(raw, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         kind = getattr(getattr(W, "dtype", None), "name", type(W).__name__)
         raise ValueError(f"{name} must be an array of real numbers, one vector a row; got {kind}") from None
     if raw.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from softmaxcode.checks import check_callable, check_integer, check_progress, check_seconds
+from softmaxcode.checks import check_callable, check_integer, check_path, check_progress, check_seconds, shown
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, installed_version
 from softmaxcode.exact import best, closed_form, thinned
 from softmaxcode.journal import Journal, check_pairs, is_journal, plain
@@ -209,6 +209,10 @@ def sweep(
     """
     begin = time.monotonic()
     wanted = check_pairs(pairs)
+    if not hasattr(catalog, "improve"):
+        raise ValueError(f"catalog must be a Catalog; got {shown(catalog)}")
+    if not isinstance(scheduler, str | None):
+        raise ValueError(f"scheduler must be the address of a Dask scheduler; got {shown(scheduler)}")
     chosen = SearchOptions.checked(starts=starts, budget=budget, seed=seed, n_jobs=n_jobs)
     options = {"starts": chosen.starts, "budget": chosen.budget, "seed": chosen.seed}
     progress = check_progress(progress)
@@ -269,7 +273,7 @@ def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any],
         known = hashlib.sha256(json.dumps([plain(options), wanted]).encode()).hexdigest()[:12]
         held = Path(catalog.path)
         return Journal(held.with_name(f"{held.name}.sweep-{known}"), options)
-    path = Path(path)
+    path = check_path(path)
     if not path.parent.is_dir() or path.is_dir():
         raise ValueError(f"cannot write the journal {path}: it is a folder, or its folder does not exist")
     if path.is_file() and path.stat().st_size and not is_journal(path):

@@ -11,10 +11,19 @@ import pytest
 import torch
 
 import softmaxcode as sc
+import ufm
 from softmaxcode import checks, exact
+from softmaxcode.assignment import assign, similarity_from_means
+from softmaxcode.bounds import levenshtein_size
+from softmaxcode.catalog.known import shipped_path, user_catalog
+from softmaxcode.catalog.transfer import export
+from softmaxcode.catalog.verification import verify
 from softmaxcode.cli import main
 from softmaxcode.code import MAX_ALL_MARGINS
+from softmaxcode.compare import compare
+from softmaxcode.loss_certificate import certified_margin, minimizer_margin
 from softmaxcode.sphere import _largest_on_a_circle, largest_cosines, random_rows, unit_rows
+from softmaxcode.sweep import sweep
 from softmaxcode.tiles import row_tiles
 
 STRANGE = ["x", 1.5, True, math.nan, -1, 0, 10**30, None, [1], {}, np.float64(2.5), b"a", object(), np.array([1, 2])]
@@ -70,10 +79,92 @@ def test_a_table_takes_a_torch_device():
         sc.table([(3, 3)], init=np.eye(3))
 
 
-@pytest.mark.parametrize("call", [sc.load, sc.solve(4, 3).save, sc.best_known, sc.margin, sc.certify])
-def test_other_entry_points_refuse_too(call):
+CODE = sc.solve(4, 3)
+#: Every other argument of an entry point, by what is called with a strange value in its place; and what it takes.
+CALLS = {
+    "load": (sc.load, []),
+    "save": (CODE.save, []),
+    "best_known K": (lambda v: sc.best_known(v, 3), []),
+    "best_known d": (lambda v: sc.best_known(4, v), []),
+    "best_known objective": (lambda v: sc.best_known(4, 3, objective=v), []),
+    "margin": (sc.margin, []),
+    "margin n_jobs": (lambda v: sc.margin(CODE.W, n_jobs=v), [-1]),
+    "margin normalize": (lambda v: sc.margin(CODE.W, normalize=v), [True]),
+    "sampled_margin classes": (lambda v: sc.sampled_margin(CODE.W, v), []),
+    "sampled_margin confidence": (lambda v: sc.sampled_margin(CODE.W, confidence=v), []),
+    "sampled_margin seed": (lambda v: sc.sampled_margin(CODE.W, seed=v), [0]),
+    "sampled_margin n_jobs": (lambda v: sc.sampled_margin(CODE.W, n_jobs=v), [-1]),
+    "certify": (sc.certify, []),
+    "certify lp": (lambda v: sc.certify(CODE, lp=v), [True]),
+    "plot": (sc.plot, []),
+    "plot path": (lambda v: sc.plot(CODE, v), [None]),
+    "plot_landscape dims": (sc.plot_landscape, []),
+    "plot_landscape max_classes": (lambda v: sc.plot_landscape([3], max_classes=v), [None]),
+    "from_rows objective": (lambda v: sc.SoftmaxCode.from_rows(CODE.W, objective=v), []),
+    "margin_bounds K": (lambda v: sc.margin_bounds(v, 3), []),
+    "margin_bounds lp": (lambda v: sc.margin_bounds(4, 3, v), [True]),
+    "max_cosine_lower_bound lp": (lambda v: sc.max_cosine_lower_bound(4, 3, v), [True]),
+    "levenshtein_size": (lambda v: levenshtein_size(v, 3), [-1, 0]),
+    "exact.best": (lambda v: exact.best(v, 3), []),
+    "exact.constructions": (exact.constructions, []),
+    "Catalog": (lambda v: sc.Catalog(v, readonly=True), []),
+    "Catalog base": (lambda v: sc.Catalog("none.sqlite", base=v, readonly=True), []),
+    "export replace": (lambda v: export("none.txt", replace=v), []),
+    "sweep catalog": (lambda v: sweep([(3, 3)], catalog=v), []),
+    "sweep pairs": (lambda v: sweep(v, catalog=None), []),
+    "verify n_jobs": (lambda v: verify("none.sqlite", n_jobs=v), []),
+    "assign similarity": (lambda v: assign(v, CODE), []),
+    "assign code": (lambda v: assign(np.eye(4), v), []),
+    "assign maximize": (lambda v: assign(np.eye(4), CODE, maximize=v), [True]),
+    "similarity_from_means centred": (lambda v: similarity_from_means(CODE.W, centred=v), [True]),
+    "compare W": (compare, []),
+    "compare align": (lambda v: compare(CODE.W, align=v), [True]),
+    "certified_margin": (lambda v: certified_margin(v, 3, 0.1), [1.5, -1, 0, 10**30, np.float64(2.5)]),
+    "minimizer_margin": (lambda v: minimizer_margin(4, v, 0.1), [1.5, 0]),
+    "ufm temperature": (lambda v: ufm.simulate(4, 2, 1, v, steps=1), [1.5, 10**30, np.float64(2.5)]),
+    "ufm device": (lambda v: ufm.simulate(4, 2, 1, steps=1, device=v), []),
+    "ufm checkpoint": (lambda v: ufm.simulate(4, 2, 1, steps=1, checkpoint=v), [None]),
+    "ufm progress": (lambda v: ufm.simulate(4, 2, 1, steps=1, progress=v), [True, None]),
+    "ufm.sweep K": (lambda v: ufm.sweep(v, 2, 0.1, 1, n=1, steps=1), []),
+    "ufm.sweep path": (lambda v: ufm.sweep(4, 2, 0.1, 1, n=1, steps=1, path=v), [None]),
+    "ufm.simulate_batch temperatures": (
+        lambda v: ufm.simulate_batch(4, 2, 1, v, [0], steps=1),
+        [[1], np.array([1, 2])],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_entry_point_refuses_what_an_argument_cannot_be(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call, takes = CALLS[name]
     for value in STRANGE:
-        assert is_refused(call if call is not sc.best_known else lambda v: sc.best_known(v, 3), value)
+        taken = any(type(value) is type(one) and np.all(value == one) for one in takes)
+        assert is_refused(call, value) == (not taken), value
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_message_shows_what_was_received_in_one_short_line():
+    shows = [checks.shown(value) for value in (10**5000, np.ones((200, 200)), "a\nb\x1b[2J", "x" * 1000)]
+    assert shows[0] == "a value of type int" and shows[2] == r"'a\nb\x1b[2J'"
+    assert all(len(text) <= checks.SHOWN and text.isprintable() for text in shows)
+
+
+def test_a_broken_user_catalogue_leaves_no_file_open(tmp_path, monkeypatch):
+    """The shipped catalogue, opened below the user's, is closed where the user's cannot be opened."""
+    (tmp_path / "c.sqlite").write_bytes(b"no SQLite file" * 100)
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path / "c.sqlite"))
+    closed, close = [], sc.Catalog.close
+
+    def noted(self):
+        closed.append(self.path)
+        close(self)
+
+    monkeypatch.setattr(sc.Catalog, "close", noted)
+    for open_it in (user_catalog, lambda: sc.best_known(30, 3)):
+        with pytest.raises(sc.CatalogError, match="no SQLite file"):
+            open_it()
+    assert closed == [shipped_path()] * 2
 
 
 @pytest.mark.parametrize(

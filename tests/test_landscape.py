@@ -162,7 +162,7 @@ def test_without_any_catalogue(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("dims", "options", "words"),
     [
-        ([], {}, "at least one dimension"),
+        ([], {}, "dims must be a list of at least one"),
         ([2], {}, "at least 3"),
         ([3.5], {}, "at least 3"),
         ([3], {"max_classes": 4}, "max_classes"),

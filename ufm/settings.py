@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checks import check_choice, check_integer, check_number, check_pair, check_positive, check_temperature
+from softmaxcode.checks import (
+    check_choice,
+    check_integer,
+    check_number,
+    check_pair,
+    check_positive,
+    check_temperature,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,7 +143,7 @@ class Settings:
                 "lbfgs needs a smooth objective, which hardmax is not: take adam, sgd or a small temperature"
             )
         if optimizer == "lbfgs" and learning_rate is not None:
-            raise ValueError(f"lbfgs finds its own steps and takes no learning_rate; got {learning_rate!r}")
+            raise ValueError(f"lbfgs finds its own steps and takes no learning_rate; got {shown(learning_rate)}")
         check_choice("dtype", dtype, ("auto", *DTYPES))
         if dtype == "auto":
             dtype = "float64" if small or temperature < FLOAT32_TEMPERATURE else "float32"

@@ -433,7 +433,7 @@ def simulate(
     0
     """
     for name, given in (("temperature", temperature), ("seed", seed)):
-        if np.iterable(given):
+        if np.iterable(given) and not isinstance(given, str):
             raise ValueError(
                 f"{name} must be one number, for several call ufm.simulate_batch or sweep; got {shown(given)}"
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from softmaxcode.checks import check_integer, check_progress
+from softmaxcode.checks import check_integer, check_pair, check_progress
 from softmaxcode.disk import check_output
 from softmaxcode.journal import Journal
 from softmaxcode.progress import Progress
@@ -30,7 +30,11 @@ SUFFIXES = (".parquet", ".csv", ".md", ".tex")
 
 def _listed(given: Any) -> list[Any]:
     """What was given as a list: itself, or the one thing it is."""
-    return list(given) if np.iterable(given) and not isinstance(given, str) else [given]
+    return list(given) if _is_list(given) else [given]
+
+
+def _is_list(given: Any) -> bool:
+    return np.iterable(given) and not isinstance(given, str | bytes)
 
 
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
@@ -100,10 +104,10 @@ def sweep(
     if parallel.started() > 1:
         raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {parallel.started()} processes)")
     taus = _listed(temperature)
-    which = _listed(seeds) if np.iterable(seeds) else list(range(check_integer("seeds", seeds, 1)))
+    which = _listed(seeds) if _is_list(seeds) else list(range(check_integer("seeds", seeds, 1)))
     check_options(options, "temperature and seeds are arguments of their own; path keeps checkpoints")
     options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
-    pairs = list(dict.fromkeys(product(_listed(K), _listed(d))))
+    pairs = list(dict.fromkeys(check_pair(*pair) for pair in product(_listed(K), _listed(d))))
     if not (pairs and taus and which):
         raise ValueError("K, d, temperature and seeds must each be a number or a list of at least one; one is empty")
     groups = [

@@ -14,8 +14,8 @@ import numpy as np
 
 from softmaxcode import exact
 from softmaxcode.catalog.entry import STATUSES, Entry, assess, hopeful
-from softmaxcode.checks import check_flag, check_pair, check_path
-from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
+from softmaxcode.checks import check_flag, check_pair, check_path, shown
+from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_code, check_objective, installed_version
 from softmaxcode.files import coordinates_hash, plain_dataclass
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class Catalog:
     def __init__(self, path: str | Path, *, readonly: bool = False, base: Catalog | None = None) -> None:
         self.path = check_path(path)
         self.readonly = check_flag("readonly", readonly)
+        if not isinstance(base, Catalog | None):
+            raise ValueError(f"base must be a Catalog; got {shown(base)}")
         self.base = base
         if readonly and not self.path.is_file():
             raise CatalogError(f"the catalogue {self.path} does not exist")
@@ -208,6 +210,8 @@ class Catalog:
 
     def _find(self, K: int, d: int, objective: str) -> tuple[Entry, Catalog] | None:
         """The best entry of one pair and the file that holds it."""
+        K, d = check_pair(K, d)
+        check_objective(objective)
         below = None if self.base is None else self.base._find(K, d, objective)
         query = f"SELECT {_COLUMNS} FROM codes WHERE K = ? AND d = ? AND objective = ?"
         with explained(self.path):
@@ -296,6 +300,7 @@ class Catalog:
         CatalogError
             If the file cannot be written, or the code is too large for a catalogue.
         """
+        check_code("a catalogue", code)
         if exact.closed_form(code.K, code.d) is not None:
             return ()
         held = {name: self.entry(code.K, code.d, name) for name in OBJECTIVES}

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from softmaxcode.catalog.file import Catalog, CatalogError, explained
 from softmaxcode.catalog.known import installed
 from softmaxcode.catalog.verification import unborne_claim
-from softmaxcode.checks import check_path
+from softmaxcode.checks import check_flag, check_path
 from softmaxcode.disk import check_output, written_whole
 from softmaxcode.files import load
+from softmaxcode.journal import check_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,8 +90,8 @@ def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None, *, 
         For another suffix, a folder that does not exist or a file that exists; `CatalogError` (a ValueError) where no
         catalogue is installed.
     """
-    path = check_output(path, (".sqlite",), replace=replace)
-    wanted = None if pairs is None else set(pairs)
+    path = check_output(path, (".sqlite",), replace=check_flag("replace", replace))
+    wanted = None if pairs is None else set(check_pairs(pairs))
     with installed() as catalog, written_whole(path) as temporary:
         if catalog is None:
             raise CatalogError("there is no catalogue to export: none ships with this installation, and none is yours")

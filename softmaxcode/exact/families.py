@@ -73,7 +73,6 @@ class ExactCode:
         return SoftmaxCode(self.W, objective, provenance, _exact=self)
 
 
-@functools.lru_cache(maxsize=8192)
 def constructions(d: int) -> tuple[Construction, ...]:
     """Every construction in exactly d dimensions, of all families, none of them built.
 
@@ -92,14 +91,17 @@ def constructions(d: int) -> tuple[Construction, ...]:
     >>> [(c.name, c.K) for c in constructions(6)][0]
     ('Schlaefli(27)', 27)
     """
-    d = check_integer("d", d, 1)
+    return _constructions(check_integer("d", d, 1))
+
+
+@functools.lru_cache(maxsize=8192)
+def _constructions(d: int) -> tuple[Construction, ...]:
     modules = (importlib.import_module(f"softmaxcode.exact.{name}") for name in FAMILIES)
     found = [construction for module in modules for construction in module.constructions(d)]
     assert len({c.name for c in found}) == len(found)
     return tuple(sorted(found, key=lambda c: (c.max_cosine, c.K, c.name)))
 
 
-@functools.lru_cache(maxsize=32)
 def best(K: int, d: int) -> ExactCode | None:
     """The best of the exact codes for a pair: the one with the smallest cosine, subsets included.
 
@@ -132,7 +134,11 @@ def best(K: int, d: int) -> ExactCode | None:
     >>> best(10**6, 3) is None
     True
     """
-    K, d = check_pair(K, d)
+    return _best(*check_pair(K, d))
+
+
+@functools.lru_cache(maxsize=32)
+def _best(K: int, d: int) -> ExactCode | None:
     closed = closed_form(K, d)
     if closed is not None:
         return _frozen(closed.W, closed.max_cosine, closed.name, None, closed.name, "docs/theory.md, T3")

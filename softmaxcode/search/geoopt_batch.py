@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from softmaxcode.checks import shown
 from softmaxcode.search.energy import HARDMAX, TAMMES
 
 with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
@@ -68,10 +69,10 @@ def check_device(device: str | torch.device) -> torch.device:
     """
     try:
         checked = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         checked = None
     if checked is None or checked.type not in CHUNK or (checked.type == "cpu" and checked.index not in (None, 0)):
-        raise ValueError(f'device must be "cpu", "cuda" or "cuda:<number>"; got {str(device)!r}')
+        raise ValueError(f'device must be "cpu", "cuda" or "cuda:<number>"; got {shown(device)}')
     if checked.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
