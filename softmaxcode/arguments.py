@@ -16,8 +16,6 @@ from softmaxcode.records import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The files that hold one code.
-CODE_SUFFIXES = (".npz", ".txt")
 #: Set to 1, this environment variable shows the traceback of an unexpected error.
 DEBUG = "SOFTMAXCODE_DEBUG"
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.contact_system import ContactSystem
+    from softmaxcode.rigorous import RigorousBounds
     from softmaxcode.types import Rows
 
 #: Contacts count as equal within this, or ten times the residual where that is larger.
@@ -162,6 +163,13 @@ def _next_gap(code: SoftmaxCode, threshold: float) -> float:
     return float(gap)
 
 
+def lower_bounds(code: SoftmaxCode) -> RigorousBounds:
+    """Rigorous lower bounds on the margin and on 1 - mu, without the rest of a certificate."""
+    by_class = code.objective == "softmax" and code.K * code.K * code.d <= MAX_ALL_MARGINS
+    use_H = by_class and code.margin > 1 - code.max_cosine + 1e-13
+    return rigorous_bounds(code.W, code.H if use_H else None)
+
+
 def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     """Derive the certificate of a code from its coordinates; the objective is the only other thing used.
 
@@ -191,8 +199,7 @@ def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     packing = _tammes_first_order(code.W)
     first = _softmax_first_order(code, packing) if softmax else packing
     one_minus = 1 - code.max_cosine
-    use_H = softmax and code.margin > one_minus + 1e-13 and K * K * d <= MAX_ALL_MARGINS
-    proved = rigorous_bounds(code.W, code.H if use_H else None)
+    proved = lower_bounds(code)
     known: Bound = max_cosine_lower_bound(K, d, lp=False)
     tolerance = match_tolerance(one_minus)
     met = known.value >= code.max_cosine - tolerance

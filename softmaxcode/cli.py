@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import reprlib
 import sys
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from softmaxcode.arguments import (
-    CODE_SUFFIXES,
     Parser,
     chosen_output,
     chosen_pairs,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from softmaxcode.code import SoftmaxCode
+    from softmaxcode.digits import ProvedValue
 
 #: Re-derived figures may differ from stored ones by this much, which is what another machine's rounding can do.
 CHECK_TOLERANCE = 1e-12
@@ -42,16 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("d", type=int, help="dimension")
     one.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
     one.add_argument("--digits", type=int, help="prove the value to so many digits")
-    output_option(one, "write the code: .npz, or .txt as pack.d.K.txt")
+    output_option(one, "write the code: .npz, .csv, or .txt as pack.d.K.txt")
     search_options(one)
     device_option(one)
     one.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
     one.add_argument("--no-exact", action="store_true", help="do not start from the exact families")
 
     check = commands.add_parser("check", help="derive every figure of a file again from its coordinates")
-    check.add_argument("file", help=".npz, .npy or .txt")
-    check.add_argument("--dim", type=int, help="dimension of a .txt file whose name does not tell")
-    check.add_argument("--objective", help="what to certify in a .npy or .txt file: softmax (default) or tammes")
+    check.add_argument("file", help=".npz, .npy, .txt or .csv")
+    check.add_argument("--dim", type=int, help="dimension of a .txt or .csv file that does not show it")
+    check.add_argument("--objective", help="what to certify in a .npy, .txt or .csv file: softmax (default) or tammes")
     check.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
 
     many = commands.add_parser("table", help="margin against Tammes distance for many (K, d)")
@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--no-catalog", action="store_true", help="do not start from the catalogue of known codes")
 
     picture = commands.add_parser("plot", help="draw a code: sphere, cosine spectrum, margins")
-    picture.add_argument("file", help=".npz, .npy or .txt")
-    picture.add_argument("--dim", type=int, help="dimension of a .txt file whose name does not tell")
+    picture.add_argument("file", help=".npz, .npy, .txt or .csv")
+    picture.add_argument("--dim", type=int, help="dimension of a .txt or .csv file that does not show it")
     picture.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
     output_option(picture, "write the figure: .png, .pdf or .svg", required=True)
 
@@ -79,10 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _solve(arguments: argparse.Namespace) -> int:
+    from softmaxcode.files import WRITABLE
     from softmaxcode.report import print_and_save
     from softmaxcode.solver import solve
 
-    output = chosen_output(arguments, CODE_SUFFIXES)
+    output = chosen_output(arguments, WRITABLE)
     code = solve(
         arguments.K,
         arguments.d,
@@ -101,11 +102,12 @@ def _solve(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from softmaxcode.code import SoftmaxCode, check_objective
+    from softmaxcode.digits import ProvedValue
     from softmaxcode.files import DifferentCoordinatesError, figures, read_file
-    from softmaxcode.report import report
+    from softmaxcode.report import proof, report
 
-    if arguments.file.endswith(".npz") and (arguments.dim is not None or arguments.objective):
-        raise ValueError("--dim and --objective are for files of bare coordinates; an .npz file says both itself")
+    if arguments.file.lower().endswith(".npz") and (arguments.dim is not None or arguments.objective):
+        raise ValueError("--dim and --objective are for files of bare coordinates; an .npz file names both itself")
     try:
         code, header = read_file(arguments.file, dim=arguments.dim, normalize=arguments.normalize)
     except DifferentCoordinatesError as error:
@@ -116,9 +118,13 @@ def _check(arguments: argparse.Namespace) -> int:
             code = SoftmaxCode(code.W, check_objective(arguments.objective), code.provenance)
         sys.stdout.write(report(code))
         return 0
-    sys.stdout.write(report(code))
+    sys.stdout.write(report(code, made_by="made by (its claim)"))
     # through JSON, as the stored figures went
-    differences = compare(header["figures"], json.loads(json.dumps(figures(code)))) + _disproved(code)
+    differences = compare(header["figures"], json.loads(json.dumps(figures(code))))
+    if header["proved"] is not None:
+        proved, off = _proved_again(code, ProvedValue(**header["proved"]))
+        sys.stdout.write("" if proved is None else proof(proved))
+        differences += off
     for line in differences:
         print(f"DIFFERENT: {line}")
     if differences:
@@ -127,20 +133,16 @@ def _check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _disproved(code: SoftmaxCode) -> list[str]:
-    """What is wrong with the proof that came with a code: it is made again, to the same number of digits."""
+def _proved_again(code: SoftmaxCode, claimed: ProvedValue) -> tuple[ProvedValue | None, list[str]]:
+    """The proof that a file claims, made again to the same number of digits, and where the claim goes beyond it."""
+    from softmaxcode.digits import claims_more
     from softmaxcode.solver import prove
 
-    if code.proved is None:
-        return []
-    digits = sum(character.isdigit() for character in code.proved.value.split("e")[0].lstrip("-0."))
     try:
-        again = prove(code, max(1, digits))
-        off = abs(Decimal(again.value) - Decimal(code.proved.value))
-        same = again.quantity == code.proved.quantity and off <= Decimal(again.radius) + Decimal(code.proved.radius)
-    except (ValueError, ArithmeticError) as error:
-        return [f"the proof could not be made again ({error})"]
-    return [] if same else [f"proved {again.quantity} is {again.value}, the file says {code.proved.value}"]
+        proved = prove(code, max(1, claimed.digits))
+    except ValueError as error:
+        return None, [f"the proof could not be made again ({error})"]
+    return proved, claims_more(claimed, proved)
 
 
 def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
@@ -158,7 +160,12 @@ def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
         same = stored == derived or abs(stored - derived) <= CHECK_TOLERANCE
     else:
         same = stored == derived
-    return [] if same else [f"{name} is {derived!r}, the file says {stored!r}"]
+    return [] if same else [f"{printable(name)} is {_shown(derived)}, the file says {_shown(stored)}"]
+
+
+def _shown(value: Any) -> str:
+    """A value in one line, shortened where it is long."""
+    return repr(value) if isinstance(value, int | float) else reprlib.repr(value)
 
 
 def _table(arguments: argparse.Namespace) -> int:

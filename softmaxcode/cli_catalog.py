@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from softmaxcode.arguments import (
-    CODE_SUFFIXES,
     Parser,
     chosen_output,
     chosen_pairs,
@@ -36,7 +35,7 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     show.add_argument("K", type=int, help="number of classes")
     show.add_argument("d", type=int, help="dimension")
     show.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
-    output_option(show, "write the code: .npz, or .txt as pack.d.K.txt")
+    output_option(show, "write the code: .npz, .csv, or .txt as pack.d.K.txt")
 
     improve = actions.add_parser("improve", help="search many (K, d), and keep what is better than what is held")
     pairs_options(improve)
@@ -51,7 +50,8 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     pairs_options(out)
 
     into = actions.add_parser("import", help="improve by another catalogue or code file, verifying every code")
-    into.add_argument("file", help=".sqlite, or a code as .npz, .npy or pack.d.K.txt")
+    into.add_argument("file", help=".sqlite, or a code as .npz, .npy, .txt or .csv")
+    into.add_argument("--dim", type=int, help="dimension of a .txt or .csv file that does not show it")
     into.add_argument("--catalog", help="the file to improve (default: yours, in the user's data folder)")
 
     verify = actions.add_parser("verify", help="derive the certificate of every entry again")
@@ -89,9 +89,10 @@ def _list(arguments: argparse.Namespace) -> int:
         if (classes is None or e.K in classes) and (dims is None or e.d in dims) and objective in (None, e.objective)
     ]
     for e in chosen:
+        status = e.status if e.verified else f"claims {e.status}"  # `catalog verify` derives it
         print(
             f"K={e.K:<6} d={e.d:<4} {e.objective:<8} margin={e.margin:.15f} mu={e.max_cosine:.15f} "
-            f"{e.status:<15} {e.construction or e.provenance.method}"
+            f"{status:<15} {e.construction or e.provenance.method}"
         )
     print(f"{len(chosen)} of {len(entries)} entries")
     return 0
@@ -99,9 +100,10 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import NotHeldError, best_known
+    from softmaxcode.files import WRITABLE
     from softmaxcode.report import print_and_save
 
-    output = chosen_output(arguments, CODE_SUFFIXES)
+    output = chosen_output(arguments, WRITABLE)
     try:
         code = best_known(arguments.K, arguments.d, objective=arguments.objective)
     except NotHeldError as error:
@@ -150,7 +152,7 @@ def _import(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import import_codes
 
     with closing(_target(arguments)) as target:
-        report = import_codes(arguments.file, target, print)
+        report = import_codes(arguments.file, target, print, dim=arguments.dim)
     print(f"{len(report.entered)} entered, {report.not_better} not better, {len(report.refused)} refused")
     return 1 if report.refused else 0
 

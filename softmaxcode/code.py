@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softmaxcode.checks import check_choice, shown
+from softmaxcode.records import Count, NonNegative
 from softmaxcode.sphere import angle_degrees, check_rows, largest_cosines
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ class Provenance:
     """
 
     method: str
-    seed: int | None = None
-    starts: int = 0
-    hops: int = 0
-    seconds: float = 0.0
+    seed: Count | None = None
+    starts: Count = 0
+    hops: Count = 0
+    seconds: NonNegative = 0.0
     device: str = "numba"
     version: str = ""
 
@@ -103,7 +104,8 @@ class SoftmaxCode:
     provenance : Provenance
         Closed form or search, seed, starts, seconds, version.
     proved : ProvedValue or None
-        With ``solve(..., digits=n)``: the value to n digits with a proved radius.
+        With ``solve(..., digits=n)``: the value to n digits with a proved radius. None for a code that was loaded,
+        since a proof in a file is only a claim: ``softmaxcode check`` derives it again.
     """
 
     W: Rows
@@ -319,14 +321,17 @@ class SoftmaxCode:
         return certify(self)
 
     def save(self, path: str | Path) -> None:
-        """Write ``.npz`` (coordinates, figures and their SHA-256) or ``.txt`` (one number a line).
+        """Write ``.npz`` (coordinates, figures and their SHA-256), ``.csv`` (one point per line) or ``.txt``.
+
+        A ``.txt`` file has one number per line, as Sloane's tables do; named ``pack.d.K.txt`` it is read without
+        ``dim``.
 
         The file is written beside and renamed, so a killed run leaves an old file whole.
 
         Raises
         ------
         ValueError
-            If the suffix is neither, or the folder does not exist.
+            If the suffix is another one, the folder does not exist, or the provenance is not what a file may hold.
         """
         from softmaxcode.files import save
 

@@ -13,11 +13,13 @@ without contacts are held at their stored direction. Everything that the proof r
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import flint
+import msgspec
 import numpy as np
 from flint import arb, arb_mat
 from scipy import linalg, optimize
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import Rows
 
+#: The most digits that are proved, and that are read from a file.
+MAX_DIGITS = 1000
 #: Above this many unknowns the dense Jacobian and its inverse are not formed.
 MAX_UNKNOWNS = 4000
 #: The proved code must be this near to the stored one, in every coordinate.
@@ -51,6 +55,9 @@ _CLASSES_TRIED = 12
 _LEAST_WEIGHT = 1e-9
 #: Unit roundoff of float64.
 _U = 2.0**-53
+#: A bound in a statement; on another machine it may be another one, but hardly ten times smaller.
+_BOUND = re.compile(r"\d\.\de[+-]\d+")
+_BOUND_NOISE = 10
 _ELSEWHERE = f"the contact equations have no solution within {NEIGHBOURHOOD:g} of the stored code"
 
 
@@ -74,10 +81,48 @@ class ProvedValue:
         What is proved, in a sentence.
     """
 
-    quantity: str
-    value: str
-    radius: str
-    statement: str
+    quantity: Annotated[str, msgspec.Meta(pattern="^(max_cosine|margin)$")]
+    value: Annotated[str, msgspec.Meta(pattern=r"^-?\d+(\.\d+)?$", max_length=MAX_DIGITS + 100)]
+    radius: Annotated[str, msgspec.Meta(pattern=r"^(0|\d\.\de[+-]\d{2,4})$")]
+    statement: Annotated[str, msgspec.Meta(max_length=1000)]
+
+    @property
+    def digits(self) -> int:
+        """Significant digits of the value; where it is 0, those behind the point."""
+        figures = self.value.lstrip("-").replace(".", "")
+        return len(figures.lstrip("0") or figures[1:])
+
+
+def claims_more(claimed: ProvedValue, ours: ProvedValue) -> list[str]:
+    """Where a claim goes beyond what was proved here to the same digits, one sentence each.
+
+    Quantity, value and statement must be ours, and the radius not smaller. Bounds within a statement, which rounding
+    decides, must not be smaller by a factor of ten.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> ours = closed_form_decimal(5, 2, "max_cosine", 4)
+    >>> claims_more(ours, ours), len(claims_more(replace(ours, radius="1.0e-09"), ours))
+    ([], 1)
+    """
+    pairs = [("quantity", claimed.quantity == ours.quantity)]
+    off = abs(Fraction(claimed.value) - Fraction(ours.value))
+    pairs.append(("value", off <= 2 * Fraction(ours.radius)))
+    pairs.append(("radius", Fraction(claimed.radius) >= Fraction(ours.radius)))
+    bounds = [[Fraction(found) for found in _BOUND.findall(each.statement)] for each in (claimed, ours)]
+    pairs.append(
+        (
+            "statement",
+            _BOUND.sub("#", claimed.statement) == _BOUND.sub("#", ours.statement)
+            and all(theirs * _BOUND_NOISE >= mine for theirs, mine in zip(*bounds, strict=True)),
+        )
+    )
+    return [
+        f"the proved {name} is {getattr(ours, name)}, the file says {getattr(claimed, name)}"
+        for name, same in pairs
+        if not same
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +134,20 @@ class _ProvedCode:
     moved: arb
     imposed: int
     held: int
+
+
+def check_digits(digits: Any) -> int:
+    """The digits to prove, an integer from 1 to `MAX_DIGITS`.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    digits = check_integer("digits", digits, 1)
+    if digits > MAX_DIGITS:
+        raise ValueError(f"digits must be at most {MAX_DIGITS}; got {digits}")
+    return digits
 
 
 # --- decimal strings ------------------------------------------------------------------------------------------
@@ -515,7 +574,7 @@ def prove_tammes(W: ArrayLike, contacts: ContactSystem, digits: int) -> ProvedVa
     ('0.3090169943749474241022934171828190588602', '4.6e-41')
     """
     rows = check_rows(W)
-    digits = check_integer("digits", digits, 1)
+    digits = check_digits(digits)
     bits = _bits(digits)
     with flint.ctx.workprec(bits):
         proved = _prove_code(rows, contacts, digits, bits)
@@ -556,8 +615,8 @@ def _hull_distance(rows: list[arb_mat], k: int, others: list[int]) -> arb | None
     return ((point * point.transpose())[0, 0].sqrt() / total).upper()
 
 
-def _lowest_distance(proved: _ProvedCode, contacts: ContactSystem, K: int) -> tuple[arb, int, int]:
-    """The least upper bound on the distance of a class from the rest, the class, and how many others carry it.
+def _lowest_distance(proved: _ProvedCode, contacts: ContactSystem, K: int) -> arb:
+    """The least upper bound on the distance of a class from the rest.
 
     Float64 picks the classes whose contacts attain the level m best, with h_k = w_k where the contacts are pairs:
     non-negative least squares for sum_j alpha_j (w_k - w_j) = m h_k, sum_j alpha_j = 1 (docs/theory.md, T2b and T5).
@@ -580,11 +639,11 @@ def _lowest_distance(proved: _ProvedCode, contacts: ContactSystem, K: int) -> tu
         used = np.flatnonzero(weights > _LEAST_WEIGHT)
         used = used[np.argsort(-weights[used], kind="stable")][: W.shape[1]]
         found.append((float(residual), i, others[used].tolist()))
-    best: tuple[arb, int, int] | None = None
+    best: arb | None = None
     for _, i, carrying in sorted(found)[:_CLASSES_TRIED]:
         distance = _hull_distance(proved.rows, i, carrying) if carrying else None
-        if distance is not None and (best is None or distance < best[0]):
-            best = distance, i, len(carrying)
+        if distance is not None and (best is None or distance < best):
+            best = distance
     if best is None:
         raise NotRegular("no class has convex weights on its contacts that could attain the value")
     return best
@@ -610,16 +669,15 @@ def _margin_from_packing(W: Rows, contacts: ContactSystem, digits: int) -> Prove
     with flint.ctx.workprec(bits):
         proved = _prove_code(W, contacts, digits, bits)
         low = _fraction((1 - _highest_cosine(proved, len(W))).lower())
-        distance, k, count = _lowest_distance(proved, contacts, len(W))
-        high = _fraction(distance)
+        high = _fraction(_lowest_distance(proved, contacts, len(W)))
         value, radius = _as_decimal(low, high, digits)
     return ProvedValue(
         "margin",
         value,
         radius,
         f"Proved: {_what_is_solved(proved, len(contacts))}, and has this margin to within the radius, which lies "
-        f"between 1 minus the largest cosine and the distance of class {k} from the hull of "
-        f"{_plural(count, 'contact')}; that no other code is better is not part of this proof.",
+        "between 1 minus the largest cosine and the distance of a class from the hull of its contacts; that no other "
+        "code is better is not part of this proof.",
     )
 
 
@@ -630,16 +688,15 @@ def _margin_from_features(W: Rows, H: Rows, contacts: ContactSystem, digits: int
     with flint.ctx.workprec(bits):
         proved = _prove_code(np.vstack([W, H]), contacts, digits, bits)
         low = _fraction(_lowest_product(proved, K))
-        distance, k, count = _lowest_distance(proved, contacts, len(W))
-        high = _fraction(distance)
+        high = _fraction(_lowest_distance(proved, contacts, len(W)))
         value, radius = _as_decimal(low, high, digits)
     return ProvedValue(
         "margin",
         value,
         radius,
         f"Proved: {_what_is_solved(proved, len(contacts))}, features included, and has this margin to within the "
-        f"radius, which lies between the smallest <h_k, w_k - w_j> and the distance of class {k} from the hull of "
-        f"{_plural(count, 'other')}; that no other code is better is not part of this proof.",
+        "radius, which lies between the smallest <h_k, w_k - w_j> and the distance of a class from the hull of others; "
+        "that no other code is better is not part of this proof.",
     )
 
 
@@ -687,7 +744,7 @@ def prove_margin(
     features = check_rows(H, name="H")
     if features.shape != rows.shape:
         raise ValueError(f"W and H must have the same shape; got {rows.shape} and {features.shape}")
-    digits = check_integer("digits", digits, 1)
+    digits = check_digits(digits)
     if contacts_tammes is None:
         contacts_tammes = tammes_system(rows, _WINDOW)
     if contacts_hardmax is None:
@@ -736,7 +793,7 @@ def closed_form_decimal(K: int, d: int, quantity: str, digits: int) -> ProvedVal
     if quantity not in ("max_cosine", "margin"):
         raise ValueError(f'quantity must be "max_cosine" or "margin"; got {quantity!r}')
     K, d = check_pair(K, d)
-    digits = check_integer("digits", digits, 1)
+    digits = check_digits(digits)
     with flint.ctx.workprec(_bits(digits)):
         if d == 1:
             cosine, name = (arb(-1), "two opposite points") if K == 2 else (arb(1), "two rows coincide")

@@ -1,27 +1,40 @@
-"""Code files: written whole or not at all, read without trust."""
+"""Code files: written atomically, read without trust."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import zipfile
-from dataclasses import asdict, fields
+from array import array
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from softmaxcode.checks import check_integer
 from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
 from softmaxcode.digits import ProvedValue
-from softmaxcode.disk import check_input, check_output, written_whole
+from softmaxcode.disk import check_archive, check_input, check_output, read_text, written_whole
+from softmaxcode.records import Count, RecordError, parse_json, printable, read_record
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 FORMAT = "softmaxcode 1"
+#: The kinds of file that `load` reads, and that `SoftmaxCode.save` writes.
+READABLE = (".npz", ".npy", ".txt", ".csv")
+WRITABLE = (".npz", ".txt", ".csv")
+#: The most coordinates, and the largest header, that are read from a file; both are checked before memory is taken.
+MAX_COORDINATES = 10**8
+MAX_HEADER_BYTES = 2**24
+#: The longest line of a text file.
+MAX_LINE = 2**24
+#: What the NPY format needs beside the numbers.
+_NPY_HEADER_BYTES = 2**14
 
 
 class DifferentCoordinatesError(ValueError):
@@ -30,19 +43,31 @@ class DifferentCoordinatesError(ValueError):
 
 #: Figures of every single class are stored up to this many classes.
 MAX_CLASS_FIGURES = 2000
-_PLAIN: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "int | None": (int, type(None)),
-}
 _SLOANE = re.compile(r"pack\.(\d+)\.(\d+)\.txt$")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an ``.npz`` file has beside its coordinates; nothing in it is believed before it is derived again."""
+
+    format: str
+    sha256_coordinates: Any
+    objective: Any
+    provenance: Provenance
+    proved: ProvedValue | None
+    figures: dict[str, Any]
+    sha256_header: Any
+
+
+class _Shape(TypedDict):
+    K: Count
+    d: Count
 
 
 def coordinates_hash(W: Rows) -> str:
     """SHA-256 of shape and coordinates, as little-endian float64 in row order."""
     digest = hashlib.sha256(f"{W.shape[0]} {W.shape[1]}\n".encode())
-    digest.update(np.ascontiguousarray(W, dtype="<f8").tobytes())
+    digest.update(np.ascontiguousarray(W, dtype="<f8").data)
     return digest.hexdigest()
 
 
@@ -53,7 +78,7 @@ def header_hash(header: dict[str, Any]) -> str:
 
 
 def figures(code: SoftmaxCode) -> dict[str, Any]:
-    """Every figure of a code as plain data; what is too large to derive says "not computed"."""
+    """Every figure of a code, JSON-serialisable; what is too large to derive says "not computed"."""
     out: dict[str, Any] = {
         "K": code.K,
         "d": code.d,
@@ -77,21 +102,44 @@ def figures(code: SoftmaxCode) -> dict[str, Any]:
     return out
 
 
+def checked_provenance(provenance: Provenance) -> dict[str, Any]:
+    """The fields of a provenance that can be stored, since `read_record` will read it again.
+
+    Raises
+    ------
+    ValueError
+        For a field of another type or out of range, or text that is not one printable line.
+    """
+    try:
+        return asdict(read_record(Provenance, asdict(provenance)))
+    except RecordError as error:
+        raise ValueError(f"this provenance cannot be stored: {error}") from None
+
+
 def save(code: SoftmaxCode, path: str | Path) -> None:
     """Write a code; see `SoftmaxCode.save`."""
-    path = check_output(path, (".npz", ".txt"))
-    if path.suffix.lower() == ".txt":
+    path = check_output(path, WRITABLE)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        lines = [",".join(map(repr, row)) for row in code.W.tolist()]
+    elif suffix == ".txt":
         named = _SLOANE.search(path.name)
         if named and (int(named[1]), int(named[2])) != (code.d, code.K):
             raise ValueError(f"cannot write {path}: the name says d.K = {named[1]}.{named[2]}, not {code.d}.{code.K}")
-        with written_whole(path) as temporary:
-            temporary.write_text("".join(f"{x!r}\n" for x in code.W.ravel().tolist()))
+        lines = [repr(number) for number in code.W.ravel().tolist()]
+    else:
+        _save_npz(code, path)
         return
+    with written_whole(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+
+
+def _save_npz(code: SoftmaxCode, path: Path) -> None:
     header: dict[str, Any] = {
         "format": FORMAT,
         "sha256_coordinates": coordinates_hash(code.W),
         "objective": code.objective,
-        "provenance": asdict(code.provenance),
+        "provenance": checked_provenance(code.provenance),
         "proved": asdict(code.proved) if code.proved is not None else None,
         "figures": figures(code),
     }
@@ -101,30 +149,33 @@ def save(code: SoftmaxCode, path: str | Path) -> None:
 
 
 def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> SoftmaxCode:
-    """Read a code from ``.npz``, a classifier from ``.npy``, or numbers from ``.txt``; nothing is ever unpickled.
+    """Read a code from ``.npz``, a classifier from ``.npy``, or points from ``.txt`` or ``.csv``; nothing is unpickled.
 
     Figures are derived again from the coordinates; those in the file are not used (`softmaxcode check` compares them).
+    A proof in the file is a claim that anyone can write: ``proved`` is None here, and ``check`` proves it again.
 
     Parameters
     ----------
     path : path
-        ``.npz`` as `SoftmaxCode.save` writes it; ``.npy`` with a (K, d) array; ``.txt`` with one number a line (or
-        several, in row order), as in Sloane's tables.
+        ``.npz`` as `SoftmaxCode.save` writes it; ``.npy`` with a (K, d) array; ``.txt`` or ``.csv`` with numbers
+        between spaces, commas or line ends. In those a ``#`` begins a comment, and a first line of words (or that
+        counts 0, 1, 2, ... as tables of pandas do) is a heading.
     dim : int, optional
-        Dimension of a ``.txt`` file; taken from a name ``pack.d.K.txt`` where it is not given.
+        Dimension of a ``.txt`` or ``.csv`` file. It is taken from a name ``pack.d.K.txt`` where it is not given, else
+        from the lines, where all have the same count of numbers; a ``.txt`` file needs two or more in each.
     normalize : bool
         Scale the rows to unit norm first.
 
     Returns
     -------
     SoftmaxCode
-        With the provenance and proof of an ``.npz`` file, which its SHA-256 covers.
+        Its provenance is what an ``.npz`` file claims, in the file's own words.
 
     Raises
     ------
     ValueError
-        If the file is missing, truncated, pickled, of another kind, its arrays disagree, or its coordinates are not
-        those it was saved with; the message says which.
+        If the file is missing, truncated, pickled, of another kind, declares more than 10^8 coordinates, its arrays
+        disagree, or its coordinates are not those it was saved with; the message says which.
 
     Examples
     --------
@@ -147,12 +198,12 @@ def read_file(
         return _read_npz(path, normalize)
     if suffix == ".npy":
         W = _read_npy(path)
-    elif suffix == ".txt":
+    elif suffix in (".txt", ".csv"):
         W = _read_text(path, dim)
     else:
-        raise ValueError(f"cannot read {path}: the suffix must be .npz, .npy or .txt")
+        raise ValueError(f"cannot read {path}: the suffix must be one of {', '.join(READABLE)}")
     rows = _rows(W, path, normalize)
-    return SoftmaxCode(rows, "softmax", Provenance(method=f"read from {path.name}")), None
+    return SoftmaxCode(rows, "softmax", Provenance(method=f"read from {printable(path.name)}")), None
 
 
 def _rows(W: Any, path: Path, normalize: bool) -> Rows:
@@ -165,80 +216,141 @@ def _rows(W: Any, path: Path, normalize: bool) -> Rows:
 def _read_npy(path: Path) -> Any:
     try:
         with path.open("rb") as stream:
-            return np.load(stream, allow_pickle=False)
+            shape, dtype = _npy_header(stream)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            declared = math.prod(shape) * dtype.itemsize
+            there = path.stat().st_size - stream.tell()
+            if declared > there:
+                raise ValueError(f"it declares {declared:,} bytes of numbers and has {there:,}")
+            if math.prod(shape) > MAX_COORDINATES:
+                raise ValueError(
+                    f"it declares {math.prod(shape):,} numbers, more than the limit of {MAX_COORDINATES:,}"
+                )
+            stream.seek(0)
+            return np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:  # tokenize.TokenError, MemoryError and the like from a damaged header
         raise ValueError(f"cannot read {path}: not a plain NumPy array, or truncated ({_first_line(error)})") from None
 
 
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array that follows in a stream in NPY format, which is left at its first number."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the NPY format holds no plain numbers")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"it declares the shape {shape}")
+    return shape, dtype
+
+
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return printable(str(error).strip().split("\n")[0] or type(error).__name__)
 
 
 def _read_text(path: Path, dim: int | None) -> Rows:
     named = _SLOANE.search(path.name)
-    if dim is None and named is None:
-        raise ValueError(f"cannot read {path}: its dimension is unknown; name it pack.d.K.txt or give the dimension")
-    d = check_integer("the dimension", int(named[1]) if dim is None and named else dim, 1)
-    try:
-        numbers = np.array([float(word) for word in path.read_text().split()])
-    except (ValueError, UnicodeDecodeError):
-        raise ValueError(f"cannot read {path}: it must hold numbers in plain text, one a line") from None
+    d = None if dim is None else check_integer("the dimension", dim, 1)
+    if d is None and named:
+        d = check_integer("the dimension", int(named[1]), 1)
+    numbers, counts = _numbers(path)
+    if d is None:
+        d = _dimension(path, counts)
     if not len(numbers) or len(numbers) % d:
         raise ValueError(f"cannot read {path}: {len(numbers)} numbers do not make rows of {d}")
     if named and dim is None and len(numbers) != d * int(named[2]):
         raise ValueError(
             f"cannot read {path}: the name promises {named[2]} rows of {d}, the file has {len(numbers)} numbers"
         )
-    return numbers.reshape(-1, d)
+    return np.frombuffer(numbers, dtype=np.float64).reshape(-1, d)
 
 
-def plain_dataclass(kind: type, stored: dict[str, Any]) -> Any:
-    """A dataclass of plain fields from stored data: the same names, the annotated types, text in one printable line."""
-    if set(stored) != {field.name for field in fields(kind)}:
-        raise TypeError
-    for field in fields(kind):
-        value = stored[field.name]
-        allowed = _PLAIN[str(field.type)]
-        if not isinstance(value, allowed) or isinstance(value, bool):
-            raise TypeError
-        if isinstance(value, str) and not value.isprintable():
-            raise TypeError
-    return kind(**stored)
+def _numbers(path: Path) -> tuple[array[float], list[int]]:
+    """The numbers of a text file, and how many each line has; blank lines, comments and a heading are left out."""
+    numbers = array("d")
+    counts: list[int] = []
+    heading = False
+    for number, line in enumerate(read_text(path).removeprefix("\ufeff").splitlines(), 1):
+        try:
+            words = _words(line)
+            if not counts and not heading and _is_heading(words):
+                heading = True
+                continue
+            if any(
+                "_" in word or not word.isascii() for word in words
+            ):  # float() takes 1_000, and digits of all scripts
+                raise ValueError
+            numbers.extend(map(float, words))
+        except ValueError:
+            raise ValueError(
+                f"cannot read {path}: it must hold numbers in plain text, one a line or one point per line, between "
+                f"spaces or commas; line {number} is something else"
+            ) from None
+        if words:
+            counts.append(len(words))
+    return numbers, counts
+
+
+def _words(line: str) -> list[str]:
+    """What stands between spaces or commas; an empty field, which is a missing number, remains."""
+    if len(line) > MAX_LINE:
+        raise ValueError
+    line = line.partition("#")[0].strip()
+    return re.split(r"\s*,\s*|\s+", line) if line else []
+
+
+def _is_heading(words: list[str]) -> bool:
+    """Whether a first line names columns: with words, or by counting 0, 1, 2, ... as pandas does."""
+    if not words:
+        return False
+    if len(words) > 2 and words == [str(i) for i in range(len(words))]:
+        return True
+    return all(re.match(r"[\"']?[^\W\d]", word) and word.isprintable() and not _is_number(word) for word in words)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _dimension(path: Path, counts: list[int]) -> int:
+    """The dimension by the lines: one point per line where all have the same count of numbers."""
+    if len(set(counts)) == 1 and (counts[0] > 1 or path.suffix.lower() == ".csv"):
+        return counts[0]
+    why = "its lines differ in length; " if len(set(counts)) > 1 else ""
+    raise ValueError(
+        f"cannot read {path}: its dimension is unknown; {why}name it pack.d.K.txt or give the dimension "
+        "(dim=, or --dim in the shell)"
+    )
 
 
 def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]:
+    members = check_archive(path, 8 * MAX_COORDINATES + MAX_HEADER_BYTES)
+    names = sorted(member.filename.removesuffix(".npy") for member in members)
+    if names != ["W", "header"]:
+        listed = ", ".join(repr(printable(name))[:80] for name in names[:8]) or "nothing"
+        raise ValueError(f"cannot read {path}: not a softmaxcode file (it holds {listed})")
+    sizes = {member.filename.removesuffix(".npy"): member for member in members}
+    if sizes["header"].file_size > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"cannot read {path}: its header declares {sizes['header'].file_size:,} bytes, more than the limit of "
+            f"{MAX_HEADER_BYTES:,}"
+        )
+    raw = _member(path, sizes["header"], "u", None)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            names = set(archive.files)
-            if names != {"W", "header"}:
-                held = ", ".join(map(repr, sorted(names))) or "nothing"
-                raise ValueError(f"cannot read {path}: not a softmaxcode file (it holds {held})")
-            W, raw = archive["W"], archive["header"]
-            if [getattr(array, "dtype", np.dtype("O")).kind for array in (W, raw)] != ["f", "u"]:
-                raise ValueError(f"cannot read {path}: its arrays are not coordinates and a header")
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, zipfile.LargeZipFile) as error:
-        raise ValueError(f"cannot read {path}: truncated, or not an .npz file ({_first_line(error)})") from None
-    except ValueError as error:
-        if str(error).startswith("cannot read"):
-            raise
-        raise ValueError(f"cannot read {path}: not plain arrays ({_first_line(error)})") from None
-    except Exception as error:  # zlib.error and the like from damaged members
-        raise ValueError(f"cannot read {path}: damaged ({_first_line(error)})") from None
-    try:
-        header = json.loads(bytes(np.asarray(raw, dtype=np.uint8)).decode())
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise KeyError
-        stored = header["figures"]
-        provenance = plain_dataclass(Provenance, header["provenance"])
-        proved = None if header["proved"] is None else plain_dataclass(ProvedValue, header["proved"])
-        objective = header["objective"]
-        K, d = stored["K"], stored["d"]
-        same = header["sha256_coordinates"] == coordinates_hash(W) and header["sha256_header"] == header_hash(header)
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        raise ValueError(f"cannot read {path}: its header is not one of {FORMAT!r}") from None
-    if W.shape != (K, d):
-        raise ValueError(f"cannot read {path}: its header says {K} rows of {d}, its coordinates have shape {W.shape}")
-    if not same:
+        stored = parse_json(bytes(np.asarray(raw, dtype=np.uint8)))
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+            raise RecordError("its format is another one")
+        header = read_record(Header, stored)
+        shape = read_record(_Shape, header.figures)
+    except RecordError as error:
+        raise ValueError(f"cannot read {path}: its header is not one of {FORMAT!r} ({error})") from None
+    W = _member(path, sizes["W"], "f", (shape["K"], shape["d"]))
+    if header.sha256_coordinates != coordinates_hash(W) or header.sha256_header != header_hash(stored):
         raise DifferentCoordinatesError(
             f"{path} is different from what was saved: its coordinates or header do not match their SHA-256"
         )
@@ -246,8 +358,30 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
     if not normalize and not np.array_equal(rows, W):
         raise DifferentCoordinatesError(f"{path} is different from what was saved: its rows are not unit to rounding")
     try:
-        return SoftmaxCode(rows, objective, provenance, proved), header
+        return SoftmaxCode(rows, header.objective, header.provenance), stored
     except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+
+
+def _member(path: Path, member: zipfile.ZipInfo, kind: str, wanted: tuple[int, int] | None) -> Any:
+    """An array of an archive: what it declares is checked before its numbers are read."""
+    K, d = wanted or (1, 1)
+    if wanted and (K * d > MAX_COORDINATES or member.file_size > 8 * K * d + _NPY_HEADER_BYTES):
         raise ValueError(
-            str(error) if str(error).startswith("cannot read") else f"cannot read {path}: {error}"
-        ) from None
+            f"cannot read {path}: its header says {K} rows of {d}, its coordinates have {member.file_size:,} bytes "
+            f"(the limit is {MAX_COORDINATES:,} coordinates)"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            with archive.open(member) as stream:
+                shape, dtype = _npy_header(stream)
+            if dtype.kind != kind or dtype.itemsize != (8 if kind == "f" else 1):
+                raise ValueError("its arrays are not coordinates and a header")
+            if math.prod(shape) * dtype.itemsize > member.file_size:
+                raise ValueError(f"it declares the shape {shape} in {member.file_size:,} bytes")
+            if wanted and shape != wanted:
+                raise ValueError(f"its header says {K} rows of {d}, its coordinates have shape {shape}")
+            with archive.open(member) as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False)
+    except Exception as error:  # zlib.error and the like from damaged members
+        raise ValueError(f"cannot read {path}: damaged, or not plain arrays ({_first_line(error)})") from None

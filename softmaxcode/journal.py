@@ -1,13 +1,17 @@
-"""The pairs of a long run: checked at the door, and noted when finished, so that an interrupted run resumes."""
+"""The pairs of a long run: checked where they enter, and noted when finished, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypedDict
+
+import msgspec
 
 from softmaxcode.checks import check_pair, shown
-from softmaxcode.disk import written_whole
+from softmaxcode.disk import MAX_TEXT_BYTES, check_writable, read_text, written_whole
+from softmaxcode.records import RecordError, parse_json, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,10 +59,24 @@ def plain(options: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+class Noted(TypedDict):
+    """What every entry of a journal has."""
+
+    K: Annotated[int, msgspec.Meta(ge=2)]
+    d: Annotated[int, msgspec.Meta(ge=1)]
+
+
 def _signed(line: Any) -> str:
     """A line of the journal: JSON, a tab and the start of its SHA-256."""
     text = json.dumps(line)
     return f"{text}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
+
+
+def _write(stream: TextIO, line: Any) -> None:
+    """Write a line, unless the file would become too large to be read again."""
+    text = _signed(line)
+    if stream.tell() + len(text) <= MAX_TEXT_BYTES:
+        stream.write(text)
 
 
 def _unsigned(text: str) -> Any:
@@ -66,28 +84,41 @@ def _unsigned(text: str) -> Any:
     content, _, signature = text.partition("\t")
     if not signature or signature != hashlib.sha256(content.encode()).hexdigest()[:16]:
         return None
-    return json.loads(content)
+    try:
+        return parse_json(content)
+    except RecordError:
+        return None
 
 
 def is_journal(path: Path) -> bool:
     """Whether a file has a line that a journal would have written."""
-    return any(_unsigned(line) is not None for line in path.read_text(errors="replace").split("\n"))
+    return any(_unsigned(line) is not None for line in read_text(path).split("\n"))
 
 
 class Journal:
-    """Finished pairs, one signed JSON line each below the options of the run; a damaged line counts as unfinished.
+    """Finished pairs, one JSON line each below the options of the run, with checksums; a damaged line is unfinished.
+
+    The checksums guard against accidents, such as a full disk. They are no signature: anyone can write a line that
+    fits, so what a journal holds must be checked before it is shown.
 
     Parameters
     ----------
     path : path or None
-        The file; None keeps the entries in memory only. A file of other options is removed.
+        The file; None keeps the entries in memory only. A journal of other options is removed.
     options : dict
-        What the entries depend on, as plain data.
+        What the entries depend on, JSON-serialisable.
+    kind : type
+        A TypedDict of what each entry must have; lines of another kind are unfinished.
 
     Attributes
     ----------
     entries : dict
         From (K, d) to the entry, in the order of finishing.
+
+    Raises
+    ------
+    ValueError
+        If ``path`` is a file that no journal wrote, which is left as it is, or cannot be written.
 
     Examples
     --------
@@ -98,25 +129,52 @@ class Journal:
     ([(12, 3)], [])
     """
 
-    def __init__(self, path: Path | None, options: dict[str, Any]) -> None:
+    def __init__(self, path: Path | None, options: dict[str, Any], kind: Any = Noted) -> None:
         self.entries: dict[tuple[int, int], dict[str, Any]] = {}
         self._path = path
         self._header = plain(options)
-        if path is None or not path.is_file():
+        self._whole = False  # whether the file is as this process wrote it, and can be appended to
+        if path is None:
             return
-        head, *lines = map(_unsigned, path.read_text(errors="replace").split("\n"))
+        try:
+            check_writable(path)
+        except ValueError as error:
+            raise ValueError(str(error).replace("cannot write", "cannot write the journal", 1)) from None
+        text = read_text(path) if path.exists() else ""
+        if not text.strip():
+            return
+        head, *lines = map(_unsigned, text.split("\n"))
+        if head is None and all(line is None for line in lines):
+            raise ValueError(
+                f"cannot write the journal {path}: the file is something else; move it, or name another file to write"
+            )
         if head != self._header:
             self.remove()
             return
-        self.entries = {(entry["K"], entry["d"]): entry for entry in lines if entry is not None}
+        for line in lines:
+            try:
+                read_record(kind, line)
+            except RecordError:
+                continue
+            self.entries[line["K"], line["d"]] = line
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Note a finished pair: a dict of plain data with "K" and "d"; the file is written whole."""
+        """Note a finished pair: a JSON-serialisable dict with "K" and "d".
+
+        An entry that would make the file too large to be read again is kept in memory only.
+        """
+        if self._path is not None and not self._whole:
+            with written_whole(self._path) as temporary, temporary.open("w") as stream:
+                for known in (self._header, *self.entries.values()):
+                    _write(stream, known)
         self.entries[entry["K"], entry["d"]] = entry
-        if self._path is None:
-            return
-        with written_whole(self._path) as temporary:
-            temporary.write_text("".join(map(_signed, [self._header, *self.entries.values()])))
+        if self._path is not None:
+            self._whole = False  # unless this ends well
+            with self._path.open("a") as stream:
+                _write(stream, entry)
+                stream.flush()
+                os.fsync(stream.fileno())
+            self._whole = True
 
     def remove(self) -> None:
         """Remove the file: the run is complete."""

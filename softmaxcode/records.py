@@ -42,8 +42,8 @@ def parse_json(text: str | bytes) -> Any:
 def read_record(kind: type[Kind], stored: Any) -> Kind:
     """Stored data as ``kind``: a dataclass, a msgspec Struct, or a type such as ``list[Row]``.
 
-    Dataclasses must have exactly their fields; types are never converted, except integers to floats. Integers fit in
-    64 bits, and every string is one printable line.
+    Dataclasses must have exactly their fields, a TypedDict at least its keys (others are left out). Types are never
+    converted, except integers to floats. Integers fit in 64 bits, and every string is one printable line.
 
     Parameters
     ----------
@@ -114,8 +114,8 @@ def _check_names(stored: Any, record: Any, where: str) -> None:
         for name in names:
             _check_names(stored[name], getattr(record, name), f"{where}.{name}" if where else name)
     elif isinstance(stored, dict) and isinstance(record, dict):
-        for name, value in stored.items():
-            _check_names(value, record[name], f"{where}.{name}" if where else name)
+        for name, value in record.items():  # of a TypedDict, the keys that it names
+            _check_names(stored[name], value, f"{where}.{name}" if where else name)
     elif isinstance(stored, list) and isinstance(record, list | tuple):
         for i, value in enumerate(stored):
             _check_names(value, record[i], f"{where}[{i}]")

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from softmaxcode.code import SoftmaxCode
+    from softmaxcode.digits import ProvedValue
 
 
-def report(code: SoftmaxCode) -> str:
-    """Every figure of a code in plain text."""
+def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
+    """Every figure of a code in plain text; ``made_by`` names its provenance, which nothing derives again."""
     derived = figures(code)
     certificate = derived["certificate"]
 
@@ -46,13 +47,21 @@ def report(code: SoftmaxCode) -> str:
         ("optimality residual", "not computed" if residual is None else f"{residual:.2g}"),
         ("rigidity", certificate["rigidity"]),
         ("contact threshold", f"{certificate['threshold']:.2g}; next pair {gap} away"),
-        ("made by", origin(code)),
+        (made_by, origin(code)),
     ]
     if certificate["ambiguous"]:
         lines.append(("warning", "the next pair is near the threshold: contacts and rattlers may be miscounted"))
-    if code.proved is not None:
-        lines.append((f"proved {code.proved.quantity}", f"{code.proved.value} +- {code.proved.radius}"))
-        lines.append(("what is proved", code.proved.statement))
+    return _columns(lines) + ("" if code.proved is None else proof(code.proved))
+
+
+def proof(proved: ProvedValue) -> str:
+    """A value proved here, in plain text."""
+    return _columns(
+        [(f"proved {proved.quantity}", f"{proved.value} +- {proved.radius}"), ("what is proved", proved.statement)]
+    )
+
+
+def _columns(lines: list[tuple[str, str]]) -> str:
     return "".join(f"{name:<21} {printable(text)}\n" for name, text in lines)
 
 

@@ -26,6 +26,7 @@ from softmaxcode.checks import (
 )
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
 from softmaxcode.contact_system import tammes_system
+from softmaxcode.digits import check_digits, closed_form_decimal, prove_margin, prove_tammes
 from softmaxcode.exact import closed_form
 from softmaxcode.margins import smallest_margin
 from softmaxcode.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
@@ -58,8 +59,6 @@ START_FLOPS = 400 * 4
 FLOPS_PER_SECOND = 1e10
 #: Seconds that one start may take without a budget.
 PATIENCE = 600.0
-#: The most digits that are proved; ball arithmetic takes minutes beyond.
-MAX_DIGITS = 10_000
 #: A HardMax optimum must beat the best packing by this to be worth a polish of its own.
 WORTH_POLISHING = 1e-8
 
@@ -172,7 +171,8 @@ def solve(
         ``None`` searches with the CPU kernels; ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on
         geoopt's sphere with PyTorch.
     digits : int, optional
-        Continue in ball arithmetic to so many digits: ``code.proved`` is then the value with a proved radius.
+        Continue in ball arithmetic to so many digits, at most 1000: ``code.proved`` is then the value with a proved
+        radius.
     n_jobs : int
         Threads of the CPU search, as in joblib; -1 uses every core. The result does not depend on it.
     progress : bool, optional
@@ -202,7 +202,7 @@ def solve(
     """
     objective = check_objective(objective)
     if digits is not None:
-        digits = check_integer("digits", digits, 1, MAX_DIGITS)
+        digits = check_digits(digits)
     code = solve_both(
         K,
         d,
@@ -420,8 +420,6 @@ def _promised_margin(X: Rows, K: int) -> float:
 
 def prove(code: SoftmaxCode, digits: int) -> ProvedValue:
     """The value of a code to ``digits`` digits with a proved radius; `NotRegular` where its contacts do not fix it."""
-    from softmaxcode.digits import closed_form_decimal, prove_margin, prove_tammes
-
     if closed_form(code.K, code.d) is not None:
         quantity = "margin" if code.objective == "softmax" else "max_cosine"
         return closed_form_decimal(code.K, code.d, quantity, digits)

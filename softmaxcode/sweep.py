@@ -15,7 +15,8 @@ import numpy as np
 from softmaxcode.checks import check_callable, check_integer, check_path, check_progress, check_seconds, shown
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, installed_version
 from softmaxcode.exact import best, closed_form, thinned
-from softmaxcode.journal import Journal, check_pairs, is_journal, plain
+from softmaxcode.files import checked_provenance
+from softmaxcode.journal import Journal, check_pairs, plain
 from softmaxcode.progress import Progress
 from softmaxcode.solver import SearchOptions, solve_both
 from softmaxcode.workers import one_line, run, workers
@@ -268,17 +269,12 @@ def sweep(
 
 
 def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any], wanted: list[Pair]) -> Journal:
-    """The journal of these options and pairs; a named file that is none is left alone."""
+    """The journal of these options and pairs."""
     if path is None:
         known = hashlib.sha256(json.dumps([plain(options), wanted]).encode()).hexdigest()[:12]
         held = Path(catalog.path)
         return Journal(held.with_name(f"{held.name}.sweep-{known}"), options)
-    path = check_path(path)
-    if not path.parent.is_dir() or path.is_dir():
-        raise ValueError(f"cannot write the journal {path}: it is a folder, or its folder does not exist")
-    if path.is_file() and path.stat().st_size and not is_journal(path):
-        raise ValueError(f"cannot write the journal {path}: the file is something else")
-    return Journal(path, options)
+    return Journal(check_path(path), options)
 
 
 def _held(catalog: Catalog, K: int, d: int) -> dict[str, SoftmaxCode | None]:
@@ -307,6 +303,8 @@ def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
     try:
         sent = [(name, outcome.result[name]) for name in OBJECTIVES]
         codes = [SoftmaxCode(held["W"], name, Provenance(**held["provenance"])) for name, held in sent]
+        for code in codes:
+            checked_provenance(code.provenance)
         if any((code.K, code.d) != (K, d) for code in codes):
             raise ValueError(f"it has shape {codes[0].W.shape}")
     except (KeyError, TypeError, ValueError) as error:

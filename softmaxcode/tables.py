@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from softmaxcode.checks import check_callable, check_progress
-from softmaxcode.code import NotComputed
+from softmaxcode.code import OBJECTIVES, NotComputed, Provenance, SoftmaxCode
 from softmaxcode.disk import check_output, written_whole
-from softmaxcode.journal import Journal, check_pairs
+from softmaxcode.journal import Journal, Noted, check_pairs
 from softmaxcode.progress import Progress
+from softmaxcode.records import NonNegative
 from softmaxcode.solver import SearchOptions, solve_both
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from softmaxcode.code import SoftmaxCode
 
 SUFFIXES = (".csv", ".parquet", ".md", ".tex")
 
@@ -51,14 +52,29 @@ def _count(code: SoftmaxCode, name: str) -> int | None:
         return None
 
 
-def row(K: int, d: int, **options: Any) -> dict[str, Any]:
-    """Solve one pair for both objectives and return its row."""
+class Finished(Noted):
+    """What is noted of a finished row: the coordinates of both codes, from which the row is derived again."""
+
+    seconds: NonNegative
+    softmax: str
+    tammes: str
+
+
+def solved(K: int, d: int, **options: Any) -> tuple[dict[str, SoftmaxCode], float]:
+    """Solve one pair for both objectives; the codes and the seconds it took, certificates included."""
     begin = time.monotonic()
     codes = solve_both(K, d, **options)
+    for code in codes.values():
+        _ = code.certificate
+    return codes, round(time.monotonic() - begin, 3)
+
+
+def row(codes: dict[str, SoftmaxCode], seconds: float) -> dict[str, Any]:
+    """The row of a pair, derived from its two codes."""
     tammes, softmax = codes["tammes"], codes["softmax"]
     return {
-        "K": K,
-        "d": d,
+        "K": softmax.K,
+        "d": softmax.d,
         "margin": softmax.margin,
         "tammes_distance": tammes.min_distance,
         "one_minus_cosine": 1 - tammes.max_cosine,
@@ -68,11 +84,35 @@ def row(K: int, d: int, **options: Any) -> dict[str, Any]:
         "contacts": _count(tammes, "contacts"),
         "lower_bound": softmax.certificate.lower_bound,
         "status": softmax.certificate.status,
-        "seconds": round(time.monotonic() - begin, 3),
+        "seconds": seconds,
         "max_cosine": tammes.max_cosine,
         "angle_deg": tammes.min_angle,
         "upper_bound": tammes.certificate.upper_bound,
     }
+
+
+def _noted(codes: dict[str, SoftmaxCode], seconds: float) -> dict[str, Any]:
+    """The entry of a journal: little-endian float64 coordinates, row by row, in base 64."""
+    text = {name: base64.b64encode(codes[name].W.astype("<f8").tobytes()).decode() for name in OBJECTIVES}
+    return {"K": codes["softmax"].K, "d": codes["softmax"].d, "seconds": seconds, **text}
+
+
+def _derived(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The row of an entry of a journal, derived from its coordinates; None where they are no codes."""
+    if entry is None:
+        return None
+    try:
+        codes = {
+            name: SoftmaxCode(
+                np.frombuffer(base64.b64decode(entry[name], validate=True), "<f8").reshape(entry["K"], entry["d"]),
+                name,
+                Provenance("read from a journal"),
+            )
+            for name in OBJECTIVES
+        }
+    except ValueError:
+        return None
+    return row(codes, entry["seconds"])
 
 
 def frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -99,8 +139,9 @@ def table(
         The rows; a pair given twice is solved once.
     path : path, optional
         Write the table here (``.csv``, ``.parquet``, ``.md`` or ``.tex``), again after every row, each time whole.
-        Finished rows are also kept beside it in ``<path>.rows``: a run that was interrupted resumes from there, if
-        its options are the same, and loses no finished row. The rows file is removed when the table is complete.
+        The codes of finished rows are also kept beside it in ``<path>.rows``: a run that was interrupted resumes from
+        there, if its options are the same, derives these rows again from the coordinates, and solves the others. The
+        rows file is removed when the table is complete, or when its options are others.
     on_row : callable, optional
         Called with each row as it finishes.
     progress : bool, optional
@@ -116,7 +157,8 @@ def table(
     Raises
     ------
     ValueError
-        For a bad pair or option, an unknown suffix or a folder that does not exist.
+        For a bad pair or option, an unknown suffix, a folder that does not exist, or a file ``<path>.rows`` that is
+        something else, which is left alone.
 
     Examples
     --------
@@ -131,18 +173,25 @@ def table(
     progress = check_progress(progress)
     options = _checked(options)
     notes = None if target is None else rows_file(target)
-    journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"})
+    journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"}, Finished)
+    rows: list[dict[str, Any]] = []
     with Progress("table", len(wanted), progress) as bar:
         for K, d in wanted:
-            if (K, d) not in journal.entries:
-                journal.add(row(K, d, progress=False, **options))
+            found = _derived(journal.entries.get((K, d)))
+            if found is not None:
+                rows.append(found)
+            else:
+                codes, seconds = solved(K, d, progress=False, **options)
+                found = row(codes, seconds)
+                rows.append(found)
+                journal.add(_noted(codes, seconds))
                 if target is not None:
-                    write(frame(journal.entries[p] for p in wanted if p in journal.entries), target)
+                    write(frame(rows), target)
             if on_row is not None:
                 bar.clear()
-                on_row(journal.entries[K, d])
-            bar.step(1, K=K, d=d, margin=f"{journal.entries[K, d]['margin']:.9f}")
-    result = frame(journal.entries[pair] for pair in wanted)
+                on_row(found)
+            bar.step(1, K=K, d=d, margin=f"{found['margin']:.9f}")
+    result = frame(rows)
     if target is not None:
         write(result, target)
         journal.remove()

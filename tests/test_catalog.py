@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import time
@@ -18,11 +20,22 @@ import pytest
 
 import softmaxcode as sc
 from softmaxcode import exact
-from softmaxcode.catalog import Catalog, CatalogError, NotHeldError, export, import_codes, user_catalog, verify
+from softmaxcode.catalog import (
+    Catalog,
+    CatalogError,
+    NotHeldError,
+    export,
+    import_codes,
+    installed,
+    user_catalog,
+    verify,
+)
 from softmaxcode.catalog import file as catalog_file
 from softmaxcode.cli import main
 from softmaxcode.code import SoftmaxCode
-from softmaxcode.sphere import random_rows
+from softmaxcode.landscape import panel
+from softmaxcode.solver import solve_both
+from softmaxcode.sphere import random_rows, unit_rows
 
 
 def some_code(K: int = 9, d: int = 3, seed: int = 0, objective: str = "softmax") -> SoftmaxCode:
@@ -276,6 +289,10 @@ def test_a_newer_schema_is_refused(filled: Path) -> None:
     [
         "CREATE TRIGGER t AFTER INSERT ON codes BEGIN DELETE FROM codes; END",
         "CREATE VIEW v AS SELECT * FROM codes",
+        "CREATE INDEX i ON codes (margin)",
+        "CREATE TABLE more (x INTEGER)",
+        "CREATE VIRTUAL TABLE more USING fts5 (x)",
+        "PRAGMA user_version = 0",
         "ALTER TABLE codes ADD COLUMN more TEXT",
         "DROP TABLE coordinates",
     ],
@@ -284,6 +301,67 @@ def test_another_schema_is_refused(filled: Path, statement: str) -> None:
     edit(filled, statement)
     with pytest.raises(CatalogError, match="tables are not those"):
         Catalog(filled)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sql"),
+    [
+        ("trigger", "CREATE TRIGGER coordinates AFTER INSERT ON codes BEGIN DELETE FROM codes; END"),
+        ("index", None),
+    ],
+)
+def test_a_schema_row_that_is_named_like_a_table_is_refused(filled: Path, kind: str, sql: str | None) -> None:
+    """A trigger between the tables, so that the last row of that name is the table."""
+    connection = sqlite3.connect(filled)
+    root = connection.execute("SELECT rootpage FROM sqlite_master WHERE type = 'index' LIMIT 1").fetchone()[0]
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET rowid = rowid + 10 WHERE tbl_name = 'coordinates'")
+    connection.execute(
+        "INSERT INTO sqlite_master (rowid, type, name, tbl_name, rootpage, sql) VALUES (5, ?, ?, ?, ?, ?)",
+        (kind, "coordinates", "codes", 0 if kind == "trigger" else root, sql),
+    )
+    connection.commit()
+    connection.close()
+    before = filled.read_bytes()
+    with pytest.raises(CatalogError, match="damaged"), Catalog(filled) as catalog:
+        catalog.improve(some_code(11))
+    assert filled.read_bytes() == before
+
+
+def planted_journal(path: Path, victim: Path) -> None:
+    """What a killed writer leaves, but naming a second file, which SQLite deletes once it has rolled back."""
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA cache_size = 1'); c.execute('BEGIN IMMEDIATE')\n"
+        "for i in range(500): c.execute('INSERT INTO coordinates VALUES (?, ?)', (str(i), bytes(2000)))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60)
+    name = str(victim).encode()
+    ending = struct.pack(">II", len(name), sum(name)) + bytes.fromhex("d9d505f920a163d7")
+    page = struct.pack(">I", 0x40000000 // 4096 + 1)
+    with path.with_name(path.name + "-journal").open("ab") as stream:
+        stream.write(page + name + ending)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("readonly", [True, False])
+def test_a_journal_beside_a_file_cannot_delete_another_one(filled: Path, tmp_path: Path, readonly: bool) -> None:
+    victim = tmp_path / "precious.txt"
+    victim.write_text("mine")
+    planted_journal(filled, victim)
+    with pytest.raises(CatalogError, match=r"-journal was not left by softmaxcode"):
+        Catalog(filled, readonly=readonly)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes")
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.sqlite")
+    for readonly in (True, False):
+        with pytest.raises(CatalogError, match=r"pipe\.sqlite"):
+            Catalog(tmp_path / "pipe.sqlite", readonly=readonly)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
@@ -333,7 +411,169 @@ def test_indices_that_are_no_subset_are_refused(path: Path) -> None:
             catalog.code(20, 4, "softmax")
 
 
+# what a file that users can write claims
+
+
+@pytest.fixture
+def inflated(monkeypatch: pytest.MonkeyPatch, path: Path) -> Path:
+    """A user's catalogue with a poor code of a pair that ships better, and claims that nothing beats."""
+    with Catalog(path) as catalog:
+        catalog.improve(some_code(30))
+    edit(path, "UPDATE codes SET lower_bound = 0.9, margin = 0.9, max_cosine = 0.1, status = 'optimal'")
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
+    return path
+
+
+@pytest.mark.parametrize("objective", ["softmax", "tammes"])
+def test_an_inflated_claim_hides_no_better_code(inflated: Path, objective: str) -> None:
+    code = sc.best_known(30, 3, objective=objective)
+    assert code.margin == pytest.approx(0.218448124905, abs=1e-12)
+    with installed() as catalog:
+        assert catalog is not None
+        entry = catalog.entry(30, 3, objective)
+        assert entry is not None and entry.margin == pytest.approx(code.margin, abs=1e-15) and entry.verified
+        listed = {(e.K, e.d, e.objective): e for e in catalog.entries()}
+        assert listed[30, 3, objective] == entry
+    assert panel(3).held[30] == pytest.approx(code.margin, abs=1e-12)
+    assert solve_both(30, 3, starts=1)[objective].margin > 0.2184
+
+
+def test_an_inflated_claim_keeps_no_better_code_out(inflated: Path) -> None:
+    middling = sc.SoftmaxCode.from_rows(unit_rows(sc.best_known(30, 3).W + 1e-3))
+    with Catalog(inflated) as alone:
+        assert alone.improve(middling) == ("softmax", "tammes")
+        assert [e.margin for e in alone.entries()] == [middling.margin] * 2
+        assert alone.improve(some_code(30)) == ()
+    with user_catalog() as catalog:
+        assert catalog.improve(some_code(30)) == ()
+        assert catalog.improve(middling) == ()  # the shipped one is better
+
+
+def test_an_understated_claim_gives_no_better_code_away(path: Path) -> None:
+    worse, better = ordered_codes(2)
+    with Catalog(path) as catalog:
+        catalog.improve(better)
+        edit(path, "UPDATE codes SET lower_bound = -1.0, margin = -1.0")
+        assert "softmax" not in catalog.improve(worse)
+        entry = catalog.entry(9, 3, "softmax")
+        assert entry is not None and entry.margin == better.margin
+
+
+def test_a_claimed_status_wins_no_tie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, filled: Path) -> None:
+    """Neither against a base with the same code nor against a code that improves the status."""
+    mine = tmp_path / "mine.sqlite"
+    shutil.copy(filled, mine)
+    edit(mine, "UPDATE codes SET status = 'optimal' WHERE K = 8")
+    with Catalog(filled, readonly=True) as below:
+        below_entry = below.entry(8, 3, "softmax")
+    with Catalog(mine, base=Catalog(filled, readonly=True, trusted=True)) as catalog:
+        entry = catalog.entry(8, 3, "softmax")
+        assert entry is not None and below_entry is not None
+        assert entry.verified and entry.status == below_entry.status != "optimal"
+    with Catalog(mine) as alone:
+        code = alone.code(8, 3, "softmax")
+        assert code is not None and alone.improve(code) == ()
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(mine))
+    assert sc.best_known(8, 3).certificate.status != "optimal"
+
+
+def test_the_list_calls_a_status_of_a_users_file_a_claim(
+    monkeypatch: pytest.MonkeyPatch, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
+    with user_catalog() as catalog:
+        catalog.improve(some_code(131))
+    edit(path, "UPDATE codes SET status = 'optimal', margin = 1.5")
+    assert main(["catalog", "list", "--classes", "30,131", "--dims", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert ["claims optimal" in line for line in lines] == [False, False, True, True, False]
+    assert not any("margin=1.5" in line for line in lines)
+
+
+def test_an_export_carries_what_was_derived(inflated: Path, tmp_path: Path) -> None:
+    with Catalog(inflated) as catalog:
+        catalog.improve(some_code(131))
+    edit(inflated, "UPDATE codes SET lower_bound = 0.9, status = 'optimal'")
+    out = tmp_path / "out.sqlite"
+    assert export(out, [(30, 3), (131, 3)]) == 4
+    assert [result.problem for result in verify(out, n_jobs=1, progress=False)] == [""] * 4
+
+
 # importing and exporting
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "reason"),
+    [
+        ("UPDATE codes SET construction = '24-cell', chosen = 'text' {}", (), "the indices of its rows are not 9"),
+        ("UPDATE codes SET construction = '24-cell', chosen = ? {}", (b"abc",), "the indices of its rows are not 9"),
+        ("UPDATE codes SET construction = '24-cell', chosen = 5 {}", (), "the indices of its rows are not 9"),
+        ("UPDATE codes SET K = 15, d = 5000000, construction = 'x' {}", (), "has a closed form"),
+        ("UPDATE codes SET d = 1000000, construction = 'x' {}", (), "has a closed form"),
+        ("UPDATE codes SET K = 1000000, construction = 'x' {}", (), "too large for a catalogue"),
+        ("UPDATE codes SET sha256 = 'none' {}", (), "sha256"),
+        ("UPDATE codes SET sha256 = CAST(x'ff' AS TEXT) {}", (), "sha256"),
+        ("UPDATE codes SET objective = CAST(x'ff' AS TEXT) {}", (), "objective"),
+        ("UPDATE codes SET K = CAST('9' AS BLOB) {}", (), "K: expected int, got bytes"),
+        ("UPDATE codes SET K = 9.5 {}", (), "K: expected int, got float"),
+        ("UPDATE codes SET margin = 9e999 {}", (), "margin"),
+        ("UPDATE codes SET status = ? {}", ("optimal\n",), "status"),
+        ("UPDATE codes SET construction = ? {}", ("\x1b[2J",), "construction"),
+        ("UPDATE codes SET provenance = CAST(provenance AS BLOB) {}", (), "provenance"),
+        ("UPDATE codes SET provenance = ? {}", ("[" * 99_000,), "not JSON"),
+        ("UPDATE codes SET provenance = ? {}", ('"' + "x" * 200_000 + '"',), "its provenance is not a text of at most"),
+        ("UPDATE codes SET provenance = replace(provenance, '\"starts\": ', '\"starts\": -') {}", (), "starts"),
+        ("UPDATE codes SET provenance = replace(provenance, '\"hops\": ', '\"hops\": 1e') {}", (), "provenance.hops"),
+        (
+            "UPDATE codes SET provenance = replace(provenance, 'seconds\": ', ?) {}",
+            ('seconds": 1' + "0" * 400,),
+            "second",
+        ),
+        ("UPDATE codes SET provenance = replace(provenance, '\"seconds\": ', '\"seconds\": -1') {}", (), "seconds"),
+    ],
+)
+def test_one_bad_entry_stops_no_import(
+    filled: Path, tmp_path: Path, statement: str, values: tuple[object, ...], reason: str
+) -> None:
+    edit(filled, statement.format("WHERE K = 9 AND objective = 'softmax'"), *values)
+    with Catalog(tmp_path / "mine.sqlite") as mine:
+        report = import_codes(filled, mine)
+        assert len(report.refused) == 1 and reason in report.refused[0] and report.refused[0].isprintable()
+        assert {entry.K for entry in mine.entries()} == {8, 9, 10}
+    with Catalog(filled, readonly=True) as catalog, pytest.raises(CatalogError, match=r"is damaged: (its )?entry"):
+        catalog.entries()
+
+
+def test_a_value_that_is_too_large_stops_no_import(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(filled, "UPDATE codes SET status = zeroblob(200000) WHERE K = 9 AND objective = 'softmax'")
+    monkeypatch.setattr(catalog_file, "MAX_VALUE", 100_000)
+    with Catalog(tmp_path / "mine.sqlite") as mine:
+        report = import_codes(filled, mine)
+        assert len(report.refused) == 1 and "a value of more than 100,000 bytes" in report.refused[0]
+
+
+def test_an_imported_provenance_is_marked_as_the_files_own_words(tmp_path: Path, path: Path) -> None:
+    with Catalog(path) as catalog:
+        some_code(9).save(tmp_path / "a.npz")
+        import_codes(tmp_path / "a.npz", catalog)
+        import_codes(path, catalog)
+        with Catalog(tmp_path / "b.sqlite") as other:
+            import_codes(path, other)
+            for mine in (catalog, other):
+                entry = mine.entry(9, 3, "softmax")
+                assert entry is not None and entry.provenance.method == "imported: rows given by the caller"
+
+
+def test_import_of_text_that_does_not_show_its_dimension(tmp_path: Path, path: Path) -> None:
+    some_code(9).save(tmp_path / "s.txt")
+    some_code(9).save(tmp_path / "s.csv")
+    with Catalog(path) as catalog:
+        with pytest.raises(ValueError, match="--dim in the shell"):
+            import_codes(tmp_path / "s.txt", catalog)
+        assert import_codes(tmp_path / "s.txt", catalog, dim=3).entered
+        assert import_codes(tmp_path / "s.csv", catalog).not_better == 1
 
 
 def test_import_takes_what_is_better(filled: Path, tmp_path: Path) -> None:

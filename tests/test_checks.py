@@ -178,7 +178,7 @@ def test_a_broken_user_catalogue_leaves_no_file_open(tmp_path, monkeypatch):
         (lambda: sc.best_known(5, 10**9), r"a code of 5 x 1000000000 coordinates needs"),
         (lambda: sc.best_known(10**12, 3), r"at most 1000000000; got 1000000000000"),
         (lambda: sc.margin_bounds(10**12, 3), r"at most 1000000000; got 1000000000000"),
-        (lambda: sc.solve(12, 3, digits=10**6), r"digits must be an integer of at most 10000; got 1000000"),
+        (lambda: sc.solve(12, 3, digits=10**6), r"digits must be at most 1000; got 1000000"),
     ],
 )
 def test_a_size_that_cannot_work_is_refused_before_memory_is_taken(monkeypatch, call, message):

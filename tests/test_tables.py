@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import json
 import math
@@ -9,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +19,9 @@ import pandas as pd
 import pytest
 
 import softmaxcode as sc
-from softmaxcode import tables
+from softmaxcode import certificate, code, tables
+from softmaxcode.journal import _signed
+from softmaxcode.sphere import random_rows
 from softmaxcode.tables import COLUMNS, frame, markdown, table, write
 
 if TYPE_CHECKING:
@@ -55,17 +60,37 @@ def calls(monkeypatch) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def made_up(monkeypatch) -> list[tuple[int, int]]:
-    """Rows at no cost, different in every run in their seconds only; returns the pairs that were asked for."""
+    """Codes at no cost, different in every run in their seconds only; returns the pairs that were asked for."""
     made: list[tuple[int, int]] = []
     ticks = itertools.count(1)
 
-    def row(K: int, d: int, **_: Any) -> dict[str, Any]:
+    def solve(K: int, d: int, **_: Any) -> dict[str, sc.SoftmaxCode]:
         made.append((K, d))
-        values: dict[str, Any] = {name: math.sin(K * d + i) / 3 for i, name in enumerate(ORDER)}
-        counts = {"K": K, "d": d, "softmax_rattlers": None, "tammes_rattlers": 0, "contacts": K}
-        return {**values, **counts, "status": "feasible", "seconds": next(ticks) / 8}
+        rng = np.random.default_rng([K, d])
+        made_by = sc.Provenance("made up")
+        return {name: sc.SoftmaxCode(random_rows(K, d, rng), name, made_by) for name in ("softmax", "tammes")}
 
-    monkeypatch.setattr(tables, "row", row)
+    def certify(code: sc.SoftmaxCode) -> sc.Certificate:
+        value = code.margin - 1e-15
+        return sc.Certificate(
+            code.objective,
+            "feasible",
+            value,
+            value,
+            "made up",
+            1.5,
+            "made up",
+            None,
+            "none",
+            1e-9,
+            1.0,
+            ambiguous=False,
+        )
+
+    monkeypatch.setattr(tables, "solve_both", solve)
+    monkeypatch.setattr(certificate, "certify", certify)
+    monkeypatch.setattr(code, "MAX_ALL_MARGINS", 1)  # so that softmax rattlers are missing
+    monkeypatch.setattr(tables, "time", SimpleNamespace(monotonic=lambda: next(ticks) ** 2 / 8))
     return made
 
 
@@ -458,22 +483,22 @@ def test_another_path_starts_anew(made_up, tmp_path):
 
 
 def test_an_error_in_a_row_keeps_the_finished_ones(made_up, tmp_path, monkeypatch):
-    counted = tables.row
+    counted = tables.solve_both
 
-    def fail(K: int, d: int, **options: Any) -> dict[str, Any]:
+    def fail(K: int, d: int, **options: Any) -> Any:
         if (K, d) == MADE_UP[2]:
             raise MemoryError
         return counted(K, d, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "row", fail)
+        patch.setattr(tables, "solve_both", fail)
         with pytest.raises(MemoryError):
             table(MADE_UP, path=tmp_path / "t.csv")
     table(MADE_UP, path=tmp_path / "t.csv")
     assert made_up == MADE_UP
 
 
-@pytest.mark.parametrize("step", [1, 30])
+@pytest.mark.parametrize("step", [1, 150])
 def test_a_rows_file_cut_anywhere_loses_only_what_was_cut(made_up, tmp_path, step):
     path = tmp_path / "t.csv"
     journal = interrupted(path)
@@ -481,7 +506,7 @@ def test_a_rows_file_cut_anywhere_loses_only_what_was_cut(made_up, tmp_path, ste
     whole = table(MADE_UP, path=path)
     ends = [i for i, byte in enumerate(data) if byte == 10]
     assert len(ends) == 4  # options and three rows
-    lengths = range(len(data) - 40, len(data)) if step == 1 else range(0, len(data), step)
+    lengths = range(len(data) - 40, len(data)) if step == 1 else [0, *range(ends[0], len(data), step)]
     for length in lengths:
         journal.write_bytes(data[:length])
         made_up.clear()
@@ -492,50 +517,114 @@ def test_a_rows_file_cut_anywhere_loses_only_what_was_cut(made_up, tmp_path, ste
         same(again.iloc[:complete], whole.iloc[:complete], seconds=True)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\n",
-        b"not json\n",
-        b"{}\nnot json\n",
-        b"[]\n{}\n",
-        b"{}\n5\n",
-        b"{}\nnull\n",
-        b"{}\n[]\n",
-        b'{}\n{"K": 12, "d": 3}\n',
-        b"\x00\xff\xfe\n",
-        b"\x89PNG\r\n\x1a\n" + bytes(64),
-        b'{"seed": 0}\n{}\n',
-    ],
-)
-def test_a_corrupted_rows_file_starts_anew(made_up, tmp_path, content):
+NO_JOURNALS = [
+    b"not json\n",
+    b"{}\nnot json\n",
+    b"[]\n{}\n",
+    b'{}\n{"K": 12, "d": 3}\n',
+    b"\x00\xff\xfe\n",
+    b"\x89PNG\r\n\x1a\n" + bytes(64),
+    b'{"seed": 0}\n{}\n',
+    b"K,d,margin\n12,3,0.55\n",
+    b'{"K": 12, "d": 3}\t0123456789abcdef\n',
+    "{}\t44136fa355b3678a\n".encode("utf-16"),
+]
+
+
+@pytest.mark.parametrize("content", NO_JOURNALS)
+def test_a_file_that_no_table_wrote_is_never_removed(calls, tmp_path, content):
     (tmp_path / "t.csv.rows").write_bytes(content)
-    data = table(MADE_UP, path=tmp_path / "t.csv")
-    assert made_up == MADE_UP and len(data) == 5
+    with pytest.raises(
+        ValueError, match=r"cannot write the journal .*t\.csv\.rows: the file is something else; move it"
+    ):
+        table(PAIRS, path=tmp_path / "t.csv")
+    assert (tmp_path / "t.csv.rows").read_bytes() == content and not calls
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv.rows"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b" \n\n"])
+def test_a_rows_file_without_content_starts_again(made_up, tmp_path, content):
+    (tmp_path / "t.csv.rows").write_bytes(content)
+    table(MADE_UP, path=tmp_path / "t.csv")
+    assert made_up == MADE_UP
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
 
 
+def resigned(journal: Path, change: Callable[[Any], Any]) -> None:
+    """Change the first row of a journal, with a checksum that fits."""
+    head, first, *rest = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([head, _signed(change(json.loads(first.split("\t")[0]))), *rest]))
+
+
+def nested(depth: int) -> list[Any]:
+    out: list[Any] = []
+    for _ in range(depth):
+        out = [out]
+    return out
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("margin", None), ("margin", "1"), ("contacts", "x"), ("seconds", [1]), ("status", 5)]
+    "change",
+    [
+        *[
+            lambda row, name=name: {k: v for k, v in row.items() if k != name}
+            for name in ("K", "d", "seconds", "tammes")
+        ],
+        *[lambda row, K=K: {**row, "K": K} for K in (None, "12", 1, -12, 12.0, 10**400, 13, [12], True)],
+        *[lambda row, d=d: {**row, "d": d} for d in (None, "3", 0, 3.5, 4, 10**18)],
+        *[lambda row, x=x: {**row, "seconds": x} for x in (None, "1", [1], -1.0, float("nan"), 10**400)],
+        *[lambda row, x=x: {**row, "softmax": x} for x in (None, 5, "", "x", "AAAA", "é" * 8, "A" * 384, [1])],
+        lambda _: [1],
+        lambda _: {},
+        lambda _: 5,
+        lambda _: "row",
+        lambda _: nested(900),
+    ],
 )
-def test_a_row_of_other_types_is_solved_again(made_up, tmp_path, name, value):
-    journal = interrupted(tmp_path / "t.md")
-    head, first, *rest = journal.read_text().splitlines()
-    journal.write_text("\n".join([head, json.dumps({**json.loads(first.split("\t")[0]), name: value}), *rest, ""]))
+def test_a_row_of_another_kind_is_solved_again(made_up, tmp_path, change):
+    resigned(interrupted(tmp_path / "t.md"), change)
     made_up.clear()
     table(MADE_UP, path=tmp_path / "t.md")
     assert MADE_UP[0] in made_up
 
 
+def test_a_line_nested_too_deeply_is_unfinished(made_up, tmp_path):
+    journal = interrupted(tmp_path / "t.md")
+    head, first, *rest = journal.read_text().splitlines(keepends=True)
+    deep = "[" * 10**5 + "]" * 10**5
+    signed = f"{deep}\t{hashlib.sha256(deep.encode()).hexdigest()[:16]}\n"
+    journal.write_text("".join([head, first, signed, *rest]))
+    made_up.clear()
+    table(MADE_UP, path=tmp_path / "t.md")
+    assert made_up == MADE_UP[3:]
+
+
+def test_what_a_rows_file_claims_is_not_shown(made_up, tmp_path):
+    """The checksum is no signature: values are derived from the coordinates."""
+    claims = {"margin": 9.9, "status": "optimal", "lower_bound": 9.9}
+    resigned(interrupted(tmp_path / "t.csv"), lambda row: {**row, **claims})
+    made_up.clear()
+    data = table(MADE_UP, path=tmp_path / "t.csv")
+    assert made_up == MADE_UP[3:]
+    assert data["status"][0] == "feasible" and data["margin"][0] < 1
+
+
+def test_a_row_is_that_of_its_coordinates(made_up, tmp_path):
+    good = np.vstack([np.eye(3), -np.eye(3)])[[0, 1, 2, 3, 4, 5] * 2]
+    coordinates = base64.b64encode(good.tobytes()).decode()
+    resigned(interrupted(tmp_path / "t.csv"), lambda row: {**row, "softmax": coordinates, "tammes": coordinates})
+    data = table(MADE_UP, path=tmp_path / "t.csv")
+    assert data["margin"][0] == 0 and data["max_cosine"][0] == 1
+
+
 def test_a_changed_digit_in_the_rows_file_is_noticed(made_up, tmp_path):
     journal = interrupted(tmp_path / "t.csv")
     text = journal.read_text()
-    margin = json.loads(text.splitlines()[1].split("\t")[0])["margin"]
-    journal.write_text(text.replace(repr(margin), repr(margin + 0.125)))
+    seconds = json.loads(text.splitlines()[1].split("\t")[0])["seconds"]
+    journal.write_text(text.replace(f'"seconds": {seconds!r}', f'"seconds": {seconds + 1!r}', 1))
     made_up.clear()
-    data = table(MADE_UP, path=tmp_path / "t.csv")
-    assert data["margin"][0] == margin
+    table(MADE_UP, path=tmp_path / "t.csv")
+    assert made_up == [MADE_UP[0], *MADE_UP[3:]]
 
 
 def test_frame_of_rows_is_the_table(solved):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from softmaxcode.certificate import certify
-from softmaxcode.code import Provenance, SoftmaxCode
+import msgspec
+
+from softmaxcode.certificate import certify, lower_bounds
+from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
 from softmaxcode.files import coordinates_hash
+from softmaxcode.records import Finite
 
 #: A bound must be larger by this to beat another: less than float64 coordinates can mean.
 IMPROVEMENT = 1e-14
@@ -16,7 +20,7 @@ STATUSES = ("feasible", "locally optimal", "matches Tammes", "optimal")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a catalogue holds of one (K, d) and objective, without the coordinates.
+    """What a catalogue stores of one (K, d) and objective, without the coordinates.
 
     Attributes
     ----------
@@ -36,18 +40,21 @@ class Entry:
         The name of the exact construction whose rows these are; None where coordinates are stored.
     sha256 : str
         Of the coordinates.
+    verified : bool
+        Whether the status was derived here or ships with the package; else it is what a file claims.
     """
 
-    K: int
-    d: int
-    objective: str
-    lower_bound: float
-    margin: float
-    max_cosine: float
-    status: str
+    K: Annotated[int, msgspec.Meta(ge=2)]
+    d: Annotated[int, msgspec.Meta(ge=1)]
+    objective: Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(OBJECTIVES)})$")]
+    lower_bound: Finite
+    margin: Finite
+    max_cosine: Finite
+    status: Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(STATUSES)})$")]
     provenance: Provenance
-    construction: str | None
-    sha256: str
+    construction: Annotated[str, msgspec.Meta(max_length=200)] | None
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    verified: bool
 
     @property
     def name(self) -> str:
@@ -70,6 +77,13 @@ def hopeful(code: SoftmaxCode, objective: str, held: Entry | None) -> bool:
     return held is None or value > held.lower_bound - 1e-12
 
 
+def measured(entry: Entry, code: SoftmaxCode) -> Entry:
+    """The entry with values derived from its coordinates in place of claimed ones; the status remains a claim."""
+    proved = lower_bounds(code)
+    bound = proved.margin if entry.objective == "softmax" else proved.one_minus_cosine
+    return replace(entry, lower_bound=bound, margin=code.margin, max_cosine=code.max_cosine)
+
+
 def assess(code: SoftmaxCode, objective: str, construction: str | None) -> Entry:
     """The entry that a code's coordinates are worth.
 
@@ -89,4 +103,5 @@ def assess(code: SoftmaxCode, objective: str, construction: str | None) -> Entry
         provenance=code.provenance,
         construction=construction,
         sha256=coordinates_hash(code.W),
+        verified=True,
     )

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
+import os
+import reprlib
 import sqlite3
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from softmaxcode import exact
-from softmaxcode.catalog.entry import STATUSES, Entry, assess, hopeful
+from softmaxcode.catalog.entry import IMPROVEMENT, Entry, assess, hopeful, measured
 from softmaxcode.checks import check_flag, check_pair, check_path, shown
-from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_code, check_objective, installed_version
-from softmaxcode.files import coordinates_hash, plain_dataclass
+from softmaxcode.code import OBJECTIVES, SoftmaxCode, check_code, check_objective, installed_version
+from softmaxcode.files import checked_provenance, coordinates_hash
+from softmaxcode.records import RecordError, parse_json, printable, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from softmaxcode.types import Rows
 
 #: "SMXC" as a 32-bit integer, in the header of the SQLite file; and the version of the schema.
 APPLICATION_ID = 0x534D5843
 SCHEMA_VERSION = 1
 #: The largest code whose coordinates a catalogue stores, in numbers.
 MAX_COORDINATES = 10**7
+#: The largest K K d of a code in a catalogue, whose certificate takes minutes.
+MAX_WORK = 10**12
+#: The longest provenance, as text.
+MAX_PROVENANCE = 10**5
+#: The largest value of a row, in bytes.
+MAX_VALUE = 8 * MAX_COORDINATES + 2**20
 #: Seconds to wait for another process that writes.
 PATIENCE = 60.0
 
-_SCHEMA = {
+_TABLES = {
     "codes": """CREATE TABLE codes (
     K INTEGER NOT NULL,
     d INTEGER NOT NULL,
@@ -51,9 +57,18 @@ _SCHEMA = {
     W BLOB NOT NULL
 )""",
 }
-
+#: Every row of the schema, with the indexes that SQLite makes for the keys.
+_SCHEMA = sorted(
+    [("table", name, name, sql) for name, sql in _TABLES.items()]
+    + [("index", f"sqlite_autoindex_{name}_1", name, "") for name in _TABLES]
+)
+#: The last bytes of a rollback journal that names a second file, which SQLite would read and delete.
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 
 _COLUMNS = "K, d, objective, lower_bound, margin, max_cosine, status, provenance, construction, sha256"
+_WHERE = "WHERE K = ? AND d = ? AND objective = ?"
+#: What entries of untrusted files were found to be worth in this process.
+_DERIVED: dict[tuple[object, ...], Entry] = {}
 
 
 class CatalogError(ValueError):
@@ -77,13 +92,17 @@ def explained(path: Path) -> Iterator[None]:
             reason = "cannot be written: it is read-only"
         elif "locked" in said or "busy" in said:
             reason = f"is being written by another process, for more than {PATIENCE:.0f} s"
+        elif "too big" in said:
+            reason = f"holds a value of more than {MAX_VALUE:,} bytes"
         else:
-            reason = f"cannot be used ({said})"
+            reason = f"cannot be used ({printable(said)})"
         raise CatalogError(f"the catalogue {path} {reason}") from None
 
 
 class Catalog:
     """A catalogue file.
+
+    Anyone may have written it, so entries rank by what their coordinates are worth, never by what the file claims.
 
     Parameters
     ----------
@@ -92,7 +111,9 @@ class Catalog:
     readonly : bool
         Read only.
     base : Catalog, optional
-        A catalogue below this one: its entries are held too, and a code enters only if it beats them as well.
+        A catalogue below this one: its entries count too, and a code enters only if it beats them as well.
+    trusted : bool
+        Take values and statuses of the file as they are: for the catalogue that ships with the package.
 
     Raises
     ------
@@ -109,16 +130,22 @@ class Catalog:
     (('softmax', 'tammes'), ())
     """
 
-    def __init__(self, path: str | Path, *, readonly: bool = False, base: Catalog | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, readonly: bool = False, base: Catalog | None = None, trusted: bool = False
+    ) -> None:
         self.path = check_path(path)
         self.readonly = check_flag("readonly", readonly)
         if not isinstance(base, Catalog | None):
             raise ValueError(f"base must be a Catalog; got {shown(base)}")
         self.base = base
+        self.trusted = trusted
         if readonly and not self.path.is_file():
             raise CatalogError(f"the catalogue {self.path} does not exist")
         if not self.path.parent.is_dir():
             raise CatalogError(f"the catalogue {self.path} cannot be made: the folder does not exist")
+        if self.path.exists() and not self.path.is_file():
+            raise CatalogError(f"the catalogue {self.path} is not a regular file")
+        self._check_journal()
         with explained(self.path):
             try:
                 self._open("ro" if readonly else "rwc")
@@ -128,11 +155,27 @@ class Catalog:
                 self._open("rw")  # a writer was killed: what it left half done is undone before anyone reads
                 self._connection.execute("PRAGMA query_only = ON")
 
+    def _check_journal(self) -> None:
+        """Refuse a rollback journal beside the file that names another file: SQLite would delete that one."""
+        path = self.path.resolve()
+        journal = path.with_name(f"{path.name}-journal")
+        try:
+            with journal.open("rb") as stream:
+                stream.seek(-min(8, journal.stat().st_size), os.SEEK_END)
+                ending = stream.read(8)
+        except OSError:
+            return
+        if ending == _SUPER_JOURNAL:
+            raise CatalogError(f"the catalogue {self.path} cannot be used: {journal} was not left by softmaxcode")
+
     def _open(self, mode: str) -> None:
         uri = f"{self.path.resolve().as_uri()}?mode={mode}"
         self._connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
         try:
+            self._connection.text_factory = lambda text: text.decode(errors="replace")
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
             self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._connection.execute("PRAGMA cell_size_check = ON")
             self._check_schema()
         except BaseException:
             self._connection.close()
@@ -141,21 +184,22 @@ class Catalog:
     def _check_schema(self) -> None:
         """The schema is ours to the letter: an untrusted file may bring triggers or views."""
 
-        def stored() -> tuple[int, int, dict[str, str]]:
-            tables = self._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        def stored() -> tuple[int, int, list[tuple[str, ...]]]:
+            rows = self._connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
+            schema = sorted(tuple(map(str, row)) for row in rows)
             kind = self._connection.execute("PRAGMA application_id").fetchone()[0]
-            return kind, self._connection.execute("PRAGMA user_version").fetchone()[0], dict(tables)
+            return kind, self._connection.execute("PRAGMA user_version").fetchone()[0], schema
 
-        kind, version, tables = stored()
-        if not tables and kind == 0 and not self.readonly:
+        kind, version, schema = stored()
+        if not schema and kind == 0 and not self.readonly:
             with self.transaction():
-                kind, version, tables = stored()
-                if not tables:  # else another process has just made it
-                    for statement in _SCHEMA.values():
+                kind, version, schema = stored()
+                if not schema:  # else another process has just made it
+                    for statement in _TABLES.values():
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            kind, version, tables = stored()
+            kind, version, schema = stored()
         if kind != APPLICATION_ID:
             raise CatalogError(f"the catalogue {self.path} is an SQLite file of something else")
         if version > SCHEMA_VERSION:
@@ -163,7 +207,7 @@ class Catalog:
                 f"the catalogue {self.path} has schema {version}, newer than the {SCHEMA_VERSION} that softmaxcode "
                 f"{installed_version()} reads: upgrade softmaxcode"
             )
-        if tables != _SCHEMA:
+        if (version, schema) != (SCHEMA_VERSION, _SCHEMA):
             raise CatalogError(f"the catalogue {self.path} is damaged: its tables are not those of schema {version}")
 
     def __enter__(self) -> Self:
@@ -195,16 +239,30 @@ class Catalog:
     def entries(self) -> list[Entry]:
         """The best entry of every pair and objective, by dimension, then classes, then objective."""
         best = {(e.d, e.K, e.objective): e for e in (self.base.entries() if self.base is not None else [])}
-        with explained(self.path):
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM codes").fetchall()
-        for entry in map(self._entry, rows):
+        for entry in self.stored():
+            if isinstance(entry, CatalogError):
+                raise entry
             key = (entry.d, entry.K, entry.objective)
-            if entry.beats(best.get(key)):
-                best[key] = entry
+            ranked = self._ranked(entry, best.get(key))
+            if ranked.beats(best.get(key)):
+                best[key] = ranked
         return [best[key] for key in sorted(best)]
 
+    def stored(self) -> Iterator[Entry | CatalogError]:
+        """What this file alone claims, entry by entry; in place of one that is none, the error that says so."""
+        with explained(self.path):
+            rows = [row for (row,) in self._connection.execute("SELECT rowid FROM codes")]
+        for row in rows:
+            try:
+                with explained(self.path):
+                    found = self._connection.execute(f"SELECT {_COLUMNS} FROM codes WHERE rowid = ?", (row,)).fetchone()
+                if found is not None:  # else another process has replaced it
+                    yield self._entry(found)
+            except CatalogError as error:
+                yield error
+
     def entry(self, K: int, d: int, objective: str) -> Entry | None:
-        """What is held of one pair, or None."""
+        """What is known of one pair, or None."""
         found = self._find(K, d, objective)
         return None if found is None else found[0]
 
@@ -213,31 +271,49 @@ class Catalog:
         K, d = check_pair(K, d)
         check_objective(objective)
         below = None if self.base is None else self.base._find(K, d, objective)
-        query = f"SELECT {_COLUMNS} FROM codes WHERE K = ? AND d = ? AND objective = ?"
         with explained(self.path):
-            row = self._connection.execute(query, (K, d, objective)).fetchone()
+            row = self._connection.execute(f"SELECT {_COLUMNS} FROM codes {_WHERE}", (K, d, objective)).fetchone()
         if row is None:
             return below
-        entry = self._entry(row)
-        return (entry, self) if below is None or entry.beats(below[0]) else below
+        best = None if below is None else below[0]
+        entry = self._ranked(self._entry(row), best)
+        return (entry, self) if entry.beats(best) else below
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        K, d, objective, lower, margin, cosine, status, provenance, construction, sha256 = row
+        """What a row claims."""
+        stored = dict(zip(_COLUMNS.split(", "), row, strict=True))
         try:
-            check_pair(K, d)
-            check_objective(objective)
-            figures = [lower, margin, cosine]
-            if not all(isinstance(x, float) and math.isfinite(x) for x in figures) or status not in STATUSES:
-                raise ValueError
-            if not isinstance(sha256, str) or not isinstance(construction, str | None):
-                raise ValueError
-            made = plain_dataclass(Provenance, json.loads(provenance))
-        except (TypeError, ValueError, RecursionError):
-            raise CatalogError(f"the catalogue {self.path} is damaged: its entry ({K!r}, {d!r}) is not one") from None
-        return Entry(K, d, objective, lower, margin, cosine, status, made, construction, sha256)
+            text = stored["provenance"]
+            if not isinstance(text, str) or len(text) > MAX_PROVENANCE:
+                raise RecordError(f"its provenance is not a text of at most {MAX_PROVENANCE} characters")
+            return read_record(Entry, {**stored, "provenance": parse_json(text), "verified": self.trusted})
+        except RecordError as error:
+            pair = ", ".join(printable(reprlib.repr(value)) for value in row[:2])
+            raise CatalogError(
+                f"the catalogue {self.path} is damaged: its entry ({pair}) is not one ({error})"
+            ) from None
+
+    def _ranked(self, entry: Entry, other: Entry | None) -> Entry:
+        """An entry of this file as it may be compared with another: by its coordinates, its status where they tie."""
+        if entry.verified:
+            return entry
+        if other is not None and replace(entry, verified=other.verified) == other:
+            return other
+        measured_here = self._derived(entry, certified=False)
+        tie = other is not None and abs(measured_here.lower_bound - other.lower_bound) <= IMPROVEMENT
+        return self._derived(entry, certified=True) if tie else measured_here
+
+    def _derived(self, entry: Entry, *, certified: bool) -> Entry:
+        """An entry of this file with what its coordinates are worth, derived once in a process; certified, if asked."""
+        key = (entry.K, entry.d, entry.objective, entry.sha256, entry.construction, certified)
+        if key not in _DERIVED:
+            code = self.read(entry)
+            _DERIVED[key] = assess(code, entry.objective, entry.construction) if certified else measured(entry, code)
+        found = _DERIVED[key]
+        return replace(found, provenance=entry.provenance, status=found.status if certified else entry.status)
 
     def code(self, K: int, d: int, objective: str) -> SoftmaxCode | None:
-        """The code held of one pair, its coordinates checked against their SHA-256; None where there is none."""
+        """The code known of one pair, its coordinates checked against their SHA-256; None where there is none."""
         found = self._find(K, d, objective)
         return None if found is None else found[1].read(found[0])
 
@@ -250,13 +326,18 @@ class Catalog:
 
         if entry.K * entry.d > MAX_COORDINATES and entry.construction is None:
             raise damaged(f"has more than {MAX_COORDINATES} coordinates")
+        if entry.K * entry.K * entry.d > MAX_WORK:
+            raise damaged(f"is too large for a catalogue: K K d exceeds {MAX_WORK:.0e}")
+        if entry.d <= 2 or entry.K <= 2 * entry.d:
+            raise damaged("has a closed form, which no catalogue stores")
         with explained(self.path):
-            found = self._connection.execute(
-                "SELECT chosen FROM codes WHERE K = ? AND d = ? AND objective = ?", key
-            ).fetchone()
+            found = self._connection.execute(f"SELECT chosen FROM codes {_WHERE}", key).fetchone()
             blob = self._connection.execute("SELECT W FROM coordinates WHERE sha256 = ?", (entry.sha256,)).fetchone()
         if entry.construction is not None:
-            indices = None if found[0] is None else np.frombuffer(found[0], dtype="<u4").astype(np.int64)
+            chosen = None if found is None else found[0]
+            if not isinstance(chosen, bytes | None) or (chosen is not None and len(chosen) != 4 * entry.K):
+                raise damaged(f"cannot be built: the indices of its rows are not {entry.K} integers of 4 bytes")
+            indices = None if chosen is None else np.frombuffer(chosen, dtype="<u4").astype(np.int64)
             try:
                 W = exact.rebuild(entry.construction, indices, entry.K, entry.d).W
             except ValueError as error:
@@ -278,7 +359,7 @@ class Catalog:
     def check_whole(self) -> None:
         """Have SQLite check the structure of the whole file."""
         with explained(self.path):
-            said = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            said = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if said != "ok":
             raise CatalogError(f"the catalogue {self.path} is damaged ({said})")
 
@@ -303,7 +384,8 @@ class Catalog:
         check_code("a catalogue", code)
         if exact.closed_form(code.K, code.d) is not None:
             return ()
-        held = {name: self.entry(code.K, code.d, name) for name in OBJECTIVES}
+        if code.K * code.K * code.d > MAX_WORK:
+            raise CatalogError(f"a catalogue holds codes of up to K K d = {MAX_WORK:.0e}; got ({code.K}, {code.d})")
         known = exact.best(code.K, code.d)
         if known is not None and not np.array_equal(known.W, code.W):
             known = None
@@ -312,28 +394,31 @@ class Catalog:
         candidates = [
             assess(code, name, None if known is None else known.name)
             for name in ([code.objective] + [name for name in OBJECTIVES if name != code.objective])
-            if hopeful(code, name, held[name])
+            if hopeful(code, name, self.entry(code.K, code.d, name))
         ]
-        if not any(candidate.beats(held[candidate.objective]) for candidate in candidates):
+        if not any(map(self._is_beaten_by, candidates)):
             return ()
+        chosen = None if known is None or known.indices is None else known.indices.astype("<u4").tobytes()
+        W = np.ascontiguousarray(code.W, dtype="<f8").tobytes() if known is None else None
         entered = []
         with explained(self.path), self.transaction():
             for candidate in candidates:
-                if candidate.beats(self.entry(code.K, code.d, candidate.objective)):
-                    self._write(candidate, code.W, known)
+                if self._is_beaten_by(candidate):
+                    self._write(candidate, chosen, W)
                     entered.append(candidate.objective)
             self._connection.execute(
                 "DELETE FROM coordinates WHERE sha256 NOT IN (SELECT sha256 FROM codes WHERE construction IS NULL)"
             )
         return tuple(sorted(entered))
 
-    def _write(self, entry: Entry, W: Rows, known: exact.ExactCode | None) -> None:
-        chosen = None
-        if known is None:
-            blob = np.ascontiguousarray(W, dtype="<f8").tobytes()
-            self._connection.execute("INSERT OR IGNORE INTO coordinates VALUES (?, ?)", (entry.sha256, blob))
-        elif known.indices is not None:
-            chosen = known.indices.astype("<u4").tobytes()
+    def _is_beaten_by(self, candidate: Entry) -> bool:
+        """Whether an entry derived here is better than what is stored of its pair."""
+        found = self._find(candidate.K, candidate.d, candidate.objective)
+        return found is None or candidate.beats(found[1]._ranked(found[0], candidate))
+
+    def _write(self, entry: Entry, chosen: bytes | None, W: bytes | None) -> None:
+        if W is not None:
+            self._connection.execute("INSERT OR REPLACE INTO coordinates VALUES (?, ?)", (entry.sha256, W))
         values = (
             entry.K,
             entry.d,
@@ -342,7 +427,7 @@ class Catalog:
             entry.margin,
             entry.max_cosine,
             entry.status,
-            json.dumps(asdict(entry.provenance)),
+            json.dumps(checked_provenance(entry.provenance)),
             entry.construction,
             chosen,
             entry.sha256,
@@ -350,15 +435,17 @@ class Catalog:
         self._connection.execute(f"INSERT OR REPLACE INTO codes VALUES ({', '.join('?' * len(values))})", values)
 
     def copy(self, entry: Entry, catalog: Catalog) -> None:
-        """Take an entry over from the file of another catalogue that holds it, as it is."""
+        """Take an entry over from the file of another catalogue, with what its coordinates are worth."""
         key = (entry.K, entry.d, entry.objective)
         found = catalog._find(*key)
         assert found is not None
-        source = found[1]._connection
-        row = source.execute("SELECT * FROM codes WHERE K = ? AND d = ? AND objective = ?", key).fetchone()
-        self._connection.execute(f"INSERT OR REPLACE INTO codes VALUES ({', '.join('?' * len(row))})", row)
-        if entry.construction is None:
-            stored = source.execute("SELECT * FROM coordinates WHERE sha256 = ?", (entry.sha256,)).fetchone()
-            if stored is None:
-                raise CatalogError(f"the catalogue {found[1].path} is damaged: {entry.name} has no coordinates")
-            self._connection.execute("INSERT OR IGNORE INTO coordinates VALUES (?, ?)", stored)
+        entry, holder = found
+        if not entry.verified:
+            holder.read(entry)
+            entry = holder._derived(entry, certified=True)
+        with explained(holder.path):
+            stored = holder._connection.execute(f"SELECT chosen FROM codes {_WHERE}", key).fetchone()
+            W = holder._connection.execute("SELECT W FROM coordinates WHERE sha256 = ?", (entry.sha256,)).fetchone()
+        if stored is None or (entry.construction is None and W is None):
+            raise CatalogError(f"the catalogue {holder.path} is damaged: {entry.name} has no coordinates")
+        self._write(entry, stored[0], None if entry.construction is not None else W[0])

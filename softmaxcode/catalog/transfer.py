@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,18 @@ from softmaxcode.catalog.known import installed
 from softmaxcode.catalog.verification import unborne_claim
 from softmaxcode.checks import check_flag, check_path
 from softmaxcode.disk import check_output, written_whole
-from softmaxcode.files import load
+from softmaxcode.files import READABLE, load
 from softmaxcode.journal import check_pairs
+from softmaxcode.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from softmaxcode.catalog.entry import Entry
+    from softmaxcode.code import SoftmaxCode
+
+#: How the provenance of an imported code begins; what follows are the words of the file.
+IMPORTED = "imported: "
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,12 @@ class ImportReport:
 
 
 def import_codes(
-    path: str | Path, catalog: Catalog, on_entry: Callable[[str], None] = lambda line: None
+    path: str | Path, catalog: Catalog, on_entry: Callable[[str], None] = lambda line: None, *, dim: int | None = None
 ) -> ImportReport:
-    """Improve a catalogue by an untrusted file: another catalogue, or a code file (.npz, .txt, .npy).
+    """Improve a catalogue by an untrusted file: another catalogue, or a code file that `softmaxcode.load` reads.
 
-    Every code is built from its coordinates and certified here; what a file claims is compared, never believed.
+    Every code is built from its coordinates and certified here; what a file claims is compared, never believed. Its
+    provenance, which nothing can check, is marked as imported. ``dim`` is that of `softmaxcode.load`.
 
     Raises
     ------
@@ -42,21 +48,28 @@ def import_codes(
         If the file as a whole cannot be read; single entries that do not hold are refused in the report.
     """
     path = check_path(path)
-    if path.suffix.lower() in (".npz", ".txt", ".npy"):
-        code = load(path)
-        entered = catalog.improve(code)
+    if path.suffix.lower() in READABLE:
+        code = load(path, dim=dim)
+        entered = catalog.improve(_imported(code))
         return ImportReport(tuple(f"({code.K}, {code.d}) {name}" for name in entered), int(not entered), ())
     report: dict[str, list[str]] = {"entered": [], "not better": [], "refused": []}
     with Catalog(path, readonly=True) as other:
         other.check_whole()
-        for entry in other.entries():
+        for entry in other.stored():
             kind, line = _import_entry(entry, other, catalog)
             report[kind].append(line)
-            on_entry(f"{kind}: {line}")
+            on_entry(printable(f"{kind}: {line}"))
     return ImportReport(tuple(report["entered"]), len(report["not better"]), tuple(report["refused"]))
 
 
-def _import_entry(entry: Entry, other: Catalog, catalog: Catalog) -> tuple[str, str]:
+def _imported(code: SoftmaxCode) -> SoftmaxCode:
+    method = f"{IMPORTED}{code.provenance.method.removeprefix(IMPORTED)}"
+    return replace(code, provenance=replace(code.provenance, method=method))
+
+
+def _import_entry(entry: Entry | CatalogError, other: Catalog, catalog: Catalog) -> tuple[str, str]:
+    if isinstance(entry, CatalogError):
+        return "refused", str(entry)
     try:
         code = other.read(entry)
     except CatalogError as error:
@@ -64,7 +77,7 @@ def _import_entry(entry: Entry, other: Catalog, catalog: Catalog) -> tuple[str, 
     problem = unborne_claim(entry, code)
     if problem:
         return "refused", f"{entry.name}: {problem}"
-    return ("entered" if catalog.improve(code) else "not better"), entry.name
+    return ("entered" if catalog.improve(_imported(code)) else "not better"), entry.name
 
 
 def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None, *, replace: bool = False) -> int:

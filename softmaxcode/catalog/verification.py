@@ -1,4 +1,4 @@
-"""Deriving the certificates of a catalogue anew."""
+"""Deriving the certificates of a catalogue again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Verified:
 
 
 def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) -> list[Verified]:
-    """Derive the certificate of every entry of a catalogue anew from its coordinates, and compare.
+    """Derive the certificate of every entry of a catalogue again from its coordinates, and compare.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) 
     n_jobs, progress = check_jobs(n_jobs), check_progress(progress)
     with Catalog(path, readonly=True) as catalog:
         catalog.check_whole()
-        entries = catalog.entries()
+        entries = list(map(_read_or_raise, catalog.stored()))
     results = []
     with Progress("verify", len(entries), progress) as bar:
         tasks = (delayed(verify_entry)(str(path), entry) for entry in entries)
@@ -61,14 +61,19 @@ def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) 
     return results
 
 
+def _read_or_raise(entry: Entry | CatalogError) -> Entry:
+    if isinstance(entry, CatalogError):
+        raise entry
+    return entry
+
+
 def verify_entry(path: str | Path, entry: Entry) -> Verified:
-    """Derive the certificate of one entry anew from its coordinates, and compare."""
+    """Derive the certificate of one entry again from its coordinates, and compare."""
     try:
         with Catalog(path, readonly=True) as catalog:
-            code = catalog.code(entry.K, entry.d, entry.objective)
+            code = catalog.read(entry)
     except CatalogError as error:
         return Verified(entry, str(error))
-    assert code is not None
     return Verified(entry, unborne_claim(entry, code))
 
 

@@ -35,6 +35,8 @@ FAMILIES = (
 MAX_SUBSET_CODE = 5000
 #: No code is built with more coordinates (8 bytes each) than this.
 MAX_COORDINATES = 10**8
+#: In more dimensions only closed forms, which have K <= 2 d, stay below that.
+MAX_DIMENSION = 7071
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ def _best(K: int, d: int) -> ExactCode | None:
         return _frozen(closed.W, closed.max_cosine, closed.name, None, closed.name, "docs/theory.md, T3")
     if K * d > MAX_COORDINATES:
         return None
-    whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K + 2 * (d - n) >= K]
+    whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K + 2 * (d - n) >= K and _can_build(c)]
     if not whole:
         return None
     first = min(whole, key=lambda c: (max(c.max_cosine, 0.0), c.K < K, c.K, c.name))
@@ -189,6 +191,11 @@ def _made(construction: Construction, cosine: float, indices: np.ndarray | None,
     return _frozen(W, cosine, construction.name, indices, description, construction.source)
 
 
+def _can_build(construction: Construction) -> bool:
+    """Whether rows of it can be had without more than `MAX_COORDINATES` of the whole."""
+    return construction.rows is not None or construction.K * construction.d <= MAX_COORDINATES
+
+
 def _rows(construction: Construction, indices: np.ndarray | None, d: int) -> Rows:
     """Rows of a construction in d dimensions; indices from its size on are the unit vectors e, -e left over."""
     left = d - construction.d
@@ -214,7 +221,8 @@ def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
     Raises
     ------
     ValueError
-        If no construction in up to d dimensions has that name, or its rows are not K as told.
+        If no construction in up to d dimensions has that name, its rows are not K of them, or it is too large to be
+        built.
 
     Examples
     --------
@@ -224,9 +232,13 @@ def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
     K, d = check_pair(K, d)
     if K * d > MAX_COORDINATES:
         raise ValueError(f"{K} x {d} exceeds the {MAX_COORDINATES} coordinates that are built at once")
+    if d > MAX_DIMENSION:
+        raise ValueError(f"no exact construction is built in more than {MAX_DIMENSION} dimensions; got {d}")
     found = next((c for n in range(d, 1, -1) for c in constructions(n) if c.name == name), None)
     if found is None:
         raise ValueError(f"no exact construction in up to {d} dimensions is called {name!r}")
+    if not _can_build(found):
+        raise ValueError(f"{name} has more than the {MAX_COORDINATES} coordinates that are built at once")
     if indices is None:
         if found.K != K:
             raise ValueError(f"{name} has {found.K} vectors, not {K}")
