@@ -40,17 +40,23 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{name}: {message} (see {self.prog}{f' {command}' if command else ''} --help)\n")
 
 
-def end_when_told() -> None:
-    """Have SIGTERM, which batch systems send, end this process as Ctrl-C does, also where Ctrl-C is ignored.
+#: What ends a command as Ctrl-C does: SIGTERM comes from batch systems, SIGHUP from a terminal that is closed.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-    A shell has what it starts in the background ignore Ctrl-C.
+
+def end_when_told() -> None:
+    """Have the signals of `ENDING` end this process as Ctrl-C does, also where Ctrl-C is ignored.
+
+    A shell has what it starts in the background ignore Ctrl-C. SIGHUP stays ignored where it is, as under ``nohup``.
     """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, interrupt)
+        for number in ENDING:
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
 
 
 def run_command(

@@ -20,6 +20,7 @@ from softmaxcode.metrics import GeneralizedNeuralCollapse
 from softmaxcode.metrics.callback import GNCCallback
 from softmaxcode.metrics.figure import plot_collapse
 from softmaxcode.nn import CMFClassifier, SphericalClassifier
+from tests.processes import HANG
 
 K, D, N = 6, 3, 120
 
@@ -155,6 +156,7 @@ if trainer.is_global_zero:
 """
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_two_processes_train_and_measure_what_one_does(tmp_path):
     """The class means of a CMF head too: DistributedDataParallel splits each step's batch over the processes."""
@@ -164,7 +166,7 @@ def test_two_processes_train_and_measure_what_one_does(tmp_path):
     for devices in (1, 2):
         table = tmp_path / f"{devices}.csv"
         ran = subprocess.run(
-            [sys.executable, str(script), str(devices), str(table)], capture_output=True, text=True, timeout=300
+            [sys.executable, str(script), str(devices), str(table)], capture_output=True, text=True, timeout=HANG
         )
         assert ran.returncode == 0, ran.stderr
         histories.append(pd.read_csv(table, index_col="epoch"))

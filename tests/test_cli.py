@@ -24,6 +24,7 @@ from softmaxcode.cli import CHECK_TOLERANCE, compare, main
 from softmaxcode.files import coordinates_hash, figures, header_hash
 from softmaxcode.report import report
 from softmaxcode.sphere import unit_rows
+from tests.processes import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -629,10 +630,11 @@ def test_every_command_is_in_the_help(run):
 
 def process(*words: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(word) for word in words], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [str(word) for word in words], cwd=cwd, capture_output=True, text=True, timeout=HANG, check=False
     )
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["python -m", "console script"])
 def test_the_command_from_a_shell(tmp_path, command):
     if not Path(command[0]).exists():
@@ -648,6 +650,7 @@ def test_the_command_from_a_shell(tmp_path, command):
     refused(Ran(*(lambda r: (r.returncode, r.stdout, r.stderr))(process(*command, "check", "x.npz", cwd=tmp_path))))
 
 
+@pytest.mark.processes
 def test_nothing_but_results_in_a_pipe(tmp_path):
     ran = process(*MODULE, "solve", 12, 3, "--starts", 16, *SEARCH, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "") and "\r" not in ran.stdout
@@ -655,11 +658,13 @@ def test_nothing_but_results_in_a_pipe(tmp_path):
     assert (ran.returncode, ran.stderr) == (0, "") and "\r" not in ran.stdout
 
 
+@pytest.mark.processes
 def test_a_bad_device_is_one_clear_sentence_in_a_shell(tmp_path):
     ran = process(*MODULE, "solve", 12, 3, "--device", "tpu", cwd=tmp_path)
     refused(Ran(ran.returncode, ran.stdout, ran.stderr), "device must be")
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.name != "posix", reason="no SIGINT to send")
 def test_a_table_stopped_by_ctrl_c_resumes(tmp_path):
     """Ctrl-C in the middle: exit code 130, and the rows that were printed are not solved again."""
@@ -670,7 +675,7 @@ def test_a_table_stopped_by_ctrl_c_resumes(tmp_path):
     assert stopped.stdout is not None and stopped.stderr is not None
     first = [stopped.stdout.readline() for _ in range(2)]
     stopped.send_signal(signal.SIGINT)
-    _, said = stopped.communicate(timeout=120)
+    _, said = stopped.communicate(timeout=HANG)
     assert [line.split()[:2] for line in first] == [["K=4", "d=3"], ["K=5", "d=3"]]
     assert stopped.returncode == 130 and said == (
         "softmaxcode: interrupted; the finished rows of a table are kept beside it, and the same command resumes\n"
@@ -703,11 +708,12 @@ def terminal(*words: Any, cwd: Path, both: bool = False) -> Ran:
                 break
             shown += data
         os.close(ours)
-        code = ran.wait(timeout=300)
+        code = ran.wait(timeout=HANG)
         out.seek(0)
         return Ran(code, out.read(), shown.decode())
 
 
+@pytest.mark.processes
 def test_a_bar_with_the_best_value_on_a_terminal(tmp_path):
     ran = terminal(*MODULE, "solve", 12, 3, "--starts", 16, *SEARCH, cwd=tmp_path)
     assert ran.code == 0 and "\r" not in ran.out and "0.5527864045" in ran.out
@@ -717,12 +723,14 @@ def test_a_bar_with_the_best_value_on_a_terminal(tmp_path):
     assert ran.err.rsplit("\r", 2)[-2].strip() == ""  # wiped at the end
 
 
+@pytest.mark.processes
 def test_a_bar_over_the_rows_of_a_table_on_a_terminal(tmp_path):
     ran = terminal(*MODULE, "table", "--pairs", "4,3;5,3;6,3", cwd=tmp_path)
     assert ran.code == 0 and "\r" not in ran.out and ran.out.count("K=") == 3
     assert "table:" in ran.err and "0/3" in ran.err and re.search(r"margin=[0-9.]+", ran.err)
 
 
+@pytest.mark.processes
 def test_the_bar_and_the_rows_share_a_terminal(tmp_path):
     ran = terminal(*MODULE, "table", "--pairs", "4,3;5,3;6,3", cwd=tmp_path, both=True)
     assert ran.code == 0
@@ -730,6 +738,7 @@ def test_the_bar_and_the_rows_share_a_terminal(tmp_path):
     assert sum(line.startswith("K=") for line in shown) == 3
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_behind_standard_output(tmp_path):
     with Path("/dev/full").open("w") as full:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from experiments.files import claimed
 from experiments.runs import Results
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
+from tests.processes import HANG, wait_for
 
 ROOT = Path(__file__).parent.parent
 QUICK = [
@@ -226,10 +226,11 @@ def test_runs_that_another_command_finishes_are_no_failures(tmp_path, capsys, mo
     assert command(*words) == 0
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("background", [False, True])
 def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
-    words = ["gnc", *QUICK, "--epochs", "60", "--seeds", "2", "--heads", "learned", "--results", str(tmp_path)]
+    words = ["gnc", *QUICK, "--epochs", "1000000", "--seeds", "2", "--heads", "learned", "--results", str(tmp_path)]
     child = subprocess.Popen(
         [sys.executable, "-m", "experiments", *words],
         cwd=ROOT,
@@ -239,16 +240,14 @@ def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
         # as a shell starts what is in the background
         preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None,
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/history.csv")):
-        assert child.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: list(tmp_path.glob("runs/*/history.csv")), child)
     child.send_signal(signal.SIGTERM)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=HANG)
     assert child.returncode == 130
     assert err.endswith("experiments: interrupted; finished runs are kept, and the same command resumes\n")
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_two_processes_train_a_study(tmp_path):
     words = ["gnc", *QUICK, "--devices", "2", "--seeds", "2", "--heads", "cmf", "--results", str(tmp_path)]
@@ -257,7 +256,7 @@ def test_two_processes_train_a_study(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -266,6 +265,7 @@ def test_two_processes_train_a_study(tmp_path):
     assert [header["processes"] for header in headers] == [2, 2]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files to set")
 def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
@@ -282,7 +282,7 @@ def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         preexec_fn=limited,
     )

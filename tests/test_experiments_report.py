@@ -26,6 +26,7 @@ from experiments import report as module
 from experiments.report import Section, report, write_report
 from experiments.settings import Settings
 from experiments.studies.findings import Findings
+from tests.processes import HANG
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = '<script>alert("x")</script> & \'"'
@@ -333,10 +334,11 @@ def dumped(path: Path, profile: Path) -> Page:
     """The page after its scripts have run."""
     assert BROWSER is not None
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom"]
-    done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=HANG, check=True)
     return Page(done.stdout)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
 def test_no_script_error_in_a_browser(tmp_path: Path) -> None:
@@ -347,6 +349,7 @@ def test_no_script_error_in_a_browser(tmp_path: Path) -> None:
     assert len(page.all("button")) == len(page.all("th")) > 0
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
 def test_a_click_on_a_heading_sorts(tmp_path: Path) -> None:
@@ -377,6 +380,7 @@ def test_a_click_on_a_heading_sorts(tmp_path: Path) -> None:
         assert sorts.count(None) == 2
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
 def test_a_script_error_would_be_seen(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from experiments.runs import Results, Run
 from experiments.settings import Settings
 from experiments.training import EpochBatches, Execution, learning_rate, train
 from softmaxcode.tensors import read_tensors, write_tensors
+from tests.processes import HANG
 
 CPU = Execution(accelerator="cpu", progress=False)
 QUICK = {"epochs": 4, "measure_every": 2, "d": 3}
@@ -201,24 +200,32 @@ import json
 settings = Settings.from_plain(json.loads(sys.argv[1]))
 train(settings, Path(sys.argv[2]), Execution(accelerator="cpu", progress=False, checkpoint_seconds=0))
 """
+#: The same, which waits for its end when it has written its first checkpoint.
+WAITS = """
+import signal
+from experiments import training
+write = training.Training._checkpoint
+def write_and_wait(self):
+    write(self)
+    print("here", flush=True)
+    signal.pause()
+training.Training._checkpoint = write_and_wait
+"""
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_kill_and_resume(tmp_path):
     settings = Settings.checked("digits", d=3, epochs=12, measure_every=4)
     whole = trained(tmp_path / "a", settings)
     folder = tmp_path / "b" / "runs" / settings.key
-    command = [sys.executable, "-c", SCRIPT, json.dumps(settings.plain()), str(folder)]
+    words = [json.dumps(settings.plain()), str(folder)]
     root = Path(__file__).parent.parent
-    child = subprocess.Popen(command, cwd=root)
-    deadline = time.monotonic() + 120
-    while not (folder / "checkpoint.pt").exists():
-        assert child.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    assert not (folder / "run.json").exists()
-    subprocess.run(command, cwd=root, check=True)
+    with subprocess.Popen([sys.executable, "-c", WAITS + SCRIPT, *words], cwd=root, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"here\n"
+        child.kill()
+    assert (folder / "checkpoint.pt").exists() and not (folder / "run.json").exists()
+    subprocess.run([sys.executable, "-c", SCRIPT, *words], cwd=root, check=True, timeout=HANG)
     again = Run.read(folder)
     # threads may differ between the two processes, so this compares to rounding; the test above compares bits
     assert again.history["epoch"].tolist() == whole.history["epoch"].tolist()
@@ -248,6 +255,7 @@ def test_processes_share_every_batch(ranks):
     assert len({seed for part in parts for _, seed in part}) == 10 * ranks
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["learned", "cmf"])
 def test_two_processes_train_what_one_does(head, tmp_path):
@@ -262,7 +270,7 @@ def test_two_processes_train_what_one_does(head, tmp_path):
     root = str(Path(__file__).parent.parent)
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), json.dumps(vit.plain()), str(folder)]
-    subprocess.run(command, check=True, env=environment, timeout=300)
+    subprocess.run(command, check=True, env=environment, timeout=HANG)
     two = Run.read(folder)
     assert json.loads((folder / "run.json").read_text())["processes"] == 2
     assert two.final["loss"] == pytest.approx(one.final["loss"], rel=2e-2)
@@ -275,6 +283,7 @@ def test_mixed_precision_trains(tmp_path):
     assert run.status == "finished" and run.final["test_accuracy"] > 0.5
 
 
+@pytest.mark.processes
 def test_workers_read_the_same_batches(tmp_path):
     """With an augmentation, which draws random numbers where the data are read."""
     colour = {"train_per_class": 3, "test_per_class": 1}
@@ -464,6 +473,7 @@ def test_evaluations_are_kept(heads):
     assert asked == [run] and (run.folder / "rows.json").is_file()
 
 
+@pytest.mark.processes
 def test_finished_runs_are_not_trained_again_and_failures_are_told(heads, tmp_path):
     results = Results(tmp_path)
     runs = [quick(seed=seed, epochs=1, measure_every=1) for seed in range(3)]

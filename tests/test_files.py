@@ -30,6 +30,7 @@ from softmaxcode.cli import main
 from softmaxcode.disk import written_whole
 from softmaxcode.files import DifferentCoordinatesError, coordinates_hash, figures, header_hash, read_file
 from softmaxcode.sphere import random_rows, unit_rows
+from tests.processes import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1107,12 +1108,15 @@ sc.solve(4, 3).save(sys.argv[1])
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_run_killed_while_writing_leaves_the_old_file_whole(tmp_path):
     file = tmp_path / "c.npz"
     sc.solve(6, 3).save(file)
     before = file.read_bytes()
-    ran = subprocess.run([sys.executable, "-c", KILLED, file], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED, file], capture_output=True, text=True, timeout=HANG, check=False
+    )
     assert (ran.returncode, ran.stdout) == (-signal.SIGKILL, "half written\n")
     assert file.read_bytes() == before
     assert sc.load(file).K == 6

@@ -36,6 +36,7 @@ from softmaxcode.metrics import (
 from softmaxcode.metrics.margin import classifier_margin
 from softmaxcode.metrics.moments import merge, unpack
 from softmaxcode.nn import SphericalClassifier
+from tests.processes import HANG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -779,7 +780,7 @@ RANK = """
     warnings.simplefilter("ignore")
     rank, folder = int(sys.argv[1]), sys.argv[2]
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=datetime.timedelta(minutes=10)
     )
     H, y, W = torch.load(f"{folder}/data.pt", weights_only=True)
     metrics = GeneralizedNeuralCollapse(*W.shape, temperature=0.2)
@@ -811,6 +812,7 @@ RANK = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_two_processes(tmp_path: Path):
     H, y, W = draw(5, 4, 60, seed=20)
@@ -820,7 +822,7 @@ def test_two_processes(tmp_path: Path):
         subprocess.Popen([sys.executable, str(tmp_path / "rank.py"), str(rank), str(tmp_path)]) for rank in range(2)
     ]
     try:
-        assert [rank.wait(timeout=200) for rank in ranks] == [0, 0]
+        assert [rank.wait(HANG) for rank in ranks] == [0, 0]
     finally:
         for rank in ranks:
             rank.kill()

@@ -842,6 +842,7 @@ def sharded(rank: int) -> list[float]:
     return [*found, sc.margin(head.weight).margin]
 
 
+@pytest.mark.processes
 def test_two_processes_equal_one(tmp_path: Path):
     torch.multiprocessing.spawn(one_rank, args=(str(tmp_path),), nprocs=2)
     saved = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]

@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbconvert.preprocessors import ExecutePreprocessor
 
+from tests.processes import HANG
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -36,12 +38,14 @@ def test_it_is_stored_executed_from_top_to_bottom(path):
     ]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_it_runs_and_gives_outputs_of_the_stored_kinds(path, tmp_path):
     stored = read(path)
     fresh = read(path)
-    ExecutePreprocessor(timeout=600, kernel_name="python3").preprocess(fresh, {"metadata": {"path": str(tmp_path)}})
+    execution = ExecutePreprocessor(timeout=HANG, startup_timeout=HANG, kernel_name="python3")
+    execution.preprocess(fresh, {"metadata": {"path": str(tmp_path)}})
     for old, new in zip(code_cells(stored), code_cells(fresh), strict=True):
         assert [out.output_type for out in new.outputs] == [out.output_type for out in old.outputs]
         assert [sorted(out.get("data", {})) for out in new.outputs] == [

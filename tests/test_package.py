@@ -19,6 +19,7 @@ import pytest
 
 import softmaxcode as sc
 import ufm
+from tests.processes import HANG
 
 PACKAGE = Path(sc.__file__).parent
 ROOT = PACKAGE.parent
@@ -80,7 +81,7 @@ def loaded_after(code: str) -> set[str]:
     """Which of the heavy packages a fresh interpreter has loaded after running the code."""
     script = f"{code}\nimport json, sys\nprint(json.dumps(sorted({sorted(HEAVY)!r} & sys.modules.keys())))"
     script = script.replace(f"sorted({sorted(HEAVY)!r} &", f"sorted(set({sorted(HEAVY)!r}) &")
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG, check=False)
     assert ran.returncode == 0 and ran.stderr == "", ran.stderr
     return set(json.loads(ran.stdout))
 
@@ -88,15 +89,18 @@ def loaded_after(code: str) -> set[str]:
 # Imports
 
 
+@pytest.mark.processes
 def test_importing_the_package_loads_nothing_heavy():
     code = "import softmaxcode; dir(softmaxcode); softmaxcode.__all__; softmaxcode.__doc__; softmaxcode.__version__"
     assert not loaded_after(code) & {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib"}
 
 
+@pytest.mark.processes
 def test_importing_ufm_loads_nothing_heavy():
     assert not loaded_after("import ufm; dir(ufm); ufm.__all__; ufm.__doc__")
 
 
+@pytest.mark.processes
 def test_solving_and_saving_load_neither_torch_nor_pandas_nor_matplotlib():
     code = (
         "import os, tempfile, softmaxcode as sc\n"
@@ -108,6 +112,7 @@ def test_solving_and_saving_load_neither_torch_nor_pandas_nor_matplotlib():
     assert not loaded_after(code) & {"torch", "geoopt", "pandas", "matplotlib"}
 
 
+@pytest.mark.processes
 def test_the_command_loads_nothing_heavy_before_it_is_asked():
     code = "import softmaxcode.cli\nassert softmaxcode.cli._parser().prog == 'softmaxcode'"
     assert not loaded_after(code)

@@ -235,6 +235,7 @@ def test_errors_come_before_any_work(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.processes
 def test_global_state_is_left_alone(tmp_path):
     """No pyplot, no change of rcParams or backend, nothing shown."""
     script = f"""

@@ -166,10 +166,8 @@ def test_provenance_says_what_was_done():
 
 
 def test_a_budget_is_recorded_by_the_work_done():
-    code = sc.solve(13, 3, budget=0.05, **SEARCH)
-    made = code.provenance
+    made = sc.solve(13, 3, budget=0.05, **SEARCH).provenance
     assert made.starts >= 1 and made.seed == 0 and made.seconds > 0
-    assert code.certificate.residual <= 1e-10
     limited = sc.solve(30, 4, budget=1e-9, starts=500, **SEARCH).provenance
     assert limited.starts < 500 and limited.hops == 0
 

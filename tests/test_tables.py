@@ -23,6 +23,7 @@ from softmaxcode import certificate, code, tables
 from softmaxcode.journal import _signed
 from softmaxcode.sphere import random_rows
 from softmaxcode.tables import COLUMNS, frame, markdown, table, write
+from tests.processes import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -411,9 +412,10 @@ sc.table([(4, 2), (5, 2), (6, 2)], path=sys.argv[1], on_row=on_row)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_killed_table_resumes(calls, tmp_path):
-    ran = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "t.csv"], timeout=120, check=False)
+    ran = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "t.csv"], timeout=HANG, check=False)
     assert ran.returncode == -signal.SIGKILL
     assert len(pd.read_csv(tmp_path / "t.csv")) == 2
     data = table([(4, 2), (5, 2), (6, 2)], path=tmp_path / "t.csv")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import threading
-import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +21,7 @@ import torch
 
 import ufm
 from softmaxcode.arguments import end_when_told
+from tests.processes import run_ranks
 from tests.test_ufm_simulation import equal
 from ufm import checkpoint, optimizers, simulation
 from ufm.settings import Settings
@@ -128,16 +126,18 @@ def test_a_checkpoint_every_minute(tmp_path, monkeypatch):
 
 @pytest.fixture
 def told() -> Iterator[None]:
-    """SIGTERM ends this process as it does a command."""
-    before = signal.getsignal(signal.SIGTERM)
+    """SIGTERM and SIGHUP end this process as they do a command."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     end_when_told()
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no signals to send")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, told, sent):
+    sent = getattr(signal, sent)
     options = RUN | {"optimizer": "adam", "steps": 30}
     whole, file, handler = ufm.simulate(**options), tmp_path / "run.pt", signal.getsignal(sent)
     with monkeypatch.context() as patched:
@@ -146,8 +146,7 @@ def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, told, s
 
         def step(self, number):
             if number == 8:
-                os.kill(os.getpid(), sent)
-                time.sleep(0.01)
+                signal.raise_signal(sent)
                 seen.append(number)  # a KeyboardInterrupt raised here would leave half a step behind
             return inner(self, number)
 
@@ -159,6 +158,7 @@ def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, told, s
     assert equal(ufm.simulate(**options, checkpoint=file), whole)
 
 
+@pytest.mark.processes
 def test_a_run_in_another_thread():
     found: list[ufm.Run] = []
     options = RUN | {"steps": 5}
@@ -168,18 +168,19 @@ def test_a_run_in_another_thread():
     assert equal(found[0], ufm.simulate(**options))
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.name != "posix", reason="no SIGKILL to send")
 def test_kill_9_loses_at_most_one_interval(tmp_path):
     file = tmp_path / "run.pt"
     options = RUN | {"optimizer": "adam", "steps": 400, "checkpoint_every": 20}
     code = f"""
-        import sys, time, ufm
+        import signal, ufm
         from ufm import optimizers
         inner = optimizers.FirstOrder.step
         def step(self, number):
             if number == 150:
                 print("here", flush=True)
-                time.sleep(100)
+                signal.pause()
             return inner(self, number)
         optimizers.FirstOrder.step = step
         ufm.simulate(**{options!r}, checkpoint={str(file)!r})
@@ -371,40 +372,9 @@ WORKER = """
 """
 
 
-def free_ports(count: int) -> list[str]:
-    """Ports of this machine that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [str(free.getsockname()[1]) for free in sockets]
-
-
 def start(ranks: int, code: str, *arguments: str) -> list[int]:
-    """Run the code on every rank, as torchrun would; returns the exit codes."""
-    (port,) = free_ports(1)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code), *arguments],
-            cwd=ROOT,
-            env=os.environ
-            | {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(ranks),
-                "LOCAL_WORLD_SIZE": str(ranks),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-                "OMP_NUM_THREADS": "1",
-            },
-        )
-        for rank in range(ranks)
-    ]
-    try:
-        return [process.wait(timeout=200) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    """Run the code on every rank; returns the exit codes."""
+    return run_ranks([sys.executable, "-c", textwrap.dedent(code), *arguments], ranks, ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +395,7 @@ def kept(run: ufm.Run) -> list[np.ndarray]:
     return [run.W, run.H, run.history.drop(columns="seconds").to_numpy()]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_take_the_steps_of_one(name, answers):
@@ -446,6 +417,7 @@ def test_two_processes_take_the_steps_of_one(name, answers):
         assert answer[f"{name} stopped"] == "MemoryError"
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_what_several_processes_refuse(answers):
     for answer in answers[1]:
@@ -454,6 +426,7 @@ def test_what_several_processes_refuse(answers):
         assert "damaged.pt is not a checkpoint of ufm, or it is damaged" in answer["damaged"]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_more_ranks_than_classes(tmp_path):
     code = """

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,7 @@ import pandas as pd
 import pytest
 
 import ufm
+from tests.processes import HANG
 from ufm import simulation
 from ufm.cli import main, read_run, read_table, summary
 
@@ -318,18 +318,31 @@ def test_what_cannot_be_drawn_is_refused(run, tmp_path, monkeypatch):
 def start(*words: Any, **more: Any) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-m", *map(str, words)], text=True, env=environment, **pipes, **more)
+    return subprocess.Popen([sys.executable, *map(str, words)], text=True, env=environment, **pipes, **more)
 
 
+#: The command, which waits for its end at step 730.
+WAITS = """
+import signal, sys
+from ufm import cli, optimizers
+inner = optimizers.FirstOrder.step
+def step(self, number):
+    if number == 730:
+        print("here", flush=True)
+        signal.pause()
+    return inner(self, number)
+optimizers.FirstOrder.step = step
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.processes
 @pytest.mark.slow
 def test_the_same_command_goes_on_after_a_kill(run, tmp_path):
     """Killed with -9 in the middle; the rows it ends with are those of a run that nobody killed, bit for bit."""
     command = ("simulate", "-K", 12, "-d", 3, "-n", 3, "--optimizer", "adam", "--steps", 1500, "--record-every", 500)
-    checkpoint = tmp_path / "x" / "checkpoint.pt"
-    process = start("ufm", *command, "--checkpoint-every", 50, "-o", "x", cwd=tmp_path)
-    while not checkpoint.is_file():
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = start("-c", WAITS, *command, "--checkpoint-every", 50, "-o", "x", cwd=tmp_path)
+    assert process.stdout is not None and process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -341,7 +354,7 @@ def test_the_same_command_goes_on_after_a_kill(run, tmp_path):
             simulation.Batch, "resume", lambda batch, found: resumed.append(found.step) or resume(batch, found)
         )
         assert run(*command, "--checkpoint-every", 50, "-o", "x").code == 0
-    assert len(resumed) == 1 and 0 < resumed[0] < 1500
+    assert resumed == [700]
     assert run(*command, "-o", "y").code == 0
     for name in ("W.npy", "H.npy"):
         np.testing.assert_array_equal(np.load(tmp_path / "x" / name), np.load(tmp_path / "y" / name))
@@ -356,13 +369,14 @@ def test_a_sweep_runs_in_one_process(run, monkeypatch, rank):
     assert ran.code == 2 and ran.err == ("" if rank == "1" else sentence)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_two_processes_share_a_run(run, tmp_path):
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "ufm")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "ufm")
     command = ("simulate", "-K", 11, "-d", 3, "-n", 2, "--optimizer", "adam", "--steps", 60, "--checkpoint-every", 20)
     process = start(*torchrun, *command, "-o", "x", cwd=tmp_path)
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANG)
     finally:
         process.terminate()
     assert process.returncode == 0, err
@@ -371,12 +385,13 @@ def test_two_processes_share_a_run(run, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "x" / "W.npy"), np.load(tmp_path / "y" / "W.npy"), atol=1e-10)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_more_processes_than_classes(tmp_path):
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", 3, "-m", "ufm")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 3, "-m", "ufm")
     process = start(*torchrun, "simulate", "-K", 2, "-d", 2, "--optimizer", "adam", "-o", "x", cwd=tmp_path)
     try:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANG)
     finally:
         process.terminate()
     assert process.returncode != 0 and out == ""

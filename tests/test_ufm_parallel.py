@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmaxcode.nn import tiles
+from tests.processes import environment, run_ranks
 from tests.ufm_parallel_worker import train
 from ufm.parallel import Shard, join, log_odds
 
@@ -142,7 +140,7 @@ def test_rows_and_sizes_that_do_not_fit():
 @pytest.fixture
 def as_torchrun(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The environment of one process of two that share a machine."""
-    for name, value in environment(0, 2).items():
+    for name, value in environment(0, 2, 29500).items():
         monkeypatch.setenv(name, value)
     return monkeypatch
 
@@ -159,34 +157,6 @@ def test_processes_that_have_no_device(as_torchrun):
 
 
 # Two and three processes
-
-
-def environment(rank: int, ranks: int, port: int = 0) -> dict[str, str]:
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-def start(ranks: int, folder: Path) -> list[int]:
-    """Run the worker on every rank, as torchrun would; returns the exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.ufm_parallel_worker", str(folder)]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, env=os.environ | environment(rank, ranks, port)) for rank in range(ranks)
-    ]
-    try:
-        return [process.wait(timeout=200) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
 
 
 def cases(ranks: int) -> list[dict[str, Any]]:
@@ -218,7 +188,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """What each rank computed."""
     folder, ranks = tmp_path_factory.mktemp("ranks"), request.param
     torch.save({"cases": cases(ranks), "training": training(ranks), "numbers": NUMBERS}, folder / "data.pt")
-    assert start(ranks, folder) == [0] * ranks
+    assert run_ranks([sys.executable, "-m", "tests.ufm_parallel_worker", str(folder)], ranks, ROOT) == [0] * ranks
     found = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
     assert all("training" in answer for answer in found), [answer["failed"] for answer in found]
     return found
@@ -227,6 +197,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 NUMBERS = torch.tensor([0.5, -2.0, 3.0, 1.0, -1.5, 2.5, 0.25], dtype=torch.float64)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_log_odds_and_gradients_are_those_of_one_process(answers):
     for i, case in enumerate(cases(len(answers))):
@@ -235,6 +206,7 @@ def test_log_odds_and_gradients_are_those_of_one_process(answers):
         assert_equal(ours, dense(case), case)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_what_the_ranks_tell_each_other(answers):
     x = NUMBERS.numpy()
@@ -256,6 +228,7 @@ def test_what_the_ranks_tell_each_other(answers):
         assert said["logsumexp"] == answers[0]["together"]["logsumexp"]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_hundred_steps_are_those_of_one_process(answers):
     case = training(len(answers))
@@ -270,6 +243,7 @@ def test_a_hundred_steps_are_those_of_one_process(answers):
         torch.testing.assert_close(o["values"], alone["values"], rtol=0, atol=1e-10)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_bad_input_on_one_rank_is_raised_on_all(answers):
     *others, last = (answer["messages"] for answer in answers)
@@ -292,6 +266,7 @@ def test_bad_input_on_one_rank_is_raised_on_all(answers):
         assert all(said[name].startswith(f"rank {ranks - 1} was given input that it refused") for said in others)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_no_rank_holds_its_logits(answers):
     for answer in answers:
@@ -301,6 +276,7 @@ def test_no_rank_holds_its_logits(answers):
         assert growth["with logits"] > 0.9 * growth["logits"]  # the measure sees them
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_rank_that_fails_leaves_none_waiting(answers):
     *others, last = answers

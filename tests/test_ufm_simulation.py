@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import ufm
 from softmaxcode.loss_certificate import minimizer_margin
+from tests.processes import HANG
 from tests.test_ufm_objective import dense
 from ufm import simulation
 from ufm.recording import COLUMNS
@@ -345,6 +346,7 @@ def test_the_others_of_a_batch_go_on(monkeypatch):
 # Memory
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_ten_thousand_classes_in_two_gigabytes():
     code = (
@@ -353,7 +355,7 @@ def test_ten_thousand_classes_in_two_gigabytes():
         "print(len(run.history), run.settings.optimizer, resident_peak())"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=500, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=True
     )
     rows, optimizer, peak = ran.stdout.split()
     assert (rows, optimizer) == ("3", "adam") and int(peak) < 2e9

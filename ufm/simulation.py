@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from softmaxcode.checks import check_integer, check_list, check_progress, shown
+from softmaxcode.arguments import ENDING
 from softmaxcode.disk import check_output
 from softmaxcode.progress import Progress
 from softmaxcode.search.geoopt_batch import check_device
@@ -267,7 +268,7 @@ def _uninterrupted() -> Iterator[None]:
     held: list[int] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, *ENDING):
             handler = signal.getsignal(number)
             if callable(handler):  # neither ignored nor left to the system
                 handlers[number] = handler
