@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softmaxcode.disk import check_output
+from softmaxcode.interrupts import ENDING
 from softmaxcode.records import printable
 
 if TYPE_CHECKING:
@@ -38,10 +39,6 @@ class Parser(argparse.ArgumentParser):
         """End with the message and where help is."""
         name = self.prog.removeprefix("python -m ").split()[0]
         self.exit(2, f"{name}: {message} (see {self.prog}{f' {command}' if command else ''} --help)\n")
-
-
-#: What ends a command as Ctrl-C does: SIGTERM comes from batch systems, SIGHUP from a terminal that is closed.
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def end_when_told() -> None:

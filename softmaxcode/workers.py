@@ -9,8 +9,10 @@ other task is blamed.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 import uuid
 import warnings
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.parallel import ParallelBackendBase
 
 from softmaxcode.checks import check_jobs
+from softmaxcode.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -31,6 +34,9 @@ SCHEDULER_PATIENCE = 10.0
 WORKER_PATIENCE = 30.0
 RESTART_PATIENCE = 10.0
 TRANSFER_PATIENCE = 300.0
+#: Seconds after which a process without a task ends, and between two looks of a process at its parent.
+IDLE_PATIENCE = 300.0
+WATCH_EVERY = 1.0
 #: Every worker's numerical libraries get one thread: the tasks fill the cores.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -200,6 +206,7 @@ class Workers(ParallelBackendBase):
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """What joblib calls when the run is interrupted."""
+        self.landing.set()  # nothing is handed out any more, and what lands now must not be waited for
         self.close()
 
 
@@ -243,7 +250,10 @@ class LocalWorkers(Workers):
                 with self._lock:
                     self._busy.discard(executor)
                     self._broken.append(executor)
-        executor = ProcessPoolExecutor(max_workers=1, env=ONE_THREAD)
+        with _starting():  # the process that removes semaphores starts here
+            executor = ProcessPoolExecutor(
+                max_workers=1, env=ONE_THREAD, timeout=IDLE_PATIENCE, initializer=end_with, initargs=(os.getpid(),)
+            )
         return executor, self._handed(executor, func)
 
     def _handed(self, executor: ProcessPoolExecutor, func: Callable[[], list[Outcome]]) -> Any:
@@ -251,7 +261,7 @@ class LocalWorkers(Workers):
             if self._closed:
                 raise RuntimeError("the workers are closed")
             self._busy.add(executor)
-        with _interrupts_held():
+        with _starting():
             return executor.submit(func)
 
     def _give_up(self, job: ProcessPoolExecutor) -> None:
@@ -274,17 +284,41 @@ class LocalWorkers(Workers):
         _bounded(shut_down)
 
 
+def end_with(parent: int) -> None:
+    """Have this process end soon after its parent, however that ends: a killed parent ends nothing itself.
+
+    A signal at the parent's death (``PR_SET_PDEATHSIG``) would come when the thread ends that started this process.
+
+    Parameters
+    ----------
+    parent : int
+        The parent's process id, as the parent gave it: it may have ended before this process looks.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with the parent", daemon=True).start()
+
+
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, which goes to all of a terminal: this one answers it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _starting() -> Iterator[None]:
+    """Where processes start: no interrupt leaves one half started, and they see neither Ctrl-C nor a closed terminal.
+
+    Both go to all processes of a terminal: this one answers, and the others end with it. One of them removes the
+    semaphores of the rest.
+    """
+    with uninterrupted():
+        if not hasattr(signal, "pthread_sigmask"):
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class DaskWorkers(Workers):

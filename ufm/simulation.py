@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from softmaxcode.checks import check_integer, check_list, check_progress, shown
-from softmaxcode.arguments import ENDING
 from softmaxcode.disk import check_output
+from softmaxcode.interrupts import uninterrupted
 from softmaxcode.progress import Progress
 from softmaxcode.search.geoopt_batch import check_device
 from ufm import checkpoint as checkpoints
@@ -24,7 +24,7 @@ from ufm import recording, schedule
 from ufm.model import Model, labels_of
 from ufm.objective import Objective
 from ufm.optimizers import Stepper, stepper
-from ufm.parallel import Shard, join
+from ufm.parallel import Shard, join, started
 from ufm.run import Run, history_frame
 from ufm.settings import SMALL, Settings, check_options
 
@@ -247,39 +247,21 @@ def run_batch(
         check_integer("checkpoint_every", checkpoint_every, 1)
         if path is None:
             raise ValueError("checkpoint_every needs a checkpoint file to write")
-    place = join(place)
-    shard = Shard.here(first.K, place)
-    if shard.ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
+    ranks = started()
+    Shard(0, ranks, first.K, place)  # what the environment tells is refused before any process waits for another
+    if ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
         raise ValueError(
             "several processes share one run of a cross-entropy by optimizer adam or sgd, which has to be said; got "
             + (f"{len(runs)} runs" if len(runs) > 1 else f"{first.objective} by {first.optimizer}")
         )
+    place = join(place)
+    shard = Shard.here(first.K, place)
     batch = Batch(runs, shard, place)
     if path is not None and path.is_file():
         batch.resume(checkpoints.matching(path, runs))
     with _one_thread(first, place):
         _loop(batch, path, checkpoint_every, progress if shard.rank == 0 else False)
     return batch.results()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold interrupts back until the block ends: a checkpoint of half a step would not resume bit for bit."""
-    held: list[int] = []
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, *ENDING):
-            handler = signal.getsignal(number)
-            if callable(handler):  # neither ignored nor left to the system
-                handlers[number] = handler
-                signal.signal(number, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if held:
-            signal.raise_signal(signal.Signals(held[0]))
 
 
 def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:
@@ -297,7 +279,7 @@ def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progres
         bar.step(batch.done)
         try:
             while batch.running:
-                with _uninterrupted():
+                with uninterrupted():  # a checkpoint of half a step would not resume bit for bit
                     due = batch.running if batch.done % every == 0 or batch.done == steps else batch.arrived
                     if due:
                         batch.record(due)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from joblib import Parallel, delayed
 
 from softmaxcode.catalog.entry import IMPROVEMENT, STATUSES, Entry, assess
 from softmaxcode.catalog.file import Catalog, CatalogError
 from softmaxcode.checks import check_jobs, check_progress
 from softmaxcode.progress import Progress
+from softmaxcode.workers import run, workers
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from softmaxcode.code import SoftmaxCode
@@ -52,13 +54,26 @@ def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) 
     with Catalog(path, readonly=True) as catalog:
         catalog.check_whole()
         entries = list(map(_read_or_raise, catalog.stored()))
-    results = []
-    with Progress("verify", len(entries), progress) as bar:
-        tasks = (delayed(verify_entry)(str(path), entry) for entry in entries)
-        for result in Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
-            results.append(result)
+    results: dict[int, Verified] = {}
+    with (
+        Progress("verify", len(entries), progress) as bar,
+        contextlib.closing(_verified(str(path), entries, n_jobs)) as finished,
+    ):
+        for i, result in finished:
+            results[i] = result
             bar.step(1)
-    return results
+    return [results[i] for i in range(len(entries))]
+
+
+def _verified(path: str, entries: list[Entry], n_jobs: int) -> Generator[tuple[int, Verified], None, None]:
+    """The number of each entry and what `verify_entry` found, in any order."""
+    if n_jobs == 1:
+        yield from ((i, verify_entry(path, entry)) for i, entry in enumerate(entries))
+        return
+    tasks = {i: {"path": path, "entry": entry} for i, entry in enumerate(entries)}
+    with workers(n_jobs, None, math.inf) as processes:
+        for outcome in run(processes, verify_entry, tasks):
+            yield outcome.key, outcome.result or Verified(entries[outcome.key], outcome.reason or "no result")
 
 
 def _read_or_raise(entry: Entry | CatalogError) -> Entry:

@@ -1,0 +1,116 @@
+"""What a command that is killed or told to end leaves behind: no process, and no semaphore."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.processes import HANG, wait_for
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc to find processes in"),
+]
+ROOT = Path(__file__).parent.parent
+MARK = "SOFTMAXCODE_TEST_RUN"
+CATALOG = ("softmaxcode.cli", "catalog")
+STUDY = ("experiments", "gnc", "--data", "digits", "--d", "3", "--epochs", "1000000", "--measure-every", "1")
+STUDY += ("--accelerator", "cpu", "--no-progress", "--seeds", "2", "--heads", "learned", "--results", "results")
+#: Commands that run on, with two worker processes each.
+COMMANDS = {
+    "improve": (*CATALOG, "improve", "--pairs", "300,60 301,60", "--budget", "86400", "--catalog", "mine.sqlite"),
+    "verify": (*CATALOG, "verify", str(ROOT / "softmaxcode" / "data" / "catalog.sqlite")),
+    "study": STUDY,
+}
+
+
+class Command:
+    """A command in a session of its own, as a terminal starts it, and every process that comes of it."""
+
+    def __init__(self, *words: str, cwd: Path, **more: str) -> None:
+        self.mark = uuid.uuid4().hex
+        environment = os.environ | {MARK: self.mark, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *words],
+            cwd=cwd,
+            env=environment,
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def processes(self) -> dict[int, str]:
+        """The command lines of all that are left, by their ids."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self.mark}" in (path / "environ").read_text(errors="replace"):
+                    found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ")
+            except OSError:  # of somebody else, or just ended
+                continue
+        return found
+
+    def workers(self) -> list[int]:
+        return [number for number, line in self.processes().items() if "popen_loky" in line]
+
+    def leaves_nothing(self, numbers: set[int]) -> None:
+        """Wait until all processes have ended; ``numbers`` are those that there were."""
+        try:
+            wait_for(lambda: not self.processes())
+        finally:
+            for number in self.processes():
+                os.kill(number, signal.SIGKILL)
+        left = [path.name for path in Path("/dev/shm").glob("*")]
+        assert [name for name in left if any(f"-{n}-" in name or f"_{n}_" in name for n in numbers)] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_outlives_a_command_that_is_killed(tmp_path, name):
+    command = Command(*COMMANDS[name], "--jobs", "2", cwd=tmp_path)
+    wait_for(lambda: len(command.workers()) == 2, command.process)
+    before = {*command.processes()}
+    command.process.kill()
+    command.process.communicate(timeout=HANG)
+    command.leaves_nothing(before)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does(tmp_path, name):
+    command = Command(*COMMANDS[name], "--jobs", "2", cwd=tmp_path)
+    wait_for(lambda: len(command.workers()) == 2, command.process)
+    before = {*command.processes()}
+    os.killpg(command.process.pid, signal.SIGHUP)  # to the workers too
+    _, said = command.process.communicate(timeout=HANG)
+    assert command.process.returncode == 130
+    assert said.count("\n") == 1 and "interrupted" in said
+    command.leaves_nothing(before)
+
+
+@pytest.mark.slow
+def test_no_process_of_a_run_on_several_devices_outlives_the_first(tmp_path):
+    """Nor do those that read its data."""
+    command = Command(*STUDY, "--devices", "2", "--workers", "1", cwd=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("results/runs/*/history.csv")), command.process)
+    before = {*command.processes()}
+    assert len(before) >= 4
+    command.process.kill()
+    command.process.communicate(timeout=HANG)
+    command.leaves_nothing(before)
+
+
+def test_an_ignored_hangup_stays_ignored():
+    """As nohup has it."""
+    code = (
+        "import signal; from softmaxcode.arguments import end_when_told;"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_when_told();"
+        "signal.raise_signal(signal.SIGHUP); print('here')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "here\n", "")
