@@ -544,7 +544,7 @@ def test_bad_pairs_are_refused(function, pair):
 
 def test_other_bad_input_is_refused():
     for s in (1.0, -1.5, math.nan, math.inf, 2):
-        with pytest.raises(ValueError, match=r"\[-1, 1\)"):
+        with pytest.raises(ValueError, match="a number from -1 to below 1"):
             levenshtein_size(s, 3)
     with pytest.raises(ValueError, match="number"):
         levenshtein_size("close", 3)

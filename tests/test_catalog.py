@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import shutil
-import signal
 import sqlite3
 import struct
 import subprocess
@@ -27,6 +27,7 @@ from softmaxcode.catalog import (
     import_codes,
     installed,
     user_catalog,
+    user_path,
     verify,
 )
 from softmaxcode.catalog import file as catalog_file
@@ -35,7 +36,6 @@ from softmaxcode.code import SoftmaxCode
 from softmaxcode.landscape import panel
 from softmaxcode.solver import solve_both
 from softmaxcode.sphere import random_rows, unit_rows
-from softmaxcode.sphere import random_rows
 from tests.processes import HANG, wait_for
 
 
@@ -804,3 +804,17 @@ def test_improve_sweeps_and_keeps(tmp_path: Path) -> None:
             (8, "tammes"),
         ]
         assert catalog.entries()[0].provenance.starts > 0
+
+
+def test_a_home_folder_that_may_not_be_read_holds_no_catalogue(monkeypatch):
+    """As of a program that runs as another user than the one whose HOME it has."""
+
+    exists, mine = Path.exists, user_path()
+
+    def refused(self: Path) -> bool:
+        if self == mine:
+            raise PermissionError(13, "Permission denied")
+        return exists(self)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert sc.best_known(30, 3).margin > 0.2

@@ -93,18 +93,6 @@ def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does(tmp_path, name)
     command.leaves_nothing(before)
 
 
-@pytest.mark.slow
-def test_no_process_of_a_run_on_several_devices_outlives_the_first(tmp_path):
-    """Nor do those that read its data."""
-    command = Command(*STUDY, "--devices", "2", "--workers", "1", cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.glob("results/runs/*/history.csv")), command.process)
-    before = {*command.processes()}
-    assert len(before) >= 4
-    command.process.kill()
-    command.process.communicate(timeout=HANG)
-    command.leaves_nothing(before)
-
-
 def test_an_ignored_hangup_stays_ignored():
     """As nohup has it."""
     code = (

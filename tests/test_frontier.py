@@ -86,7 +86,7 @@ def test_exit_codes(monkeypatch, capsys, tmp_path):
 def entry(objective, margin, status, lower=None, K=7, d=3, max_cosine=None):
     cosine = 1 - margin if max_cosine is None else max_cosine
     lower = margin if lower is None else lower
-    return Entry(K, d, objective, lower, margin, cosine, status, sc.Provenance("search"), None, "")
+    return Entry(K, d, objective, lower, margin, cosine, status, sc.Provenance("search"), None, "", True)
 
 
 def paired(difference, softmax_status, tammes_status, K=9, d=4, packing=0.8):

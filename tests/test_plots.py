@@ -230,7 +230,7 @@ def test_errors_come_before_any_work(tmp_path, monkeypatch):
         sc.plot(code, tmp_path / "code.jpg")
     with pytest.raises(ValueError, match=r"the folder .* does not exist"):
         sc.plot(code, tmp_path / "missing" / "code.png")
-    with pytest.raises(ValueError, match=r"takes a SoftmaxCode.*got ndarray"):
+    with pytest.raises(ValueError, match=r"takes a SoftmaxCode.*got array"):
         sc.plot(code.W)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 

@@ -82,6 +82,15 @@ def _shipped() -> Catalog | None:
     return Catalog(path, readonly=True, trusted=True) if path.is_file() else None
 
 
+def _is_readable(path: Path) -> bool:
+    """Whether this process may look at a path: a home folder of somebody else holds no catalogue of ours."""
+    try:
+        path.exists()
+    except PermissionError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def installed() -> Iterator[Catalog | None]:
     """The catalogue that answers questions, read-only: the user's above the shipped one, or the one that exists."""
@@ -90,6 +99,8 @@ def installed() -> Iterator[Catalog | None]:
         if catalog is not None:
             stack.callback(catalog.close)
         path = user_path()
+        if not _is_readable(path):
+            path = Path(os.devnull)
         if path.is_dir():
             raise CatalogError(f"the catalogue {path} is a folder")
         if path.is_file() and path.stat().st_size:  # an empty file is one that is just being made
