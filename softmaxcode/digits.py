@@ -56,7 +56,7 @@ _LEAST_WEIGHT = 1e-9
 #: Unit roundoff of float64.
 _U = 2.0**-53
 #: A bound in a statement; on another machine it may be another one, but hardly ten times smaller.
-_BOUND = re.compile(r"\d\.\de[+-]\d+")
+_BOUND = re.compile(r"\d\.\de[+-]\d{2,4}")
 _BOUND_NOISE = 10
 _ELSEWHERE = f"the contact equations have no solution within {NEIGHBOURHOOD:g} of the stored code"
 
@@ -114,7 +114,7 @@ def claims_more(claimed: ProvedValue, ours: ProvedValue) -> list[str]:
     pairs.append(
         (
             "statement",
-            _BOUND.sub("#", claimed.statement) == _BOUND.sub("#", ours.statement)
+            _BOUND.sub("\0", claimed.statement) == _BOUND.sub("\0", ours.statement)  # which no statement contains
             and all(theirs * _BOUND_NOISE >= mine for theirs, mine in zip(*bounds, strict=True)),
         )
     )
