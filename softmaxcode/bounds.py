@@ -49,6 +49,8 @@ __all__ = [
 #: (many points in few dimensions: from 2,660 on for d = 4), in more dimensions than the second constant says,
 #: and for d = 3 above the number of points in the third, from where on Fejes Toth's bound is larger at that degree.
 LP_DEGREE_LIMIT = 56
+#: The largest degree of a linear programme that is asked for; one of this degree takes minutes.
+MAX_DEGREE = 500
 LP_DIMENSION_LIMIT = 64
 LP_POINTS_LIMIT_3D = 200
 
@@ -777,6 +779,19 @@ def _default_degree(K: int, d: int) -> int:
     return max(32, _levenshtein_order(K, d) + 20)
 
 
+def _checked_degree(K: int, d: int, degree: int | None) -> int:
+    """The degree asked for, or the default; a ValueError where a programme of it takes too long."""
+    if degree is not None:
+        return check_integer("degree", degree, 1, MAX_DEGREE)
+    default = _default_degree(K, d)
+    if default > MAX_DEGREE:
+        raise ValueError(
+            f"Delsarte's bound of ({K}, {d}) is a linear programme of degree {default}, above the limit of "
+            f"{MAX_DEGREE}: levenshtein(K, d) needs none"
+        )
+    return default
+
+
 def delsarte_certificate(K: int, d: int, degree: int | None = None) -> DelsarteCertificate | None:
     """A verified polynomial for Delsarte's bound, or None where none could be verified.
 
@@ -811,9 +826,7 @@ def delsarte_certificate(K: int, d: int, degree: int | None = None) -> DelsarteC
     K, d = check_pair(K, d)
     K = check_integer("K (the number of points)", K, 3)
     d = check_integer("d (the dimension)", d, 2)
-    if degree is not None:
-        degree = check_integer("degree", degree, 1)
-    return _delsarte(K, d, _default_degree(K, d) if degree is None else degree)[0]
+    return _delsarte(K, d, _checked_degree(K, d, degree))[0]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -932,11 +945,11 @@ def delsarte(K: int, d: int, degree: int | None = None) -> Bound:
     """
     K, d = check_pair(K, d)
     if degree is not None:
-        degree = check_integer("degree", degree, 1)
+        degree = check_integer("degree", degree, 1, MAX_DEGREE)
     if d == 1 or K == 2 or (d == 2 and degree is None):
         closed = rankin(K, d)
         return Bound(closed.value, "Delsarte LP", True, "attained: " + closed.source)
-    degree = _default_degree(K, d) if degree is None else degree
+    degree = _checked_degree(K, d, degree)
     certificate, estimate = _delsarte(K, d, degree)
     if certificate is None:
         return Bound(estimate, "Delsarte LP", False, f"degree {degree}, floating point only, not verified")

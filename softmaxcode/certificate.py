@@ -11,7 +11,7 @@ from softmaxcode.bounds import Bound, margin_bounds, max_cosine_lower_bound
 from softmaxcode.checks import check_flag
 from softmaxcode.code import MAX_ALL_MARGINS, check_code
 from softmaxcode.contact_system import hardmax_system, tammes_system
-from softmaxcode.rigorous import rigorous_bounds
+from softmaxcode.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
 from softmaxcode.stress import MAX_UNKNOWNS, balance, rigidity
 from softmaxcode.tiles import row_tiles
 
@@ -58,7 +58,8 @@ class Certificate:
     one_minus_cosine_lower_bound : float
         Rigorous lower bound on 1 - mu(W/|W|), likewise.
     arithmetic : str
-        "ball arithmetic", or "a-priori rounding bound" where too many pairs decide.
+        "ball arithmetic", "a-priori rounding bound" where too many pairs decide, or "exact construction" where a large
+        code of an exact family is not evaluated, but bounded by what is proved of the family and of its rounding.
     upper_bound : float
         Proved upper bound on the objective of *any* K unit vectors in R^d: on rho*, or on 1 - mu*.
     upper_bound_method : str
@@ -165,6 +166,8 @@ def _next_gap(code: SoftmaxCode, threshold: float) -> float:
 
 def lower_bounds(code: SoftmaxCode) -> RigorousBounds:
     """Rigorous lower bounds on the margin and on 1 - mu, without the rest of a certificate."""
+    if code.is_long and code.cosine_bound is not None:
+        return exact_bounds(code.cosine_bound, code.d)
     by_class = code.objective == "softmax" and code.K * code.K * code.d <= MAX_ALL_MARGINS
     use_H = by_class and code.margin > 1 - code.max_cosine + 1e-13
     return rigorous_bounds(code.W, code.H if use_H else None)

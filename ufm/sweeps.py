@@ -15,7 +15,7 @@ from softmaxcode.progress import Progress
 from softmaxcode.tables import rows_file, write
 from ufm import parallel
 from ufm.checkpoint import matching
-from ufm.optimizers import MEMORY
+from ufm.optimizers import numbers_held
 from ufm.settings import Settings, check_options
 from ufm.simulation import run_batch
 
@@ -40,8 +40,7 @@ def _is_list(given: Any) -> bool:
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
     """Runs of one (K, d) in parts that fit in memory."""
     first = runs[0]
-    numbers = (first.K + first.samples) * first.d * (2 * MEMORY + 8 if first.optimizer == "lbfgs" else 8)
-    size = max(1, BATCH // numbers)
+    size = max(1, BATCH // numbers_held(first))
     return [runs[start : start + size] for start in range(0, len(runs), size)]
 
 
