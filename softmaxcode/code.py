@@ -326,7 +326,8 @@ class SoftmaxCode:
         A ``.txt`` file has one number per line, as Sloane's tables do; named ``pack.d.K.txt`` it is read without
         ``dim``.
 
-        The file is written beside and renamed, so a killed run leaves an old file whole.
+        An existing file is replaced, as `numpy.save` does (the commands refuse it without ``--force``): it stays whole
+        until the new one is.
 
         Raises
         ------

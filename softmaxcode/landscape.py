@@ -173,7 +173,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     dims : sequence of int
         Dimensions, each at least 3.
     path : path, optional
-        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``, written beside and renamed.
+        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``. An existing file is replaced, atomically.
     max_classes : int, optional
         The largest K shown; by default that of the catalogue and the paper, or of an exact code of at most 1000
         vectors where that is larger.
