@@ -11,7 +11,7 @@ from scipy.linalg import helmert
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from scipy.spatial.distance import cdist
 
-from softmaxcode.checks import check_flag, check_integer
+from softmaxcode.checks import check_flag, check_integer, check_memory
 from softmaxcode.sphere import as_array, check_rows
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def similarity_from_means(means: ArrayLike, *, centred: bool = True) -> Square:
     [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     X = _check_matrix(means, "means")
+    _check_memory(len(X))
     centred = check_flag("centred", centred)
     zero = np.flatnonzero(~X.any(axis=1))
     if centred and len(zero):
@@ -194,6 +195,7 @@ def assign(
     """
     S = _off_diagonal(check_square(similarity, "similarity"))
     maximize = check_flag("maximize", maximize)
+    _check_memory(len(S))
     V = check_rows(code, name="code")
     if len(S) != len(V):
         raise ValueError(f"similarity and code must have one K; got shapes {S.shape} and {V.shape}")
@@ -331,6 +333,11 @@ def check_square(matrix: Any, name: str) -> Square:
     if array.shape[0] != array.shape[1] or len(array) < 2:
         raise ValueError(f"{name} must be square, with K >= 2 rows; got shape {array.shape}")
     return array
+
+
+def _check_memory(K: int) -> None:
+    """Raise a ValueError where a few matrices of all pairs of classes do not fit into memory."""
+    check_memory(f"an assignment of {K} classes", 32 * K * K, "assign fewer classes, such as means of groups of them")
 
 
 def _off_diagonal(matrix: Square) -> Square:

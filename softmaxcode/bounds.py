@@ -49,8 +49,12 @@ __all__ = [
 #: (many points in few dimensions: from 2,660 on for d = 4), in more dimensions than the second constant says,
 #: and for d = 3 above the number of points in the third, from where on Fejes Toth's bound is larger at that degree.
 LP_DEGREE_LIMIT = 56
+#: The largest degree of a linear programme that is asked for; one of this degree takes minutes.
+MAX_DEGREE = 500
 LP_DIMENSION_LIMIT = 64
 LP_POINTS_LIMIT_3D = 200
+#: Levenshtein's bound, whose order grows as the root of K for d = 3, is left to Fejes Toth's, which is larger there.
+LEVENSHTEIN_POINTS_LIMIT_3D = 10**6
 
 #: Working precision, in bits, of ball arithmetic where nothing else is said.
 _BITS = 192
@@ -777,6 +781,19 @@ def _default_degree(K: int, d: int) -> int:
     return max(32, _levenshtein_order(K, d) + 20)
 
 
+def _checked_degree(K: int, d: int, degree: int | None) -> int:
+    """The degree asked for, or the default; a ValueError where a programme of it takes too long."""
+    if degree is not None:
+        return check_integer("degree", degree, 1, MAX_DEGREE)
+    default = _default_degree(K, d)
+    if default > MAX_DEGREE:
+        raise ValueError(
+            f"Delsarte's bound of ({K}, {d}) is a linear programme of degree {default}, above the limit of "
+            f"{MAX_DEGREE}: levenshtein(K, d) needs none"
+        )
+    return default
+
+
 def delsarte_certificate(K: int, d: int, degree: int | None = None) -> DelsarteCertificate | None:
     """A verified polynomial for Delsarte's bound, or None where none could be verified.
 
@@ -811,9 +828,7 @@ def delsarte_certificate(K: int, d: int, degree: int | None = None) -> DelsarteC
     K, d = check_pair(K, d)
     K = check_integer("K (the number of points)", K, 3)
     d = check_integer("d (the dimension)", d, 2)
-    if degree is not None:
-        degree = check_integer("degree", degree, 1)
-    return _delsarte(K, d, _default_degree(K, d) if degree is None else degree)[0]
+    return _delsarte(K, d, _checked_degree(K, d, degree))[0]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -932,11 +947,11 @@ def delsarte(K: int, d: int, degree: int | None = None) -> Bound:
     """
     K, d = check_pair(K, d)
     if degree is not None:
-        degree = check_integer("degree", degree, 1)
+        degree = check_integer("degree", degree, 1, MAX_DEGREE)
     if d == 1 or K == 2 or (d == 2 and degree is None):
         closed = rankin(K, d)
         return Bound(closed.value, "Delsarte LP", True, "attained: " + closed.source)
-    degree = _default_degree(K, d) if degree is None else degree
+    degree = _checked_degree(K, d, degree)
     certificate, estimate = _delsarte(K, d, degree)
     if certificate is None:
         return Bound(estimate, "Delsarte LP", False, f"degree {degree}, floating point only, not verified")
@@ -1048,8 +1063,8 @@ def max_cosine_lower_bound(K: int, d: int, lp: bool = True) -> Bound:
     """The best proved lower bound on mu*(K, d), the largest cosine that K points in R^d cannot avoid.
 
     Closed forms and values of the literature where mu* is known; otherwise the largest of Rankin's,
-    Levenshtein's, Fejes Toth's (d = 3), the volume bound, the literature's values for fewer points in as many
-    or more dimensions (mu* grows with K and falls with d), and Delsarte's linear programme.
+    Levenshtein's (for d = 3 up to 10^6 points), Fejes Toth's (d = 3), the volume bound, the literature's values for
+    fewer points in as many or more dimensions (mu* grows with K and falls with d), and Delsarte's linear programme.
 
     Parameters
     ----------
@@ -1091,7 +1106,9 @@ def _best(K: int, d: int, lp: bool) -> Bound:
         return closed
     if (K, d) in LITERATURE:
         return LITERATURE[K, d]
-    candidates = [_levenshtein_bound(K, d), volume(K, d).tammes, closed]
+    candidates = [volume(K, d).tammes, closed]
+    if d > 3 or K <= LEVENSHTEIN_POINTS_LIMIT_3D:
+        candidates.append(_levenshtein_bound(K, d))
     if d == 3:
         candidates.append(fejes_toth(K))
     for (fewer, higher), bound in LITERATURE.items():

@@ -9,9 +9,9 @@ import numpy as np
 
 from softmaxcode.bounds import Bound, margin_bounds, max_cosine_lower_bound
 from softmaxcode.checks import check_flag
-from softmaxcode.code import MAX_ALL_MARGINS, check_code
+from softmaxcode.code import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES, check_code
 from softmaxcode.contact_system import hardmax_system, tammes_system
-from softmaxcode.rigorous import rigorous_bounds
+from softmaxcode.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
 from softmaxcode.stress import MAX_UNKNOWNS, balance, rigidity
 from softmaxcode.tiles import row_tiles
 
@@ -58,7 +58,8 @@ class Certificate:
     one_minus_cosine_lower_bound : float
         Rigorous lower bound on 1 - mu(W/|W|), likewise.
     arithmetic : str
-        "ball arithmetic", or "a-priori rounding bound" where too many pairs decide.
+        "ball arithmetic", "a-priori rounding bound" where too many pairs decide, or "exact construction" where a large
+        code of an exact family is not evaluated, but bounded by what is proved of the family and of its rounding.
     upper_bound : float
         Proved upper bound on the objective of *any* K unit vectors in R^d: on rho*, or on 1 - mu*.
     upper_bound_method : str
@@ -70,8 +71,9 @@ class Certificate:
         See `softmaxcode.stress.rigidity`.
     threshold : float
         Contacts and rattlers are decided with it: max(1e-9, 10 residual), at most 1e-4.
-    next_gap : float
-        How far the nearest pair that is no contact is from being one; inf if there is none.
+    next_gap : float or None
+        How far the nearest pair that is no contact is from being one; inf if there is none. None where the code has
+        too many classes for its contacts to be listed (`SoftmaxCode.contacts`).
     ambiguous : bool
         True where ``next_gap`` is under 100 thresholds: contacts and rattlers may be miscounted.
     """
@@ -86,7 +88,7 @@ class Certificate:
     residual: float | None
     rigidity: str
     threshold: float
-    next_gap: float
+    next_gap: float | None
     ambiguous: bool
 
     @property
@@ -150,8 +152,10 @@ def _is_packing_margin(code: SoftmaxCode, packing: _FirstOrder) -> bool:
     return packing.residual is not None and abs(code.margin - (1 - code.max_cosine)) <= packing.threshold
 
 
-def _next_gap(code: SoftmaxCode, threshold: float) -> float:
+def _next_gap(code: SoftmaxCode, threshold: float) -> float | None:
     """Distance from the largest cosine minus the threshold to the next smaller cosine, over pairs, in tiles."""
+    if code.K > MAX_CONTACT_CLASSES:
+        return None
     gap = np.inf
     top = code.max_cosine
     for rows in row_tiles(code.K, code.d, "the next smaller cosine"):
@@ -165,6 +169,8 @@ def _next_gap(code: SoftmaxCode, threshold: float) -> float:
 
 def lower_bounds(code: SoftmaxCode) -> RigorousBounds:
     """Rigorous lower bounds on the margin and on 1 - mu, without the rest of a certificate."""
+    if code.is_long and code.cosine_bound is not None:
+        return exact_bounds(code.cosine_bound, code.d)
     by_class = code.objective == "softmax" and code.K * code.K * code.d <= MAX_ALL_MARGINS
     use_H = by_class and code.margin > 1 - code.max_cosine + 1e-13
     return rigorous_bounds(code.W, code.H if use_H else None)
@@ -237,5 +243,5 @@ def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
         rigidity=first.rigidity,
         threshold=first.threshold,
         next_gap=gap,
-        ambiguous=gap < CLEAR_GAP * first.threshold,
+        ambiguous=gap is not None and gap < CLEAR_GAP * first.threshold,
     )

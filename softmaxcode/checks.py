@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import operator
@@ -22,6 +23,8 @@ MAX_SIZE = 10**9
 MAX_JOBS = 10_000
 #: Memory that is assumed where the system does not report it, in bytes.
 USUAL_MEMORY = 16 * 2**30
+#: Where Linux states the memory of a container, by version of its control groups.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def shown(value: Any) -> str:
@@ -115,12 +118,13 @@ def check_number(name: str, value: Any, low: float, high: float, ends: Literal["
     number = _real(value)
     inside = low <= number <= high and not (number == low and ends == "()") and not (number == high and ends != "[]")
     if not inside:
+        below = f"number from {low:g} to below {high:g}" if high < math.inf else f"finite number of at least {low:g}"
         wanted = {
-            "[]": f"from {low:g} to {high:g}",
-            "[)": f"from {low:g} to below {high:g}",
-            "()": f"between {low:g} and {high:g}, neither included",
+            "[]": f"number from {low:g} to {high:g}",
+            "[)": below,
+            "()": f"number between {low:g} and {high:g}, neither included",
         }[ends]
-        raise ValueError(f"{name} must be a number {wanted}; got {shown(value)}")
+        raise ValueError(f"{name} must be a {wanted}; got {shown(value)}")
     return number
 
 
@@ -224,14 +228,23 @@ def check_path(path: Any) -> Path:
 
 
 def machine_memory() -> int:
-    """The memory of this machine in bytes."""
+    """The memory of this machine, or of the container that this runs in, in bytes."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         return USUAL_MEMORY
+    for name in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(Path(name).read_text()))
+    return min(limits)
 
 
-def check_memory(what: str, needed: int, instead: str) -> None:
+def search_memory(K: int) -> int:
+    """Bytes that the search for K vectors takes at least: the cosines of all pairs, twice."""
+    return 16 * K * K
+
+
+def check_memory(what: str, needed: int, instead: str, available: int | None = None) -> None:
     """Raise a ValueError, before any memory is taken, where something cannot fit into this machine.
 
     Parameters
@@ -242,10 +255,12 @@ def check_memory(what: str, needed: int, instead: str) -> None:
         Bytes that it takes, at least.
     instead : str
         What can be done in its place.
+    available : int, optional
+        Bytes that there are; by default those of this machine.
     """
-    available = machine_memory()
+    available = machine_memory() if available is None else available
     if needed > available:
         raise ValueError(
-            f"{what} needs at least {needed / 1e9:,.0f} GB of memory, and this machine has {available / 1e9:,.0f} GB; "
+            f"{what} needs at least {needed / 1e9:,.0f} GB of memory, and {available / 1e9:,.0f} GB is the limit here; "
             f"{instead}"
         )

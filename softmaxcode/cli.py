@@ -111,7 +111,7 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         code, header = read_file(arguments.file, dim=arguments.dim, normalize=arguments.normalize)
     except DifferentCoordinatesError as error:
-        print(f"DIFFERENT: {error}")
+        print(printable(f"DIFFERENT: {error}"))
         return 1
     if header is None:
         if arguments.objective:
@@ -126,7 +126,7 @@ def _check(arguments: argparse.Namespace) -> int:
         sys.stdout.write("" if proved is None else proof(proved))
         differences += off
     for line in differences:
-        print(f"DIFFERENT: {line}")
+        print(printable(f"DIFFERENT: {line}"))
     if differences:
         return 1
     print("every stored figure was derived again from the coordinates, and is the same")

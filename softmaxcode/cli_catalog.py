@@ -92,7 +92,7 @@ def _list(arguments: argparse.Namespace) -> int:
         status = e.status if e.verified else f"claims {e.status}"  # `catalog verify` derives it
         print(
             f"K={e.K:<6} d={e.d:<4} {e.objective:<8} margin={e.margin:.15f} mu={e.max_cosine:.15f} "
-            f"{status:<15} {e.construction or e.provenance.method}"
+            f"{status:<15} {printable(e.construction or e.provenance.method)}"
         )
     print(f"{len(chosen)} of {len(entries)} entries")
     return 0
@@ -135,8 +135,9 @@ def _improve(arguments: argparse.Namespace) -> int:
             n_jobs=arguments.jobs,
             scheduler=arguments.scheduler,
         )
-        print(report)
-        print(f"{'catalogue':<21} {target.path}")
+        for line in str(report).splitlines():
+            print(printable(line))
+        print(f"{'catalogue':<21} {printable(target.path)}")
     return 1 if report.failed else 0
 
 
@@ -152,7 +153,7 @@ def _import(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import import_codes
 
     with closing(_target(arguments)) as target:
-        report = import_codes(arguments.file, target, print, dim=arguments.dim)
+        report = import_codes(arguments.file, target, lambda line: print(printable(line)), dim=arguments.dim)
     print(f"{len(report.entered)} entered, {report.not_better} not better, {len(report.refused)} refused")
     return 1 if report.refused else 0
 
@@ -164,6 +165,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     results = verify(path, n_jobs=arguments.jobs)
     wrong = [result for result in results if result.problem]
     for result in wrong:
-        print(f"WRONG: {result.entry.name}: {result.problem}")
-    print(f"{len(results) - len(wrong)} of {len(results)} certificates of {path} were derived again and hold")
+        print(printable(f"WRONG: {result.entry.name}: {result.problem}"))
+    print(
+        f"{len(results) - len(wrong)} of {len(results)} certificates of {printable(path)} were derived again and hold"
+    )
     return 1 if wrong else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.certificate import Certificate
     from softmaxcode.digits import ProvedValue
-    from softmaxcode.exact.families import ExactCode
+    from softmaxcode.exact import ClosedForm, ExactCode
     from softmaxcode.margins import Margins, SmallestMargin
     from softmaxcode.types import Mask, Pairs, PerClass, Rows
 
@@ -112,7 +111,7 @@ class SoftmaxCode:
     objective: str
     provenance: Provenance
     proved: ProvedValue | None = None
-    _exact: ExactCode | None = field(default=None, repr=False)
+    _exact: ExactCode | ClosedForm | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self._exact is not None and self.W is self._exact.W:  # read-only already, and possibly large
@@ -172,7 +171,7 @@ class SoftmaxCode:
         return None if self._exact is None else self._exact.max_cosine
 
     @property
-    def _is_long(self) -> bool:
+    def is_long(self) -> bool:
         """Whether a pass over all pairs takes so long that what an exact code knows of itself is used instead."""
         return self._exact is not None and self.K * self.K * self.d > MAX_ALL_MARGINS
 
@@ -201,13 +200,13 @@ class SoftmaxCode:
 
     @cached_property
     def _smallest(self) -> SmallestMargin:
-        from softmaxcode.margins import smallest_from_bounds, smallest_margin
+        from softmaxcode.margins import SmallestMargin, smallest_margin
+        from softmaxcode.rigorous import exact_rounding
 
-        if self._is_long and self._exact is not None:
-            # every class is at least 1 - mu from the rest (docs/theory.md, T2): the first that is no further ends it
-            bounds = np.full(self.K, 1 - self._exact.max_cosine)
-            return smallest_from_bounds(self.W, bounds, slack=1e-13)
-        return smallest_margin(self.W)
+        if self.is_long and self._exact is not None and self._exact.margin is not None:
+            # of a closed form (docs/theory.md, T3): its last class attains the margin
+            return SmallestMargin(self._exact.margin, exact_rounding(self.d), self.K - 1, 0)
+        return smallest_margin(self.W, max_cosine=self.cosine_bound if self.is_long else None)
 
     @property
     def margin(self) -> float:
@@ -240,27 +239,28 @@ class SoftmaxCode:
         A large code of an exact family is not searched for it: the family knows a bound on it, and the first pair that
         reaches the bound shows that it is attained.
         """
-        if self._is_long and "largest_cosines" not in self.__dict__:
-            attained = self._attained
-            if attained is not None:
-                return attained
+        bound = self.cosine_bound
+        if bound is not None and self._attaining is not None:
+            return bound
         return float(self.largest_cosines.max())
 
     @cached_property
-    def _attained(self) -> float | None:
-        """The bound that an exact family knows, if a pair of the first rows reaches it to rounding."""
+    def _attaining(self) -> tuple[int, int] | None:
+        """Of a long exact code a pair whose cosine is, to rounding, the bound that its family knows."""
         bound = self.cosine_bound
-        if bound is None:
+        if bound is None or not self.is_long:
             return None
         C = self.W[:ATTAINING_ROWS] @ self.W.T
         C[np.arange(len(C)), np.arange(len(C))] = -np.inf
-        return bound if C.max() > bound - 1e-13 else None
+        i, j = np.unravel_index(int(np.argmax(C)), C.shape)
+        return (int(i), int(j)) if C[i, j] > bound - 1e-13 else None
 
     @cached_property
     def min_distance(self) -> float:
         """The smallest chord between two rows: sqrt(2 - 2 mu), from the closest pair's difference."""
-        if self._is_long and self._attained is not None:
-            return math.sqrt(2 - 2 * self._attained)
+        if self._attaining is not None:
+            i, j = self._attaining
+            return float(np.linalg.norm(self.W[i] - self.W[j]))
         i = int(np.argmax(self.largest_cosines))
         distances = np.linalg.norm(self.W - self.W[i], axis=1)
         distances[i] = np.inf
@@ -326,7 +326,8 @@ class SoftmaxCode:
         A ``.txt`` file has one number per line, as Sloane's tables do; named ``pack.d.K.txt`` it is read without
         ``dim``.
 
-        The file is written beside and renamed, so a killed run leaves an old file whole.
+        An existing file is replaced, as `numpy.save` does (the commands refuse it without ``--force``): it stays whole
+        until the new one is.
 
         Raises
         ------

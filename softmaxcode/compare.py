@@ -143,11 +143,15 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
     W = check_rows(W, normalize=True)
     V = check_rows(V, normalize=True, name="V")
     _check_alike(W, V, "V")
-    if len(W) > MAX_ALIGN_CLASSES:
-        raise NotComputed(f"not computed: the alignment of {len(W)} classes (the limit is {MAX_ALIGN_CLASSES})")
+    _check_alignable(len(W))
     starts = min(MOST_STARTS, default_starts(len(W))) if starts is None else check_integer("starts", starts, 1)
     rng = np.random.default_rng(check_integer("seed", seed, 0))
     return _align(W, V, starts, rng)
+
+
+def _check_alignable(K: int) -> None:
+    if K > MAX_ALIGN_CLASSES:
+        raise NotComputed(f"not computed: the alignment of {K} classes (the limit is {MAX_ALIGN_CLASSES})")
 
 
 def _check_alike(W: Rows, V: Rows, name: str) -> None:
@@ -522,6 +526,7 @@ def other_optima(
     known = _as_code(code, *W.shape)
     _check_alike(W, known.W, "code")
     K, d = W.shape
+    _check_alignable(K)
     if count is None:
         count = OPTIMA if K <= FEW_OPTIMA_CLASSES else FEW_OPTIMA
     count, seed = check_integer("count", count, 1), check_integer("seed", seed, 0)

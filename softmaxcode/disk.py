@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING
 
 from softmaxcode.checks import check_path
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -98,6 +103,43 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_writer(path: Path | None) -> Iterator[None]:
+    """Keep an output that is written several times to one process, by a lock on a file beside it; None is no output.
+
+    The system releases the lock when its process ends, however it ends. A file system without locks has none.
+
+    Raises
+    ------
+    ValueError
+        If another process writes the output.
+    """
+    if path is None or fcntl is None:
+        yield
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise ValueError(
+                f"cannot write {path}: another process is writing it; wait for that one, or name another file"
+            ) from None
+        except OSError:
+            break  # no locks here
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), lock.stat()):
+                break
+        os.close(handle)  # the last writer removed it meanwhile
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _target(path: Path) -> Path:

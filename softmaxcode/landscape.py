@@ -45,6 +45,9 @@ WIDEST = 1000
 SAMPLES = 60
 #: Exact codes are named where a panel has no more of them, and no name would cover another.
 MAX_NAMED = 16
+#: The largest dimension, of which the exact families are listed in seconds, and the most panels.
+MAX_DIMENSION = 100_000
+MAX_PANELS = 60
 #: The most panels in a row.
 COLUMNS = 3
 #: Margins closer than this are the same.
@@ -117,7 +120,7 @@ def panel(d: int, max_classes: int | None = None) -> Panel:
     >>> [point.name for point in panel(3).exact if point.K >= 12]
     ['icosahedron', 'snub-cube']
     """
-    d = check_integer("a dimension of the landscape", d, 3)
+    d = check_integer("a dimension of the landscape", d, 3, MAX_DIMENSION)
     if max_classes is not None:
         max_classes = check_integer("max_classes", max_classes, d + 2)
     with installed() as catalog:
@@ -170,7 +173,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     dims : sequence of int
         Dimensions, each at least 3.
     path : path, optional
-        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``, written beside and renamed.
+        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``. An existing file is replaced, atomically.
     max_classes : int, optional
         The largest K shown; by default that of the catalogue and the paper, or of an exact code of at most 1000
         vectors where that is larger.
@@ -199,8 +202,12 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     ['d=3', 'd=4']
     """
     target = None if path is None else check_output(path, SUFFIXES)
-    wanted = [check_integer("a dimension of the landscape", d, 3) for d in check_list("dims", dims)]
-    panels = [panel(d, max_classes) for d in dict.fromkeys(wanted)]
+    wanted = dict.fromkeys(
+        check_integer("a dimension of the landscape", d, 3, MAX_DIMENSION) for d in check_list("dims", dims)
+    )
+    if len(wanted) > MAX_PANELS:
+        raise ValueError(f"a landscape has at most {MAX_PANELS} panels, one a dimension; got {len(wanted)}")
+    panels = [panel(d, max_classes) for d in wanted]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(

@@ -11,8 +11,10 @@ import numpy as np
 from softmaxcode.checks import check_jobs
 from softmaxcode.compiled import compiled
 from softmaxcode.min_norm import refine, wolfe, wolfe_orthogonal
+from softmaxcode.progress import Progress
 from softmaxcode.sphere import check_rows, largest_cosines
 from softmaxcode.threads import Threads
+from softmaxcode.tiles import LONG_PASS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -179,10 +181,22 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
     return values, values - lower, H
 
 
+def _tile_size(K: int) -> int:
+    """Classes of a tile."""
+    return max(1, min(TILE, TILE_COSINES // K))
+
+
 def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[tuple[PerClass, PerClass, Rows]]:
-    size = max(1, min(TILE, TILE_COSINES // len(W)))
-    tiles = np.array_split(classes, max(1, -(-len(classes) // size)))
-    return Threads(n_jobs).run("tiles", [functools.partial(_solve_classes, W, tile) for tile in tiles])
+    tiles = np.array_split(classes, max(1, -(-len(classes) // _tile_size(len(W)))))
+    label = "margins of all classes (sampled_margin takes a sample)"
+    with Progress(label, len(classes), show=None if len(classes) * W.size > LONG_PASS else False) as bar:
+
+        def solved(tile: np.ndarray) -> tuple[PerClass, PerClass, Rows]:
+            found = _solve_classes(W, tile)
+            bar.step(len(tile))
+            return found
+
+        return Threads(n_jobs).run("tiles", [functools.partial(solved, tile) for tile in tiles])
 
 
 def margins(W: Rows, n_jobs: int = -1, *, classes: np.ndarray | None = None) -> Margins:
@@ -326,7 +340,7 @@ def smallest_from_bounds(
     return SmallestMargin(best, gap, attained_by, int(np.count_nonzero(~left)))
 
 
-def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:
+def smallest_margin(W: Rows, n_jobs: int = -1, *, max_cosine: float | None = None) -> SmallestMargin:
     """The smallest one-vs-rest distance, solving only the classes that can attain it (docs/theory.md, T2).
 
     Class k is at least 1 - mu_k away from the rest, with mu_k its largest cosine. Classes are solved from the
@@ -340,11 +354,13 @@ def smallest_margin(W: Rows, n_jobs: int = -1) -> SmallestMargin:
         Unit rows, checked before.
     n_jobs : int
         Threads, as in joblib.
+    max_cosine : float, optional
+        An upper bound on the cosines, where one is known: then no pass over all pairs is made.
     """
-    bounds = 1 - largest_cosines(W)
+    bounds = 1 - largest_cosines(W) if max_cosine is None else np.full(len(W), 1 - max_cosine)
     slack = max(GAP_TOLERANCE, np.sqrt(W.shape[1]) * 2.0**-52)
     order = _from_the_smallest(bounds, slack)
-    distances = _contact_distances(W, order[:TILE], slack)
+    distances = _contact_distances(W, order[: _tile_size(len(W))], slack)
     i = int(np.argmin(distances))
     if distances[i] < bounds.min() + slack:
         return SmallestMargin(float(distances[i]), max(0.0, float(distances[i] - bounds.min())), int(order[i]), 0)

@@ -117,7 +117,7 @@ def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
     code : SoftmaxCode
         From `softmaxcode.solve` or `softmaxcode.load`.
     path : path, optional
-        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``, written beside and renamed.
+        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``. An existing file is replaced, atomically.
 
     Returns
     -------

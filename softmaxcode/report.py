@@ -30,7 +30,11 @@ def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
     residual = certificate["residual"]
     objective = "rho" if code.objective == "softmax" else "1 - mu"
     lower = code.certificate.lower_bound
-    gap = "none" if math.isinf(certificate["next_gap"]) else f"{certificate['next_gap']:.3g}"
+    gap = certificate["next_gap"]
+    if gap is None:
+        following = "contacts not listed"
+    else:
+        following = "no further pair" if math.isinf(gap) else f"next pair {gap:.3g} away"
     lines = [
         ("classes, dimension", f"K = {code.K}, d = {code.d}"),
         ("objective", code.objective),
@@ -46,7 +50,7 @@ def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
         ("proved upper bound", f"{certificate['upper_bound']:.16g} ({certificate['upper_bound_method']})"),
         ("optimality residual", "not computed" if residual is None else f"{residual:.2g}"),
         ("rigidity", certificate["rigidity"]),
-        ("contact threshold", f"{certificate['threshold']:.2g}; next pair {gap} away"),
+        ("contact threshold", f"{certificate['threshold']:.2g}; {following}"),
         (made_by, origin(code)),
     ]
     if certificate["ambiguous"]:

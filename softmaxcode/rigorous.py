@@ -132,6 +132,32 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
         return RigorousBounds(max(packing, _float_below(proved)), packing, arithmetic)
 
 
+def exact_rounding(d: int) -> float:
+    """How far a cosine of the float64 coordinates of an exact code can be from what the code knows of itself.
+
+    A stored coordinate is the float64 nearest to the exact one, so a row is off by at most u = 2^-53 in norm and a
+    cosine of normalised rows by at most 4u + O(u^2). Closed forms are evaluated in float64: their coordinates are off
+    by at most 8u relatively, their cosines by at most 17u. The bound on cosines is itself rounded (u), or, for a subset
+    of a family, an inner product of float64 rows (d + 2 roundings). Together that is below (d + 20) 2^-52.
+    """
+    return (d + 20) * 2.0**-52
+
+
+def exact_bounds(max_cosine: float, d: int) -> RigorousBounds:
+    """Lower bounds for the float64 coordinates of an exact code, without a pass over its pairs.
+
+    Parameters
+    ----------
+    max_cosine : float
+        What the code knows of its largest cosine.
+    d : int
+        Dimension.
+    """
+    with flint.ctx.workprec(_BITS):
+        value = _float_below(1 - flint.arb(max_cosine) - flint.arb(exact_rounding(d)))
+    return RigorousBounds(value, value, "exact construction")
+
+
 def _ball_class_bound(W: Rows, H: Rows, U: Rows, V: Rows, k: int, error: float) -> flint.arb:
     """A ball whose lower end bounds one class's distance from below: the better of the two bounds."""
     best = None

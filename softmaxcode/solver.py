@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from joblib import effective_n_jobs
 
 from softmaxcode import exact as exact_codes
 from softmaxcode.bounds import max_cosine_lower_bound
@@ -22,6 +23,7 @@ from softmaxcode.checks import (
     check_progress,
     check_seconds,
     machine_memory,
+    search_memory,
     shown,
 )
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
@@ -245,25 +247,27 @@ def solve_both(
         first = check_rows(init, name="init")
         if first.shape != (K, d):
             raise ValueError(f"init must have shape (K, d) = {(K, d)}; got {first.shape}")
-    check_memory(f"a code of {K} x {d} coordinates", 24 * K * d, "margin_bounds(K, d) bounds the margin without a code")
 
     known = closed_form(K, d)
     if known is not None:
         provenance = Provenance(f"closed form: {known.name}", version=installed_version())
-        return {objective: SoftmaxCode(known.W, objective, provenance) for objective in OBJECTIVES}
+        return {objective: SoftmaxCode(known.W, objective, provenance, _exact=known) for objective in OBJECTIVES}
 
     given = {}
     if first is not None:
         given = {name: SoftmaxCode(first, name, Provenance("init, not improved")) for name in OBJECTIVES}
     held = _held(K, d, catalog, exact)
-    needed = 8 * K * K * 2  # the cosines of all pairs on each of at least two threads
-    if held and (_search_is_pointless(held["tammes"], starts, budget) or needed > machine_memory()):
+    too_large = search_memory(K) > machine_memory()
+    if held and (too_large or _search_is_pointless(held["tammes"], starts, budget)):
         return {name: _better(code, given.get(name)) for name, code in held.items()}
     check_memory(
         f"the search of solve({K}, {d})",
-        needed,
+        search_memory(K),
         "no code of this pair is stored: solve fewer classes, or ask margin_bounds(K, d) for the bounds on its margin",
     )
+    fitting = machine_memory() // search_memory(K)  # each thread has cosines of its own
+    if fitting < effective_n_jobs(n_jobs):
+        n_jobs = fitting
     inits = [first] if first is not None else []
     for code in held.values():
         if not any(np.array_equal(code.W, X) for X in inits):

@@ -14,7 +14,7 @@ import pandas as pd
 
 from softmaxcode.checks import check_callable, check_progress
 from softmaxcode.code import OBJECTIVES, NotComputed, Provenance, SoftmaxCode
-from softmaxcode.disk import check_output, written_whole
+from softmaxcode.disk import check_output, one_writer, written_whole
 from softmaxcode.journal import Journal, Noted, check_pairs
 from softmaxcode.progress import Progress
 from softmaxcode.records import NonNegative
@@ -138,7 +138,8 @@ def table(
     pairs : iterable of (K, d)
         The rows; a pair given twice is solved once.
     path : path, optional
-        Write the table here (``.csv``, ``.parquet``, ``.md`` or ``.tex``), again after every row, each time whole.
+        Write the table here (``.csv``, ``.parquet``, ``.md`` or ``.tex``), again after every row, each time atomically;
+        an existing file is replaced.
         The codes of finished rows are also kept beside it in ``<path>.rows``: a run that was interrupted resumes from
         there, if its options are the same, derives these rows again from the coordinates, and solves the others. The
         rows file is removed when the table is complete, or when its options are others.
@@ -157,8 +158,8 @@ def table(
     Raises
     ------
     ValueError
-        For a bad pair or option, an unknown suffix, a folder that does not exist, or a file ``<path>.rows`` that is
-        something else, which is left alone.
+        For a bad pair or option, an unknown suffix, a folder that does not exist, a table that another process is
+        writing, or a file ``<path>.rows`` that is something else, which is left alone.
 
     Examples
     --------
@@ -172,6 +173,18 @@ def table(
         check_callable("on_row", on_row)
     progress = check_progress(progress)
     options = _checked(options)
+    with one_writer(target):
+        return _resumed(wanted, target, on_row, progress, options)
+
+
+def _resumed(
+    wanted: list[tuple[int, int]],
+    target: Path | None,
+    on_row: Callable[[dict[str, Any]], None] | None,
+    progress: bool | None,
+    options: dict[str, Any],
+) -> pd.DataFrame:
+    """`table` for what was checked: the rows that the journal beside the table has, and those that are left."""
     notes = None if target is None else rows_file(target)
     journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"}, Finished)
     rows: list[dict[str, Any]] = []

@@ -226,6 +226,12 @@ def test_levenshtein_of_a_million_points():
     assert 0 < levenshtein(10**6, 4000).value < 0.02
 
 
+def test_the_bound_of_a_billion_points_takes_no_levenshtein_order(monkeypatch):
+    """Its order is 63,000 for d = 3, and the bound below Fejes Toth's."""
+    monkeypatch.setattr("softmaxcode.bounds._levenshtein_at", None)
+    assert max_cosine_lower_bound(10**9, 3).value == fejes_toth(10**9).value
+
+
 def test_sizes_beyond_float64_are_infinite():
     assert levenshtein_size(0.99, 4000) == math.inf
     assert levenshtein_size(0.9, 1000) == math.inf

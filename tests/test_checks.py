@@ -14,7 +14,7 @@ import softmaxcode as sc
 import ufm
 from softmaxcode import checks, exact
 from softmaxcode.assignment import assign, similarity_from_means
-from softmaxcode.bounds import levenshtein_size
+from softmaxcode.bounds import delsarte, levenshtein_size
 from softmaxcode.catalog.known import shipped_path, user_catalog
 from softmaxcode.catalog.transfer import export
 from softmaxcode.catalog.verification import verify
@@ -22,6 +22,8 @@ from softmaxcode.cli import main
 from softmaxcode.code import MAX_ALL_MARGINS
 from softmaxcode.compare import compare
 from softmaxcode.loss_certificate import certified_margin, minimizer_margin
+from softmaxcode.metrics import GNC1
+from softmaxcode.rigorous import exact_bounds, exact_rounding, rigorous_bounds
 from softmaxcode.sphere import _largest_on_a_circle, largest_cosines, random_rows, unit_rows
 from softmaxcode.sweep import sweep
 from softmaxcode.tiles import row_tiles
@@ -174,6 +176,18 @@ def test_a_broken_user_catalogue_leaves_no_file_open(tmp_path, monkeypatch):
             lambda: sc.solve(100_000, 3),
             r"the search of solve\(100000, 3\) needs at least 160 GB .* fewer classes",
         ),
+        (lambda: sc.table([(100_000, 3)]), r"the search of solve\(100000, 3\) needs at least 160 GB"),
+        (lambda: sc.solve(10**9, 1), r"a code of 1000000000 x 1 coordinates needs .* margin_bounds\(K, d\)"),
+        (lambda: exact.closed_form(10**5, 10**5), "a code of 100000 x 100000 coordinates needs"),
+        (lambda: similarity_from_means(np.ones((60_000, 1))), "an assignment of 60000 classes needs at least 115 GB"),
+        (lambda: ufm.simulate(10**6, 10**4), r"simulating K=1000000 d=10000 tau=0.05 needs at least 240 GB"),
+        (lambda: ufm.simulate(100, 10, 10**9), r"simulating K=100 d=10 .* needs at least 4,000 GB"),
+        (lambda: ufm.simulate_deep(10**6, 3), "simulating K = 1000000 at depth 3.* needs at least"),
+        (lambda: GNC1(10**9, 10**4), "the class moments of 1000000000 classes in 10000 dimensions needs? at least"),
+        (lambda: delsarte(10**9, 3), r"of degree 63263, above the limit of 500: levenshtein\(K, d\) needs none"),
+        (lambda: delsarte(10, 3, 10**6), "degree must be an integer of at most 500; got 1000000"),
+        (lambda: sc.plot_landscape([10**9]), "a dimension of the landscape must be an integer of at most 100000"),
+        (lambda: sc.plot_landscape(range(3, 200)), "a landscape has at most 60 panels, one a dimension; got 197"),
         (lambda: sc.solve(10**6, 10**6), r"a code of 1000000 x 1000000 coordinates needs .* margin_bounds\(K, d\)"),
         (lambda: sc.best_known(5, 10**9), r"a code of 5 x 1000000000 coordinates needs"),
         (lambda: sc.best_known(10**12, 3), r"at most 1000000000; got 1000000000000"),
@@ -228,20 +242,79 @@ def test_a_large_exact_code_answers_at_once(monkeypatch):
     assert 0 < code.min_angle < 90 and "100000" in repr(code)
 
 
+def test_a_search_takes_no_more_threads_than_fit_into_memory(monkeypatch):
+    """The cosines of all pairs on every thread: with room for one thread, one is taken."""
+    taken = []
+
+    def noted(*arguments, n_jobs, **options):
+        taken.append(n_jobs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("softmaxcode.solver.search", noted)
+    for jobs, fitting in ((8, 3), (2, 3), (-1, 10**6)):
+        monkeypatch.setattr("softmaxcode.solver.machine_memory", lambda fitting=fitting: fitting * 16 * 40**2 + 1)
+        with pytest.raises(KeyboardInterrupt):
+            sc.solve(40, 3, n_jobs=jobs, catalog=False, exact=False)
+    assert taken == [3, 2, -1]
+
+
+def test_a_pair_too_large_to_be_searched_is_not_offered_a_search(monkeypatch):
+    with pytest.raises(sc.NotHeldError, match=r"solve\(1500, 3\) searches"):
+        sc.best_known(1500, 3)
+    monkeypatch.setattr("softmaxcode.catalog.known.machine_memory", lambda: 10**6)
+    with pytest.raises(sc.NotHeldError, match="the memory here is too small to search for one"):
+        sc.best_known(1500, 3)
+
+
+@pytest.mark.parametrize(
+    ("K", "d", "cosine"),
+    [(10**6, 1, 1), (300_000, 2, math.cos(2 * math.pi / 300_000)), (3000, 2999, -1 / 2999), (3000, 2990, 0)],
+)
+def test_a_large_closed_form_answers_at_once(monkeypatch, K, d, cosine):
+    monkeypatch.setattr("softmaxcode.code.largest_cosines", None)
+    monkeypatch.setattr("softmaxcode.margins.largest_cosines", None)
+    code, bounds = sc.solve(K, d), sc.margin_bounds(K, d)
+    assert K * K * d > MAX_ALL_MARGINS
+    assert bounds.lower - 1e-15 <= code.margin <= bounds.upper + 1e-15
+    assert code.max_cosine == pytest.approx(cosine, abs=1e-15)
+
+
 SMALL = [c for d in range(3, 25) for c in exact.constructions(d) if c.K <= 400]
 
 
-@pytest.mark.parametrize("limit", [0, MAX_ALL_MARGINS])
-def test_what_is_carried_is_what_is_computed(monkeypatch, limit):
-    monkeypatch.setattr("softmaxcode.code.MAX_ALL_MARGINS", limit)
+def test_what_is_carried_is_what_is_computed(monkeypatch):
+    """Of every small construction: whole, less a row, and with a row along an axis left over."""
+    monkeypatch.setattr("softmaxcode.code.MAX_ALL_MARGINS", 0)
     for construction in SMALL:
-        for K in {construction.K, construction.K - 1}:
-            known = exact.rebuild(construction.name, None if K == construction.K else np.arange(K), K, construction.d)
+        N, n = construction.K, construction.d
+        for K, d in ((N, n), (N - 1, n), (N + 1, n + 1)):
+            known = exact.rebuild(construction.name, None if K == N else np.arange(K), K, d)
             code, plain = known.code(), sc.SoftmaxCode.from_rows(known.W)
-            assert plain.cosine_bound is None
+            assert code.is_long and plain.cosine_bound is None
             assert largest_cosines(plain.W).max() <= code.cosine_bound + 1e-14
             assert code.max_cosine == pytest.approx(plain.max_cosine, abs=1e-14)
             assert code.margin == pytest.approx(sc.margin(plain.W).margin, abs=1e-12)
+            assert code.min_distance == pytest.approx(plain.min_distance, abs=1e-13)
+
+
+def test_the_bound_that_an_exact_code_carries_is_below_what_ball_arithmetic_proves():
+    """`exact_bounds` is rigorous for stored coordinates: checked against every pair of every small code."""
+    for construction in SMALL:
+        W = construction.build()
+        carried = exact_bounds(construction.max_cosine, construction.d).one_minus_cosine
+        proved = rigorous_bounds(W).one_minus_cosine
+        assert carried <= proved + 1e-16 and proved - carried < 2 * exact_rounding(construction.d) + 1e-15, (
+            construction.name
+        )
+
+
+def test_the_certificate_of_a_large_exact_code_is_rigorous_without_a_pass(monkeypatch):
+    for name in ("rigorous_bounds", "row_tiles"):
+        monkeypatch.setattr(f"softmaxcode.certificate.{name}", None)
+    certificate = sc.best_known(100_000, 256).certificate
+    assert certificate.arithmetic == "exact construction"
+    assert 1 - 27 / 251 - 1e-13 < certificate.lower_bound == certificate.one_minus_cosine_lower_bound < 1 - 27 / 251
+    assert certificate.next_gap is None and not certificate.ambiguous
 
 
 def test_other_rows_never_get_the_value_of_an_exact_code():

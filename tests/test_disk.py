@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from softmaxcode.disk import check_archive, check_input, check_output, read_text, written_whole
+from softmaxcode.disk import check_archive, check_input, check_output, one_writer, read_text, written_whole
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX files")
 
@@ -135,3 +135,37 @@ def test_an_archive_declares_its_size(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="truncated, or not a file of its kind"):
         check_archive(path, 10**6)
+
+
+@posix
+def test_one_process_at_a_time_writes_an_output(tmp_path):
+    path = tmp_path / "t.csv"
+    with one_writer(path):
+        refusal = pytest.raises(ValueError, match=r"cannot write .*t\.csv: another process is writing it; wait")
+        with refusal, one_writer(path):
+            pass
+        with one_writer(tmp_path / "u.csv"), one_writer(None):
+            pass
+    with one_writer(path):  # as after a process that was killed: its file is there, its lock is not
+        pass
+    (tmp_path / ".t.csv.lock").touch()
+    with one_writer(path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@posix
+def test_a_lock_whose_file_its_last_writer_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    path, lock = tmp_path / "t.csv", tmp_path / ".t.csv.lock"
+    flock, taken = fcntl.flock, []
+
+    def removed_before_the_first(handle: int, how: int) -> None:
+        if not taken:
+            lock.unlink()
+        taken.append(handle)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_before_the_first)
+    with one_writer(path):
+        assert len(taken) == 2 and lock.exists()

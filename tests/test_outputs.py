@@ -12,6 +12,7 @@ import pytest
 import softmaxcode as sc
 from experiments.cli import main as experiments
 from softmaxcode.cli import main as softmaxcode
+from softmaxcode.disk import one_writer
 from ufm.cli import main as ufm
 
 if TYPE_CHECKING:
@@ -102,3 +103,36 @@ def test_an_unfinished_table_is_continued_without_force(place, capsys, monkeypat
 def test_the_report_in_its_own_folder_is_made_again(place, capsys):
     for _ in range(2):
         assert call(experiments, "report --results results", "", capsys)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["table", "sweep"])
+def test_a_table_that_another_process_writes_is_refused(place, capsys, name):
+    main, command = COMMANDS[name]
+    with one_writer(place / "made.csv"):
+        code, out, err = call(main, command, "made", capsys)
+        assert (code, out) == (2, "") and err.count("\n") == 1
+        assert "cannot write made.csv: another process is writing it" in err
+    assert call(main, command, "made", capsys)[0] == 0
+    assert not [path for path in place.iterdir() if path.name.startswith(".")]
+
+
+def test_names_are_printed_with_their_control_characters_shown(place, capsys):
+    """A file name can move the cursor, or end a line and forge the next one."""
+    hostile, shown = "a\x1b[2J\nforged", r"a\x1b[2J\nforged"
+    commands = [
+        (softmaxcode, ["solve", "4", "3", "-o", f"{hostile}.npz"]),
+        (softmaxcode, ["table", "--pairs", "4,3", "-o", f"{hostile}.csv"]),
+        (softmaxcode, ["plot", "code.npz", "-o", f"{hostile}.png"]),
+        (softmaxcode, ["catalog", "export", f"{hostile}.sqlite", "--pairs", "7,3"]),
+        (softmaxcode, ["catalog", "verify", f"{hostile}.sqlite", "--jobs", "1"]),
+        (softmaxcode, ["catalog", "import", f"{hostile}.sqlite", "--catalog", f"{hostile}2.sqlite"]),
+        (softmaxcode, ["catalog", "improve", "--pairs", "4,3", "--catalog", f"{hostile}2.sqlite"]),
+        (softmaxcode, ["check", f"{hostile}3.npz"]),
+        (ufm, ["plot", "sweep.csv", "-o", f"{hostile}.pdf"]),
+    ]
+    for main, words in commands:
+        capsys.readouterr()
+        main(words)
+        out, err = capsys.readouterr()
+        assert "\x1b" not in out + err and "\nforged" not in out + err, words
+        assert words[1] == "import" or shown in out + err, words

@@ -113,6 +113,13 @@ def test_a_finished_run_is_shown_again_and_never_overwritten(run, tmp_path):
     assert before == {name: (tmp_path / "x" / name).stat().st_mtime_ns for name in FILES}
 
 
+def test_a_folder_with_files_that_no_run_wrote_is_refused(run, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "W.npy").write_text("mine")
+    refused(run(*SMALL, "--steps", 3, "-o", "x"), "x holds W.npy, which no run wrote; name another folder with -o")
+    assert names(tmp_path / "x") == ["W.npy"] and (tmp_path / "x" / "W.npy").read_text() == "mine"
+
+
 def test_a_checkpoint_of_another_run_is_refused(run, tmp_path):
     (tmp_path / "x").mkdir()
     ufm.simulate(8, 3, 2, 0.2, steps=10, checkpoint=tmp_path / "x" / "checkpoint.pt")

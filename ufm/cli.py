@@ -45,6 +45,8 @@ OPTIONS = (
 )
 #: The history of a run has one of these endings.
 HISTORIES = ("history.parquet", "history.csv")
+#: What a run writes into its folder before run.json.
+RESULT_FILES = ("W.npy", "H.npy", "figure.png", *HISTORIES)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,7 +167,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
             write_run(run, folder, HISTORIES[arguments.csv], str(device))
         print(run.final.to_string(float_format="{:.10g}".format), end="\n\n")
         print(run.compare(align=arguments.align))
-        print(f"\n{'was finished before, and is in' if finished else 'written to'} {folder}")
+        print(f"\n{'was finished before, and is in' if finished else 'written to'} {printable(folder)}")
         if run.status == "diverged":
             print(f"ufm: {run.reason}", file=sys.stderr)
     return int(run.status == "diverged")
@@ -185,6 +187,9 @@ def _is_finished(folder: Path, settings: Settings) -> bool:
         If it holds those of another: the sentence names the first setting that differs.
     """
     if not (folder / "run.json").is_file():
+        foreign = [name for name in RESULT_FILES if (folder / name).exists()]
+        if foreign and not (folder / "checkpoint.pt").is_file():  # an unfinished run is continued
+            raise ValueError(f"{folder} holds {foreign[0]}, which no run wrote; name another folder with -o")
         return False
     for (name, old), new in zip(_header(folder)["settings"].items(), settings.plain().values(), strict=True):
         if old != new:

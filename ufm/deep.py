@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softmaxcode.catalog import best_known
-from softmaxcode.checks import check_integer, check_number, check_positive
+from softmaxcode.checks import check_integer, check_memory, check_number, check_positive
 from softmaxcode.margins import margins, smallest_margin
 from softmaxcode.nn.functional import FAR
 from softmaxcode.sphere import unit_rows
@@ -22,6 +22,8 @@ from softmaxcode.sphere import unit_rows
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
+#: Copies of the weights that a step holds, about.
+COPIES = 4
 #: A singular value below this share of the largest counts as 0.
 RANK_THRESHOLD = 0.01
 #: Rows of the history a seed, about, where the caller does not say.
@@ -229,6 +231,12 @@ def simulate_deep(
     tolerance = check_number("tolerance", tolerance, 0, 1, "()")
     every = max(1, steps // RECORDS) if record_every is None else check_integer("record_every", record_every, 1)
 
+    numbers = count * (K * width * 2 + width * width * max(0, depth - 2) + K * K)
+    check_memory(
+        f"simulating K = {K} at depth {depth}, width {width}, {count} seeds",
+        8 * COPIES * numbers,
+        "take fewer classes, layers or seeds, or a smaller width",
+    )
     names = tuple(range(first, first + count))
     runs = [_start(K, depth, width, scale, s) for s in names]
     point = _evaluate([torch.stack(layer) for layer in zip(*runs, strict=True)])

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Decay of Adam's two averages. The short second one keeps up with gradients that change as the temperature falls.
 DECAYS = (0.9, 0.99)
+#: Copies of the parameters that a step holds besides those of L-BFGS.
+COPIES = 8
 #: A row whose gradient is below this (its square must not underflow) stays where it is.
 EPS = {torch.float64: 1e-30, torch.float32: 1e-12}
 MOMENTUM = 0.9
@@ -32,6 +34,12 @@ SUFFICIENT = 1e-4
 RESOLUTION = 1.0
 #: In place of a norm of 0 in a quotient.
 TINY = 1e-300
+
+
+def numbers_held(settings: Settings) -> int:
+    """Numbers that one run holds at once, about."""
+    copies = COPIES + (2 * MEMORY if settings.optimizer == "lbfgs" else 0)
+    return (settings.K + settings.samples) * settings.d * copies
 
 
 class Stepper(Protocol):

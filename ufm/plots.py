@@ -41,7 +41,7 @@ def plot_run(run: Run, path: str | Path | None = None) -> Figure:
     run : Run
         From `ufm.simulate`.
     path : path, optional
-        A ``.png``, ``.pdf`` or ``.svg`` to write, whole or not at all.
+        A ``.png``, ``.pdf`` or ``.svg`` to write; an existing file is replaced, atomically.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def plot_sweep(table: pd.DataFrame, path: str | Path | None = None) -> Figure:
     table : DataFrame
         From `ufm.sweep`, or several of them together.
     path : path, optional
-        A ``.png``, ``.pdf`` or ``.svg`` to write, whole or not at all.
+        A ``.png``, ``.pdf`` or ``.svg`` to write; an existing file is replaced, atomically.
 
     Returns
     -------

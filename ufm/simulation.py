@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softmaxcode.checks import check_integer, check_list, check_progress, shown
+from softmaxcode.checks import check_integer, check_list, check_memory, check_progress, shown
 from softmaxcode.disk import check_output
 from softmaxcode.interrupts import uninterrupted
 from softmaxcode.progress import Progress
@@ -21,7 +21,7 @@ from ufm import checkpoint as checkpoints
 from ufm import recording, schedule
 from ufm.model import Model, labels_of
 from ufm.objective import Objective
-from ufm.optimizers import Stepper, stepper
+from ufm.optimizers import Stepper, numbers_held, stepper
 from ufm.parallel import Shard, join, started
 from ufm.run import Run, history_frame
 from ufm.settings import SMALL, Settings, check_options
@@ -252,6 +252,7 @@ def run_batch(
             "several processes share one run of a cross-entropy by optimizer adam or sgd, which has to be said; got "
             + (f"{len(runs)} runs" if len(runs) > 1 else f"{first.objective} by {first.optimizer}")
         )
+    _check_memory(runs, place, ranks)
     place = join(place)
     shard = Shard.here(first.K, place)
     batch = Batch(runs, shard, place)
@@ -297,6 +298,16 @@ def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progres
                 save()
             raise
         save()
+
+
+def _check_memory(runs: Sequence[Settings], place: torch.device, ranks: int) -> None:
+    """Raise a ValueError, before any memory is taken, where the runs do not fit into it."""
+    first = runs[0]
+    size = np.dtype(first.dtype).itemsize
+    what, instead = f"simulating {_label(runs)}", "take fewer classes, features, dimensions or runs"
+    check_memory(what, (first.K + first.samples) * first.d * size, instead)  # a start is drawn whole, on the CPU
+    device = torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else None
+    check_memory(what, numbers_held(first) * size * len(runs) // ranks, instead, device)
 
 
 def _label(runs: Sequence[Settings]) -> str:

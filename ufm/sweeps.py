@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from softmaxcode.checks import check_integer, check_pair, check_progress
-from softmaxcode.disk import check_output
+from softmaxcode.disk import check_output, one_writer
 from softmaxcode.journal import Journal
 from softmaxcode.progress import Progress
 from softmaxcode.tables import rows_file, write
 from ufm import parallel
 from ufm.checkpoint import matching
-from ufm.optimizers import MEMORY
+from ufm.optimizers import numbers_held
 from ufm.settings import Settings, check_options
 from ufm.simulation import run_batch
 
@@ -40,8 +40,7 @@ def _is_list(given: Any) -> bool:
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
     """Runs of one (K, d) in parts that fit in memory."""
     first = runs[0]
-    numbers = (first.K + first.samples) * first.d * (2 * MEMORY + 8 if first.optimizer == "lbfgs" else 8)
-    size = max(1, BATCH // numbers)
+    size = max(1, BATCH // numbers_held(first))
     return [runs[start : start + size] for start in range(0, len(runs), size)]
 
 
@@ -70,7 +69,8 @@ def sweep(
     n : int or sequence of int
         Features of each class, as in `ufm.simulate`.
     path : path, optional
-        Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time whole.
+        Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time
+        atomically; an existing file is replaced.
         What is finished and a checkpoint of what is not are kept beside it, ``<path>.rows`` and ``<path>. ... .pt``: a
         sweep that was interrupted goes on from there, or anew if its options are others. Both are removed when it is
         complete.
@@ -92,7 +92,7 @@ def sweep(
     Raises
     ------
     ValueError
-        As `ufm.simulate`, before anything runs; or for a path that cannot be written.
+        As `ufm.simulate`, before anything runs; or for a path that cannot be written, or that another process writes.
 
     Examples
     --------
@@ -115,16 +115,25 @@ def sweep(
     ]
     target = None if path is None else check_output(path, SUFFIXES)
     progress = check_progress(progress)
+    with one_writer(target):
+        return _resumed(dict(zip(pairs, groups, strict=True)), target, device, progress)
+
+
+def _resumed(
+    groups: dict[tuple[int, int], list[Settings]], target: Path | None, device: Any, progress: bool | None
+) -> pd.DataFrame:
+    """`sweep` for what was checked: the rows that the journal beside the table has, and those that are left."""
     journal = Journal(
-        None if target is None else rows_file(target), {"runs": [[run.plain() for run in runs] for runs in groups]}
+        None if target is None else rows_file(target),
+        {"runs": [[run.plain() for run in runs] for runs in groups.values()]},
     )
 
     def finished() -> pd.DataFrame:
-        rows = [row for pair in pairs if pair in journal.entries for row in journal.entries[pair]["rows"]]
+        rows = [row for pair in groups if pair in journal.entries for row in journal.entries[pair]["rows"]]
         return pd.DataFrame(rows).astype({"meets_bound": "boolean"})
 
-    with Progress("sweep", len(pairs), progress if len(pairs) > 1 else False) as bar:
-        for (k, dim), runs in zip(pairs, groups, strict=True):
+    with Progress("sweep", len(groups), progress if len(groups) > 1 else False) as bar:
+        for (k, dim), runs in groups.items():
             if (k, dim) not in journal.entries:
                 rows = [row for batch in _batches(runs) for row in _rows(batch, target, device, progress)]
                 journal.add({"K": k, "d": dim, "rows": rows})

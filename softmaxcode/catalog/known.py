@@ -16,7 +16,7 @@ from softmaxcode import exact
 from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog, CatalogError
-from softmaxcode.checks import check_memory, check_pair
+from softmaxcode.checks import check_pair, machine_memory, search_memory
 from softmaxcode.code import check_objective
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ class NotHeldError(LookupError):
     def __init__(self, K: int, d: int, objective: str, bracket: Bracket) -> None:
         self.K, self.d, self.objective, self.bracket = K, d, objective, bracket
         value = "the largest margin" if objective == "softmax" else "1 - mu*"
+        fits = search_memory(K) <= machine_memory()
+        hint = f"solve({K}, {d}) searches" if fits else "the memory here is too small to search for one"
         super().__init__(
             f"no code of (K, d) = ({K}, {d}) is held for {objective}; {value} lies between {bracket.lower:.10g} "
-            f"({bracket.lower_method}) and {bracket.upper:.10g} ({bracket.upper_method}); solve({K}, {d}) searches"
+            f"({bracket.lower_method}) and {bracket.upper:.10g} ({bracket.upper_method}); {hint}"
         )
 
     def __reduce__(self) -> tuple[type, tuple[int, int, str, Bracket]]:
@@ -163,7 +165,6 @@ def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
     """
     K, d = check_pair(K, d)
     objective = check_objective(objective)
-    check_memory(f"a code of {K} x {d} coordinates", 24 * K * d, "margin_bounds(K, d) bounds the margin without a code")
     code = held(K, d, objective)
     if code is None:
         raise NotHeldError(K, d, objective, bracket(K, d, objective))

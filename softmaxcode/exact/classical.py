@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.checks import check_pair
+from softmaxcode.checks import check_memory, check_pair
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
@@ -73,7 +73,7 @@ def closed_form(K: int, d: int) -> ClosedForm | None:
     Raises
     ------
     ValueError
-        If K < 2, d < 1, or either is not an integer.
+        If K < 2, d < 1, either is not an integer, or the code does not fit into memory.
 
     References
     ----------
@@ -87,6 +87,9 @@ def closed_form(K: int, d: int) -> ClosedForm | None:
     True
     """
     K, d = check_pair(K, d)
+    if d <= 2 or K <= 2 * d:
+        what = f"a code of {K} x {d} coordinates"
+        check_memory(what, 16 * K * (d + 8), "margin_bounds(K, d) gives its margin without coordinates")
     if d == 1:
         return _line(K)
     if K <= d + 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from softmaxcode.exact.subcodes import Subset, subsets, thinned
 
 if TYPE_CHECKING:
     from softmaxcode.code import SoftmaxCode
+    from softmaxcode.exact.classical import ClosedForm
     from softmaxcode.exact.construction import Construction
     from softmaxcode.types import Rows
 
@@ -58,6 +59,8 @@ class ExactCode:
         Name and what was taken of it, in words.
     source : str
         Where the construction comes from.
+    margin : float or None
+        The margin, for closed forms.
     """
 
     W: Rows
@@ -66,6 +69,7 @@ class ExactCode:
     indices: np.ndarray | None
     description: str
     source: str
+    margin: float | None = None
 
     def code(self, objective: str = "softmax") -> SoftmaxCode:
         """The same as a `SoftmaxCode`."""
@@ -143,7 +147,7 @@ def best(K: int, d: int) -> ExactCode | None:
 def _best(K: int, d: int) -> ExactCode | None:
     closed = closed_form(K, d)
     if closed is not None:
-        return _frozen(closed.W, closed.max_cosine, closed.name, None, closed.name, "docs/theory.md, T3")
+        return _of_closed_form(closed)
     if K * d > MAX_COORDINATES:
         return None
     whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K + 2 * (d - n) >= K and _can_build(c)]
@@ -207,6 +211,11 @@ def _rows(construction: Construction, indices: np.ndarray | None, d: int) -> Row
     W = np.pad(W, ((0, len(axes)), (0, left)))
     W[np.arange(len(own), len(W)), construction.d + axes // 2] = 1.0 - 2.0 * (axes % 2)
     return W
+
+
+def _of_closed_form(closed: ClosedForm) -> ExactCode:
+    code = _frozen(closed.W, closed.max_cosine, closed.name, None, closed.name, "docs/theory.md, T3")
+    return replace(code, margin=closed.margin)
 
 
 def _frozen(W: Rows, cosine: float, name: str, indices: np.ndarray | None, description: str, source: str) -> ExactCode:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from softmaxcode.checks import check_pair
+from softmaxcode.checks import check_memory, check_pair
 from softmaxcode.tensors import (
     COLLAPSED,
     check_alike,
@@ -135,6 +135,8 @@ class StreamMetric(Metric):
     def __init__(self, K: int, d: int, **kwargs: Any) -> None:
         super().__init__(**{"compute_with_cache": False, **kwargs})
         self.K, self.d = check_pair(K, d)
+        what = f"the class moments of {self.K} classes in {self.d} dimensions"
+        check_memory(what, 8 * self.d * (self.K + self.d), "measure a sample of the classes")
 
     def check_batch(self, features: Any, labels: Any) -> None:
         """Check features (N, d) and labels (N,) and that they are on the metric's device, or raise a ValueError."""
