@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from experiments.class_similarity import nearest_pairs
+from softmaxcode.arrays import stored_arrays
 from softmaxcode.code import MAX_ALL_MARGINS
 from softmaxcode.compare import compare, other_optima
+from softmaxcode.disk import check_archive, check_input
 from softmaxcode.margins import margins
+from softmaxcode.records import printable
 from softmaxcode.sampled_margins import sampled_margin
 from softmaxcode.sphere import check_rows
 from softmaxcode.tensors import MAX_NAMED, check_classifier
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from softmaxcode.arrays import StoredArray
     from softmaxcode.compare import Comparison
     from softmaxcode.margins import Margins
     from softmaxcode.sampled_margins import SampledMargin
@@ -104,28 +109,41 @@ def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
     torch.Size([20, 8])
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"cannot read {path}: the suffix must be one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise ValueError(f"cannot read {path}: there is no such file")
     suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"cannot read {path}: the suffix must be one of {', '.join(SUFFIXES)}")
+    check_input(path)
     if suffix == ".safetensors":
         held = _from_safetensors(path)
     elif suffix in (".npy", ".npz"):
-        held = _from_numpy(path)
+        held = [_of_array(array) for array in stored_arrays(path) if array.dtype.kind in "fiub"]
     else:
         held = _from_torch(path)
     chosen = _chosen(held, path, key)
     W = chosen.read()
-    if W.is_meta or W.layout != torch.strided:
-        kind = "without its numbers (on PyTorch's meta device)" if W.is_meta else "not stored in full (sparse, say)"
-        raise ValueError(f"cannot read {path}: {chosen.name or 'the matrix'} is {kind}")
+    _check_stored(W, path, chosen.name or "the matrix")
+    W = W.resolve_neg()
     if W.is_floating_point() and W.element_size() < 4:
         W = W.float()
     try:
         return check_classifier(W, name=chosen.name or "the matrix")
     except ValueError as error:
         raise ValueError(f"cannot read {path}: {error}") from None
+
+
+def _check_stored(W: Tensor, path: Path, name: str) -> None:
+    """Raise a ValueError unless a file holds every number of a tensor, one by one."""
+    if W.is_meta:
+        what = "without its numbers (on PyTorch's meta device)"
+    elif W.layout != torch.strided:
+        what = "not stored in full (sparse, say)"
+    elif W.is_quantized:
+        what = "quantised"
+    elif W.untyped_storage().nbytes() < W.numel() * W.element_size():  # strides of 0 claim any size
+        what = f"of shape {tuple(W.shape)}, with fewer numbers than that"
+    else:
+        return
+    raise ValueError(f"cannot read {path}: {name} is {what}")
 
 
 def _chosen(held: list[Candidate], path: Path, key: str | None) -> Candidate:
@@ -141,7 +159,7 @@ def _chosen(held: list[Candidate], path: Path, key: str | None) -> Candidate:
         shapes = ", ".join([*(str(c.shape) for c in held[:MAX_NAMED]), *["..."] * (len(held) > MAX_NAMED)])
         there = f"; its {len(held)} tensors have the shapes {shapes}" if held else ""
         raise ValueError(f"cannot use {path}: it has no floating-point matrix of two rows or more{there}")
-    shown = ", ".join(f"{c.name or 'one without a name'} {c.shape}" for c in matrices[:MAX_NAMED])
+    shown = ", ".join(f"{printable(c.name) or 'one without a name'} {c.shape}" for c in matrices[:MAX_NAMED])
     more = f" and {len(matrices) - MAX_NAMED} more" if len(matrices) > MAX_NAMED else ""
     raise ValueError(
         f"cannot choose from {path}: {asked}; its {len(held)} tensors have {len(matrices)} floating-point matrices of "
@@ -150,9 +168,15 @@ def _chosen(held: list[Candidate], path: Path, key: str | None) -> Candidate:
 
 
 def _from_safetensors(path: Path) -> list[Candidate]:
+    def damaged(error: Exception) -> ValueError:
+        return ValueError(f"cannot read {path}: not a safetensors file, or truncated ({printable(error)})")
+
     def read(name: str) -> Tensor:
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor(name)
+        try:
+            with safe_open(path, framework="pt") as file:
+                return file.get_tensor(name)
+        except Exception as error:  # of types that PyTorch does not have, several kinds
+            raise damaged(error) from None
 
     try:
         with safe_open(path, framework="pt") as file:
@@ -161,16 +185,22 @@ def _from_safetensors(path: Path) -> list[Candidate]:
                 Candidate(name, tuple(s.get_shape()), "F" in s.get_dtype(), functools.partial(read, name))
                 for name, s in slices.items()
             ]
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"cannot read {path}: not a safetensors file, or truncated ({error})") from None
+    except Exception as error:  # SafetensorError, OSError and what a damaged header makes of the reader
+        raise damaged(error) from None
 
 
 def _from_torch(path: Path) -> list[Candidate]:
+    size = path.stat().st_size
     try:
+        if zipfile.is_zipfile(path):
+            check_archive(path, size, stored=True)
         stored = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = list(_tensors(stored))
+        if any(t.layout == torch.strided and not t.is_meta and t.untyped_storage().nbytes() > size for _, t in tensors):
+            raise ValueError("a tensor is larger than the file")
         return [
             Candidate(name, tuple(tensor.shape), tensor.is_floating_point(), lambda tensor=tensor: tensor)  # type: ignore[misc]
-            for name, tensor in _tensors(stored)
+            for name, tensor in tensors
         ]
     except Exception:  # whatever a damaged archive or pickle makes of itself
         raise ValueError(
@@ -189,23 +219,13 @@ def _tensors(stored: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
                 yield from _tensors(value, f"{name}.{key}" if name else key)
 
 
-def _from_numpy(path: Path) -> list[Candidate]:
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return [_candidate("", found)]
-        with found as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return [_candidate(name, array) for name, array in arrays.items() if array.dtype.kind in "fiub"]
-    except Exception as error:
-        raise ValueError(f"cannot read {path}: not an array of numbers, or truncated ({error})") from None
+def _of_array(array: StoredArray) -> Candidate:
+    def read() -> Tensor:
+        # torch has no wider numbers, and none of another byte order
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        return torch.from_numpy(array.read().astype(np.float64 if wide else array.dtype.newbyteorder("=")))
 
-
-def _candidate(name: str, array: np.ndarray) -> Candidate:
-    # torch has no wider numbers, and none of another byte order
-    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
-    tensor = torch.from_numpy(array.astype(np.float64 if wide else array.dtype.newbyteorder("=")))
-    return Candidate(name, tuple(tensor.shape), tensor.is_floating_point(), lambda: tensor)
+    return Candidate(array.name, array.shape, array.dtype.kind == "f", read)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.data import DATASETS
-from experiments.files import read_json, write_json
+from experiments.files import Plan, read_json, write_json
 from experiments.networks import NETWORKS
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
@@ -214,7 +214,7 @@ def _tell_skipped(settings: Settings, data: Data) -> None:
 
     skipped = getattr(data, "skipped", ())
     if skipped and _first_process():
-        named = ", ".join(skipped[:MAX_NAMED])
+        named = ", ".join(map(printable, skipped[:MAX_NAMED]))
         more = f" and {len(skipped) - MAX_NAMED} more" if len(skipped) > MAX_NAMED else ""
         print(
             f"experiments: {settings.data}: left out {len(skipped)} that are no whole image: {named}{more}",
@@ -236,7 +236,7 @@ def _train(results: Results, runs: list[Settings], execution: Execution, argumen
             if _first_process():
                 bar.clear()
                 told = "the same" if reason and reason == before else reason or _line(results, settings)
-                print(f"{done}/{len(runs)} {settings.key}: {told}", file=sys.stderr)
+                print(f"{done}/{len(runs)} {settings.key}: {printable(told)}", file=sys.stderr)
             before = reason
             bar.step(1)
 
@@ -282,7 +282,7 @@ def _study(arguments: argparse.Namespace) -> int:
     finished = results.finished(runs)  # what was in use may have been finished by another command
     if finished:
         print(f"{module.TITLE}. {module.QUESTION}\n\n{module.findings(finished)}\n")
-    print(f"{len(finished)} of {len(runs)} runs are in {results.root}")
+    print(f"{len(finished)} of {len(runs)} runs are in {printable(results.root)}")
     return int(len(finished) < len(runs))
 
 
@@ -291,7 +291,7 @@ def _write_plan(path: Path, runs: list[Settings]) -> None:
     left = 0
     if path.is_file():
         keys = {settings.key for settings in runs}
-        left = sum(Settings.from_plain(old).key not in keys for old in read_json(path)["runs"])
+        left = sum(Settings.from_plain(old).key not in keys for old in read_json(path, Plan)["runs"])
     if left:
         print(
             f"experiments: {path.name} named {left} runs that are not asked for now: they are kept, and the report "

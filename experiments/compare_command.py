@@ -16,8 +16,11 @@ from experiments.drawing import COLOURS, INK, axes_figure
 from experiments.report import Section, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.arguments import chosen_output, output_option
+from softmaxcode.arrays import stored_arrays
 from softmaxcode.assignment import check_square
 from softmaxcode.checks import check_integer
+from softmaxcode.disk import read_text
+from softmaxcode.records import printable
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
@@ -221,28 +224,20 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(findings)
     if page is not None:
-        print(f"\nwritten to {write_report([Section('compare', TITLE, QUESTION, findings)], page, title='Comparison')}")
+        written = write_report([Section("compare", TITLE, QUESTION, findings)], page, title="Comparison")
+        print(f"\nwritten to {printable(written)}")
     return 0
 
 
 def _read_names(path: Path) -> list[str]:
-    try:
-        # no other separator: tokens may hold those
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"cannot read {path}: names must be text in UTF-8, one a line") from None
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    # no other separator: tokens may hold those
+    return read_text(path, strict=True).removesuffix("\n").split("\n")
 
 
 def _read_matrix(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except Exception:  # whatever a damaged header makes of the reader
-        raise ValueError(f"cannot read {path}: not a plain .npy array, or truncated") from None
+    if path.suffix.lower() != ".npy":
+        raise ValueError(f"cannot read {path}: the similarity of the classes must be an .npy file")
+    return stored_arrays(path)[0].read()
 
 
 def _similarity(matrix: ArrayLike | None, vectors: ArrayLike | None, K: int) -> Callable[[np.ndarray], Square] | None:

@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from softmaxcode.disk import read_text, written_whole
-from softmaxcode.records import parse_json
+from softmaxcode.records import NonNegative, RecordError, parse_json, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """The folder of a run, for one process alone.
-
-    Raises
-    ------
-    ValueError
-        If another has it.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"{folder} is in use by another run; wait for it, or name another results folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
+Kind = TypeVar("Kind")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Plain data, by name.
+class Header(TypedDict):
+    """What is read of the ``run.json`` of a run."""
+
+    settings: dict[str, Any]
+    status: Literal["finished", "diverged"]
+    seconds: NonNegative
+    data: str
+
+
+class Plan(TypedDict):
+    """The runs that a study asks for."""
+
+    runs: list[dict[str, Any]]
+
+
+def read_json(path: Path, kind: type[Kind]) -> Kind:
+    """Stored data as ``kind``; see `softmaxcode.records.read_record`.
 
     Raises
     ------
     ValueError
         If the file is missing, damaged or holds anything else.
     """
+    text = read_text(path)
     try:
-        stored = parse_json(read_text(path))
-        if not isinstance(stored, dict):
-            raise TypeError
-    except (ValueError, TypeError):
-        raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from None
-    return stored
+        return read_record(kind, parse_json(text))
+    except RecordError as error:
+        raise ValueError(f"cannot read {path}: it is damaged or not one of ours ({error})") from None
 
 
-def write_json(path: Path, stored: dict[str, Any]) -> None:
+def write_json(path: Path, stored: Any) -> None:
     """Write plain data."""
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(stored, indent=1) + "\n")

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from experiments.model import Classifier
 
 
+#: What every measurement has; GNC adds more (see `softmaxcode.metrics.GeneralizedNeuralCollapse`).
+MEASURED = ("loss", "train_accuracy", "test_loss", "test_accuracy", "ncm_accuracy", "GNC1", "GNC2", "GNC3")
+
+
 class Measuring:
     """Measures a classifier on a data set, each process on its share.
 

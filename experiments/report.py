@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
-import json
 import math
 import numbers
 import re
@@ -19,12 +18,14 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from experiments.files import Plan, read_json
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
 from experiments.studies.findings import Findings
 from softmaxcode import tables
 from softmaxcode.code import installed_version
 from softmaxcode.disk import check_output, written_whole
+from softmaxcode.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -134,6 +135,7 @@ def write_report(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # names of files and classes
     )
     page = environment.get_template(_TEMPLATE).render(
         title=title, meta=dict(meta or {}), sections=views, missing=MISSING
@@ -210,9 +212,9 @@ def found_sections(results: Path, data_root: str | None = None) -> list[Section]
 def _asked(path: Path) -> list[Settings]:
     """The runs that a study asked for."""
     try:
-        return [Settings.from_plain(stored) for stored in json.loads(path.read_text())["runs"]]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"cannot read {path}: it is not the plan of a study, or damaged") from None
+        return [Settings.from_plain(stored) for stored in read_json(path, Plan)["runs"]]
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: it is not the plan of a study, or damaged ({error})") from None
 
 
 def _section(section: Section, folder: Path) -> dict[str, Any]:

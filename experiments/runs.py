@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.data import fingerprint, load
-from experiments.files import read_json, write_json
+from experiments.files import Header, Kind, read_json, write_json
+from experiments.measuring import MEASURED
 from experiments.settings import Settings
 from experiments.training import Execution, loaded, train
+from softmaxcode.arrays import stored_arrays
+from softmaxcode.tables import read_table
 from softmaxcode.tensors import read_tensors
 from softmaxcode.workers import LocalWorkers
 from softmaxcode.workers import run as run_tasks
@@ -25,10 +28,6 @@ if TYPE_CHECKING:
 
     from experiments.data import Data
     from experiments.model import Classifier
-
-
-#: How a run ends.
-STATUSES = ("finished", "diverged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,25 +70,18 @@ class Run:
         if not path.is_file():
             raise ValueError(f"cannot read {folder}: no finished run is there (it has no run.json)")
         try:
-            header = read_json(path)
+            header = read_json(path, Header)
             settings = Settings.from_plain(header["settings"])
-            status, seconds, data = str(header["status"]), float(header["seconds"]), str(header["data"])
-            if settings.key != folder.name or status not in STATUSES:
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"cannot read {path}: it is not the header of this run, or damaged") from None
-        return cls(settings, folder, status, seconds, data, data_root)
+            if settings.key != folder.name:
+                raise ValueError(f"it is that of {settings.key}")
+        except ValueError as error:
+            raise ValueError(f"cannot read {path}: it is not the header of this run, or damaged ({error})") from None
+        return cls(settings, folder, header["status"], header["seconds"], header["data"], data_root)
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """One row a measurement; `experiments.measuring.Measuring` says what is measured."""
-        try:
-            history = pd.read_csv(self.folder / "history.csv")
-            if not len(history):
-                raise ValueError
-            return history
-        except (OSError, ValueError):
-            raise ValueError(f"cannot read {self.folder / 'history.csv'}: it is missing or damaged") from None
+        return read_table(self.folder / "history.csv", ("epoch", *MEASURED))
 
     @property
     def final(self) -> pd.Series:
@@ -99,10 +91,12 @@ class Run:
     @functools.cached_property
     def W(self) -> np.ndarray:
         """The classifier, shape (K, d), float64."""
-        try:
-            return np.load(self.folder / "W.npy", allow_pickle=False)
-        except (OSError, ValueError):
-            raise ValueError(f"cannot read {self.folder / 'W.npy'}: it is missing or damaged") from None
+        (stored,) = stored_arrays(self.folder / "W.npy")
+        if stored.dtype != np.float64 or len(stored.shape) != 2 or stored.shape[1] != self.settings.d:
+            raise ValueError(
+                f"cannot read {stored.path}: it holds {stored.dtype} of shape {stored.shape}, which is of another run"
+            )
+        return stored.read()
 
     def data(self, **changes: Any) -> Data:
         """The data of the run, with some data options changed: ``run.data(shift="contrast:0.5")``.
@@ -131,15 +125,18 @@ class Run:
             raise ValueError(f"cannot read {self.folder / 'model.pt'}: it is of another architecture") from None
         return model.eval()
 
-    def evaluation(self, name: str, measure: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
-        """What ``measure(run)`` finds, plain data: computed once, and kept in the folder as ``name.json``."""
+    def evaluation(self, name: str, kind: type[Kind], measure: Callable[[Run], Kind]) -> Kind:
+        """What ``measure(run)`` finds, plain data: computed once, and kept in the folder as ``name.json``.
+
+        A file that does not hold data of this ``kind``, as `softmaxcode.records.read_record` reads it, is written anew.
+        """
         path = self.folder / f"{name}.json"
         try:
-            found: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
+            return read_json(path, kind)
+        except ValueError:
             found = measure(self)
             write_json(path, found)
-        return found
+            return found
 
 
 def _loaded(settings: Settings, root: str | None) -> tuple[Data, str]:

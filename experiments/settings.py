@@ -12,6 +12,7 @@ from experiments.assignments import check_assignment
 from experiments.data import DATASETS
 from experiments.networks import NETWORKS
 from softmaxcode.checks import check_choice, check_flag, check_integer, check_number, check_positive, check_temperature
+from softmaxcode.records import RecordError, read_record
 
 #: ``learned``: class vectors on the sphere, by gradients. ``cmf``: class-mean features. ``code``: those of the best
 #: code known, fixed. ``linear``: the unnormalised baseline, rows and features of any norm.
@@ -235,14 +236,13 @@ class Settings:
         Raises
         ------
         ValueError
-            If a field is missing, or there are others.
+            If a field is missing, unknown or of another type, or no run has such options.
         """
-        names = {one.name for one in fields(cls)}
-        if not isinstance(stored, dict) or set(stored) != names:
-            raise ValueError(f"not the settings of a run: it must have the fields {', '.join(sorted(names))}")
-        if isinstance(stored["assignment"], list):
-            stored = stored | {"assignment": tuple(stored["assignment"])}
-        return cls(**stored)
+        try:
+            settings = read_record(cls, stored)
+        except RecordError as error:
+            raise ValueError(f"not the settings of a run: {error}") from None
+        return cls.checked(**{one.name: getattr(settings, one.name) for one in fields(cls)})
 
     @property
     def key(self) -> str:

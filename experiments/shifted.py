@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
@@ -37,6 +37,10 @@ def correct(model: Classifier, samples: Any) -> tuple[Tensor, Tensor]:
     return predicted == labels, labels
 
 
+class _Shifted(TypedDict):
+    test_accuracy: float
+
+
 def shifted_accuracy(run: Run, shifts: Sequence[str]) -> dict[str, float]:
     """Test accuracy under shifts of the test images, each computed once and kept in the folder of the run.
 
@@ -59,11 +63,11 @@ def shifted_accuracy(run: Run, shifts: Sequence[str]) -> dict[str, float]:
     """
 
     def accuracy(shift: str) -> float:
-        def measure(run: Run) -> dict[str, Any]:
+        def measure(run: Run) -> _Shifted:
             right, _ = correct(run.model(), run.data(shift=shift).test)
             return {"test_accuracy": float(right.double().mean())}
 
         # the severity is part of the name, so that other severities are other evaluations
-        return float(run.evaluation("shifted-" + shift.replace(":", "-"), measure)["test_accuracy"])
+        return float(run.evaluation("shifted-" + shift.replace(":", "-"), _Shifted, measure)["test_accuracy"])
 
     return {shift: accuracy(shift) for shift in shifts}

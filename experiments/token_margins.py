@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -42,10 +42,26 @@ def token_margins(run: Run) -> pd.DataFrame:
     Tokens that are never a next token have no features and nothing but each other's repulsion moves their vectors: they
     are left out, and no distance is from them.
     """
-    return pd.DataFrame(run.evaluation("token_margins", _measured))
+    return pd.DataFrame(run.evaluation("token_margins", Tokens, _measured))
 
 
-def _measured(run: Run) -> dict[str, Any]:
+class Tokens(TypedDict):
+    """What is kept of every token, in the order of the classes."""
+
+    token: list[str]
+    count: list[int]
+    margin: list[float]
+    quintile: list[int]
+
+
+class Unigram(TypedDict):
+    """What `unigram` returns."""
+
+    loss: float
+    accuracy: float
+
+
+def _measured(run: Run) -> Tokens:
     data = run.data()
     seen = data.counts.numpy() > 0
     W = check_rows(run.W[seen], normalize=True)
@@ -59,7 +75,7 @@ def _measured(run: Run) -> dict[str, Any]:
     }
 
 
-def unigram(data: Data) -> dict[str, float]:
+def unigram(data: Data) -> Unigram:
     r"""What is reached without looking at the context: every position is predicted from the training counts alone.
 
     .. math:: L = -\frac1N \sum_i \log \frac{1 + n_{y_i}}{K + \sum_k n_k}

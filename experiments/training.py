@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import platform
 import time
 from dataclasses import dataclass
@@ -18,15 +19,16 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.data import fingerprint, load
-from experiments.files import claimed, read_json, write_json
+from experiments.files import Header, read_json, write_json
 from experiments.measuring import Measuring
 from experiments.model import built, loader
 from softmaxcode.code import installed_version
-from softmaxcode.disk import written_whole
+from softmaxcode.disk import one_writer, written_whole
 from softmaxcode.nn import CMFClassifier
 from softmaxcode.progress import Progress
 from softmaxcode.records import Count, NonNegative, parse_json, read_record
 from softmaxcode.tensors import read_tensors, write_tensors
+from softmaxcode.workers import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +43,8 @@ FORMAT = "experiments 1"
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 #: What every row of a history has; what `Measuring` measures follows.
 COLUMNS = ("epoch", "step", "seconds", "train_loss")
+#: The variable that tells the processes of a run which one started them.
+_FIRST = "SOFTMAXCODE_FIRST_PROCESS"
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class Training:
         if self.execution.tensorboard:
             _summary_writer()
         self.fabric = fabric = self.execution.fabric(settings.precision)
-        fabric.launch()
+        _launch(fabric)
         data = loaded(settings, self.execution.data_root)
         check_batch(settings, data)
         self.fingerprint, self.skipped = fingerprint(data), getattr(data, "skipped", ())
@@ -213,7 +217,7 @@ class Training:
         with contextlib.ExitStack() as stack:
             if fabric.global_rank == 0:
                 folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(claimed(folder))
+                stack.enter_context(one_writer(folder / "run.json"))
                 if (folder / "run.json").is_file() and fabric.world_size == 1:
                     return  # another process has finished it meanwhile
                 write_json(folder / "settings.json", settings.plain())
@@ -365,6 +369,18 @@ class Training:
         (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
+def _launch(fabric: Fabric) -> None:
+    """Start the other processes of a run, which end with this one, or join it as one of them."""
+    own = str(os.getpid())
+    first = os.environ.setdefault(_FIRST, own)
+    if first != own:
+        end_with(int(first))  # before they meet, which this one would wait for in vain if the first is killed
+    try:
+        fabric.launch()
+    finally:
+        os.environ.pop(_FIRST)
+
+
 def _summary_writer() -> Any:
     """TensorBoard's writer.
 
@@ -399,7 +415,7 @@ def start_from(model: Classifier, folder: Path) -> None:
     """
     if not (folder / "run.json").is_file():
         raise ValueError(f"cannot start from {folder.name}: no finished run is in {folder}")
-    if read_json(folder / "run.json").get("status") != "finished":
+    if read_json(folder / "run.json", Header)["status"] != "finished":
         raise ValueError(f"cannot start from {folder.name}: it diverged")
     stored = read_tensors(folder / "model.pt", hashed=False)
     network = {name.removeprefix("network."): t for name, t in stored.items() if name.startswith("network.")}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The largest text file, such as a table or a journal, that is read into memory.
 MAX_TEXT_BYTES = 2**28
+#: The most members of a ZIP file; large networks have some thousands of tensors.
+MAX_MEMBERS = 10**5
 
 
 def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool = True) -> Path:
@@ -84,7 +86,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     target = _target(Path(path))
     temporary: Path | None = None
     try:
-        _remove_leftovers(target)
+        remove_leftovers(target.parent, re.escape(target.stem), target.suffix)
         handle, name = tempfile.mkstemp(prefix=_prefix(target), suffix=target.suffix, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
@@ -168,18 +170,26 @@ def _prefix(target: Path) -> str:
     return f".{target.stem}.{_host()}.{os.getpid()}."
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove temporary files of ``target`` whose process, on this machine, has ended."""
+def remove_leftovers(folder: Path, stem: str, suffix: str) -> None:
+    """Remove temporary files of `written_whole` whose process, on this machine, has ended.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+    stem : str
+        A regular expression of the stems of the files that were written.
+    suffix : str
+        Their suffix.
+    """
     if os.name != "posix":
         return
-    ours = re.compile(
-        rf"\.{re.escape(target.stem)}\.{re.escape(_host())}\.(\d+)\.[a-z0-9_]{{8}}{re.escape(target.suffix)}"
-    )
-    for name in os.listdir(target.parent):
+    ours = re.compile(rf"\.{stem}\.{re.escape(_host())}\.(?P<process>\d+)\.[a-z0-9_]{{8}}{re.escape(suffix)}")
+    for name in os.listdir(folder):
         found = ours.fullmatch(name)
-        if found and not _is_alive(int(found[1])):
+        if found and not _is_alive(int(found["process"])):
             with contextlib.suppress(OSError):
-                (target.parent / name).unlink()
+                (folder / name).unlink()
 
 
 def _is_alive(pid: int) -> bool:
@@ -215,8 +225,10 @@ def check_input(path: str | Path, most: int | None = None) -> Path:
     return path
 
 
-def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
-    """The text of a regular file of at most ``most`` bytes; bytes that are not UTF-8 become replacement characters.
+def read_text(path: str | Path, most: int = MAX_TEXT_BYTES, *, strict: bool = False) -> str:
+    """The text of a regular file of at most ``most`` bytes.
+
+    Bytes that are not UTF-8 become replacement characters, or with ``strict`` are refused.
 
     Raises
     ------
@@ -225,7 +237,9 @@ def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
     """
     path = check_input(path, most)
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="strict" if strict else "replace")
+    except UnicodeDecodeError:
+        raise ValueError(f"cannot read {path}: it must be text in UTF-8") from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
 
@@ -255,6 +269,8 @@ def check_archive(path: str | Path, most: int, *, stored: bool = False) -> list[
             members = archive.infolist()
     except Exception as error:  # damaged directories raise errors of many kinds
         raise ValueError(f"cannot read {path}: truncated, or not a file of its kind ({_reason(error)})") from None
+    if len(members) > MAX_MEMBERS:
+        raise ValueError(f"cannot read {path}: it has {len(members):,} members, more than the limit of {MAX_MEMBERS:,}")
     declared = sum(member.file_size for member in members)
     if declared > most:
         raise ValueError(f"cannot read {path}: it declares {declared:,} bytes, more than the limit of {most:,}")

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-import zipfile
 from array import array
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from softmaxcode.arrays import stored_arrays
 from softmaxcode.checks import check_integer
 from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
 from softmaxcode.digits import ProvedValue
-from softmaxcode.disk import check_archive, check_input, check_output, read_text, written_whole
+from softmaxcode.disk import check_input, check_output, read_text, written_whole
 from softmaxcode.records import Count, RecordError, parse_json, printable, read_record
 from softmaxcode.sphere import check_rows
 
@@ -33,8 +32,6 @@ MAX_COORDINATES = 10**8
 MAX_HEADER_BYTES = 2**24
 #: The longest line of a text file.
 MAX_LINE = 2**24
-#: What the NPY format needs beside the numbers.
-_NPY_HEADER_BYTES = 2**14
 
 
 class DifferentCoordinatesError(ValueError):
@@ -213,40 +210,8 @@ def _rows(W: Any, path: Path, normalize: bool) -> Rows:
         raise ValueError(f"cannot read {path}: {error}") from None
 
 
-def _read_npy(path: Path) -> Any:
-    try:
-        with path.open("rb") as stream:
-            shape, dtype = _npy_header(stream)
-            if dtype.hasobject:
-                raise ValueError("it holds Python objects")
-            declared = math.prod(shape) * dtype.itemsize
-            there = path.stat().st_size - stream.tell()
-            if declared > there:
-                raise ValueError(f"it declares {declared:,} bytes of numbers and has {there:,}")
-            if math.prod(shape) > MAX_COORDINATES:
-                raise ValueError(
-                    f"it declares {math.prod(shape):,} numbers, more than the limit of {MAX_COORDINATES:,}"
-                )
-            stream.seek(0)
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception as error:  # tokenize.TokenError, MemoryError and the like from a damaged header
-        raise ValueError(f"cannot read {path}: not a plain NumPy array, or truncated ({_first_line(error)})") from None
-
-
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of the array that follows in a stream in NPY format, which is left at its first number."""
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version} of the NPY format holds no plain numbers")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    if any(n < 0 for n in shape):
-        raise ValueError(f"it declares the shape {shape}")
-    return shape, dtype
-
-
-def _first_line(error: BaseException) -> str:
-    return printable(str(error).strip().split("\n")[0] or type(error).__name__)
+def _read_npy(path: Path) -> np.ndarray:
+    return stored_arrays(path)[0].read(MAX_COORDINATES)
 
 
 def _read_text(path: Path, dim: int | None) -> Rows:
@@ -329,27 +294,28 @@ def _dimension(path: Path, counts: list[int]) -> int:
 
 
 def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]:
-    members = check_archive(path, 8 * MAX_COORDINATES + MAX_HEADER_BYTES)
-    names = sorted(member.filename.removesuffix(".npy") for member in members)
-    if names != ["W", "header"]:
-        listed = ", ".join(repr(printable(name))[:80] for name in names[:8]) or "nothing"
+    arrays = sorted(stored_arrays(path, 8 * MAX_COORDINATES + MAX_HEADER_BYTES), key=lambda array: array.name)
+    if [array.name for array in arrays] != ["W", "header"]:
+        listed = ", ".join(repr(printable(array.name))[:80] for array in arrays[:8]) or "nothing"
         raise ValueError(f"cannot read {path}: not a softmaxcode file (it holds {listed})")
-    sizes = {member.filename.removesuffix(".npy"): member for member in members}
-    if sizes["header"].file_size > MAX_HEADER_BYTES:
-        raise ValueError(
-            f"cannot read {path}: its header declares {sizes['header'].file_size:,} bytes, more than the limit of "
-            f"{MAX_HEADER_BYTES:,}"
-        )
-    raw = _member(path, sizes["header"], "u", None)
+    coordinates, header_bytes = arrays
+    if coordinates.dtype.newbyteorder("=") != np.float64 or header_bytes.dtype != np.uint8:
+        raise ValueError(f"cannot read {path}: its arrays are not coordinates and a header")
+    raw = header_bytes.read(MAX_HEADER_BYTES)
     try:
-        stored = parse_json(bytes(np.asarray(raw, dtype=np.uint8)))
+        stored = parse_json(raw.tobytes())
         if not isinstance(stored, dict) or stored.get("format") != FORMAT:
             raise RecordError("its format is another one")
         header = read_record(Header, stored)
         shape = read_record(_Shape, header.figures)
     except RecordError as error:
         raise ValueError(f"cannot read {path}: its header is not one of {FORMAT!r} ({error})") from None
-    W = _member(path, sizes["W"], "f", (shape["K"], shape["d"]))
+    K, d = shape["K"], shape["d"]
+    if coordinates.shape != (K, d):
+        raise ValueError(
+            f"cannot read {path}: its header says {K} rows of {d}, its coordinates have shape {coordinates.shape}"
+        )
+    W = coordinates.read(MAX_COORDINATES)
     if header.sha256_coordinates != coordinates_hash(W) or header.sha256_header != header_hash(stored):
         raise DifferentCoordinatesError(
             f"{path} is different from what was saved: its coordinates or header do not match their SHA-256"
@@ -361,27 +327,3 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
         return SoftmaxCode(rows, header.objective, header.provenance), stored
     except ValueError as error:
         raise ValueError(f"cannot read {path}: {error}") from None
-
-
-def _member(path: Path, member: zipfile.ZipInfo, kind: str, wanted: tuple[int, int] | None) -> Any:
-    """An array of an archive: what it declares is checked before its numbers are read."""
-    K, d = wanted or (1, 1)
-    if wanted and (K * d > MAX_COORDINATES or member.file_size > 8 * K * d + _NPY_HEADER_BYTES):
-        raise ValueError(
-            f"cannot read {path}: its header says {K} rows of {d}, its coordinates have {member.file_size:,} bytes "
-            f"(the limit is {MAX_COORDINATES:,} coordinates)"
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            with archive.open(member) as stream:
-                shape, dtype = _npy_header(stream)
-            if dtype.kind != kind or dtype.itemsize != (8 if kind == "f" else 1):
-                raise ValueError("its arrays are not coordinates and a header")
-            if math.prod(shape) * dtype.itemsize > member.file_size:
-                raise ValueError(f"it declares the shape {shape} in {member.file_size:,} bytes")
-            if wanted and shape != wanted:
-                raise ValueError(f"its header says {K} rows of {d}, its coordinates have shape {shape}")
-            with archive.open(member) as stream:
-                return np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception as error:  # zlib.error and the like from damaged members
-        raise ValueError(f"cannot read {path}: damaged, or not plain arrays ({_first_line(error)})") from None

@@ -14,7 +14,7 @@ import pandas as pd
 
 from softmaxcode.checks import check_callable, check_progress
 from softmaxcode.code import OBJECTIVES, NotComputed, Provenance, SoftmaxCode
-from softmaxcode.disk import check_output, one_writer, written_whole
+from softmaxcode.disk import MAX_TEXT_BYTES, check_input, check_output, one_writer, written_whole
 from softmaxcode.journal import Journal, Noted, check_pairs
 from softmaxcode.progress import Progress
 from softmaxcode.records import NonNegative
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 SUFFIXES = (".csv", ".parquet", ".md", ".tex")
+#: The most cells of a table that is read.
+MAX_CELLS = 2 * 10**7
 
 #: The columns, in order, with what each holds.
 COLUMNS = {
@@ -249,6 +251,67 @@ def write(data: pd.DataFrame, path: str | Path) -> None:
             temporary.write_text(markdown(data))
         else:
             _cells(data).to_latex(temporary, index=False, escape=True, column_format="r" * len(data.columns))
+
+
+def read_table(path: str | Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table that `write` wrote.
+
+    Parameters
+    ----------
+    path : path
+        A ``.csv`` or ``.parquet`` file.
+    numbers : iterable of str
+        Columns that must be there and hold numbers, or nothing.
+
+    Returns
+    -------
+    DataFrame
+        With at least one row.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, too large, damaged or of another kind, lacks one of these columns or has text in it, or
+        needs pyarrow, which is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "t.csv"
+    >>> write(pd.DataFrame({"K": [12], "status": ["optimal"]}), file)
+    >>> read_table(file, ["K"])["K"].tolist()
+    [12]
+    """
+    path = check_input(path, MAX_TEXT_BYTES)
+    suffix = path.suffix.lower()
+    if suffix not in (".parquet", ".csv"):
+        raise ValueError(f"cannot read {path}: the suffix must be .parquet or .csv")
+    try:
+        table = pd.read_csv(path) if suffix == ".csv" else _read_parquet(path)
+        kinds = {name: table[name].dtype for name in numbers if name in table}
+        table = table.astype({name: "boolean" for name in ("meets_bound",) if name in table.columns})
+    except ImportError:
+        raise ValueError(f"cannot read {path}: parquet needs pyarrow: pip install 'softmaxcode[parquet]'") from None
+    except Exception as error:  # pandas and pyarrow raise errors of many kinds for damaged files
+        raise ValueError(f"cannot read {path}: it is not a table of its kind, or damaged") from error
+    for name in numbers:
+        if name not in kinds:
+            raise ValueError(f"cannot read {path}: it has no column {name}")
+        if not pd.api.types.is_numeric_dtype(kinds[name]):
+            raise ValueError(f"cannot read {path}: its column {name} holds something other than numbers")
+    if not len(table):
+        raise ValueError(f"cannot read {path}: it has no rows")
+    return table
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:  # what it declares, before it is read
+        cells = file.metadata.num_rows * file.metadata.num_columns
+    if cells > MAX_CELLS:
+        raise ValueError(f"it declares {cells:,} cells, more than the limit of {MAX_CELLS:,}")
+    return pd.read_parquet(path)
 
 
 def _cells(data: pd.DataFrame) -> pd.DataFrame:

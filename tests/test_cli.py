@@ -482,7 +482,10 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("check", "picture.npz"), "cannot read picture.npz"),
         (("check", "truncated.npz"), "cannot read truncated.npz: truncated, or not a file of its kind"),
         (("check", "foreign.npz"), "cannot read foreign.npz: not a softmaxcode file"),
-        (("check", "pickled.npz"), "cannot read pickled.npz: damaged, or not plain arrays"),
+        (
+            ("check", "pickled.npz"),
+            "cannot read pickled.npz: not a plain NumPy array, or truncated (it holds Python objects)",
+        ),
         (("check", "disagree.npz"), "its header says 4 rows of 3, its coordinates have shape (3, 4)"),
         (("check", "pickled.npy"), "cannot read pickled.npy: not a plain NumPy array, or truncated"),
         (("check", "truncated.npy"), "cannot read truncated.npy: not a plain NumPy array, or truncated"),

@@ -81,8 +81,17 @@ def test_nothing_outlives_a_command_that_is_killed(tmp_path, name):
     command.leaves_nothing(before)
 
 
+def test_nothing_outlives_the_first_of_several_processes_of_a_run(tmp_path):
+    command = Command(*STUDY, "--devices", "2", cwd=tmp_path)
+    wait_for(lambda: sum(STUDY[0] in line for line in command.processes().values()) == 2, command.process)
+    before = {*command.processes()}
+    command.process.kill()
+    command.process.communicate(timeout=HANG)
+    command.leaves_nothing(before)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does(tmp_path, name):
+def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does(tmp_path, hangup_heard, name):
     command = Command(*COMMANDS[name], "--jobs", "2", cwd=tmp_path)
     wait_for(lambda: len(command.workers()) == 2, command.process)
     before = {*command.processes()}

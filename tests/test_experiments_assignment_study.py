@@ -23,7 +23,7 @@ def fake(settings, accuracy, found, train=1.0):
     final = pd.Series({"test_accuracy": accuracy, "train_accuracy": train})
     W = np.zeros((found["K"], settings.d))
     return SimpleNamespace(
-        settings=settings, status="finished", final=final, W=W, evaluation=lambda name, measure: found
+        settings=settings, status="finished", final=final, W=W, evaluation=lambda name, kind, measure: found
     )
 
 
@@ -138,7 +138,7 @@ def test_either_outcome_is_said(gain, verdict, word):
 def test_a_better_fit_is_not_called_generalisation():
     made = runs(0.03, noise=0.001)
     for run in made:  # training accuracy rises twice as much
-        share = (run.evaluation("", None)["objective"] - 10) / 90
+        share = (run.evaluation("", None, None)["objective"] - 10) / 90
         run.final["train_accuracy"] = 0.5 + 0.06 * share
     said = findings(made).statements
     assert "higher test accuracy is supported on digit-pairs" in said[0]

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from experiments import cli
-from experiments.files import claimed
 from experiments.runs import Results
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
+from softmaxcode.disk import one_writer
 from tests.processes import HANG, wait_for
 
 ROOT = Path(__file__).parent.parent
@@ -130,10 +130,10 @@ def test_a_folder_in_use_by_another_run(tmp_path, capsys):
     (settings,) = study("gnc").plan(seeds=1, heads=("learned",), data="digits", d=3, epochs=2, measure_every=1)
     folder = Results(tmp_path).folder(settings)
     folder.mkdir(parents=True)
-    with claimed(folder):
+    with one_writer(folder / "run.json"):
         assert command(*words) == 1
     out, err = capsys.readouterr()
-    assert "is in use by another run" in err and "0 of 1 runs are in" in out
+    assert "another process is writing it" in err and "0 of 1 runs are in" in out
 
 
 def test_a_failure_of_one_run_is_told_and_the_others_are_done(tmp_path, capsys):
@@ -141,10 +141,10 @@ def test_a_failure_of_one_run_is_told_and_the_others_are_done(tmp_path, capsys):
     first, second = study("gnc").plan(seeds=2, heads=("learned",), data="digits", d=3, epochs=2, measure_every=1)
     folder = Results(tmp_path).folder(first)
     folder.mkdir(parents=True)
-    with claimed(folder):
+    with one_writer(folder / "run.json"):
         assert command(*words, "--jobs", "2") == 1
     out, err = capsys.readouterr()
-    assert "is in use by another run" in err and "1 of 2 runs are in" in out
+    assert "another process is writing it" in err and "1 of 2 runs are in" in out
     assert [run.settings for run in Results(tmp_path).finished([first, second])] == [second]
 
 
@@ -220,7 +220,7 @@ def test_runs_that_another_command_finishes_are_no_failures(tmp_path, capsys, mo
     assert command(*words) == 0
 
     def late(self, wanted, execution, **options):
-        yield from ((settings, f"{settings.key} is in use by another run") for settings in wanted)
+        yield from ((settings, f"{settings.key} another process is writing it") for settings in wanted)
 
     monkeypatch.setattr(Results, "train", late)
     assert command(*words) == 0

@@ -43,7 +43,7 @@ class MadeUp:
     def model(self) -> Any:
         return SimpleNamespace(network=nn.Linear(4, self.settings.d), head=None)
 
-    def evaluation(self, name: str, measure: Any) -> dict[str, Any]:
+    def evaluation(self, name: str, kind: Any, measure: Any) -> dict[str, Any]:
         if name.startswith("shifted-"):
             return {"test_accuracy": self.accuracy - 0.4}
         if name == "few-shot":
@@ -190,7 +190,7 @@ def test_timing_takes_steps_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cmf, "TIMED", ((20, 3),))
     runs = made_up(0.0)
     for run in runs:
-        run.evaluation = lambda name, measure: measure(None) if name == "step-seconds" else {"test_accuracy": 1.0}
+        run.evaluation = lambda name, kind, measure: measure(None) if name == "step-seconds" else {"test_accuracy": 1.0}
     timed = cmf.findings(runs[:3]).tables["Milliseconds a step of the classifier alone"]
     assert timed["K"].tolist() == [20]
     assert (timed[["learned", "class means (CMF)"]] > 0).all(axis=None)
@@ -215,7 +215,7 @@ class Real(MadeUp):
         torch.manual_seed(5)
         return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(128, 7)), LinearHead(100, 7, 1.0)).eval()
 
-    def evaluation(self, name: str, measure: Any) -> dict[str, Any]:
+    def evaluation(self, name: str, kind: Any, measure: Any) -> dict[str, Any]:
         if name not in self.kept:
             self.kept[name] = measure(self)
         return self.kept[name]

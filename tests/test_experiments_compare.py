@@ -153,7 +153,7 @@ def test_arrays_of_an_archive(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"its 2 tensors have 2 .*: first \(20, 8\), second \(20, 8\)"):
         read_classifier(tmp_path / "two.npz")
     np.savez(tmp_path / "object.npz", W=np.array([{}, {}]))
-    with pytest.raises(ValueError, match="not an array of numbers"):
+    with pytest.raises(ValueError, match="it holds Python objects"):
         read_classifier(tmp_path / "object.npz")
 
 
@@ -168,7 +168,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
     refused("W.bin", "the suffix must be one of .safetensors, .pt, .pth, .ckpt, .npy")
     refused("missing.pt", "there is no such file")
-    for suffix, message in ((".safetensors", "not a safetensors file"), (".pt", "damaged"), (".npy", "not an array")):
+    messages = {".safetensors": "not a safetensors file", ".pt": "damaged", ".npy": "not a plain NumPy array"}
+    for suffix, message in messages.items():
         (tmp_path / f"garbage{suffix}").write_bytes(b"garbage" * 100)
         refused(f"garbage{suffix}", message)
         (tmp_path / f"empty{suffix}").write_bytes(b"")
@@ -184,9 +185,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     torch.save({"fc.weight": W, "config": _Opaque()}, tmp_path / "opaque.pt")
     refused("opaque.pt", "no code of a file is ever run")
     np.save(tmp_path / "object.npy", np.array([{}, {}]))
-    refused("object.npy", "allow_pickle=False")
+    refused("object.npy", "it holds Python objects")
     np.save(tmp_path / "text.npy", np.array([["1", "2"], ["3", "4"]]))
-    refused("text.npy", "not an array of numbers")
+    refused("text.npy", "no floating-point matrix")
     np.save(tmp_path / "integers.npy", np.eye(3, dtype=int))
     refused("integers.npy", r"no floating-point matrix of two rows or more; its 1 tensors have the shapes \(.*\)$")
     torch.save({"epoch": 5}, tmp_path / "nothing.pt")

@@ -30,7 +30,7 @@ class MadeUp:
         head = nn.Linear(2, 50, bias=False) if self.settings.head == "learned" else nn.Identity()
         return SimpleNamespace(network=network, head=head)
 
-    def evaluation(self, name: str, measure: Any) -> dict[str, Any]:
+    def evaluation(self, name: str, kind: Any, measure: Any) -> dict[str, Any]:
         return {"test_accuracy": self.accuracy / 2}
 
 

@@ -137,7 +137,7 @@ def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
 
 def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
     page = page_of(tmp_path, section(), meta={"folder": b"/data/\xff".decode(errors="surrogateescape")})
-    assert page.all("dd")[0]["text"] == "/data/?"
+    assert page.all("dd")[0]["text"] == r"/data/\udcff"
 
 
 def test_an_empty_page(tmp_path: Path) -> None:

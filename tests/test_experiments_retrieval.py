@@ -122,7 +122,7 @@ class MadeUp:
         model.features = lambda images: 3 * images.flatten(1)
         return model
 
-    def evaluation(self, name: str, measure: Any) -> dict[str, Any]:
+    def evaluation(self, name: str, kind: Any, measure: Any) -> dict[str, Any]:
         if self.recall is None:
             return measure(self)
         return dict.fromkeys(retrieval.MEASURES, 0.1 if name == "retrieval-pixels" else self.recall)

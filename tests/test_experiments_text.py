@@ -81,7 +81,7 @@ class MadeUp:
     def data(self) -> Data:
         return DATA
 
-    def evaluation(self, name: str, measure: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    def evaluation(self, name: str, kind: Any, measure: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         return measure(self)
 
 

@@ -17,11 +17,11 @@ from torch.nn.functional import cross_entropy, normalize
 import softmaxcode as sc
 from experiments import training
 from experiments.data import load
-from experiments.files import claimed
 from experiments.model import Classifier, LinearHead, built, collect
 from experiments.runs import Results, Run
 from experiments.settings import Settings
 from experiments.training import EpochBatches, Execution, learning_rate, train
+from softmaxcode.disk import one_writer
 from softmaxcode.tensors import read_tensors, write_tensors
 from tests.processes import HANG
 
@@ -352,7 +352,7 @@ def test_fine_tuning_starts_from_a_run(heads, tmp_path):
 def test_a_folder_in_use(heads, tmp_path):
     folder = tmp_path / quick().key
     folder.mkdir()
-    with claimed(folder), pytest.raises(ValueError, match="is in use by another run"):
+    with one_writer(folder / "run.json"), pytest.raises(ValueError, match="another process is writing it"):
         train(quick(), folder, CPU)
     train(quick(epochs=1), folder, CPU)
 
@@ -469,7 +469,7 @@ def test_evaluations_are_kept(heads):
         asked.append(given)
         return {"K": len(given.W)}
 
-    assert [run.evaluation("rows", measure) for _ in range(2)] == [{"K": 10}] * 2
+    assert [run.evaluation("rows", dict[str, int], measure) for _ in range(2)] == [{"K": 10}] * 2
     assert asked == [run] and (run.folder / "rows.json").is_file()
 
 

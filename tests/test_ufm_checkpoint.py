@@ -136,7 +136,7 @@ def told() -> Iterator[None]:
 
 @pytest.mark.skipif(os.name != "posix", reason="no signals to send")
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, told, sent):
+def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, hangup_heard, told, sent):
     sent = getattr(signal, sent)
     options = RUN | {"optimizer": "adam", "steps": 30}
     whole, file, handler = ufm.simulate(**options), tmp_path / "run.pt", signal.getsignal(sent)

@@ -10,15 +10,17 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from softmaxcode.arguments import Parser, chosen_output, output_option, run_command
+from softmaxcode.arrays import stored_arrays
 from softmaxcode.code import installed_version
-from softmaxcode.disk import check_output, written_whole
-from softmaxcode.records import printable
+from softmaxcode.disk import check_output, one_writer, read_text, written_whole
+from softmaxcode.records import parse_json, printable, read_record
+from softmaxcode.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,20 +153,21 @@ def _simulate(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{folder} is a file; name a folder with -o")
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            (run,) = run_batch(
-                [settings],
-                device=device,
-                checkpoint=folder / "checkpoint.pt",
-                checkpoint_every=arguments.checkpoint_every,
-                progress=arguments.progress,
-            )
+            with one_writer(folder if _first_process() else None):
+                (run,) = run_batch(
+                    [settings],
+                    device=device,
+                    checkpoint=folder / "checkpoint.pt",
+                    checkpoint_every=arguments.checkpoint_every,
+                    progress=arguments.progress,
+                )
+                if _first_process():
+                    write_run(run, folder, HISTORIES[arguments.csv], str(device))
         except ValueError:
             with contextlib.suppress(OSError):  # what was refused leaves no empty folder
                 folder.rmdir()
             raise
     if _first_process():
-        if not finished:
-            write_run(run, folder, HISTORIES[arguments.csv], str(device))
         print(run.final.to_string(float_format="{:.10g}".format), end="\n\n")
         print(run.compare(align=arguments.align))
         print(f"\n{'was finished before, and is in' if finished else 'written to'} {printable(folder)}")
@@ -191,7 +194,9 @@ def _is_finished(folder: Path, settings: Settings) -> bool:
         if foreign and not (folder / "checkpoint.pt").is_file():  # an unfinished run is continued
             raise ValueError(f"{folder} holds {foreign[0]}, which no run wrote; name another folder with -o")
         return False
-    for (name, old), new in zip(_header(folder)["settings"].items(), settings.plain().values(), strict=True):
+    stored = _header(folder)["settings"]
+    for name, new in settings.plain().items():
+        old = stored.get(name)
         if old != new:
             raise ValueError(
                 f"{folder} holds another run, with {name} = {old!r} and not {new!r}; name another folder with -o, or "
@@ -247,7 +252,15 @@ def write_run(run: Run, folder: Path, history: str, device: str) -> None:
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _header(folder: Path) -> dict[str, Any]:
+class Header(TypedDict):
+    """What is read of the ``run.json`` of a run."""
+
+    settings: dict[str, Any]
+    status: str
+    reason: str
+
+
+def _header(folder: Path) -> Header:
     """``run.json`` of a folder.
 
     Raises
@@ -259,13 +272,9 @@ def _header(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"cannot read {folder}: no finished run is there (it has no run.json)")
     try:
-        header: dict[str, Any] = json.loads(path.read_text())
-        if not all(isinstance(header[name], kind) for name, kind in (("settings", dict), ("status", str))):
-            raise TypeError
-        _ = header["reason"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"cannot read {path}: it is not the header of a run, or damaged") from None
-    return header
+        return read_record(Header, parse_json(read_text(path)))
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: it is not the header of a run, or damaged ({error})") from None
 
 
 def read_run(folder: Path) -> Run:
@@ -291,49 +300,26 @@ def read_run(folder: Path) -> Run:
     from ufm.settings import Settings
 
     header = _header(folder)
-    history = read_table(
-        next((folder / name for name in HISTORIES if (folder / name).is_file()), folder / HISTORIES[0])
-    )
+    file = next((folder / name for name in HISTORIES if (folder / name).is_file()), folder / HISTORIES[0])
+    history = read_table(file, COLUMNS)
     try:
         settings = Settings.from_plain(header["settings"])
-        W, H = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in "WH")
-        if W.shape != (settings.K, settings.d) or not {*COLUMNS} <= {*history.columns}:
-            raise ValueError
-    except Exception as error:  # whatever a damaged or foreign file makes of the reader
-        raise ValueError(f"cannot read {folder}: its files are damaged or not of one run") from error
+    except ValueError as error:
+        raise ValueError(f"cannot read {folder / 'run.json'}: {error}") from None
+    W, H = (_rows_of(folder / f"{name}.npy", settings) for name in "WH")
+    if W.shape != (settings.K, settings.d):
+        raise ValueError(f"cannot read {folder}: its files are not of one run")
     return Run(settings, W, H, history, header["status"], header["reason"])
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a ``.parquet`` or ``.csv`` table.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    DataFrame
-        As it was written.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, it is of another kind or damaged, or it needs pyarrow and that is not installed.
-    """
-    if not path.is_file():
-        raise ValueError(f"cannot read {path}: there is no such file")
-    suffix = path.suffix.lower()
-    if suffix not in (".parquet", ".csv"):
-        raise ValueError(f"cannot read {path}: the suffix must be .parquet or .csv")
-    try:
-        table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
-        return table.astype({name: "boolean" for name in ("meets_bound",) if name in table.columns})
-    except ImportError:
-        raise ValueError(f"cannot read {path}: parquet needs pyarrow: pip install 'softmaxcode[parquet]'") from None
-    except Exception as error:  # pandas and pyarrow raise errors of many kinds for damaged files
-        raise ValueError(f"cannot read {path}: it is not a table of its kind, or damaged") from error
+def _rows_of(path: Path, settings: Settings) -> np.ndarray:
+    """The vectors of a file, of the dimension and precision of the run."""
+    (stored,) = stored_arrays(path)
+    if stored.shape[-1:] != (settings.d,) or stored.dtype != settings.dtype:
+        raise ValueError(
+            f"cannot read {path}: it holds {stored.dtype} of shape {stored.shape}, which is of another run"
+        )
+    return stored.read()
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from softmaxcode.checks import (
     check_temperature,
     shown,
 )
+from softmaxcode.records import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -202,7 +203,12 @@ class Settings:
 
     @classmethod
     def from_plain(cls, stored: dict[str, Any]) -> Settings:
-        """From what `plain` gave."""
-        out = {field.name: stored[field.name] for field in fields(cls)}
-        out["n"] = out["n"] if isinstance(out["n"], int) else tuple(out["n"])
-        return cls(**out)
+        """From what `plain` gave.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown or of another type, or no run has such options.
+        """
+        settings = read_record(cls, stored)
+        return cls.checked(**{field.name: getattr(settings, field.name) for field in fields(cls)})

@@ -2,30 +2,70 @@
 
 from __future__ import annotations
 
+import math
+import re
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from softmaxcode.checks import check_integer, check_pair, check_progress
-from softmaxcode.disk import check_output, one_writer
-from softmaxcode.journal import Journal
+from softmaxcode.disk import check_output, one_writer, remove_leftovers
+from softmaxcode.journal import Journal, Noted
 from softmaxcode.progress import Progress
+from softmaxcode.records import Count, Finite, NonNegative
 from softmaxcode.tables import rows_file, write
 from ufm import parallel
 from ufm.checkpoint import matching
 from ufm.optimizers import numbers_held
+from ufm.recording import best_known_margin
 from ufm.settings import Settings, check_options
 from ufm.simulation import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 #: Numbers held by one batch, 1 GB in float64.
 BATCH = 2**27
 SUFFIXES = (".parquet", ".csv", ".md", ".tex")
+
+
+class Row(TypedDict):
+    """What every row of a sweep has; ``n`` is the mean number of features a class."""
+
+    K: Count
+    d: Count
+    n: float
+    seed: Count
+    step: Count
+    temperature: Finite
+    loss: float
+    log_loss: float
+    GNC1: float
+    GNC2: float
+    GNC3: float
+    GNC3_centred: float
+    feature_margin: float
+    certified_margin: float
+    gap: float
+    seconds: NonNegative
+    steps: Count
+    optimizer: str
+    objective: str
+    status: str
+    best_known: float
+    ratio: float
+    minimizer_bound: float
+    meets_bound: bool | None
+    violations: Count
+
+
+class Finished(Noted):
+    """What is noted of a (K, d): its rows, whose checksum guards against accidents only."""
+
+    rows: list[Row]
 
 
 def _listed(given: Any) -> list[Any]:
@@ -126,7 +166,15 @@ def _resumed(
     journal = Journal(
         None if target is None else rows_file(target),
         {"runs": [[run.plain() for run in runs] for runs in groups.values()]},
+        Finished,
     )
+    for pair, runs in groups.items():
+        if pair in journal.entries and not _are_of(runs, journal.entries[pair]["rows"]):
+            del journal.entries[pair]
+    if target is not None:
+        _remove_checkpoints(
+            target, {_checkpoint(target, batch) for runs in groups.values() for batch in _batches(runs)}
+        )
 
     def finished() -> pd.DataFrame:
         rows = [row for pair in groups if pair in journal.entries for row in journal.entries[pair]["rows"]]
@@ -144,16 +192,43 @@ def _resumed(
     if target is not None:
         write(table, target)
         journal.remove()
+        _remove_checkpoints(target, set())
     return table
 
 
-def _beside(target: Path | None, ending: str) -> Path | None:
-    return None if target is None else target.with_name(target.name + ending)
+def _are_of(runs: list[Settings], rows: list[Row]) -> bool:
+    """Whether noted rows can be those of these runs: their settings, and what is derived from these, are the same."""
+    if len(rows) != len(runs):
+        return False
+    for run, row in zip(runs, rows, strict=True):
+        asked: dict[str, Any] = {"K": run.K, "d": run.d, "n": run.samples / run.K, "seed": run.seed, "steps": run.steps}
+        asked |= {"optimizer": run.optimizer, "objective": run.objective}
+        known = best_known_margin(run.K, run.d)
+        if any(row[name] != value for name, value in asked.items()) or not (  # type: ignore[literal-required]
+            row["best_known"] == known or math.isnan(known)
+        ):
+            return False
+    return True
+
+
+def _checkpoint(target: Path, batch: list[Settings]) -> Path:
+    """Where the checkpoint of a batch is kept beside the table."""
+    first = batch[0]
+    return target.with_name(f"{target.name}.{first.K}-{first.d}-{first.temperature:g}-{first.seed}.pt")
+
+
+def _remove_checkpoints(target: Path, kept: set[Path]) -> None:
+    """Remove checkpoints that an earlier sweep left beside the table, and what a killed process began to write."""
+    name = rf"{re.escape(target.name)}\.\d+-\d+-[\d.e+-]+-\d+"
+    remove_leftovers(target.parent, name, ".pt")
+    for path in target.parent.iterdir():
+        if re.fullmatch(rf"{name}\.pt", path.name) and path not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _rows(runs: list[Settings], target: Path | None, device: Any, progress: bool | None) -> list[dict[str, Any]]:
     """One batch, checkpointed beside the table."""
-    path = _beside(target, f".{runs[0].K}-{runs[0].d}-{runs[0].temperature:g}-{runs[0].seed}.pt")
+    path = None if target is None else _checkpoint(target, runs)
     if path is not None and path.is_file():
         try:
             matching(path, runs)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
 from experiments.data.source import Labelled, Source, located, present
+from softmaxcode.disk import check_input
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 #: Bytes of an image: 1,024 of red, then green, then blue, each row by row.
 IMAGE_BYTES = 3 * 32 * 32
+#: The largest file or archive, packed or not; the official ones have 0.2 GB.
+MAX_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,37 @@ _CIFAR100 = _Format(
 )
 
 
+class _Limited:
+    """A stream that ends with an error after so many bytes: a small archive may inflate to any size."""
+
+    def __init__(self, stream: gzip.GzipFile, most: int) -> None:
+        self.stream, self.left = stream, most
+
+    def read(self, size: int = -1) -> bytes:
+        content = self.stream.read(min(size, self.left + 1) if size >= 0 else self.left + 1)
+        self.left -= len(content)
+        if self.left < 0:
+            raise ValueError(f"it inflates to more than {MAX_BYTES:,} bytes")
+        return content
+
+
 def _contents(place: Path, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
     """The bytes of these files of a folder or of a .tar.gz that holds it, read once from front to back."""
     if place.is_dir():
-        return {name: present(place / name).read_bytes() for name in names}
+        return {name: check_input(present(place / name), MAX_BYTES).read_bytes() for name in names}
+    check_input(place, MAX_BYTES)
     wanted = {f"{folder}/{name}": name for name in names}
     found = {}
     try:
-        with tarfile.open(place, "r|gz") as archive:
+        with (
+            gzip.open(place) as inflated,
+            tarfile.open(fileobj=cast("IO[bytes]", _Limited(inflated, MAX_BYTES)), mode="r|") as archive,
+        ):
             for member in archive:
                 file = archive.extractfile(member) if member.name in wanted else None
                 if file is not None:
                     found[wanted[member.name]] = file.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except Exception as error:  # TarError, EOFError, zlib.error, OSError, and more of damaged headers
         raise ValueError(f"{place} is not a whole .tar.gz archive: {error}") from None
     for path, name in wanted.items():
         if name not in found:

@@ -16,7 +16,7 @@ from torch import Tensor
 from experiments.data.seeding import stream
 from experiments.data.source import Labelled, Source, data_root, located, present
 from softmaxcode.checks import check_integer, check_number
-from softmaxcode.disk import check_input
+from softmaxcode.disk import check_input, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,10 +160,7 @@ def _lines(path: Path) -> list[str]:
     ValueError
         If it is missing or no text.
     """
-    try:
-        return present(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"cannot read {path}: it must be text in UTF-8") from None
+    return read_text(present(path), strict=True).splitlines()
 
 
 def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -> Source:
@@ -208,6 +205,8 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     annotations = present(folder / "val" / "val_annotations.txt")
     for line in _lines(annotations):
         name, wnid, *_ = [*line.split("\t"), ""]
+        if name != Path(name).name:
+            raise ValueError(f"{annotations} names {name!r}, which is no file of its folder")
         if wnid not in number:
             raise ValueError(f"{annotations} gives {name} the class {wnid!r}, which wnids.txt does not have")
         test.append((present(folder / "val" / "images" / name), number[wnid]))

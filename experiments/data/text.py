@@ -10,6 +10,7 @@ import torch
 
 from experiments.data.dataset import TextData, TokenContexts
 from experiments.data.seeding import stream
+from softmaxcode import disk
 from softmaxcode.checks import check_integer, check_number
 
 #: Folders of the standard library that are left out: what others installed, tests, and character tables, which are
@@ -90,7 +91,7 @@ def read_text(
     for i in stream(seed, "files").permutation(len(files)).tolist():
         if length >= size and len(taken) > 1:
             break
-        taken.append(files[i].read_text(encoding="utf-8", errors="replace"))
+        taken.append(disk.read_text(files[i]))
         length += len(taken[-1])
     held, count = 0, 0
     while count == 0 or (held < share * length and count < len(taken) - 1):

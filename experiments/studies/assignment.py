@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -159,7 +159,20 @@ def _square(classes: tuple[int, ...], seeds: int, settings: dict[str, Any]) -> l
     return runs
 
 
-def measure(run: Run) -> dict[str, Any]:
+class Measured(TypedDict):
+    """What `measure` finds."""
+
+    K: int
+    objective: float
+    best: float
+    mean: float
+    worst: float
+    correlation: float | None
+    p_value: float | None
+    opposite: str | None
+
+
+def measure(run: Run) -> Measured:
     r"""The objective of a run's class vectors beside the best, the mean and the worst of the fixed code.
 
     Parameters
@@ -179,7 +192,7 @@ def measure(run: Run) -> dict[str, Any]:
     G = cosines(check_rows(run.W, normalize=True, name="W"))
     K, d = run.W.shape
     extremes = graded(S, code(K, d), 1.0)
-    found: dict[str, Any] = {
+    found: Measured = {
         "K": K,
         "objective": float((S * G).sum()),
         "best": extremes.best,
@@ -197,7 +210,7 @@ def measure(run: Run) -> dict[str, Any]:
             found["opposite"] = f"{names[0]} and {names[other]}, {names[first]} and {names[second]}"
     else:
         test = mantel(G, S, RELABELLINGS, alternative="greater")
-        found |= {"correlation": test.correlation, "p_value": test.p_value}
+        found["correlation"], found["p_value"] = test.correlation, test.p_value
     return found
 
 
@@ -206,10 +219,10 @@ def _frame(runs: Iterable[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         settings = run.settings
-        found = run.evaluation("assignment", measure)
+        found = run.evaluation("assignment", Measured, measure)
         spread = found["best"] - found["mean"]
         rows.append(
-            found
+            dict[str, Any](found)
             | {
                 "group": _group(settings),
                 "data": _data_words(settings, found["K"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import pandas as pd
 import torch
@@ -196,7 +196,7 @@ def _accuracies(runs: Sequence[Run]) -> pd.DataFrame:
         if shots:
             parts = {
                 f"{trained}: {name}": (name, accuracy)
-                for name, accuracy in run.evaluation("few-shot", _few_shot).items()
+                for name, accuracy in dict[str, Any](run.evaluation("few-shot", _FewShot, _few_shot)).items()
             }
         else:
             parts = {trained: ("all", float(run.final["test_accuracy"]))}
@@ -211,7 +211,10 @@ def _accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _few_shot(run: Run) -> dict[str, Any]:
+_FewShot = TypedDict("_FewShot", {"few-shot classes": float, "other classes": float})
+
+
+def _few_shot(run: Run) -> _FewShot:
     """Test accuracy of the classes that kept few training images, and of the others."""
     right, labels = correct(run.model(), run.data().test)
     few = torch.isin(labels, torch.tensor([int(k) for k in run.settings.data_options["few_shot"]]))
@@ -432,16 +435,32 @@ def _costs(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()))
 
 
+class _Step(TypedDict):
+    K: int
+    d: int
+    learned: float
+    cmf: float
+
+
+class _Timings(TypedDict):
+    steps: list[_Step]
+
+
+def _step_timed(K: int, d: int) -> _Step:
+    took = step_seconds(K, d)
+    return {"K": K, "d": d, "learned": took["learned"], "cmf": took["cmf"]}
+
+
 def _timed(runs: Sequence[Run]) -> pd.DataFrame:
     """Timings, taken once where both heads have been trained, and kept with the first run of the class means."""
     heads = {run.settings.head: run for run in reversed(runs)}
     if not {"learned", "cmf"} <= heads.keys():
         return pd.DataFrame()
 
-    def measure(run: Run) -> dict[str, Any]:
-        return {"steps": [{"K": K, "d": d} | step_seconds(K, d) for K, d in TIMED]}
+    def measure(run: Run) -> _Timings:
+        return {"steps": [_step_timed(K, d) for K, d in TIMED]}
 
-    table = pd.DataFrame(heads["cmf"].evaluation("step-seconds", measure)["steps"])
+    table = pd.DataFrame(heads["cmf"].evaluation("step-seconds", _Timings, measure)["steps"])
     table["learned / CMF"] = table["learned"] / table["cmf"]
     table[["learned", "cmf"]] *= 1000
     return table.rename(columns=HEAD_WORDS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from softmaxcode.records import printable
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -35,9 +37,8 @@ class Findings:
     figures: dict[str, Figure] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        parts = ["\n".join(f"- {statement}" for statement in self.statements)]
-        parts += [
-            f"{caption}\n{table.to_string(index=False, float_format='{:.5g}'.format, na_rep='–')}"
-            for caption, table in self.tables.items()
-        ]
+        parts = ["\n".join(f"- {printable(statement)}" for statement in self.statements)]
+        for caption, table in self.tables.items():
+            lines = table.to_string(index=False, float_format="{:.5g}".format, na_rep="–").split("\n")
+            parts.append("\n".join(map(printable, [caption, *lines])))
         return "\n\n".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import pandas as pd
 
@@ -48,6 +48,9 @@ QUESTION = "Which head and temperature give features that tell classes apart on 
 FAR = (1e-3, 1e-2)
 #: What is measured, in per cent.
 MEASURES = ("Recall@1", "MAP@R", *map(tar_name, FAR))
+#: What is kept of a search.
+_Figures = TypedDict("_Figures", dict.fromkeys(MEASURES, float))  # type: ignore[misc]
+FIGURES: Any = _Figures
 #: Held-out classes at most that are searched: all pairs of their test images are compared.
 MAX_CLASSES = 200
 
@@ -150,7 +153,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     if not finished:
         return nothing_found(runs)
     found = pd.DataFrame([_row(run) for run in finished])
-    pixels = _per_cent(finished[0].evaluation("retrieval-pixels", lambda run: _searched(run, None)))
+    pixels = _per_cent(finished[0].evaluation("retrieval-pixels", FIGURES, lambda run: _searched(run, None)))
     groups = {
         (head, temperature): found[(found["head"] == head) & (found["temperature"] == temperature)]
         for head, temperature in dict.fromkeys(zip(found["head"], found["temperature"], strict=True))
@@ -189,7 +192,7 @@ def _row(run: Run) -> dict[str, Any]:
         "head": run.settings.head,
         "temperature": run.settings.temperature,
         "seed": run.settings.seed,
-        **_per_cent(run.evaluation("retrieval", lambda run: _searched(run, run.model()))),
+        **_per_cent(run.evaluation("retrieval", FIGURES, lambda run: _searched(run, run.model()))),
         "GNC2": float(run.final["GNC2"]),
         "GNC1": float(run.final["GNC1"]),
         "test accuracy": 100 * float(run.final["test_accuracy"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ from experiments.studies.common import (
     side,
 )
 from experiments.studies.findings import Findings
-from experiments.token_margins import GROUPS, token_margins, unigram
+from experiments.token_margins import GROUPS, Unigram, token_margins, unigram
 from softmaxcode.loss_certificate import minimizer_margin
 from softmaxcode.sphere import check_rows
 
@@ -139,7 +139,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     # of each head the largest temperature first
     finals = finals.sort_values(["head", "temperature", "seed"], ascending=[True, False, True])
     groups: Groups = dict(list(finals.groupby(["head", "temperature"], sort=False)))  # type: ignore[arg-type]
-    chances = finished[0].evaluation("unigram", lambda run: unigram(run.data()))
+    chances = finished[0].evaluation("unigram", Unigram, lambda run: unigram(run.data()))
     # the tokens are listed of the smallest temperature, of the learned head if it was trained there
     head, tau = min(groups, key=lambda cell: (cell[0] == "linear", cell[1], cell[0] != "learned"))
     coldest = [run for run in finished if (run.settings.head, run.settings.temperature) == (head, tau)]
@@ -184,7 +184,7 @@ def _finals(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         tokens = token_margins(run)
-        alike = run.evaluation("token_similarity", _alike)
+        alike = run.evaluation("token_similarity", _Alike, _alike)
         rows.append(
             {"loss": run.final["loss"], "train_accuracy": 100 * run.final["train_accuracy"]}
             | {"perplexity": math.exp(run.final["test_loss"])}
@@ -196,7 +196,12 @@ def _finals(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat([final_values(runs), pd.DataFrame(rows)], axis=1)
 
 
-def _alike(run: Run) -> dict[str, Any]:
+class _Alike(TypedDict):
+    correlation: float
+    p_value: float
+
+
+def _alike(run: Run) -> _Alike:
     """Whether the classifier holds tokens close that stand after the same tokens."""
     data = run.data()
     seen = data.counts.numpy() > 0
@@ -280,7 +285,7 @@ def _similarity_sentences(groups: Groups) -> list[str]:
     return out
 
 
-def _accuracy_sentences(groups: Groups, chances: dict[str, float]) -> list[str]:
+def _accuracy_sentences(groups: Groups, chances: Unigram) -> list[str]:
     """Where the model predicts best, beside the training counts alone, and beside the linear head."""
     out = []
     linear = {tau: group for (head, tau), group in groups.items() if head == "linear"}
@@ -395,7 +400,7 @@ def _pair_table(runs: Sequence[Run]) -> pd.DataFrame:
     return nearest_pairs(W, names, LISTED)[["first", "second", "cosine"]].rename(columns={"cosine": "mean cosine"})
 
 
-def _figure(groups: Groups, chances: dict[str, float]) -> Figure:
+def _figure(groups: Groups, chances: Unigram) -> Figure:
     """Everything that is measured at the end of a run against its temperature."""
     titles = {
         "GNC2": "margin (GNC2)",

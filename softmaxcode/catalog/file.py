@@ -80,12 +80,12 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says into one sentence that names the file."""
     try:
         yield
-    except sqlite3.Error as error:
-        said = str(error)
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote bytes of the file that are no text
+        said = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
         if "not a database" in said or "file is encrypted" in said:
             reason = "is not a softmaxcode catalogue: it is no SQLite file"
         elif "malformed" in said or "no such table" in said or "no such column" in said:
-            reason = f"is a damaged catalogue ({said})"
+            reason = f"is a damaged catalogue ({printable(said)})"
         elif "full" in said:
             reason = "cannot be written: the disk is full; nothing in it was changed"
         elif "readonly" in said:
@@ -361,7 +361,7 @@ class Catalog:
         with explained(self.path):
             said = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if said != "ok":
-            raise CatalogError(f"the catalogue {self.path} is damaged ({said})")
+            raise CatalogError(f"the catalogue {self.path} is damaged ({printable(said)})")
 
     # writing
 
