@@ -328,5 +328,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         "experiments",
         lambda: action(arguments),
         interrupted="interrupted; finished runs are kept, and the same command resumes",
-        prints=_first_process,
+        first=_first_process,
     )

@@ -57,7 +57,7 @@ def end_when_told() -> None:
 
 
 def run_command(
-    name: str, action: Callable[[], int], *, interrupted: str, prints: Callable[[], bool] = lambda: True
+    name: str, action: Callable[[], int], *, interrupted: str, first: Callable[[], bool] = lambda: True
 ) -> int:
     """Run a command and turn whatever ends it into one sentence on standard error and an exit code.
 
@@ -69,8 +69,9 @@ def run_command(
         The command; it returns its exit code.
     interrupted : str
         What to print after Ctrl-C.
-    prints : callable
-        Whether this is the process, of several that run the same command, that prints.
+    first : callable
+        Whether this is the first of several processes that run the same command: it alone prints, but for what is
+        refused before they have met, which each says. One that is refused early has the others ended, the first too.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def run_command(
     """
 
     def fail(message: object, code: int) -> int:
-        if prints():
+        if first() or (code == 2 and not _have_met()):
             print(f"{name}: {printable(message)}", file=sys.stderr)
         return code
 
@@ -105,6 +106,12 @@ def run_command(
         return fail(
             f"unexpected {type(error).__name__}" + (f": {said}" if said else "") + f" ({DEBUG}=1 shows where)", 3
         )
+
+
+def _have_met() -> bool:
+    """Whether this process is in a group of PyTorch's."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def numbers(text: str, name: str) -> list[int]:

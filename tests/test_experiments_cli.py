@@ -288,5 +288,5 @@ def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
     )
     (model,) = [folder / "model.pt" for folder in tmp_path.glob("runs/digits-learned-*")]
     assert (done.returncode, done.stderr) == (2, f"experiments: File too large: {model}\n")
-    assert sorted(path.name for path in model.parent.iterdir()) == [".lock", "W.npy", "history.csv", "settings.json"]
+    assert sorted(path.name for path in model.parent.iterdir()) == ["W.npy", "history.csv", "settings.json"]
     assert command(*words, "cmf", "learned") == 0

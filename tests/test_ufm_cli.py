@@ -401,7 +401,8 @@ def test_more_processes_than_classes(tmp_path):
     finally:
         process.terminate()
     assert process.returncode != 0 and out == ""
-    assert err.count("ufm: more ranks than classes: 3 processes cannot share K = 2 classes") == 1
+    # each says so, since torchrun ends the others when the first of them is refused
+    assert 1 <= err.count("ufm: more ranks than classes: 3 processes cannot share K = 2 classes\n") <= 3
 
 
 def test_what_is_refused_leaves_no_folder(run, tmp_path):

@@ -428,5 +428,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ufm",
         lambda: actions[arguments.command](arguments),
         interrupted="interrupted; what was done is kept, and the same command resumes",
-        prints=_first_process,  # every process finds the same
+        first=_first_process,
     )
