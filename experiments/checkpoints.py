@@ -122,9 +122,12 @@ def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
     chosen = _chosen(held, path, key)
     W = chosen.read()
     _check_stored(W, path, chosen.name or "the matrix")
-    W = W.resolve_neg()
-    if W.is_floating_point() and W.element_size() < 4:
-        W = W.float()
+    try:
+        W = W.resolve_neg()
+        if W.is_floating_point() and W.element_size() < 4:
+            W = W.float()
+    except RuntimeError:
+        raise ValueError(f"cannot read {path}: PyTorch cannot compute with its {W.dtype}") from None
     try:
         return check_classifier(W, name=chosen.name or "the matrix")
     except ValueError as error:

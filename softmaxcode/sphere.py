@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checks import check_flag
+from softmaxcode.checks import check_flag, check_memory
 from softmaxcode.tiles import TILE_ROWS, row_tiles
 
 if TYPE_CHECKING:
@@ -64,14 +64,15 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         W = as_array(W, name)
     try:
         raw = np.asarray(W)
-        if raw.dtype == object or raw.dtype.kind not in "fiub":
+        if raw.dtype.kind not in "fiub":
             raise TypeError
-        array = np.ascontiguousarray(raw, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         kind = getattr(getattr(W, "dtype", None), "name", type(W).__name__)
         raise ValueError(f"{name} must be an array of real numbers, one vector a row; got {kind}") from None
-    if raw.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
+    if raw.ndim != 2 or raw.shape[0] < 2 or raw.shape[1] < 1:
         raise ValueError(f"{name} must have shape (K, d) with K >= 2 rows and d >= 1 columns; got shape {raw.shape}")
+    check_memory(f"{name} of shape {raw.shape}", 24 * raw.size, "pass fewer rows")  # a view can claim any size
+    array = np.ascontiguousarray(raw, dtype=np.float64)
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise ValueError(f"{name} must be finite; row {row} has a NaN or an infinite entry")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from softmaxcode.checks import check_memory
 from softmaxcode.disk import check_archive, check_input, written_whole
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def to_numpy(tensor: Any, name: str) -> np.ndarray:
         If `check_dense` refuses it, or its dtype only stores bits.
     """
     tensor = check_dense(gathered(tensor, name), name).detach()
+    # a view with strides of 0 can claim any size
+    check_memory(f"{name} of shape {tuple(tensor.shape)}", 24 * tensor.numel(), "pass fewer rows")
     tensor = getattr(tensor, "trigger_wait", lambda: tensor)().cpu().resolve_conj().resolve_neg()
     try:
         array: np.ndarray = (tensor.double() if tensor.is_floating_point() else tensor).numpy()

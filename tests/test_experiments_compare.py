@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import softmaxcode as sc
 from experiments import checkpoints, class_similarity
 from experiments.checkpoints import compare_file, read_classifier
 from experiments.class_similarity import mantel, nearest_pairs
+from softmaxcode import arrays
 
 SEEDS = st.integers(0, 2**32 - 1)
 W = torch.randn(20, 8, generator=torch.Generator().manual_seed(3))
@@ -195,6 +197,43 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken = W.clone()
     broken[7, 1] = torch.nan
     refused(written(tmp_path, ".pt", {"fc.weight": broken}).name, r"fc.weight must be finite; row 7")
+
+
+def test_tensors_that_a_file_does_not_hold_in_full(tmp_path: Path) -> None:
+    def refused(tensor: torch.Tensor, message: str) -> None:
+        torch.save({"fc.weight": tensor}, tmp_path / "W.pt")
+        with pytest.raises(ValueError, match=message):
+            read_classifier(tmp_path / "W.pt")
+
+    refused(torch.ones(1, 3).expand(10**9, 3), r"fc.weight is of shape \(1000000000, 3\), with fewer numbers than that")
+    refused(torch.ones(5, 3, device="meta"), "without its numbers")
+    refused(torch.eye(3).to_sparse(), "not stored in full")
+    torch.save({"fc.weight": torch._neg_view(W)}, tmp_path / "W.pt")
+    assert torch.equal(read_classifier(tmp_path / "W.pt"), -W)
+
+
+@pytest.mark.parametrize("dtype", ["F4", "F8_E8M0", "U128", "F65"])
+def test_safetensors_of_types_that_pytorch_lacks(tmp_path: Path, dtype: str) -> None:
+    header = json.dumps({"fc.weight": {"dtype": dtype, "shape": [6, 4], "data_offsets": [0, 12]}}).encode()
+    (tmp_path / "W.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+    with pytest.raises(ValueError, match=r"cannot (read|use) .*W.safetensors"):
+        read_classifier(tmp_path / "W.safetensors")
+
+
+def test_only_the_matrix_that_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an archive declares is known from its headers."""
+    np.savez(tmp_path / "two.npz", W=W.numpy(), other=np.ones(5))
+    read, seen = np.lib.format.read_array, []
+    monkeypatch.setattr(np.lib.format, "read_array", lambda s, **o: seen.append(s.name) or read(s, **o))
+    assert torch.equal(read_classifier(tmp_path / "two.npz"), W)
+    assert seen == ["W.npy"]
+
+
+def test_an_archive_that_inflates_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "W.npz", W=np.zeros((10**4, 10)))
+    monkeypatch.setattr(arrays, "SMALL_ARCHIVE", 10**4)
+    with pytest.raises(ValueError, match=r"cannot read .*W.npz: it declares 800,\d+ bytes, more than the limit of"):
+        read_classifier(tmp_path / "W.npz")
 
 
 # Comparing

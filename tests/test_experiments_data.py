@@ -181,6 +181,23 @@ def test_cifar_archive_cut_off(tmp_path: Path, kept: float) -> None:
         load("cifar10", tmp_path)
 
 
+@pytest.mark.parametrize("where", ["member", "header"])
+def test_an_archive_that_inflates_beyond_its_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Both a file of the archive and an extended header may declare any size."""
+    monkeypatch.setattr("experiments.data.cifar.MAX_BYTES", 10**6)
+    with tarfile.open(tmp_path / ARCHIVES[10], "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo(f"{FOLDERS[10]}/data_batch_1.bin")
+        if where == "member":
+            member.size = 10**7
+        else:
+            member.pax_headers = {"comment": "x" * 10**7}
+        archive.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(ValueError, match=r"is not a whole .tar.gz archive: it inflates to more than 1,000,000 bytes"):
+        load("cifar10", tmp_path)
+
+
 def test_a_class_without_training_images(tmp_path: Path) -> None:
     files = cifar_files(100, 10, np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"class 50 \(thing_50\) has none, and so have 49 more"):

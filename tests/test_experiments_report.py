@@ -140,6 +140,18 @@ def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
     assert page.all("dd")[0]["text"] == r"/data/\udcff"
 
 
+def test_control_characters_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of classes and files can move the cursor, forge a line, or turn the direction of text."""
+    name = "cat\x1b[2J\n- forged\u202e"
+    found = Findings([f"The closest is {name}."], {name: pd.DataFrame({"class": [name]})})
+    shown = r"cat\x1b[2J\n- forged\u202e"
+    page = page_of(tmp_path, section(findings=found), title=name)
+    assert page.all("h1")[0]["text"] == shown and page.column(0) == [shown]
+    print(found)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "\u202e" not in said and "\n- forged" not in said and said.count("\n") == 5
+
+
 def test_an_empty_page(tmp_path: Path) -> None:
     assert "No study has finished runs yet." in write_report([], tmp_path / "page.html").read_text()
 

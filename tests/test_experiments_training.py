@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import softmaxcode as sc
 from experiments import training
 from experiments.data import load
 from experiments.model import Classifier, LinearHead, built, collect
+from experiments.report import report
 from experiments.runs import Results, Run
 from experiments.settings import Settings
 from experiments.training import EpochBatches, Execution, learning_rate, train
@@ -450,12 +452,45 @@ def test_a_damaged_run_is_not_read(heads, tmp_path):
         Run.read(folder)
     (folder / "run.json").write_text(header)
     run = Run.read(folder)
-    with pytest.raises(ValueError, match=r"history\.csv: it is missing"):
+    with pytest.raises(ValueError, match=r"history\.csv: there is no such file"):
         _ = run.history
-    with pytest.raises(ValueError, match=r"W\.npy: it is missing"):
+    with pytest.raises(ValueError, match=r"W\.npy: there is no such file"):
         _ = run.W
     with pytest.raises(ValueError, match=r"model\.pt: it is missing"):
         run.model()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="GNC2"), "it has no column GNC2"),
+        (lambda table: table.assign(GNC2="x"), "its column GNC2 holds something other than numbers"),
+        (lambda table: table[:0], "it has no rows|something other than numbers"),
+    ],
+)
+def test_a_history_of_another_kind_is_refused(heads, tmp_path, change, message):
+    folder = tmp_path / heads["code"].settings.key
+    shutil.copytree(heads["code"].folder, folder)
+    change(pd.read_csv(folder / "history.csv")).to_csv(folder / "history.csv", index=False)
+    with pytest.raises(ValueError, match=rf"cannot read .*history\.csv: {message}"):
+        _ = Run.read(folder).history
+
+
+def test_an_evaluation_of_another_kind_is_made_again(heads, tmp_path):
+    folder = tmp_path / heads["code"].settings.key
+    shutil.copytree(heads["code"].folder, folder)
+    run = Run.read(folder)
+    for stored in ("5", "[]", '{"K": "many"}', "{" * 10_000, '{"K": 1e400}'):
+        (folder / "rows.json").write_text(stored)
+        assert run.evaluation("rows", dict[str, int], lambda run: {"K": len(run.W)}) == {"K": 10}
+        assert json.loads((folder / "rows.json").read_text()) == {"K": 10}
+
+
+@pytest.mark.parametrize("stored", ['{"runs": 5}', "[]", '{"runs": [5]}', '{"runs": [{"data": "digits"}]}', ""])
+def test_a_plan_that_is_none_is_refused(tmp_path, stored):
+    (tmp_path / "gnc.json").write_text(stored)
+    with pytest.raises(ValueError, match=r"cannot read .*gnc\.json: it is not the plan of a study, or damaged"):
+        report(tmp_path)
 
 
 # The results folder

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import ufm
+from softmaxcode import disk, journal
 from tests.test_ufm_checkpoint import interrupt
 from ufm import sweeps
 
@@ -101,6 +107,52 @@ def test_what_was_left_by_other_options_is_not_used(table, tmp_path, monkeypatch
     assert (tmp_path / "table.csv.6-2-0.2-0.pt").is_file()
     assert same(ufm.sweep(**GRID, path=path), table)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_checkpoints_that_nobody_goes_on_from_are_removed(table, tmp_path):
+    """Of groups that no longer exist, and what a killed process began to write; nothing else."""
+    path = tmp_path / "table.csv"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = disk._host()
+    ours = ["table.csv.9-3-0.2-0.pt", f".table.csv.9-3-1e-05-7.{host}.{ended.pid}.abcdefgh.pt"]
+    others = ["table.csv.pt", "other.csv.9-3-0.2-0.pt", "table.csv.notes-3.pt", f".t.{host}.{ended.pid}.abcdefgh.pt"]
+    others.append(f".table.csv.9-3-0.1-0.{host}.{os.getpid()}.abcdefgh.pt")  # its process is alive
+    for name in ours + others:
+        (tmp_path / name).write_text("x")
+    assert same(ufm.sweep(**GRID, path=path), table)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([path.name, *others])
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda rows: rows[:-1],
+        lambda rows: [],
+        lambda rows: ["row"] * 4,
+        lambda rows: [rows[0] | {"GNC2": "high"}, *rows[1:]],
+        lambda rows: [rows[0] | {"seed": 5}, *rows[1:]],
+        lambda rows: [rows[0] | {"best_known": 0.1}, *rows[1:]],
+    ],
+)
+def test_noted_rows_that_cannot_be_of_these_runs_are_made_again(table, tmp_path, monkeypatch, forge):
+    path = tmp_path / "table.csv"
+    with monkeypatch.context() as patched:
+        inner, count = sweeps.run_batch, []
+
+        def second(*arguments, **options):
+            count.append(1)
+            if len(count) == 2:
+                raise KeyboardInterrupt
+            return inner(*arguments, **options)
+
+        patched.setattr(sweeps, "run_batch", second)
+        with pytest.raises(KeyboardInterrupt):
+            ufm.sweep(**GRID, path=path)
+    kept = sweeps.rows_file(path)
+    header, entry = (json.loads(line.partition("\t")[0]) for line in kept.read_text().splitlines())
+    kept.write_text(journal._signed(header) + journal._signed(entry | {"rows": forge(entry["rows"])}))
+    assert same(ufm.sweep(**GRID, path=path), table)
 
 
 @pytest.mark.parametrize(
