@@ -81,7 +81,8 @@ class Run:
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """One row a measurement; `experiments.measuring.Measuring` says what is measured."""
-        return read_table(self.folder / "history.csv", ("epoch", *MEASURED))
+        measured = MEASURED if self.status == "finished" else ()  # one that diverged may never have been measured
+        return read_table(self.folder / "history.csv", ("epoch", *measured))
 
     @property
     def final(self) -> pd.Series:

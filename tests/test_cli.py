@@ -774,14 +774,18 @@ def test_the_report_says_every_figure(codes):
         (ZeroDivisionError(), 3, "x: unexpected ZeroDivisionError (SOFTMAXCODE_DEBUG=1 shows where)"),
     ],
 )
-def test_whatever_ends_a_command_is_one_sentence_and_an_exit_code(capsys, error, code, message):
+def test_whatever_ends_a_command_is_one_sentence_and_an_exit_code(capsys, monkeypatch, error, code, message):
     def action() -> int:
         raise error
 
     assert run_command("x", action, interrupted="stopped") == code
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(message)
-    assert run_command("x", action, interrupted="stopped", prints=lambda: False) == code
+    # of several processes each says what it is refused for, as long as they have not met, and the first says all else
+    assert run_command("x", action, interrupted="stopped", first=lambda: False) == code
+    assert bool(capsys.readouterr().err) is (code == 2)
+    monkeypatch.setattr("softmaxcode.arguments._have_met", lambda: True)
+    assert run_command("x", action, interrupted="stopped", first=lambda: False) == code
     assert capsys.readouterr().err == ""
 
 

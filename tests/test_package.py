@@ -43,7 +43,12 @@ TORCH_MODULES = {
     "tensors.py",
 }
 #: Modules that ask for an optional extra by name.
-EXTRAS = {"workers.py": "distributed", "metrics/callback.py": "lightning", "ufm/cli.py": "pyarrow"}
+EXTRAS = {
+    "workers.py": "distributed",
+    "metrics/callback.py": "lightning",
+    "ufm/cli.py": "pyarrow",
+    "tables.py": "pyarrow",
+}
 #: Modules whose public names are used from there.
 SUBMODULES = (
     "assignment",
