@@ -129,7 +129,7 @@ class Run:
     def evaluation(self, name: str, kind: type[Kind], measure: Callable[[Run], Kind]) -> Kind:
         """What ``measure(run)`` finds, plain data: computed once, and kept in the folder as ``name.json``.
 
-        A file that does not hold data of this ``kind``, as `softmaxcode.records.read_record` reads it, is written anew.
+        A file that does not hold data of this ``kind`` (see `softmaxcode.records.read_record`) is written again.
         """
         path = self.folder / f"{name}.json"
         try:

@@ -242,7 +242,8 @@ class Settings:
             settings = read_record(cls, stored)
         except RecordError as error:
             raise ValueError(f"not the settings of a run: {error}") from None
-        return cls.checked(**{one.name: getattr(settings, one.name) for one in fields(cls)})
+        cls.checked(**{one.name: getattr(settings, one.name) for one in fields(cls)})
+        return settings  # as stored: its key names the run, also where defaults have changed since
 
     @property
     def key(self) -> str:

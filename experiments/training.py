@@ -43,7 +43,7 @@ FORMAT = "experiments 1"
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 #: What every row of a history has; what `Measuring` measures follows.
 COLUMNS = ("epoch", "step", "seconds", "train_loss")
-#: The variable that tells the processes of a run which one started them.
+#: The environment variable that names the process that started the others of a run.
 _FIRST = "SOFTMAXCODE_FIRST_PROCESS"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import numbers
 import operator
@@ -227,6 +228,7 @@ def check_path(path: Any) -> Path:
     return Path(path)
 
 
+@functools.cache  # every array that is checked asks for it
 def machine_memory() -> int:
     """The memory of this machine, or of the container that this runs in, in bytes."""
     try:

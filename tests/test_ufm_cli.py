@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import ufm
+from softmaxcode.disk import one_writer
 from tests.processes import HANG
 from ufm import simulation
 from ufm.cli import main, read_run, read_table, summary
@@ -111,6 +112,15 @@ def test_a_finished_run_is_shown_again_and_never_overwritten(run, tmp_path):
     assert again.out.split("\n\n")[:2] == first.out.split("\n\n")[:2]
     refused(run(*SMALL, "--steps", 31, "-o", "x"), "x holds another run, with steps = 30 and not 31")
     assert before == {name: (tmp_path / "x" / name).stat().st_mtime_ns for name in FILES}
+
+
+def test_a_folder_that_another_process_writes_is_refused_and_stays(run, tmp_path):
+    """It is empty until the other has written its first checkpoint."""
+    (tmp_path / "x").mkdir()
+    with one_writer(tmp_path / "x"):
+        refused(run(*SMALL, "--steps", 3, "-o", "x"), "cannot write x: another process is writing it")
+    assert names(tmp_path / "x") == []
+    assert run(*SMALL, "--steps", 3, "-o", "x").code == 0
 
 
 def test_a_folder_with_files_that_no_run_wrote_is_refused(run, tmp_path):

@@ -152,8 +152,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; name a folder with -o")
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with one_writer(folder if _first_process() else None):
+        with one_writer(folder if _first_process() else None):
+            try:
                 (run,) = run_batch(
                     [settings],
                     device=device,
@@ -161,12 +161,12 @@ def _simulate(arguments: argparse.Namespace) -> int:
                     checkpoint_every=arguments.checkpoint_every,
                     progress=arguments.progress,
                 )
-                if _first_process():
-                    write_run(run, folder, HISTORIES[arguments.csv], str(device))
-        except ValueError:
-            with contextlib.suppress(OSError):  # what was refused leaves no empty folder
-                folder.rmdir()
-            raise
+            except ValueError:
+                with contextlib.suppress(OSError):  # what was refused leaves no empty folder
+                    folder.rmdir()
+                raise
+            if _first_process():
+                write_run(run, folder, HISTORIES[arguments.csv], str(device))
     if _first_process():
         print(run.final.to_string(float_format="{:.10g}".format), end="\n\n")
         print(run.compare(align=arguments.align))

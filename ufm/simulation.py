@@ -246,7 +246,7 @@ def run_batch(
         if path is None:
             raise ValueError("checkpoint_every needs a checkpoint file to write")
     ranks = started()
-    Shard(0, ranks, first.K, place)  # what the environment tells is refused before any process waits for another
+    Shard(0, ranks, first.K, place)  # refused by what the environment says, before any process waits for another
     if ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
         raise ValueError(
             "several processes share one run of a cross-entropy by optimizer adam or sgd, which has to be said; got "
