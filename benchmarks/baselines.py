@@ -197,17 +197,12 @@ def pymanopt_packing(K: int, d: int, seed: int) -> Rows:
 
 def timed(method: Callable[[], Rows]) -> Timed:
     """Run a method once on one thread; its margin is computed outside the time."""
-    import torch
+    from softmaxcode.tensors import one_thread
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            begin = time.perf_counter()
-            W = method()
-            seconds = time.perf_counter() - begin
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), threadpool_limits(1):
+        begin = time.perf_counter()
+        W = method()
+        seconds = time.perf_counter() - begin
     return Timed(seconds, sc.margin(W, normalize=True).margin)
 
 

@@ -158,7 +158,7 @@ def write_document(
     arguments : sequence of str or None
         Of the command line.
     """
-    import torch
+    from softmaxcode.tensors import one_thread
 
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=(about or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: seconds")
@@ -167,12 +167,8 @@ def write_document(
     name = chosen.write.stem if chosen.write else stem
     figure = chosen.write.parent / "images" / f"{name}.png" if chosen.write else None
     command = f"python -m benchmarks.{module}" + (" --quick" if chosen.quick else "")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrices are small: more threads only wait for each other
-    try:
+    with one_thread():
         text = document(quick if chosen.quick else full, command, f"images/{name}.png", figure)
-    finally:
-        torch.set_num_threads(threads)
     print(text)
     if chosen.write is not None:
         write(chosen.write, text)

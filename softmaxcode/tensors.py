@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from softmaxcode.checks import check_memory
 from softmaxcode.disk import check_archive, check_input, written_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -25,6 +27,18 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: Class means whose mean squared distance from their mean is below this have collapsed to a point. It is near 1 for
 #: the vectors of a code; here they are 0.02 apart, and networks trained into this seldom come out of it.
 COLLAPSED = 5e-4
+
+
+@contextmanager
+def one_thread(small: bool = True) -> Iterator[None]:
+    """Compute on one core if the matrices are small: several cores then wait for each other, most beside other work."""
+    before = torch.get_num_threads()
+    if small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def listed(classes: Tensor) -> str:

@@ -193,15 +193,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(heads, head, tmp_path, monk
     assert not (folder / "checkpoint.pt").exists()
 
 
+#: Trains what `arguments` says, run by run.
 SCRIPT = """
 import sys
 from pathlib import Path
 from experiments.settings import Settings
 from experiments.training import Execution, train
 import json
-settings = Settings.from_plain(json.loads(sys.argv[1]))
-train(settings, Path(sys.argv[2]), Execution(accelerator="cpu", progress=False, checkpoint_seconds=0))
+for settings, folder in zip(sys.argv[1::2], sys.argv[2::2]):
+    execution = Execution(accelerator="cpu", progress=False, checkpoint_seconds=0)
+    train(Settings.from_plain(json.loads(settings)), Path(folder), execution)
 """
+
+
+def arguments(runs, folders):
+    """The arguments of ``SCRIPT``."""
+    return [word for run, folder in zip(runs, folders, strict=True) for word in (json.dumps(run.plain()), str(folder))]
+
+
 #: The same, which waits for its end when it has written its first checkpoint.
 WAITS = """
 import signal
@@ -218,10 +227,10 @@ training.Training._checkpoint = write_and_wait
 @pytest.mark.processes
 @pytest.mark.slow
 def test_kill_and_resume(tmp_path):
-    settings = Settings.checked("digits", d=3, epochs=12, measure_every=4)
+    settings = Settings.checked("digits", d=3, epochs=4, measure_every=2)
     whole = trained(tmp_path / "a", settings)
     folder = tmp_path / "b" / "runs" / settings.key
-    words = [json.dumps(settings.plain()), str(folder)]
+    words = arguments([settings], [folder])
     root = Path(__file__).parent.parent
     with subprocess.Popen([sys.executable, "-c", WAITS + SCRIPT, *words], cwd=root, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None and child.stdout.readline() == b"here\n"
@@ -259,25 +268,23 @@ def test_processes_share_every_batch(ranks):
 
 @pytest.mark.processes
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["learned", "cmf"])
-def test_two_processes_train_what_one_does(head, tmp_path):
+def test_two_processes_train_what_one_does(tmp_path):
     """Up to batch normalisation, whose statistics are each process's own: so a network without it."""
     small = {"width": 32, "layers": 1, "heads": 2}
-    vit = quick(network="vit", network_options=small, head=head, optimizer="adamw", learning_rate=3e-3)
-    one = trained(tmp_path / "one", vit)
-    code = SCRIPT.replace('accelerator="cpu"', 'accelerator="cpu", devices=2')
+    options = {"network": "vit", "network_options": small, "optimizer": "adamw", "learning_rate": 3e-3}
+    runs = [quick(head=head, **options) for head in ("learned", "cmf")]
     script = tmp_path / "train.py"
-    script.write_text(code)
-    folder = tmp_path / "two" / "runs" / vit.key
+    script.write_text(SCRIPT.replace('accelerator="cpu"', 'accelerator="cpu", devices=2'))
     root = str(Path(__file__).parent.parent)
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), json.dumps(vit.plain()), str(folder)]
-    subprocess.run(command, check=True, env=environment, timeout=HANG)
-    two = Run.read(folder)
-    assert json.loads((folder / "run.json").read_text())["processes"] == 2
-    assert two.final["loss"] == pytest.approx(one.final["loss"], rel=2e-2)
-    assert two.final["GNC1"] == pytest.approx(one.final["GNC1"], rel=5e-2)
-    assert two.W == pytest.approx(one.W, abs=0.1)
+    folders = [tmp_path / "two" / "runs" / run.key for run in runs]
+    subprocess.run([sys.executable, str(script), *arguments(runs, folders)], check=True, env=environment, timeout=HANG)
+    for run, folder in zip(runs, folders, strict=True):
+        one, two = trained(tmp_path / "one", run), Run.read(folder)
+        assert json.loads((folder / "run.json").read_text())["processes"] == 2
+        assert two.final["loss"] == pytest.approx(one.final["loss"], rel=2e-2)
+        assert two.final["GNC1"] == pytest.approx(one.final["GNC1"], rel=5e-2)
+        assert two.W == pytest.approx(one.W, abs=0.1)
 
 
 def test_mixed_precision_trains(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import signal
@@ -46,7 +47,8 @@ OPTIONS = [
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: type[BaseException] = KeyboardInterrupt) -> None:
-    """Raise before step ``at`` of any optimiser."""
+    """Raise before step ``at`` of any optimiser, whatever else the machine has to do."""
+    monkeypatch.setattr(simulation, "LONG_STEP", math.inf)
     for kind in (optimizers.FirstOrder, optimizers.Lbfgs):
 
         def step(self: Any, number: int, kind: Any = kind, whole: Any = kind.step) -> torch.Tensor:
@@ -135,25 +137,31 @@ def told() -> Iterator[None]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no signals to send")
+@pytest.mark.parametrize(("longest", "ended"), [(math.inf, 1), (-1.0, 0)], ids=["short steps", "long steps"])
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, hangup_heard, told, sent):
+def test_an_interrupt_waits_for_the_end_of_a_short_step(
+    tmp_path, monkeypatch, hangup_heard, told, sent, longest, ended
+):
+    """A long step is broken off: the checkpoint before it is kept, and it is taken again."""
     sent = getattr(signal, sent)
     options = RUN | {"optimizer": "adam", "steps": 30}
     whole, file, handler = ufm.simulate(**options), tmp_path / "run.pt", signal.getsignal(sent)
     with monkeypatch.context() as patched:
+        patched.setattr(simulation, "LONG_STEP", longest)
         inner = optimizers.FirstOrder.step
         seen = []
 
         def step(self, number):
+            value = inner(self, number)
             if number == 8:
                 signal.raise_signal(sent)
-                seen.append(number)  # a KeyboardInterrupt raised here would leave half a step behind
-            return inner(self, number)
+                seen.append(number)
+            return value
 
         patched.setattr(optimizers.FirstOrder, "step", step)
         with pytest.raises(KeyboardInterrupt):
             ufm.simulate(**options, checkpoint=file)
-    assert seen == [8] and checkpoint.load(file).step == 9
+    assert (len(seen), checkpoint.load(file).step) == (ended, 8 + ended)
     assert signal.getsignal(sent) is handler
     assert equal(ufm.simulate(**options, checkpoint=file), whole)
 

@@ -351,14 +351,14 @@ def test_the_others_of_a_batch_go_on(monkeypatch):
 def test_ten_thousand_classes_in_two_gigabytes():
     code = (
         "import ufm; from benchmarks.memory import resident_peak\n"
-        "run = ufm.simulate(K=10_000, d=64, n=1, steps=2, record_every=1)\n"
+        "run = ufm.simulate(K=10_000, d=64, n=1, steps=1)\n"
         "print(len(run.history), run.settings.optimizer, resident_peak())"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=True
     )
     rows, optimizer, peak = ran.stdout.split()
-    assert (rows, optimizer) == ("3", "adam") and int(peak) < 2e9
+    assert (rows, optimizer) == ("2", "adam") and int(peak) < 2e9
 
 
 def test_a_run_that_cannot_move_on_a_slope_is_stalled_and_no_local_minimum():

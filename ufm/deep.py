@@ -18,14 +18,19 @@ from softmaxcode.checks import check_integer, check_memory, check_number, check_
 from softmaxcode.margins import margins, smallest_margin
 from softmaxcode.nn.functional import FAR
 from softmaxcode.sphere import unit_rows
+from softmaxcode.tensors import one_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from softmaxcode.types import Rows
 
 #: Copies of the weights that a step holds, about.
 COPIES = 4
 #: A singular value below this share of the largest counts as 0.
 RANK_THRESHOLD = 0.01
+#: A factor of up to this many entries is small: its products are computed on one core.
+SMALL = 2**16
 #: Rows of the history a seed, about, where the caller does not say.
 RECORDS = 200
 #: A step's length aims at this share of the tolerance, and changes by no more than these factors at once.
@@ -238,25 +243,18 @@ def simulate_deep(
         "take fewer classes, layers or seeds, or a smaller width",
     )
     names = tuple(range(first, first + count))
-    runs = [_start(K, depth, width, scale, s) for s in names]
-    point = _evaluate([torch.stack(layer) for layer in zip(*runs, strict=True)])
-    norms = _norms(point.gradient)
-    if not (torch.isfinite(point.Z).all() and torch.isfinite(norms).all()):
-        raise ValueError(f"scale {scale:g} is too large at depth {depth}: the first logits or gradients overflow")
-    if not norms.all():
-        raise ValueError(f"scale {scale:g} is too small at depth {depth}: the first gradient vanishes to rounding")
-
-    h = tolerance * _norms(point.weights) / norms
-    rows = [_record(point, depth, names, 0)]
-    for step in range(1, steps + 1):
-        trial = _evaluate([W - h[:, None, None] * G for W, G in zip(point.weights, point.gradient, strict=True)])
-        difference = [new - old for new, old in zip(trial.gradient, point.gradient, strict=True)]
-        change = torch.nan_to_num(_norms(difference) / _norms(point.gradient), nan=math.inf)
-        accepted = (change <= tolerance) & torch.isfinite(trial.log_loss)
-        h = h * (SAFETY * tolerance / change).clamp(SHRINK, GROW)
-        point = _where(accepted, trial, point)
-        if step % every == 0 or step == steps:
-            rows.append(_record(point, depth, names, step))
+    with one_thread(max(K, width) * width <= SMALL):
+        runs = [_start(K, depth, width, scale, s) for s in names]
+        start = _evaluate([torch.stack(layer) for layer in zip(*runs, strict=True)])
+        norms = _norms(start.gradient)
+        if not (torch.isfinite(start.Z).all() and torch.isfinite(norms).all()):
+            raise ValueError(f"scale {scale:g} is too large at depth {depth}: the first logits or gradients overflow")
+        if not norms.all():
+            raise ValueError(f"scale {scale:g} is too small at depth {depth}: the first gradient vanishes to rounding")
+        rows = []
+        for step, point in enumerate(_descent(start, tolerance, steps)):
+            if step % every == 0 or step == steps:
+                rows.append(_record(point, depth, names, step))
     history = pd.concat(rows).sort_values(["seed", "step"], kind="stable", ignore_index=True)
     return DeepRun(K, depth, width, names, tuple(point.weights), history)
 
@@ -490,6 +488,20 @@ def _log_loss(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     share = torch.exp(torch.nn.functional.logsigmoid(a) - total[:, None])
     G = torch.exp(gaps - a[:, None, :]) * share[:, None, :]
     return total - math.log(Z.shape[-1]), -gaps.amax(dim=(1, 2)), G - torch.diag_embed(share)
+
+
+def _descent(point: _Point, tolerance: float, steps: int) -> Iterator[_Point]:
+    """The start, and the point after each of so many evaluations of the gradient."""
+    yield point
+    h = tolerance * _norms(point.weights) / _norms(point.gradient)
+    for _ in range(steps):
+        trial = _evaluate([W - h[:, None, None] * G for W, G in zip(point.weights, point.gradient, strict=True)])
+        difference = [new - old for new, old in zip(trial.gradient, point.gradient, strict=True)]
+        change = torch.nan_to_num(_norms(difference) / _norms(point.gradient), nan=math.inf)
+        accepted = (change <= tolerance) & torch.isfinite(trial.log_loss)
+        h = h * (SAFETY * tolerance / change).clamp(SHRINK, GROW)
+        point = _where(accepted, trial, point)
+        yield point
 
 
 def _norms(parts: list[Tensor]) -> Tensor:

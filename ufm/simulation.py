@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from softmaxcode.disk import check_output
 from softmaxcode.interrupts import uninterrupted
 from softmaxcode.progress import Progress
 from softmaxcode.search.geoopt_batch import check_device
+from softmaxcode.tensors import one_thread
 from ufm import checkpoint as checkpoints
 from ufm import recording, schedule
 from ufm.model import Model, labels_of
@@ -27,11 +28,13 @@ from ufm.run import Run, history_frame
 from ufm.settings import SMALL, Settings, check_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 #: Seconds of work between two checkpoints, unless ``checkpoint_every`` counts steps.
 CHECKPOINT_SECONDS = 60.0
+#: Ctrl-C waits for the end of a step, but of none that takes longer than this: it is broken off, and taken again later.
+LONG_STEP = 5.0
 #: A run that rests is stationary where the gradient of tau log L, whose terms are of order 1, is at most this.
 LEVEL = {"float64": 1e-4, "float32": 1e-2}
 
@@ -47,18 +50,6 @@ def chosen_device(device: Any) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return check_device(device)
-
-
-@contextmanager
-def _one_thread(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Keep small products on one core: several spend their time waiting for each other, above all beside other work."""
-    before = torch.get_num_threads()
-    if device.type == "cpu" and settings.K * settings.samples <= SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Batch:
@@ -258,14 +249,19 @@ def run_batch(
     batch = Batch(runs, shard, place)
     if path is not None and path.is_file():
         batch.resume(checkpoints.matching(path, runs))
-    with _one_thread(first, place):
+    with one_thread(place.type == "cpu" and first.K * first.samples <= SMALL):
         _loop(batch, path, checkpoint_every, progress if shard.rank == 0 else False)
     return batch.results()
 
 
 def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:
-    """Steps, measurements and checkpoints until every run has ended; an interrupted run leaves a checkpoint."""
+    """Steps, measurements and checkpoints until every run has ended; an interrupted run leaves a checkpoint.
+
+    A checkpoint of half a step would not resume bit for bit. So an interrupt waits for the end of a short step; where
+    steps are long every one is saved, and an interrupt breaks off the present one.
+    """
     steps, every = batch.runs[0].steps, batch.runs[0].record_every
+    long_steps = True  # until the first is timed
     saved, saved_at = batch.done, time.monotonic()
 
     def save() -> None:
@@ -278,7 +274,8 @@ def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progres
         bar.step(batch.done)
         try:
             while batch.running:
-                with uninterrupted():  # a checkpoint of half a step would not resume bit for bit
+                begun = time.monotonic()
+                with nullcontext() if long_steps else uninterrupted():
                     due = batch.running if batch.done % every == 0 or batch.done == steps else batch.arrived
                     if due:
                         batch.record(due)
@@ -287,14 +284,16 @@ def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progres
                         break
                     batch.advance()
                 bar.step(1)
+                now = time.monotonic()
+                long_steps = now - begun > LONG_STEP
                 if checkpoint_every is None:
-                    late = batch.shard.agree(time.monotonic() - saved_at > CHECKPOINT_SECONDS)
+                    due_now = now - saved_at > CHECKPOINT_SECONDS
                 else:
-                    late = batch.done % checkpoint_every == 0
-                if late:
+                    due_now = batch.done % checkpoint_every == 0
+                if batch.shard.agree(long_steps or due_now):
                     save()
         except KeyboardInterrupt:
-            if batch.shard.ranks == 1:
+            if batch.shard.ranks == 1 and not long_steps:
                 save()
             raise
         save()
