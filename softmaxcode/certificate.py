@@ -13,6 +13,7 @@ from softmaxcode.code import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES, check_code
 from softmaxcode.contact_system import hardmax_system, tammes_system
 from softmaxcode.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
 from softmaxcode.stress import MAX_UNKNOWNS, balance, rigidity
+from softmaxcode.threads import one_blas_thread
 from softmaxcode.tiles import row_tiles
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.contact_system import ContactSystem
     from softmaxcode.rigorous import RigorousBounds
+    from softmaxcode.stress import Stress
     from softmaxcode.types import Rows
 
 #: Contacts count as equal within this, or ten times the residual where that is larger.
@@ -65,8 +67,9 @@ class Certificate:
     upper_bound_method : str
         Where the upper bound comes from.
     residual : float or None
-        How far the first-order conditions (docs/theory.md, T4 or T5) are from met at the best stresses: the larger of
-        the norm of the unbalanced forces and the complementarity. None where not computed.
+        How far the first-order conditions (docs/theory.md, T4 or T5) are from met at the stresses found: the larger of
+        the norm of the unbalanced forces and the complementarity. Where they are not met it is not less than at the
+        best stresses. None where not computed.
     rigidity : {"infinitesimal", "second order", "none", "not computed"}
         See `softmaxcode.stress.rigidity`.
     threshold : float
@@ -117,13 +120,23 @@ def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _First
     N, d = X.shape
     if d < 2 or N * (d - 1) > MAX_UNKNOWNS:
         return _FirstOrder(None, CONTACT_THRESHOLD, "not computed")
+
+    def balanced(t: float) -> tuple[ContactSystem, Stress]:
+        system = system_at(t)
+        return system, balance(system, X)
+
     threshold = CONTACT_THRESHOLD
-    while True:
-        system = system_at(threshold)
-        stress = balance(system, X)
-        if 10 * stress.residual <= threshold or threshold >= LARGEST_THRESHOLD:
-            break
-        threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
+    system, stress = balanced(threshold)
+    if 10 * stress.residual > threshold:
+        most, loosest = balanced(LARGEST_THRESHOLD)
+        # fewer contacts are balanced no better: what all of them leave unbalanced rules out smaller thresholds as well
+        hopeless = 10 * loosest.unbalanced > LARGEST_THRESHOLD
+        while 10 * stress.residual > threshold and threshold < LARGEST_THRESHOLD:
+            threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
+            if hopeless or threshold == LARGEST_THRESHOLD:
+                threshold, system, stress = LARGEST_THRESHOLD, most, loosest
+            else:
+                system, stress = balanced(threshold)
     held = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
     return _FirstOrder(stress.residual, threshold, held)
 
@@ -202,8 +215,9 @@ def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     lp = check_flag("lp", lp)
     K, d = code.K, code.d
     softmax = code.objective == "softmax"
-    packing = _tammes_first_order(code.W)
-    first = _softmax_first_order(code, packing) if softmax else packing
+    with one_blas_thread():
+        packing = _tammes_first_order(code.W)
+        first = _softmax_first_order(code, packing) if softmax else packing
     one_minus = 1 - code.max_cosine
     proved = lower_bounds(code)
     known: Bound = max_cosine_lower_bound(K, d, lp=False)

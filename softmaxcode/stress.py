@@ -32,33 +32,42 @@ MAX_UNKNOWNS = 4000
 NO_STRESS = 1e-8
 #: Projections on the balanced stresses; each that drops no contact squares the error, until rounding ends it.
 MAX_PROJECTIONS = 30
-#: The quadratic programme, which factors some thirty such matrices, is solved up to this many.
-MAX_PROGRAMME = 2500
+#: A norm of what stresses leave unbalanced that is rounding.
+BALANCED = 1e-13
+#: What the programme ends with above this is no balanced stress, whatever its rounding.
+NEARLY_BALANCED = 1e-6
+#: The quadratic programme factors some thirty such matrices: beyond this many unknowns a projection is tried before it.
+LARGE = 2500
 
 
 @dataclass(frozen=True, eq=False)
 class Stress:
     """Stresses of sum 1 on the contacts, which of them are positive, and how far first-order conditions are from met.
 
-    ``residual`` is the larger of the norm of what the stresses leave unbalanced and their complementarity, the
-    stress-weighted mean of how far each contact is from being active.
+    ``unbalanced`` is the norm of what the stresses leave unbalanced, ``complementarity`` the stress-weighted mean of
+    how far each contact is from being active, and ``residual`` the larger of the two.
     """
 
     weights: PerContact
     positive: Mask
-    residual: float
+    unbalanced: float
+    complementarity: float = 0.0
+
+    @property
+    def residual(self) -> float:
+        return max(self.unbalanced, self.complementarity)
 
 
 def balance(system: ContactSystem, X: Rows) -> Stress:
     """The most balanced stress on the inequalities of ``system`` at unit rows X, with its residual.
 
-    Up to ``MAX_PROGRAMME`` unknowns; beyond it the uniform weights projected on the balanced ones, where those are
-    positive, and otherwise the uniform weights themselves, whose residual is then an upper value of the best one.
+    Of all balanced stresses it is one that puts weight on every contact that can have some; but beyond ``LARGE``
+    unknowns it may be one that is positive on fewer contacts.
     """
     stress = _balance(system, X)
     values = system.values(X)
     complementarity = float(stress.weights @ (values - values.min()))
-    return replace(stress, residual=max(stress.residual, complementarity))
+    return replace(stress, complementarity=complementarity)
 
 
 def _balance(system: ContactSystem, X: Rows) -> Stress:
@@ -74,15 +83,19 @@ def _balance(system: ContactSystem, X: Rows) -> Stress:
         index = _positions(kept, system, len(X))
         weights, positive = np.zeros(E), np.zeros(E, dtype=bool)
         weights[index], positive[index] = inner.weights, inner.positive
-        return Stress(weights, positive, inner.residual)
+        return Stress(weights, positive, inner.unbalanced)
     local, Y = system.compressed(X)
     J = local.jacobian(Y, tangent_basis(Y))
     weights = np.full(E, 1.0 / E)
     projected = _rebalance(J, weights)
     residual = float(np.linalg.norm(J.T @ projected))
-    carried = projected.min() > 1e-6 / E
-    if (residual < 1e-13 and carried) or J.shape[1] > MAX_PROGRAMME:  # all contacts carry stress, as in most codes
+    if residual < BALANCED and projected.min() > 1e-6 / E:  # all contacts carry stress, as in most codes
         return Stress(projected, projected > NO_STRESS * projected.max(), residual)
+    if J.shape[1] > LARGE:
+        projected = _rebalance(J, weights, may_vanish=True)
+        residual = float(np.linalg.norm(J.T @ projected))
+        if residual < BALANCED:
+            return Stress(projected, projected > 0, residual)
     # the dual programme: maximise m - |y|^2 / 2 over motions y with J y >= m; at the optimum y = -J^T weights
     y = np.zeros(J.shape[1])
     slack = np.full(E, 1.0)
@@ -102,7 +115,9 @@ def _balance(system: ContactSystem, X: Rows) -> Stress:
         mean = float(slack @ weights) / E
         if mean * E < 1e-18 or (alpha < 1e-6 and alpha_w < 1e-6):
             break
-    weights = _rebalance(J, weights / weights.sum(), may_vanish=True)
+    weights = weights / weights.sum()
+    if np.linalg.norm(J.T @ weights) < NEARLY_BALANCED:  # otherwise there is no balanced stress to project on
+        weights = _rebalance(J, weights, may_vanish=True)
     return Stress(weights, weights > 0, float(np.linalg.norm(J.T @ weights)))
 
 

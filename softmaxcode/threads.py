@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from joblib import Parallel, delayed
 from threadpoolctl import ThreadpoolController
@@ -22,6 +22,11 @@ Result = TypeVar("Result")
 @functools.cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+def one_blas_thread() -> Any:
+    """A context with one thread for BLAS and LAPACK: several wait for each other, most where other work is done too."""
+    return _controller().limit(limits=1, user_api="blas")
 
 
 class Threads:
@@ -48,7 +53,7 @@ class Threads:
             self._seconds[name] = time.perf_counter() - begin
             return result
 
-        with _controller().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             if len(tasks) < 2 or self._seconds.get(name, math.inf) * len(tasks) < WORTH_THREADS:
                 return [timed(task) for task in tasks]
             return Parallel(n_jobs=self.n_jobs, prefer="threads")(delayed(timed)(task) for task in tasks)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import optimize, sparse
 
 import softmaxcode as sc
+from softmaxcode import stress as stress_module
 from softmaxcode.certificate import certify
 from softmaxcode.contact_system import ContactSystem, hardmax_system, tammes_system, tangent_basis
 from softmaxcode.sphere import gram, unit_rows
@@ -113,6 +114,42 @@ def test_stresses_lie_on_the_contacts_that_a_linear_programme_finds(roots, known
         assert stress.residual > 1e-8
 
 
+@settings(max_examples=20)
+@given(
+    name=st.sampled_from(["D4", "D5", "E6", "27"]),
+    fraction=st.floats(0, 0.6),
+    seed=st.integers(0, 2**32 - 1),
+    features=st.booleans(),
+)
+def test_large_codes_are_balanced_where_any_stress_balances_them(roots, known, name, fraction, seed, features):
+    """What is tried first beyond 2,500 unknowns: it may use fewer contacts, but balances whatever can be."""
+    rng = np.random.default_rng(seed)
+    W = moved(some((roots | known)[name], fraction, rng), rng)
+    X = np.vstack([W, W]) if features else W
+    system = hardmax_system(W, W, 1e-9) if features else tammes_system(W, 1e-9)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stress_module, "LARGE", 0)
+        stress = balance(system, X)
+    expected = usable(system, X)
+    assert (stress.residual < 1e-13) == expected.any()
+    assert not expected.any() or not (stress.positive & ~expected).any()
+
+
+@pytest.mark.slow
+def test_a_large_half_of_a_root_system_is_balanced_on_the_hyperplane():
+    """The half of D13 of which 3,456 unknowns are left: D12 on the hyperplane is balanced, by uniform weights."""
+    roots = [
+        a * np.eye(13)[i] + b * np.eye(13)[j]
+        for i, j in itertools.combinations(range(13), 2)
+        for a in (1, -1)
+        for b in (1, -1)
+    ]
+    W = half(unit_rows(np.array(roots)), np.eye(13)[0])
+    certificate = certify(sc.SoftmaxCode.from_rows(W, objective="tammes"), lp=False)
+    assert (certificate.status, certificate.rigidity, certificate.threshold) == ("feasible", "none", 1e-9)
+    assert certificate.residual < 1e-14
+
+
 @settings(max_examples=12)
 @given(
     name=st.sampled_from(["D4", "D5", "E6", "E7", "27", "icosahedron"]),
@@ -142,9 +179,11 @@ def touching(W: np.ndarray, row: int, others: list[int]) -> np.ndarray:
     return W
 
 
+@pytest.mark.parametrize("large", [stress_module.LARGE, 0])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize(("K", "d", "row", "others"), [(27, 5, 2, None), (45, 3, 5, [14, 33])])
-def test_a_rattler_that_touches_its_neighbours_loses_no_status(K, d, row, others, objective):
+def test_a_rattler_that_touches_its_neighbours_loses_no_status(K, d, row, others, objective, large, monkeypatch):
+    monkeypatch.setattr(stress_module, "LARGE", large)
     code = sc.best_known(K, d, objective=objective)
     assert row in code.tammes_rattlers
     nearest = [int(np.argmax(gram(code.W)[row]))]
