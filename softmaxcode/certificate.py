@@ -183,7 +183,7 @@ def _next_gap(code: SoftmaxCode, threshold: float) -> float | None:
 def lower_bounds(code: SoftmaxCode) -> RigorousBounds:
     """Rigorous lower bounds on the margin and on 1 - mu, without the rest of a certificate."""
     if code.is_long and code.cosine_bound is not None:
-        return exact_bounds(code.cosine_bound, code.d)
+        return exact_bounds(code.cosine_bound, code.d, code.closed_margin)
     by_class = code.objective == "softmax" and code.K * code.K * code.d <= MAX_ALL_MARGINS
     use_H = by_class and code.margin > 1 - code.max_cosine + 1e-13
     return rigorous_bounds(code.W, code.H if use_H else None)

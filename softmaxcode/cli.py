@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.digits import ProvedValue
 
-#: Re-derived figures may differ from stored ones by this much, which is what another machine's rounding can do.
-CHECK_TOLERANCE = 1e-12
+#: Derived figures may differ from stored ones by this much, which is what another machine's rounding can do; small ones
+#: by 1e-9 of themselves and the rounding of a distance.
+CHECK_TOLERANCE, CHECK_ROUNDING = 1e-12, 2.0**-46
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,7 +130,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(printable(f"DIFFERENT: {line}"))
     if differences:
         return 1
-    print("every stored figure was derived again from the coordinates, and is the same")
+    print("every stored figure was derived again from the coordinates, and is the same to rounding")
     return 0
 
 
@@ -157,7 +158,7 @@ def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
             line for i, pair in enumerate(zip(stored, derived, strict=True)) for line in compare(*pair, f"{name}[{i}]")
         ]
     if isinstance(stored, float) and isinstance(derived, (int, float)) and not isinstance(derived, bool):
-        same = stored == derived or abs(stored - derived) <= CHECK_TOLERANCE
+        same = stored == derived or abs(stored - derived) <= min(CHECK_TOLERANCE, 1e-9 * abs(derived) + CHECK_ROUNDING)
     else:
         same = stored == derived
     return [] if same else [f"{printable(name)} is {_shown(derived)}, the file says {_shown(stored)}"]

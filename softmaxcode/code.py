@@ -171,6 +171,11 @@ class SoftmaxCode:
         return None if self._exact is None else self._exact.max_cosine
 
     @property
+    def closed_margin(self) -> float | None:
+        """The margin of the closed form that these rows round; None where they round none."""
+        return None if self._exact is None else self._exact.margin
+
+    @property
     def is_long(self) -> bool:
         """Whether a pass over all pairs takes so long that what an exact code knows of itself is used instead."""
         return self._exact is not None and self.K * self.K * self.d > MAX_ALL_MARGINS
@@ -203,9 +208,8 @@ class SoftmaxCode:
         from softmaxcode.margins import SmallestMargin, smallest_margin
         from softmaxcode.rigorous import exact_rounding
 
-        if self.is_long and self._exact is not None and self._exact.margin is not None:
-            # of a closed form (docs/theory.md, T3): its last class attains the margin
-            return SmallestMargin(self._exact.margin, exact_rounding(self.d), self.K - 1, 0)
+        if self.is_long and self.closed_margin is not None:  # docs/theory.md, T3: its last class attains the margin
+            return SmallestMargin(self.closed_margin, exact_rounding(self.d), self.K - 1, 0)
         return smallest_margin(self.W, max_cosine=self.cosine_bound if self.is_long else None)
 
     @property

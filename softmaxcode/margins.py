@@ -27,6 +27,8 @@ TILE = 256
 TILE_COSINES = 2**24
 #: A class is done when no other class violates its dual value by more than this.
 GAP_TOLERANCE = 2e-14
+#: Below this bound a gap of ``GAP_TOLERANCE`` could be seen in the digits of a margin.
+TINY = 1e-10
 #: Projections after which contacts are taken to be out of balance.
 MAX_PROJECTIONS = 500
 #: Classes for which weights of the contacts are looked for.
@@ -358,7 +360,9 @@ def smallest_margin(W: Rows, n_jobs: int = -1, *, max_cosine: float | None = Non
         An upper bound on the cosines, where one is known: then no pass over all pairs is made.
     """
     bounds = 1 - largest_cosines(W) if max_cosine is None else np.full(len(W), 1 - max_cosine)
-    slack = max(GAP_TOLERANCE, np.sqrt(W.shape[1]) * 2.0**-52)
+    slack = np.sqrt(W.shape[1]) * 2.0**-52  # the rounding of cosines
+    if bounds.min() > TINY:
+        slack = max(GAP_TOLERANCE, slack)
     order = _from_the_smallest(bounds, slack)
     distances = _contact_distances(W, order[: _tile_size(len(W))], slack)
     i = int(np.argmin(distances))

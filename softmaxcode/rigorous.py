@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: At most this many coordinate products are evaluated in ball arithmetic (about a second a million).
 MAX_BALL_PRODUCTS = 4_000_000
 _BITS = 160
+#: How far a normalised row of float64 coordinates of an exact code can be from the exact row (docs/theory.md).
+ROW_ERROR = 2.0**-48
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,14 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
 def exact_rounding(d: int) -> float:
     """How far a cosine of the float64 coordinates of an exact code can be from what the code knows of itself.
 
-    A stored coordinate is the float64 nearest to the exact one, so a row is off by at most u = 2^-53 in norm and a
-    cosine of normalised rows by at most 4u + O(u^2). Closed forms are evaluated in float64: their coordinates are off
-    by at most 8u relatively, their cosines by at most 17u. The bound on cosines is itself rounded (u), or, for a subset
-    of a family, an inner product of float64 rows (d + 2 roundings). Together that is below (d + 20) 2^-52.
+    Normalised, a stored row is off by at most `ROW_ERROR`, so a cosine by twice that. The bound on cosines is itself
+    rounded, or, for a subset of a family, an inner product of float64 rows (d + 2 roundings).
     """
-    return (d + 20) * 2.0**-52
+    return (d + 70) * 2.0**-53
 
 
-def exact_bounds(max_cosine: float, d: int) -> RigorousBounds:
-    """Lower bounds for the float64 coordinates of an exact code, without a pass over its pairs.
+def exact_bounds(max_cosine: float, d: int, margin: float | None = None) -> RigorousBounds:
+    """Lower bounds for the float64 coordinates of an exact code, without a pass over its pairs (docs/theory.md).
 
     Parameters
     ----------
@@ -152,9 +152,16 @@ def exact_bounds(max_cosine: float, d: int) -> RigorousBounds:
         What the code knows of its largest cosine.
     d : int
         Dimension.
+    margin : float, optional
+        Of a closed form its margin, which is 1 - mu and relatively accurate where that is small.
     """
     with flint.ctx.workprec(_BITS):
-        value = _float_below(1 - flint.arb(max_cosine) - flint.arb(exact_rounding(d)))
+        if margin is None:
+            least = 1 - flint.arb(max_cosine) - flint.arb((d + 4) * 2.0**-53)
+        else:
+            least = flint.arb(margin) * flint.arb(1 - 2.0**-49)
+        root = least.max(flint.arb(0)).sqrt() - flint.arb(2).sqrt() * flint.arb(ROW_ERROR)
+        value = _float_below(root * root) if root > 0 else 0.0
     return RigorousBounds(value, value, "exact construction")
 
 

@@ -424,7 +424,7 @@ def _promised_margin(X: Rows, K: int) -> float:
 
 def prove(code: SoftmaxCode, digits: int) -> ProvedValue:
     """The value of a code to ``digits`` digits with a proved radius; `NotRegular` where its contacts do not fix it."""
-    if closed_form(code.K, code.d) is not None:
+    if closed_form(code.K, code.d) is not None and code.certificate.status == "optimal":
         quantity = "margin" if code.objective == "softmax" else "max_cosine"
         return closed_form_decimal(code.K, code.d, quantity, digits)
     contacts = tammes_system(code.W, code.certificate.threshold)

@@ -308,6 +308,20 @@ def test_the_bound_that_an_exact_code_carries_is_below_what_ball_arithmetic_prov
         )
 
 
+@pytest.mark.parametrize(("K", "d"), [(7, 2), (100, 2), (9, 8), (50, 49), (12, 8), (40, 20)])
+def test_the_bound_that_a_closed_form_carries_is_below_what_ball_arithmetic_proves(K, d):
+    known = exact.best(K, d)
+    carried = exact_bounds(known.max_cosine, d, known.margin).one_minus_cosine
+    assert 0 <= rigorous_bounds(known.W).one_minus_cosine - carried < 1e-13 * known.margin**0.5
+
+
+@pytest.mark.parametrize(("K", "d"), [(70_711, 2), (10**6, 2), (4601, 4600), (4700, 4600)])
+def test_large_closed_forms_are_optimal(K, d):
+    certificate = sc.best_known(K, d).certificate
+    assert certificate.arithmetic == "exact construction" and certificate.status == "optimal"
+    assert certificate.lower_bound == pytest.approx(certificate.upper_bound, rel=1e-8)
+
+
 def test_the_certificate_of_a_large_exact_code_is_rigorous_without_a_pass(monkeypatch):
     for name in ("rigorous_bounds", "row_tiles"):
         monkeypatch.setattr(f"softmaxcode.certificate.{name}", None)

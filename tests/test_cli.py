@@ -29,7 +29,7 @@ from tests.processes import HANG
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SAME = "every stored figure was derived again from the coordinates, and is the same"
+SAME = "every stored figure was derived again from the coordinates, and is the same to rounding"
 #: The search alone, whatever is known already.
 SEARCH = ("--no-catalog", "--no-exact")
 MODULE = (sys.executable, "-m", "softmaxcode.cli")

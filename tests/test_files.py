@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 import softmaxcode as sc
 from softmaxcode import files, solver
 from softmaxcode.cli import main
+from softmaxcode.digits import NotRegular
 from softmaxcode.disk import written_whole
 from softmaxcode.files import DifferentCoordinatesError, coordinates_hash, figures, header_hash, read_file
 from softmaxcode.sphere import random_rows, unit_rows
@@ -452,6 +453,28 @@ def test_a_proof_of_another_code_is_different(proved, tmp_path, capsys):
     assert main(["check", str(forged(tmp_path / "x.npz", moved, header))]) == 1
     out = capsys.readouterr().out
     assert "DIFFERENT: the proof could not be made again" in out and "\nproved margin" not in out
+
+
+def test_the_largest_value_is_not_proved_of_a_code_that_does_not_attain_it(proved, tmp_path, capsys):
+    _, header = parts(proved["polygon"].read_bytes())
+    code = sc.SoftmaxCode.from_rows([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1], [-1, 0]])
+    header["figures"] = json.loads(json.dumps(figures(code)))
+    assert main(["check", str(forged(tmp_path / "x.npz", code.W, header))]) == 1
+    out = capsys.readouterr().out
+    assert "DIFFERENT: the proof could not be made again" in out and "\nproved margin" not in out
+    with pytest.raises(NotRegular):
+        solver.prove(code, 20)
+
+
+def test_a_small_claim_is_held_to_its_own_size(tmp_path, capsys):
+    """Of a code with a duplicate, a margin of 9e-13 is no rounding."""
+    code = sc.SoftmaxCode.from_rows([[1, 0, 0], [1, 0, 0], *np.eye(3)[1:], *-np.eye(3)])
+    code.save(tmp_path / "c.npz")
+    W, header = parts((tmp_path / "c.npz").read_bytes())
+    assert header["figures"]["margin"] == 0
+    header["figures"]["margin"] = 9e-13
+    assert main(["check", str(forged(tmp_path / "x.npz", W, header))]) == 1
+    assert re.search(r"^DIFFERENT: margin is 0\.0, the file says 9e-13$", capsys.readouterr().out, re.M)
 
 
 @pytest.mark.parametrize(

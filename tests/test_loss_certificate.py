@@ -89,3 +89,14 @@ def test_what_is_refused(arguments, message):
 def test_imbalances_that_are_refused(imbalance):
     with pytest.raises(ValueError, match="imbalance must be a finite number of at least 1; got"):
         minimizer_margin(3, 1.0, 0.1, imbalance=imbalance)
+
+
+@given(log_loss=st.floats(-1000, 5), samples=st.integers(1, 10**12), temperature=st.floats(1e-12, 10))
+def test_rounding_is_what_is_said_of_it(log_loss, samples, temperature):
+    with flint.ctx.workprec(2000):
+        total = flint.arb(log_loss).exp() * samples
+        exact = -flint.arb(temperature) * (total.exp() - 1).log() if total < 1e6 else -flint.arb(temperature) * total
+        exact = float(exact.max(flint.arb(-2)).min(flint.arb(2)))
+        total = float(total)
+    unit = 2.0**-53 * temperature * (abs(log_loss) + math.log(samples) + 1) * max(1.0, total)
+    assert abs(certified_margin(log_loss, samples, temperature) - exact) <= 4 * unit + 2.0**-51

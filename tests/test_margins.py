@@ -314,3 +314,16 @@ def test_norms_off_by_less_than_a_millionth_are_mended():
     np.testing.assert_allclose(margin(W).margins, math.sqrt(1.5), atol=1e-15)
     with pytest.raises(ValueError, match="zero norm"):
         margin(np.diag([1.0, 0, 2]), normalize=True)
+
+
+def test_the_margin_of_nearly_equal_rows_is_the_smallest_of_all_distances():
+    """Of margin 1.08887e-15 in rational arithmetic: a slack of 2e-14 would show in every digit."""
+    W = [
+        [0.4332327852133596, -0.9012820611863276],
+        [0.03605229114350059, -0.9993499048397934],
+        [0.4332327852133735, -0.9012820611863208],
+        [0.03605229114351798, -0.9993499048397927],
+        [0.31341074043130634, -0.9496176640007812],
+    ]
+    code = sc.SoftmaxCode.from_rows(W)
+    assert code.margin == code.margins.min() == sc.margin(W).margin == pytest.approx(1.08887e-15, rel=1e-4)
