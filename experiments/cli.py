@@ -327,6 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(
         "experiments",
         lambda: action(arguments),
-        interrupted="interrupted; finished runs are kept, and the same command resumes",
+        interrupted="interrupted"
+        + ("; finished runs are kept, and the same command resumes" if arguments.command in STUDIES else ""),
         first=_first_process,
     )

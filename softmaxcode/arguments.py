@@ -17,6 +17,8 @@ from softmaxcode.records import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: No range has more values than this.
+MAX_VALUES = 10**6
 #: Set to 1, this environment variable shows the traceback of an unexpected error.
 DEBUG = "SOFTMAXCODE_DEBUG"
 
@@ -86,6 +88,9 @@ def run_command(
         return code
 
     end_when_told()
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # it was closed before the start, as by >&-
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115
     try:
         return action()
     except ValueError as error:
@@ -117,15 +122,16 @@ def _have_met() -> bool:
 def numbers(text: str, name: str) -> list[int]:
     """``3,4,8:12`` as a list of integers, both ends of a range included."""
     out: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.partition(":")
-            low, high = int(first), int(last or first)
-            if high < low:
-                raise ValueError
-            out.extend(range(low, high + 1))
-    except ValueError:
-        raise ValueError(f"--{name} takes integers and ranges such as 4:32 or 3,4,8:10; got {text!r}") from None
+    for part in text.split(","):
+        first, between, last = part.partition(":")
+        try:
+            low, high = int(first), int(last if between else first)
+        except ValueError:
+            raise ValueError(f"--{name} takes integers and ranges such as 4:32 or 3,4,8:10; got {text!r}") from None
+        if not 0 <= high - low < MAX_VALUES:
+            wrong = "runs backwards" if high < low else f"has more than {MAX_VALUES:,} values"
+            raise ValueError(f"--{name} takes ranges such as 4:32; {part!r} {wrong}")
+        out.extend(range(low, high + 1))
     return out
 
 
@@ -167,7 +173,7 @@ def output_option(parser: argparse.ArgumentParser, help: str, *, required: bool 
 
 
 def chosen_output(
-    arguments: argparse.Namespace, suffixes: tuple[str, ...], *, continues: Callable[[Path], bool] = lambda path: False
+    arguments: argparse.Namespace, suffixes: tuple[str, ...], *, goes_on: Callable[[Path], bool] = lambda path: False
 ) -> Path | None:
     """The file that ``-o`` names, checked before any work; None where there is none.
 
@@ -177,8 +183,8 @@ def chosen_output(
         Of a parser with `output_option`.
     suffixes : tuple of str
         The suffixes allowed.
-    continues : callable
-        Whether a file that exists is the unfinished output of the same command, which continues it.
+    goes_on : callable
+        Whether an unfinished output of the same command is there, which goes on with it; may refuse another's.
 
     Raises
     ------
@@ -187,8 +193,8 @@ def chosen_output(
     """
     if arguments.output is None:
         return None
-    path = Path(arguments.output)
-    return check_output(path, suffixes, replace=arguments.force or continues(path))
+    path = check_output(arguments.output, suffixes)
+    return path if arguments.force or goes_on(path) else check_output(path, suffixes, replace=False)
 
 
 def device_option(parser: argparse.ArgumentParser) -> None:

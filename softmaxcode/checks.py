@@ -225,12 +225,14 @@ def check_path(path: Any) -> Path:
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or "\0" in os.fspath(path):
         raise ValueError(f"a path must be a string or a pathlib.Path, without null characters; got {shown(path)}")
+    if not os.fspath(path):
+        raise ValueError("a path must name a file or folder; got an empty string")
     return Path(path)
 
 
 @functools.cache  # every array that is checked asks for it
 def machine_memory() -> int:
-    """The memory of this machine, or of the container that this runs in, in bytes."""
+    """Bytes of memory that this process may take: those of the machine, of its container, or its own limit."""
     try:
         limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (AttributeError, ValueError, OSError):  # not a POSIX system
@@ -238,6 +240,11 @@ def machine_memory() -> int:
     for name in CONTAINER_LIMITS:
         with contextlib.suppress(OSError, ValueError):  # not there, or "max"
             limits.append(int(Path(name).read_text()))
+    with contextlib.suppress(ImportError, OSError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        limits += [limit] if limit > 0 else []  # RLIM_INFINITY is negative
     return min(limits)
 
 

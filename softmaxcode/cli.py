@@ -170,12 +170,19 @@ def _shown(value: Any) -> str:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from softmaxcode.tables import SUFFIXES, markdown, rows_file, table
+    from softmaxcode.tables import SUFFIXES, continues, markdown, table
 
     pairs = chosen_pairs(arguments)
     if not pairs:
         raise ValueError("say which (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
-    output = chosen_output(arguments, SUFFIXES, continues=lambda path: rows_file(path).exists())
+    options = {
+        "starts": arguments.starts,
+        "budget": arguments.budget,
+        "seed": arguments.seed,
+        "device": arguments.device,
+        "catalog": not arguments.no_catalog,
+    }
+    output = chosen_output(arguments, SUFFIXES, goes_on=lambda path: continues(path, pairs, **options))
 
     def show(row: dict[str, Any]) -> None:
         print(
@@ -188,11 +195,7 @@ def _table(arguments: argparse.Namespace) -> int:
         pairs,
         path=output,
         on_row=show,
-        starts=arguments.starts,
-        budget=arguments.budget,
-        seed=arguments.seed,
-        device=arguments.device,
-        catalog=not arguments.no_catalog,
+        **options,
     )
     print()
     sys.stdout.write(markdown(result.drop(columns=["lower_bound", "upper_bound", "max_cosine"])))
@@ -243,8 +246,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(
         "softmaxcode",
         lambda: actions[arguments.command](arguments),
-        interrupted="interrupted; the finished rows of a table are kept beside it, and the same command resumes",
+        interrupted=_interrupted(arguments),
     )
+
+
+def _interrupted(arguments: argparse.Namespace) -> str:
+    """What is left of a command that was interrupted."""
+    if arguments.command == "table" and arguments.output is not None:
+        return f"interrupted; finished rows are kept beside {arguments.output}, and the same command resumes"
+    if arguments.command == "catalog" and arguments.action == "improve":
+        return "interrupted; finished pairs are kept, and the same command resumes"
+    return "interrupted"
 
 
 if __name__ == "__main__":

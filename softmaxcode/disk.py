@@ -47,10 +47,12 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
         That says why the path cannot be written.
     """
     path = check_path(path)
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder; name a file in it")
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}")
     check_writable(path)
-    if not replace and path.exists():
+    if not replace and os.path.lexists(path):  # a link to nothing is somebody's too
         raise ValueError(
             f"cannot write {path}: it exists already; say --force (in Python replace=True), or name another file"
         )
@@ -61,6 +63,8 @@ def check_writable(path: Path) -> None:
     """Raise a ValueError unless a regular file can be made at ``path``, whose folder must exist."""
     try:
         if not path.parent.is_dir():
+            if path.parent.is_file():
+                raise ValueError(f"cannot write {path}: {path.parent} is a file, not a folder")
             raise ValueError(f"cannot write {path}: the folder {path.parent} does not exist")
         if path.is_dir():
             raise ValueError(f"cannot write {path}: it is a folder")
@@ -68,9 +72,10 @@ def check_writable(path: Path) -> None:
             raise ValueError(f"cannot write {path}: it is not a regular file")
     except OSError as error:  # a name that is too long, or a folder that may not be entered
         raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
-    folder = _target(path).parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
+    target = _target(path)
+    folder = target.parent
+    try:  # under the name of a temporary file, which is longer
+        with tempfile.NamedTemporaryFile(prefix=_prefix(target), suffix=target.suffix, dir=folder):
             pass
     except OSError as error:
         raise ValueError(f"cannot write {path}: no file can be made in {folder} ({error.strerror or error})") from None
@@ -219,7 +224,8 @@ def check_input(path: str | Path, most: int | None = None) -> Path:
         why = "there is no such file" if missing else error.strerror or str(error)
         raise ValueError(f"cannot read {path}: {why}") from None
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"cannot read {path}: it is not a regular file")
+        what = "it is a folder" if stat.S_ISDIR(found.st_mode) else "it is not a regular file"
+        raise ValueError(f"cannot read {path}: {what}")
     if most is not None and found.st_size > most:
         raise ValueError(f"cannot read {path}: it has {found.st_size:,} bytes, more than the limit of {most:,}")
     return path

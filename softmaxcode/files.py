@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from softmaxcode.arrays import stored_arrays
-from softmaxcode.checks import check_integer
+from softmaxcode.checks import check_integer, shown
 from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
 from softmaxcode.digits import ProvedValue
 from softmaxcode.disk import check_input, check_output, read_text, written_whole
@@ -219,10 +219,12 @@ def _read_text(path: Path, dim: int | None) -> Rows:
     d = None if dim is None else check_integer("the dimension", dim, 1)
     if d is None and named:
         d = check_integer("the dimension", int(named[1]), 1)
-    numbers, counts = _numbers(path)
+    numbers, width = _numbers(path)
     if d is None:
-        d = _dimension(path, counts)
-    if not len(numbers) or len(numbers) % d:
+        d = _dimension(path, width)
+    if width % d and d % width:
+        raise ValueError(f"cannot read {path}: its lines have {width} numbers each, and the dimension given is {d}")
+    if len(numbers) % d:
         raise ValueError(f"cannot read {path}: {len(numbers)} numbers do not make rows of {d}")
     if named and dim is None and len(numbers) != d * int(named[2]):
         raise ValueError(
@@ -231,15 +233,15 @@ def _read_text(path: Path, dim: int | None) -> Rows:
     return np.frombuffer(numbers, dtype=np.float64).reshape(-1, d)
 
 
-def _numbers(path: Path) -> tuple[array[float], list[int]]:
+def _numbers(path: Path) -> tuple[array[float], int]:
     """The numbers of a text file, and how many each line has; blank lines, comments and a heading are left out."""
     numbers = array("d")
-    counts: list[int] = []
+    first, width = 0, 0  # the first line of numbers, and how many it has
     heading = False
     for number, line in enumerate(read_text(path).removeprefix("\ufeff").splitlines(), 1):
         try:
             words = _words(line)
-            if not counts and not heading and _is_heading(words):
+            if not width and not heading and _is_heading(words):
                 heading = True
                 continue
             if any(
@@ -250,11 +252,18 @@ def _numbers(path: Path) -> tuple[array[float], list[int]]:
         except ValueError:
             raise ValueError(
                 f"cannot read {path}: it must hold numbers in plain text, one a line or one point per line, between "
-                f"spaces or commas; line {number} is something else"
+                f"spaces or commas; line {number} is something else: {shown(printable(line.strip()))}"
             ) from None
-        if words:
-            counts.append(len(words))
-    return numbers, counts
+        if words and not width:
+            first, width = number, len(words)
+        if words and len(words) != width:
+            raise ValueError(
+                f"cannot read {path}: its lines differ in length: line {first} has {width} numbers, and line {number} "
+                f"has {len(words)}"
+            )
+    if not width:
+        raise ValueError(f"cannot read {path}: it holds no numbers")
+    return numbers, width
 
 
 def _words(line: str) -> list[str]:
@@ -282,14 +291,13 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _dimension(path: Path, counts: list[int]) -> int:
-    """The dimension by the lines: one point per line where all have the same count of numbers."""
-    if len(set(counts)) == 1 and (counts[0] > 1 or path.suffix.lower() == ".csv"):
-        return counts[0]
-    why = "its lines differ in length; " if len(set(counts)) > 1 else ""
+def _dimension(path: Path, width: int) -> int:
+    """The dimension by the lines: one point per line where they have more than one number."""
+    if width > 1 or path.suffix.lower() == ".csv":
+        return width
     raise ValueError(
-        f"cannot read {path}: its dimension is unknown; {why}name it pack.d.K.txt or give the dimension "
-        "(dim=, or --dim in the shell)"
+        f"cannot read {path}: it has one number per line, and its dimension is unknown; name it pack.d.K.txt or give "
+        "the dimension (dim=, or --dim in the shell)"
     )
 
 
@@ -297,7 +305,10 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
     arrays = sorted(stored_arrays(path, 8 * MAX_COORDINATES + MAX_HEADER_BYTES), key=lambda array: array.name)
     if [array.name for array in arrays] != ["W", "header"]:
         listed = ", ".join(repr(printable(array.name))[:80] for array in arrays[:8]) or "nothing"
-        raise ValueError(f"cannot read {path}: not a softmaxcode file (it holds {listed})")
+        raise ValueError(
+            f"cannot read {path}: not a softmaxcode file (it holds {listed}, and not 'W' and 'header'); bare "
+            "coordinates are read from .npy, .txt and .csv"
+        )
     coordinates, header_bytes = arrays
     if coordinates.dtype.newbyteorder("=") != np.float64 or header_bytes.dtype != np.uint8:
         raise ValueError(f"cannot read {path}: its arrays are not coordinates and a header")

@@ -95,6 +95,34 @@ def is_journal(path: Path) -> bool:
     return any(_unsigned(line) is not None for line in read_text(path).split("\n"))
 
 
+def noted(path: Path, options: dict[str, Any], kind: Any = Noted) -> dict[tuple[int, int], dict[str, Any]] | None:
+    """The entries of a journal, empty where there is no file yet; None if it is of a run with other options.
+
+    Raises
+    ------
+    ValueError
+        If the file is one that no journal wrote.
+    """
+    text = read_text(path) if path.exists() else ""
+    if not text.strip():
+        return {}
+    head, *lines = map(_unsigned, text.split("\n"))
+    if head is None and all(line is None for line in lines):
+        raise ValueError(
+            f"cannot write the journal {path}: the file is something else; move it, or name another file to write"
+        )
+    if head != plain(options):
+        return None
+    entries = {}
+    for line in lines:
+        try:
+            read_record(kind, line)
+        except RecordError:
+            continue
+        entries[line["K"], line["d"]] = line
+    return entries
+
+
 class Journal:
     """Finished pairs, one JSON line each below the options of the run, with checksums; a damaged line is unfinished.
 
@@ -140,23 +168,11 @@ class Journal:
             check_writable(path)
         except ValueError as error:
             raise ValueError(str(error).replace("cannot write", "cannot write the journal", 1)) from None
-        text = read_text(path) if path.exists() else ""
-        if not text.strip():
-            return
-        head, *lines = map(_unsigned, text.split("\n"))
-        if head is None and all(line is None for line in lines):
-            raise ValueError(
-                f"cannot write the journal {path}: the file is something else; move it, or name another file to write"
-            )
-        if head != self._header:
+        found = noted(path, options, kind)
+        if found is None:
             self.remove()
-            return
-        for line in lines:
-            try:
-                read_record(kind, line)
-            except RecordError:
-                continue
-            self.entries[line["K"], line["d"]] = line
+        else:
+            self.entries = found
 
     def add(self, entry: dict[str, Any]) -> None:
         """Note a finished pair: a JSON-serialisable dict with "K" and "d".

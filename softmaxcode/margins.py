@@ -101,9 +101,9 @@ def _solve_pools(W, classes, pools, sizes, supports, support_sizes, weights, H, 
         for i in range(m):
             V[i] = W[k] - W[pools[row, i]]
         G = np.dot(V, V.T)
-        s = wolfe(G, supports[row], support_sizes[row], weights[row], d)
+        s = wolfe(G, supports[row], support_sizes[row], weights[row], min(d, m))
         h = np.empty(d)
-        a = np.empty(d + 2)
+        a = np.empty(supports.shape[1])
         value = _refined(V, supports[row, :s], h, a)
         if value > 0.0 and np.min(np.dot(V, h)) < value - tolerance:
             # nearly equal vertices, which Gram products cannot tell apart
@@ -126,9 +126,9 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
     grow = max(8, d // 4)
     pools = np.zeros((n, room), dtype=np.int64)
     sizes = np.full(n, pool)
-    supports = np.zeros((n, d + 2), dtype=np.int64)
+    supports = np.zeros((n, min(d, K - 1) + 2), dtype=np.int64)
     support_sizes = np.zeros(n, dtype=np.int64)
-    weights = np.zeros((n, d + 2))
+    weights = np.zeros(supports.shape)
     H = np.empty((n, d))
     values = np.empty(n)
     own = np.arange(n)

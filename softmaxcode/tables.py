@@ -15,7 +15,7 @@ import pandas as pd
 from softmaxcode.checks import check_callable, check_progress
 from softmaxcode.code import OBJECTIVES, NotComputed, Provenance, SoftmaxCode
 from softmaxcode.disk import MAX_TEXT_BYTES, check_input, check_output, one_writer, written_whole
-from softmaxcode.journal import Journal, Noted, check_pairs
+from softmaxcode.journal import Journal, Noted, check_pairs, noted
 from softmaxcode.progress import Progress
 from softmaxcode.records import NonNegative
 from softmaxcode.solver import SearchOptions, solve_both
@@ -188,7 +188,7 @@ def _resumed(
 ) -> pd.DataFrame:
     """`table` for what was checked: the rows that the journal beside the table has, and those that are left."""
     notes = None if target is None else rows_file(target)
-    journal = Journal(notes, {name: value for name, value in options.items() if name != "n_jobs"}, Finished)
+    journal = Journal(notes, _lasting(options), Finished)
     rows: list[dict[str, Any]] = []
     with Progress("table", len(wanted), progress) as bar:
         for K, d in wanted:
@@ -224,9 +224,35 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
     return SearchOptions.checked(**options)._asdict()
 
 
+def _lasting(options: dict[str, Any]) -> dict[str, Any]:
+    """The options on which rows depend."""
+    return {name: value for name, value in options.items() if name != "n_jobs"}
+
+
 def rows_file(path: Path) -> Path:
     """Where the finished rows of an unfinished table are kept."""
     return path.with_name(path.name + ".rows")
+
+
+def continues(path: Path, pairs: Iterable[tuple[int, int]], **options: Any) -> bool:
+    """Whether `table` with these arguments goes on with an unfinished table at ``path``.
+
+    Raises
+    ------
+    ValueError
+        If an unfinished table is there that it would discard: of other options, or with rows of other pairs.
+    """
+    notes = rows_file(path)
+    if not notes.exists():
+        return False
+    entries = noted(notes, _lasting(_checked(options)), Finished)
+    if entries is None or not entries.keys() <= set(check_pairs(pairs)):
+        others = "pairs" if entries else "options"
+        raise ValueError(
+            f"cannot write {path}: an unfinished table of other {others} is there; name another file with -o, or "
+            "discard its finished rows with --force"
+        )
+    return True
 
 
 def write(data: pd.DataFrame, path: str | Path) -> None:

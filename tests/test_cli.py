@@ -474,9 +474,17 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("solve", "4", "3", "-o", "folder.npz"), "it is a folder"),
         (("solve", "4", "3", "-o", "a" * 300 + ".npz"), "File name too long"),
         (("solve", "100000000000", "100000000000"), ""),
+        (("solve", "4", "3", "-o", "a" * 240 + ".npz"), "File name too long"),
+        (("solve", "4", "3", "-o", ""), "a path must name a file or folder; got an empty string"),
+        (("solve", "4", "3", "-o", "empty.npz/c.npz"), "empty.npz is a file, not a folder"),
+        (("solve", "4", "3", "-o", "folder.npz/"), "it is a folder"),
+        (("table", "--classes", "4:", "--dims", "3"), "--classes takes integers and ranges such as 4:32 or 3,4,8:10"),
+        (("table", "--classes", "4:1000000004", "--dims", "3"), "'4:1000000004' has more than 1,000,000 values"),
+        (("catalog", "import", "folder.npz", "--catalog", "new"), "cannot read folder.npz: it is a folder"),
+        (("catalog", "verify", "empty.npz"), "the catalogue empty.npz is empty"),
         (("check",), "the following arguments are required: file"),
         (("check", "missing.npz"), "cannot read missing.npz: there is no such file"),
-        (("check", "folder.npz"), "cannot read folder.npz: it is not a regular file"),
+        (("check", "folder.npz"), "cannot read folder.npz: it is a folder"),
         (("check", "c.pkl"), "the suffix must be one of .npz, .npy, .txt, .csv"),
         (("check", "empty.npz"), "cannot read empty.npz: truncated, or not a file of its kind"),
         (("check", "picture.npz"), "cannot read picture.npz"),
@@ -516,7 +524,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("table", "--dims", "3"), "--classes and --dims go together"),
         (
             ("table", "--classes", "6:4", "--dims", "3"),
-            "--classes takes integers and ranges such as 4:32 or 3,4,8:10; got '6:4'",
+            "--classes takes ranges such as 4:32; '6:4' runs backwards",
         ),
         (("table", "--classes", "4:", "--dims", "x"), "--dims takes integers"),
         (("table", "--classes", "4,,5", "--dims", "3"), "--classes takes integers"),
@@ -661,6 +669,37 @@ def test_nothing_but_results_in_a_pipe(tmp_path):
     assert (ran.returncode, ran.stderr) == (0, "") and "\r" not in ran.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["solve", "12", "3"], "interrupted"),
+        (
+            ["catalog", "improve", "--pairs", "7,3"],
+            "interrupted; finished pairs are kept, and the same command resumes",
+        ),
+        (["table", "--pairs", "7,3"], "interrupted"),
+        (
+            ["table", "--pairs", "7,3", "-o", "t.csv"],
+            "interrupted; finished rows are kept beside t.csv, and the same command resumes",
+        ),
+    ],
+)
+def test_what_is_kept_is_said_where_it_is(run, tmp_path, monkeypatch, words, said):
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("solver.solve", "tables.table", "sweep.sweep"):
+        monkeypatch.setattr(f"softmaxcode.{name}", stopped)
+    ran = run(*(str(tmp_path / "c.sqlite") if word == "MINE" else word for word in words))
+    assert (ran.code, ran.err) == (130, f"softmaxcode: {said}\n")
+
+
+def test_a_closed_standard_output_loses_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["solve", "4", "3", "-o", str(tmp_path / "c.npz")]) == 0
+    assert sc.load(tmp_path / "c.npz").K == 4
+
+
 @pytest.mark.processes
 def test_a_bad_device_is_one_clear_sentence_in_a_shell(tmp_path):
     ran = process(*MODULE, "solve", 12, 3, "--device", "tpu", cwd=tmp_path)
@@ -681,7 +720,7 @@ def test_a_table_stopped_by_ctrl_c_resumes(tmp_path):
     _, said = stopped.communicate(timeout=HANG)
     assert [line.split()[:2] for line in first] == [["K=4", "d=3"], ["K=5", "d=3"]]
     assert stopped.returncode == 130 and said == (
-        "softmaxcode: interrupted; the finished rows of a table are kept beside it, and the same command resumes\n"
+        "softmaxcode: interrupted; finished rows are kept beside t.csv, and the same command resumes\n"
     )
     assert (tmp_path / "t.csv").read_text().count("\n") == 3
     assert len((tmp_path / "t.csv.rows").read_text().splitlines()) == 3

@@ -57,6 +57,23 @@ def test_a_symbolic_link_stays_one(tmp_path):
     assert (tmp_path / "real.txt").read_text() == "new"
 
 
+@posix
+def test_a_link_to_nothing_is_not_replaced(tmp_path):
+    (tmp_path / "link.npz").symlink_to("nothing.npz")
+    with pytest.raises(ValueError, match=r"link\.npz: it exists already"):
+        check_output(tmp_path / "link.npz", (".npz",), replace=False)
+
+
+@posix
+def test_a_limit_of_the_process_is_its_memory():
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9))\n"
+        "from softmaxcode.checks import machine_memory; print(machine_memory())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "1000000000\n"
+
+
 def test_the_content_is_on_disk_before_the_name_changes(tmp_path, monkeypatch):
     steps = []
     sync, replace = os.fsync, os.replace

@@ -238,7 +238,7 @@ def test_what_save_writes_as_txt_is_read_or_the_option_named(code, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,0,0\n0,1\n", r"its lines differ in length; .*--dim"),
+        ("1,0,0\n0,1\n", r"its lines differ in length: line 1 has 3 numbers, and line 2 has 2"),
         ("1,0,0\n0,1,\n", "line 2 is something else"),
         (",0,1,2\n0,1.0,0.0,0.0\n", "line 1 is something else"),
         ("x,y,z\nx,y,z\n1,0,0\n", "line 2 is something else"),
@@ -249,8 +249,8 @@ def test_what_save_writes_as_txt_is_read_or_the_option_named(code, tmp_path):
         ("1,0,0\n0,1,0\n<html>", "line 3 is something else"),
         ("1;0;0\n0;1;0\n", "line 1 is something else"),
         ("1,0,0\n0,1,0\n0,nan,1\n", "must be finite; row 2"),
-        ("x,y,z\n", "0 numbers do not make rows|dimension is unknown"),
-        ("", "0 numbers do not make rows|dimension is unknown"),
+        ("x,y,z\n", "it holds no numbers"),
+        ("", "it holds no numbers"),
     ],
 )
 def test_points_that_are_none_are_refused(tmp_path, text, message):
@@ -757,7 +757,7 @@ def test_missing_files_are_named(tmp_path, name):
 @pytest.mark.parametrize("name", ["x.npz", "x.npy", "pack.3.4.txt", "x"])
 def test_folders_are_refused(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match="it is not a regular file"):
+    with pytest.raises(ValueError, match="it is a folder"):
         sc.load(tmp_path / name)
 
 
@@ -1000,8 +1000,8 @@ def test_the_dimension_must_be_a_positive_integer(originals, tmp_path, dim):
         ("pack.4.12.txt", None, "the name promises 12 rows of 4, the file has 36 numbers"),
         ("pack.7.5.txt", None, "36 numbers do not make rows of 7"),
         ("pack.0.12.txt", None, "the dimension must be an integer of at least 1; got 0"),
-        ("pack.3.4.txt", "", "0 numbers do not make rows of 3"),
-        ("pack.3.4.txt", " \n\t\n", "0 numbers do not make rows of 3"),
+        ("pack.3.4.txt", "", "it holds no numbers"),
+        ("pack.3.4.txt", " \n\t\n", "it holds no numbers"),
         ("pack.3.2.txt", "1\n0\n0\n0\none\n0\n", "it must hold numbers in plain text"),
         ("pack.3.2.txt", "1;0;0\n0;1;0\n", "it must hold numbers in plain text"),
         ("pack.3.2.txt", "1,0,0\n0,,0\n", "it must hold numbers in plain text.*; line 2 is something else"),
@@ -1037,7 +1037,8 @@ def test_only_known_suffixes_are_written(code, tmp_path, name):
 @pytest.mark.parametrize("name", ["no/c.npz", "no/such/pack.3.12.txt", "file/c.npz"])
 def test_the_folder_must_exist(code, tmp_path, name):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"cannot write .*: the folder .* does not exist"):
+    wrong = "file is a file, not a folder" if name.startswith("file") else "the folder .* does not exist"
+    with pytest.raises(ValueError, match=rf"cannot write .*: .*{wrong}"):
         code.save(tmp_path / name)
 
 

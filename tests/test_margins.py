@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -15,6 +17,7 @@ import softmaxcode as sc
 from softmaxcode import margins as module
 from softmaxcode.margins import margin, margins, smallest_margin
 from softmaxcode.sphere import random_rows, unit_rows
+from tests.processes import HANG
 
 GAP = 1e-12
 SEEDS = st.integers(0, 2**32 - 1)
@@ -327,3 +330,15 @@ def test_the_margin_of_nearly_equal_rows_is_the_smallest_of_all_distances():
     ]
     code = sc.SoftmaxCode.from_rows(W)
     assert code.margin == code.margins.min() == sc.margin(W).margin == pytest.approx(1.08887e-15, rel=1e-4)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on the memory of a process")
+def test_few_rows_of_many_dimensions_take_no_square_of_them():
+    """The active set is no larger than the number of rows: a square of 10^6 dimensions would be 8 TB."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (6 * 10**9,) * 2)\n"
+        "import softmaxcode as sc; print(sc.margin(sc.best_known(3, 10**6).W).margin)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=True)
+    assert float(ran.stdout) == pytest.approx(1.5, abs=1e-14)

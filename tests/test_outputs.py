@@ -95,6 +95,13 @@ def test_an_unfinished_table_is_continued_without_force(place, capsys, monkeypat
         patched.setattr(module, stopped)
         assert call(main, longer, "made", capsys)[0] == 130
     assert (place / "made.csv").exists()
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    others = {"table": (("4,3;", ""), (" -o", " --seed 7 -o")), "sweep": (("-K 4 5", "-K 5"), ("steps 2", "steps 3"))}
+    for old, new in others[name]:
+        code, out, err = call(main, longer.replace(old, new), "made", capsys)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "cannot write made.csv: an unfinished" in err and "--force" in err
+        assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     assert call(main, longer, "made", capsys)[0] == 0
     assert len((place / "made.csv").read_text().splitlines()) == 3
     assert call(main, longer, "made", capsys)[0] == 2

@@ -324,18 +324,18 @@ def _rows_of(path: Path, settings: Settings) -> np.ndarray:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from ufm.plots import plot_sweep
-    from ufm.sweeps import SUFFIXES, rows_file, sweep
+    from ufm.sweeps import SUFFIXES, continues, sweep
 
     options = _given(arguments, "seeds", *OPTIONS)
 
-    def continues(path: Path) -> bool:
-        return rows_file(path).exists()
+    def goes_on(path: Path) -> bool:
+        return continues(path, arguments.K, arguments.d, **options)
 
     # a file in the command's own folder is made again
-    path = chosen_output(arguments, SUFFIXES, continues=continues) or RESULTS / _sweep_name(arguments)
+    path = chosen_output(arguments, SUFFIXES, goes_on=goes_on) or RESULTS / _sweep_name(arguments)
     figure = path.with_suffix(".png")
     if arguments.output is not None:
-        check_output(figure, (".png",), replace=arguments.force or continues(path))
+        check_output(figure, (".png",), replace=arguments.force or goes_on(path))
     if path.suffix.lower() == ".parquet":
         _check_parquet("write to a .csv with -o")
     if arguments.output is None:
@@ -427,6 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(
         "ufm",
         lambda: actions[arguments.command](arguments),
-        interrupted="interrupted; what was done is kept, and the same command resumes",
+        interrupted="interrupted"
+        + ("" if arguments.command == "plot" else "; what was done is kept, and the same command resumes"),
         first=_first_process,
     )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from softmaxcode.checks import check_integer, check_pair, check_progress
 from softmaxcode.disk import check_output, one_writer, remove_leftovers
-from softmaxcode.journal import Journal, Noted
+from softmaxcode.journal import Journal, Noted, noted
 from softmaxcode.progress import Progress
 from softmaxcode.records import Count, Finite, NonNegative
 from softmaxcode.tables import rows_file, write
@@ -27,6 +27,10 @@ from ufm.simulation import run_batch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: Swept where none are said.
+TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+#: What the checkpoint of a batch adds to the name of the table, as a regular expression: K, d, temperature, seed.
+BATCH_NAME = r"\d+-\d+-[\d.e+-]+-\d+"
 #: Numbers held by one batch, 1 GB in float64.
 BATCH = 2**27
 SUFFIXES = (".parquet", ".csv", ".md", ".tex")
@@ -87,7 +91,7 @@ def _batches(runs: list[Settings]) -> list[list[Settings]]:
 def sweep(
     K: int | Sequence[int],
     d: int | Sequence[int],
-    temperature: float | Sequence[float] = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01),
+    temperature: float | Sequence[float] = TEMPERATURES,
     seeds: int | Sequence[int] = 4,
     *,
     n: int | Sequence[int] = 5,
@@ -143,6 +147,37 @@ def sweep(
     """
     if parallel.started() > 1:
         raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {parallel.started()} processes)")
+    groups = _groups(K, d, temperature, seeds, n=n, **options)
+    target = None if path is None else check_output(path, SUFFIXES)
+    progress = check_progress(progress)
+    with one_writer(target):
+        return _resumed(groups, target, device, progress)
+
+
+def continues(path: Path, *arguments: Any, **options: Any) -> bool:
+    """Whether `sweep` with these arguments goes on with an unfinished one at ``path``.
+
+    Raises
+    ------
+    ValueError
+        If an unfinished sweep is there that it would discard, of other runs.
+    """
+    groups = _groups(*arguments, **options)
+    notes, batches = rows_file(path), {_checkpoint(path, b): b for runs in groups.values() for b in _batches(runs)}
+    left = _checkpoints(path)
+    of_others = [file for file in left if file not in batches or not _matches(file, batches[file])]
+    if of_others or (notes.exists() and noted(notes, _header(groups), Finished) is None):
+        raise ValueError(
+            f"cannot write {path}: an unfinished sweep of other options is there; name another file with -o, or "
+            "discard what it finished with --force"
+        )
+    return notes.exists() or bool(left)
+
+
+def _groups(
+    K: Any, d: Any, temperature: Any = TEMPERATURES, seeds: Any = 4, *, n: Any = 5, **options: Any
+) -> dict[tuple[int, int], list[Settings]]:
+    """The runs of every (K, d)."""
     taus = _listed(temperature)
     which = _listed(seeds) if _is_list(seeds) else list(range(check_integer("seeds", seeds, 1)))
     check_options(options, "temperature and seeds are arguments of their own; path keeps checkpoints")
@@ -150,24 +185,22 @@ def sweep(
     pairs = list(dict.fromkeys(check_pair(*pair) for pair in product(_listed(K), _listed(d))))
     if not (pairs and taus and which):
         raise ValueError("K, d, temperature and seeds must each be a number or a list of at least one; one is empty")
-    groups = [
-        [Settings.checked(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which] for k, dim in pairs
-    ]
-    target = None if path is None else check_output(path, SUFFIXES)
-    progress = check_progress(progress)
-    with one_writer(target):
-        return _resumed(dict(zip(pairs, groups, strict=True)), target, device, progress)
+    return {
+        (k, dim): [Settings.checked(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which]
+        for k, dim in pairs
+    }
+
+
+def _header(groups: dict[tuple[int, int], list[Settings]]) -> dict[str, Any]:
+    """What a journal is of."""
+    return {"runs": [[run.plain() for run in runs] for runs in groups.values()]}
 
 
 def _resumed(
     groups: dict[tuple[int, int], list[Settings]], target: Path | None, device: Any, progress: bool | None
 ) -> pd.DataFrame:
     """`sweep` for what was checked: the rows that the journal beside the table has, and those that are left."""
-    journal = Journal(
-        None if target is None else rows_file(target),
-        {"runs": [[run.plain() for run in runs] for runs in groups.values()]},
-        Finished,
-    )
+    journal = Journal(None if target is None else rows_file(target), _header(groups), Finished)
     for pair, runs in groups.items():
         if pair in journal.entries and not _are_of(runs, journal.entries[pair]["rows"]):
             del journal.entries[pair]
@@ -217,23 +250,33 @@ def _checkpoint(target: Path, batch: list[Settings]) -> Path:
     return target.with_name(f"{target.name}.{first.K}-{first.d}-{first.temperature:g}-{first.seed}.pt")
 
 
+def _checkpoints(target: Path) -> list[Path]:
+    """The checkpoints beside the table."""
+    name = rf"{re.escape(target.name)}\.{BATCH_NAME}\.pt"
+    return [path for path in target.parent.iterdir() if re.fullmatch(name, path.name)]
+
+
 def _remove_checkpoints(target: Path, kept: set[Path]) -> None:
     """Remove checkpoints that an earlier sweep left beside the table, and what a killed process began to write."""
-    name = rf"{re.escape(target.name)}\.\d+-\d+-[\d.e+-]+-\d+"
-    remove_leftovers(target.parent, name, ".pt")
-    for path in target.parent.iterdir():
-        if re.fullmatch(rf"{name}\.pt", path.name) and path not in kept:
-            path.unlink(missing_ok=True)
+    remove_leftovers(target.parent, rf"{re.escape(target.name)}\.{BATCH_NAME}", ".pt")
+    for path in set(_checkpoints(target)) - kept:
+        path.unlink(missing_ok=True)
+
+
+def _matches(path: Path, runs: list[Settings]) -> bool:
+    """Whether a file is a checkpoint of these runs."""
+    try:
+        matching(path, runs)
+    except ValueError:
+        return False
+    return True
 
 
 def _rows(runs: list[Settings], target: Path | None, device: Any, progress: bool | None) -> list[dict[str, Any]]:
     """One batch, checkpointed beside the table."""
     path = None if target is None else _checkpoint(target, runs)
-    if path is not None and path.is_file():
-        try:
-            matching(path, runs)
-        except ValueError:  # left by a sweep of other options, as a journal of others is
-            path.unlink(missing_ok=True)
+    if path is not None and path.is_file() and not _matches(path, runs):  # of other options, as a journal may be
+        path.unlink(missing_ok=True)
     found = [run.row() for run in run_batch(runs, device=device, checkpoint=path, progress=progress)]
     if path is not None:
         path.unlink(missing_ok=True)

@@ -139,12 +139,13 @@ class Catalog:
             raise ValueError(f"base must be a Catalog; got {shown(base)}")
         self.base = base
         self.trusted = trusted
+        if self.path.exists() and not self.path.is_file():
+            what = "a folder" if self.path.is_dir() else "not a regular file"
+            raise CatalogError(f"the catalogue {self.path} is {what}")
         if readonly and not self.path.is_file():
             raise CatalogError(f"the catalogue {self.path} does not exist")
         if not self.path.parent.is_dir():
             raise CatalogError(f"the catalogue {self.path} cannot be made: the folder does not exist")
-        if self.path.exists() and not self.path.is_file():
-            raise CatalogError(f"the catalogue {self.path} is not a regular file")
         self._check_journal()
         with explained(self.path):
             try:
@@ -201,7 +202,8 @@ class Catalog:
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             kind, version, schema = stored()
         if kind != APPLICATION_ID:
-            raise CatalogError(f"the catalogue {self.path} is an SQLite file of something else")
+            what = "an SQLite file of something else" if schema or kind else "empty"
+            raise CatalogError(f"the catalogue {self.path} is {what}")
         if version > SCHEMA_VERSION:
             raise CatalogError(
                 f"the catalogue {self.path} has schema {version}, newer than the {SCHEMA_VERSION} that softmaxcode "
