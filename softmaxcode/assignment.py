@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from scipy.spatial.distance import cdist
 
 from softmaxcode.checks import check_flag, check_integer, check_memory
-from softmaxcode.sphere import as_array, check_rows
+from softmaxcode.sphere import as_array, check_rows, check_unmasked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -290,6 +290,7 @@ def _check_matrix(matrix: Any, name: str) -> Rows:
     """A finite two-dimensional array as float64."""
     if hasattr(matrix, "detach"):
         matrix = as_array(matrix, name)
+    check_unmasked(matrix, name)
     try:
         if np.iscomplexobj(matrix):
             raise TypeError

@@ -14,6 +14,7 @@ from softmaxcode.arguments import (
     pairs_options,
     search_options,
 )
+from softmaxcode.disk import check_input
 from softmaxcode.records import printable
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def _export(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import import_codes
 
+    check_input(arguments.file)  # before a catalogue is made
     with closing(_target(arguments)) as target:
         report = import_codes(arguments.file, target, lambda line: print(printable(line)), dim=arguments.dim)
     print(f"{len(report.entered)} entered, {report.not_better} not better, {len(report.refused)} refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,12 +63,15 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
     normalize = check_flag("normalize", normalize)
     if hasattr(W, "detach"):
         W = as_array(W, name)
+    check_unmasked(W, name)
     try:
         raw = np.asarray(W)
         if raw.dtype.kind not in "fiub":
             raise TypeError
     except (TypeError, ValueError, OverflowError):
-        kind = getattr(getattr(W, "dtype", None), "name", type(W).__name__)
+        kind = W.dtype.name if isinstance(W, np.ndarray) else type(W).__name__
+        if isinstance(W, list | tuple) and len({len(row) for row in W if isinstance(row, Sized)}) > 1:
+            kind = "rows that differ in length"
         raise ValueError(f"{name} must be an array of real numbers, one vector a row; got {kind}") from None
     if raw.ndim != 2 or raw.shape[0] < 2 or raw.shape[1] < 1:
         raise ValueError(f"{name} must have shape (K, d) with K >= 2 rows and d >= 1 columns; got shape {raw.shape}")
@@ -94,6 +98,12 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
     if off.max() > ROUNDING:
         array = np.where(off[:, None] > ROUNDING, unit_rows(array), array)
     return array
+
+
+def check_unmasked(array: Any, name: str) -> None:
+    """Raise a ValueError for a masked array with entries that are masked, which count for nothing and have a value."""
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name} must have no masked entries; got {int(np.ma.count_masked(array)):,} of them")
 
 
 def unit_rows(W: Rows) -> Rows:

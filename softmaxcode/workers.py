@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -22,7 +23,7 @@ from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.parallel import ParallelBackendBase
 
-from softmaxcode.checks import check_jobs
+from softmaxcode.checks import check_jobs, shown
 from softmaxcode.interrupts import uninterrupted
 
 if TYPE_CHECKING:
@@ -420,6 +421,8 @@ def _client(scheduler: str) -> Any:
         from distributed import Client
     except ImportError:
         raise ValueError("a Dask cluster needs Dask: pip install 'softmaxcode[dask]'") from None
+    if not re.fullmatch(r"([a-z]+://)?[^\s/]+:\d+|[a-z]+://\S+", scheduler):
+        raise ValueError(f"scheduler must be an address such as tcp://10.0.0.1:8786; got {shown(scheduler)}")
     try:
         return Client(scheduler, timeout=SCHEDULER_PATIENCE, set_as_default=False)
     except Exception as error:  # OSError for no answer, ValueError and others for what is no address

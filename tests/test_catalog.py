@@ -269,7 +269,7 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
     assert text.read_text().startswith("classes")
     empty = tmp_path / "c.sqlite"
     empty.touch()
-    with pytest.raises(CatalogError, match="something else"):
+    with pytest.raises(CatalogError, match="is empty"):
         Catalog(empty, readonly=True)
     with pytest.raises(CatalogError, match="does not exist"):
         Catalog(tmp_path / "d.sqlite", readonly=True)

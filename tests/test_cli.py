@@ -674,7 +674,7 @@ def test_nothing_but_results_in_a_pipe(tmp_path):
     [
         (["solve", "12", "3"], "interrupted"),
         (
-            ["catalog", "improve", "--pairs", "7,3"],
+            ["catalog", "improve", "--pairs", "7,3", "--catalog", "MINE"],
             "interrupted; finished pairs are kept, and the same command resumes",
         ),
         (["table", "--pairs", "7,3"], "interrupted"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import optimize, sparse, stats
 
 import softmaxcode as sc
 from softmaxcode import margins as module
@@ -342,3 +342,22 @@ def test_few_rows_of_many_dimensions_take_no_square_of_them():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=True)
     assert float(ran.stdout) == pytest.approx(1.5, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.ma.array(np.eye(3), mask=np.eye(3) == 0), "W must have no masked entries; got 6 of them"),
+        (sparse.csr_array(np.eye(3)), "one vector a row; got csr_array"),
+        ([[1, 0], [0, 1, 0]], "one vector a row; got rows that differ in length"),
+        (np.array([["1", "0"], ["0", "1"]]), "one vector a row; got str"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_named(given, said):
+    for use in (sc.margin, sc.SoftmaxCode.from_rows):
+        with pytest.raises(ValueError, match=said):
+            use(given)
+
+
+def test_a_masked_array_without_a_masked_entry_is_an_array():
+    assert sc.margin(np.ma.array(np.eye(3))).margin == sc.margin(np.eye(3)).margin

@@ -715,6 +715,13 @@ def test_what_is_no_pair_is_refused(catalog, pairs):
         check_pairs(pairs)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "host:port", ""])
+def test_a_scheduler_address_that_is_none_is_refused_at_once(catalog, address):
+    pytest.importorskip("distributed")
+    with pytest.raises(ValueError, match="scheduler must be an address such as tcp://"):
+        sweep([(7, 3)], catalog=catalog, scheduler=address)
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "tcp://no-such-host.invalid:8786"])
 def test_a_scheduler_that_does_not_answer_is_one_sentence(catalog, monkeypatch, address):
     pytest.importorskip("distributed")

@@ -202,7 +202,7 @@ class Catalog:
                     self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             kind, version, schema = stored()
         if kind != APPLICATION_ID:
-            what = "an SQLite file of something else" if schema or kind else "empty"
+            what = "an SQLite file of something else" if self.path.stat().st_size else "empty"
             raise CatalogError(f"the catalogue {self.path} is {what}")
         if version > SCHEMA_VERSION:
             raise CatalogError(
