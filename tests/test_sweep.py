@@ -82,6 +82,9 @@ def cluster():
         "distributed.scheduler.allowed-failures": 0,
         "distributed.logging.distributed": "critical",
         "distributed.comm.timeouts.connect": HANG,
+        "distributed.comm.timeouts.tcp": HANG,
+        # a worker that is restarted counts as lost after 15 s, and its nanny is closed for good
+        "distributed.deploy.lost-worker-timeout": HANG,
     }
     with (
         pytest.MonkeyPatch.context() as patient,
