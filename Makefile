@@ -63,8 +63,9 @@ lint: install-test
 types: install-test
 	$(BIN)/mypy
 
+# Two processes with one thread each: more threads than cores wait for each other.
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	$(MAKE) wheel
 
 # The wheel, installed and tried in an environment that holds nothing else.
