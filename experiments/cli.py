@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
 import json
 import os
@@ -11,10 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.data import DATASETS
 from experiments.files import Plan, read_json, write_json
-from experiments.networks import NETWORKS
-from experiments.settings import Settings
 from experiments.studies import STUDIES, study
 from softmaxcode.arguments import Parser, chosen_output, output_option, run_command
 from softmaxcode.records import printable
@@ -25,28 +23,36 @@ if TYPE_CHECKING:
 
     from experiments.data import Data
     from experiments.runs import Results
+    from experiments.settings import Settings
     from experiments.training import Execution
 
 RESULTS = Path("out", "experiments")
-#: Settings of a run that a study may be given for all its runs.
-SETTINGS: dict[str, tuple[type, str]] = {
-    "data": (str, f"data set ({', '.join(DATASETS)})"),
-    "network": (str, f"network ({', '.join(NETWORKS)})"),
-    "d": (int, "width of the features"),
-    "temperature": (float, "temperature"),
-    "optimizer": (str, "sgd or adamw"),
-    "learning_rate": (float, "learning rate of the first step"),
-    "weight_decay": (float, "weight decay"),
-    "epochs": (int, "epochs"),
-    "batch_size": (int, "images a batch, of all processes together"),
-    "measure_every": (int, "epochs between two measurements"),
-    "precision": (str, "32-true, bf16-mixed or 16-mixed"),
-}
 #: Those that are dictionaries, written as JSON.
 DICTIONARIES = {
     "data_options": """of the data set, added to the study's, such as '{"train_per_class": 50}' of digit-pairs""",
     "network_options": """of the network, such as '{"width": 96}' of vit or text-transformer""",
 }
+
+
+@functools.cache
+def _settings() -> dict[str, tuple[type, str]]:
+    """Settings of a run that a study may be given for all its runs."""
+    from experiments.data import DATASETS  # with PyTorch, in seconds
+    from experiments.networks import NETWORKS
+
+    return {
+        "data": (str, f"data set ({', '.join(DATASETS)})"),
+        "network": (str, f"network ({', '.join(NETWORKS)})"),
+        "d": (int, "width of the features"),
+        "temperature": (float, "temperature"),
+        "optimizer": (str, "sgd or adamw"),
+        "learning_rate": (float, "learning rate of the first step"),
+        "weight_decay": (float, "weight decay"),
+        "epochs": (int, "epochs"),
+        "batch_size": (int, "images a batch, of all processes together"),
+        "measure_every": (int, "epochs between two measurements"),
+        "precision": (str, "32-true, bf16-mixed or 16-mixed"),
+    }
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
@@ -78,7 +84,7 @@ def _study_options(parser: argparse.ArgumentParser, module: ModuleType) -> None:
     for option in own:
         _add(parser, option.name, option.default, described[option.name])
     names = {option.name for option in own}
-    for field, (kind, text) in SETTINGS.items():
+    for field, (kind, text) in _settings().items():
         if not {field, f"{field}s"} & names:  # a study with temperatures has no one temperature
             _optional(parser, field, type=kind, help=f"{text}, of every run")
     for field, text in DICTIONARIES.items():
@@ -158,7 +164,7 @@ def _execution_options(parser: argparse.ArgumentParser) -> None:
 
 def _planned(module: ModuleType, arguments: argparse.Namespace) -> list[Settings]:
     """The runs of a study with the options that were given."""
-    names = {option.name for option in _own_options(module)} | SETTINGS.keys() | DICTIONARIES.keys()
+    names = {option.name for option in _own_options(module)} | _settings().keys() | DICTIONARIES.keys()
     given = {name: value for name, value in vars(arguments).items() if name in names}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     runs: list[Settings] = module.plan(**given)
@@ -288,6 +294,8 @@ def _study(arguments: argparse.Namespace) -> int:
 
 def _write_plan(path: Path, runs: list[Settings]) -> None:
     """Note the runs that a study asks for; its section of the report is of these alone."""
+    from experiments.settings import Settings
+
     left = 0
     if path.is_file():
         keys = {settings.key for settings in runs}

@@ -123,6 +123,11 @@ def test_the_command_loads_nothing_heavy_before_it_is_asked():
     assert not loaded_after(code)
 
 
+@pytest.mark.processes
+def test_the_experiments_load_nothing_heavy_before_a_study_is_named():
+    assert not loaded_after("from experiments.cli import _parser\nassert _parser('').prog == 'python -m experiments'")
+
+
 def imported(path: Path) -> set[str]:
     """Top-level packages that a module imports anywhere, but for the benefit of type checkers."""
     out: set[str] = set()
