@@ -326,9 +326,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 a run failed, else as `run_command`)."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    parser = _parser(argv[0] if argv else "")
-    arguments = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser(words[0] if words else "")
+    arguments = parser.parse_args(words)
     if arguments.command is None:
         parser.error(f"say what to do: {', '.join(STUDIES)}, compare or report")
     action = {"compare": _compare, "report": _report}.get(arguments.command, _study)
@@ -338,4 +338,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted="interrupted"
         + ("; finished runs are kept, and the same command resumes" if arguments.command in STUDIES else ""),
         first=_first_process,
+        program=argv is None,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -59,7 +61,12 @@ def end_when_told() -> None:
 
 
 def run_command(
-    name: str, action: Callable[[], int], *, interrupted: str, first: Callable[[], bool] = lambda: True
+    name: str,
+    action: Callable[[], int],
+    *,
+    interrupted: str,
+    first: Callable[[], bool] = lambda: True,
+    program: bool = False,
 ) -> int:
     """Run a command and turn whatever ends it into one sentence on standard error and an exit code.
 
@@ -74,6 +81,8 @@ def run_command(
     first : callable
         Whether this is the first of several processes that run the same command: it alone prints, but for what is
         refused before they have met, which each says. One that is refused early has the others ended, the first too.
+    program : bool
+        Whether the process ends with this command.
 
     Returns
     -------
@@ -83,6 +92,8 @@ def run_command(
     """
 
     def fail(message: object, code: int) -> int:
+        if program:
+            _failed.append(code)
         if first() or (code == 2 and not _have_met()):
             print(f"{name}: {printable(message)}", file=sys.stderr)
         return code
@@ -111,6 +122,24 @@ def run_command(
         return fail(
             f"unexpected {type(error).__name__}" + (f": {said}" if said else "") + f" ({DEBUG}=1 shows where)", 3
         )
+
+
+#: The exit code of a program that failed.
+_failed: list[int] = []
+
+
+@atexit.register  # before others, and so called after them: they remove semaphores and temporary files
+def _leave() -> None:
+    """End a process whose command failed, at its very end, without taking the interpreter down.
+
+    After an interrupt, threads can be in compiled kernels still, whose arrays would be freed under them. And where an
+    interrupt has passed through code compiled from a string, Python ends ``python -m`` by SIGINT, caught or not.
+    """
+    if _failed:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(_failed[-1])
 
 
 def _have_met() -> bool:

@@ -247,6 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "softmaxcode",
         lambda: actions[arguments.command](arguments),
         interrupted=_interrupted(arguments),
+        program=argv is None,
     )
 
 

@@ -111,3 +111,24 @@ def test_an_ignored_hangup_stays_ignored():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "here\n", "")
+
+
+def test_an_interrupt_has_its_exit_code_whatever_it_passed_through(tmp_path):
+    """Python remembers one that passed through ``exec`` of a string, and would end ``python -m`` by SIGINT."""
+    (tmp_path / "command.py").write_text(
+        "import sys\n"
+        "from softmaxcode.arguments import run_command\n"
+        "def action():\n"
+        "    print('so far')\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "sys.exit(run_command('command', action, interrupted='interrupted', program=True))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    ran = subprocess.run(
+        [sys.executable, "-m", "command"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "so far\n", "command: interrupted\n")

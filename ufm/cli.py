@@ -430,4 +430,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted="interrupted"
         + ("" if arguments.command == "plot" else "; what was done is kept, and the same command resumes"),
         first=_first_process,
+        program=argv is None,
     )
