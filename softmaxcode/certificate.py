@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,22 +122,20 @@ def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _First
     if d < 2 or N * (d - 1) > MAX_UNKNOWNS:
         return _FirstOrder(None, CONTACT_THRESHOLD, "not computed")
 
+    @functools.cache
     def balanced(t: float) -> tuple[ContactSystem, Stress]:
         system = system_at(t)
         return system, balance(system, X)
 
     threshold = CONTACT_THRESHOLD
-    system, stress = balanced(threshold)
-    if 10 * stress.residual > threshold:
-        most, loosest = balanced(LARGEST_THRESHOLD)
+    while True:
+        system, stress = balanced(threshold)
+        if 10 * stress.residual <= threshold or threshold >= LARGEST_THRESHOLD:
+            break
+        threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
         # fewer contacts are balanced no better: what all of them leave unbalanced rules out smaller thresholds as well
-        hopeless = 10 * loosest.unbalanced > LARGEST_THRESHOLD
-        while 10 * stress.residual > threshold and threshold < LARGEST_THRESHOLD:
-            threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
-            if hopeless or threshold == LARGEST_THRESHOLD:
-                threshold, system, stress = LARGEST_THRESHOLD, most, loosest
-            else:
-                system, stress = balanced(threshold)
+        if 10 * balanced(LARGEST_THRESHOLD)[1].unbalanced > LARGEST_THRESHOLD:
+            threshold = LARGEST_THRESHOLD
     held = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
     return _FirstOrder(stress.residual, threshold, held)
 

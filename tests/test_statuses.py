@@ -93,18 +93,26 @@ def usable(system: ContactSystem, X: np.ndarray) -> np.ndarray:
     return counted > 0.5
 
 
-@settings(max_examples=40)
-@given(
-    name=st.sampled_from(["D4", "D5", "E6", "27"]),
-    fraction=st.floats(0, 0.6),
-    seed=st.integers(0, 2**32 - 1),
-    features=st.booleans(),
-)
-def test_stresses_lie_on_the_contacts_that_a_linear_programme_finds(roots, known, name, fraction, seed, features):
+#: Which code, how much of it is left out, and whether features are unknowns too.
+SUBSETS = {
+    "name": st.sampled_from(["D4", "D5", "E6", "27"]),
+    "fraction": st.floats(0, 0.6),
+    "seed": st.integers(0, 2**32 - 1),
+    "features": st.booleans(),
+}
+
+
+def contacts_of(code: np.ndarray, fraction: float, seed: int, features: bool) -> tuple[ContactSystem, np.ndarray]:
+    """The contacts of what is left of a code, in a random order and orientation, and its vectors."""
     rng = np.random.default_rng(seed)
-    W = moved(some((roots | known)[name], fraction, rng), rng)
-    X = np.vstack([W, W]) if features else W
-    system = hardmax_system(W, W, 1e-9) if features else tammes_system(W, 1e-9)
+    W = moved(some(code, fraction, rng), rng)
+    return (hardmax_system(W, W, 1e-9), np.vstack([W, W])) if features else (tammes_system(W, 1e-9), W)
+
+
+@settings(max_examples=40)
+@given(**SUBSETS)
+def test_stresses_lie_on_the_contacts_that_a_linear_programme_finds(roots, known, name, fraction, seed, features):
+    system, X = contacts_of((roots | known)[name], fraction, seed, features)
     stress, expected = balance(system, X), usable(system, X)
     if expected.any():
         np.testing.assert_array_equal(stress.positive, expected)
@@ -115,18 +123,10 @@ def test_stresses_lie_on_the_contacts_that_a_linear_programme_finds(roots, known
 
 
 @settings(max_examples=20)
-@given(
-    name=st.sampled_from(["D4", "D5", "E6", "27"]),
-    fraction=st.floats(0, 0.6),
-    seed=st.integers(0, 2**32 - 1),
-    features=st.booleans(),
-)
+@given(**SUBSETS)
 def test_large_codes_are_balanced_where_any_stress_balances_them(roots, known, name, fraction, seed, features):
     """What is tried first beyond 2,500 unknowns: it may use fewer contacts, but balances whatever can be."""
-    rng = np.random.default_rng(seed)
-    W = moved(some((roots | known)[name], fraction, rng), rng)
-    X = np.vstack([W, W]) if features else W
-    system = hardmax_system(W, W, 1e-9) if features else tammes_system(W, 1e-9)
+    system, X = contacts_of((roots | known)[name], fraction, seed, features)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(stress_module, "LARGE", 0)
         stress = balance(system, X)

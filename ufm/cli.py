@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -328,6 +329,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
     options = _given(arguments, "seeds", *OPTIONS)
 
+    @functools.cache  # it reads checkpoints
     def goes_on(path: Path) -> bool:
         return continues(path, arguments.K, arguments.d, **options)
 
