@@ -202,7 +202,7 @@ def output_option(parser: argparse.ArgumentParser, help: str, *, required: bool 
 
 
 def chosen_output(
-    arguments: argparse.Namespace, suffixes: tuple[str, ...], *, goes_on: Callable[[Path], bool] = lambda path: False
+    arguments: argparse.Namespace, suffixes: tuple[str, ...], *, resumes: Callable[[Path], bool] = lambda path: False
 ) -> Path | None:
     """The file that ``-o`` names, checked before any work; None where there is none.
 
@@ -212,8 +212,8 @@ def chosen_output(
         Of a parser with `output_option`.
     suffixes : tuple of str
         The suffixes allowed.
-    goes_on : callable
-        Whether an unfinished output of the same command is there, which goes on with it; may refuse another's.
+    resumes : callable
+        Whether the command resumes an unfinished output that is there; may refuse that of another command.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def chosen_output(
     if arguments.output is None:
         return None
     path = check_output(arguments.output, suffixes)
-    return path if arguments.force or goes_on(path) else check_output(path, suffixes, replace=False)
+    return path if arguments.force or resumes(path) else check_output(path, suffixes, replace=False)
 
 
 def device_option(parser: argparse.ArgumentParser) -> None:

@@ -182,7 +182,7 @@ def _table(arguments: argparse.Namespace) -> int:
         "device": arguments.device,
         "catalog": not arguments.no_catalog,
     }
-    output = chosen_output(arguments, SUFFIXES, goes_on=lambda path: continues(path, pairs, **options))
+    output = chosen_output(arguments, SUFFIXES, resumes=lambda path: continues(path, pairs, **options))
 
     def show(row: dict[str, Any]) -> None:
         print(

@@ -235,7 +235,7 @@ def rows_file(path: Path) -> Path:
 
 
 def continues(path: Path, pairs: Iterable[tuple[int, int]], **options: Any) -> bool:
-    """Whether `table` with these arguments goes on with an unfinished table at ``path``.
+    """Whether `table` with these arguments resumes an unfinished table at ``path``.
 
     Raises
     ------

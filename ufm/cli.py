@@ -330,14 +330,14 @@ def _sweep(arguments: argparse.Namespace) -> int:
     options = _given(arguments, "seeds", *OPTIONS)
 
     @functools.cache  # it reads checkpoints
-    def goes_on(path: Path) -> bool:
+    def resumes(path: Path) -> bool:
         return continues(path, arguments.K, arguments.d, **options)
 
     # a file in the command's own folder is made again
-    path = chosen_output(arguments, SUFFIXES, goes_on=goes_on) or RESULTS / _sweep_name(arguments)
+    path = chosen_output(arguments, SUFFIXES, resumes=resumes) or RESULTS / _sweep_name(arguments)
     figure = path.with_suffix(".png")
     if arguments.output is not None:
-        check_output(figure, (".png",), replace=arguments.force or goes_on(path))
+        check_output(figure, (".png",), replace=arguments.force or resumes(path))
     if path.suffix.lower() == ".parquet":
         _check_parquet("write to a .csv with -o")
     if arguments.output is None:

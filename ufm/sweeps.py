@@ -155,7 +155,7 @@ def sweep(
 
 
 def continues(path: Path, *arguments: Any, **options: Any) -> bool:
-    """Whether `sweep` with these arguments goes on with an unfinished one at ``path``.
+    """Whether `sweep` with these arguments resumes an unfinished one at ``path``.
 
     Raises
     ------
