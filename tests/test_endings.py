@@ -19,6 +19,8 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parent.parent
 MARK = "SOFTMAXCODE_TEST_RUN"
+#: Where semaphores are files.
+SHARED = Path("/dev/shm")
 CATALOG = ("softmaxcode.cli", "catalog")
 STUDY = ("experiments", "gnc", "--data", "digits", "--d", "3", "--epochs", "1000000", "--measure-every", "1")
 STUDY += ("--accelerator", "cpu", "--no-progress", "--seeds", "2", "--heads", "learned", "--results", "results")
@@ -35,6 +37,7 @@ class Command:
 
     def __init__(self, *words: str, cwd: Path, **more: str) -> None:
         self.mark = uuid.uuid4().hex
+        self.shared_before = set(SHARED.glob("*"))  # a process id comes again, and with it the names of what was left
         environment = os.environ | {MARK: self.mark, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
         self.process = subprocess.Popen(
             [sys.executable, "-m", *words],
@@ -67,7 +70,7 @@ class Command:
         finally:
             for number in self.processes():
                 os.kill(number, signal.SIGKILL)
-        left = [path.name for path in Path("/dev/shm").glob("*")]
+        left = [path.name for path in set(SHARED.glob("*")) - self.shared_before]
         assert [name for name in left if any(f"-{n}-" in name or f"_{n}_" in name for n in numbers)] == []
 
 
