@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.report import ABSENT, Section, machine, write_document
-from softmaxcode.disk import written_whole
+from softmaxcode.storage.disk import written_whole
 from ufm.deep import DeepRun, code_costs, simulate_deep
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.report import aligned, machine, replace_part
 from experiments.report import Section, as_text, effort, found_sections
-from softmaxcode.disk import written_whole
+from softmaxcode.storage.disk import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

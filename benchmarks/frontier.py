@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.report import ABSENT, Section, write
 from softmaxcode.catalog import NotHeldError, best_known
-from softmaxcode.landscape import PAPER_LINES
+from softmaxcode.plotting.landscape import PAPER_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds import levenshtein
+from softmaxcode.bounds.best import levenshtein
+from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.multistart import multistart
 from softmaxcode.search.pipeline import MET, ROUND, Clock
 from softmaxcode.search.symmetry import symmetric_search
-from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,7 @@ from benchmarks import cross_entropy, per_sample
 from benchmarks.exact_margins import random_classifier
 from benchmarks.memory import resident_peak
 from benchmarks.report import ABSENT, Section, machine, seconds, times, write
-from softmaxcode.margins import smallest_margin
+from softmaxcode.margins.exact import smallest_margin
 from softmaxcode.metrics import GNC1, GNC3
 from softmaxcode.nn.functional import spherical_cross_entropy
 

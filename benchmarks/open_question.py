@@ -26,15 +26,15 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.report import ABSENT, Section, aligned, write
 from softmaxcode.catalog import best_known, bracket, installed
-from softmaxcode.certificate import RESIDUAL_TOLERANCE, certify
-from softmaxcode.margins import margins, smallest_margin
-from softmaxcode.polish import polish_hardmax
-from softmaxcode.rigorous import rigorous_bounds
+from softmaxcode.certificates.certificate import RESIDUAL_TOLERANCE, certify
+from softmaxcode.certificates.rigorous import rigorous_bounds
+from softmaxcode.contacts.polish import polish_hardmax
+from softmaxcode.margins.exact import margins, smallest_margin
+from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.basin_hopping import CHAINS, BasinHopping
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise
 from softmaxcode.sphere import gram, unit_rows
-from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,10 +13,10 @@ import pandas as pd
 import softmaxcode as sc
 from benchmarks.ours import SEARCH
 from benchmarks.report import ABSENT, Section, seconds
+from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.geoopt_batch import search_batch
 from softmaxcode.search.multistart import multistart, pair_maximum, random_start
-from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from softmaxcode.bounds import LITERATURE
+from softmaxcode.bounds.best import LITERATURE
 
 #: K, d, mu and whether mu is proved: the public table of Tammes codes (Cohn, Sloane and Hardin, and the proofs cited
-#: in `softmaxcode.bounds`).
+#: in `softmaxcode.bounds.best`).
 TAMMES_TABLE = (
     (7, 3, 0.21013831273060309, True),
     (8, 3, 0.26120387496374144, True),

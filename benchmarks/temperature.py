@@ -25,12 +25,12 @@ from scipy.special import logsumexp
 
 import softmaxcode as sc
 from benchmarks.report import ABSENT, Section, machine, write_document
+from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.code import NotComputed, SoftmaxCode
-from softmaxcode.disk import written_whole
-from softmaxcode.loss_certificate import minimizer_margin
-from softmaxcode.margins import margins
+from softmaxcode.contacts.polish import polish_hardmax
+from softmaxcode.margins.exact import margins
 from softmaxcode.nn.functional import log_softplus
-from softmaxcode.polish import polish_hardmax
+from softmaxcode.storage.disk import written_whole
 from ufm.asymptotics import FirstOrder, first_order
 from ufm.run import Run
 from ufm.simulation import simulate_batch

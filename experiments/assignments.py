@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.data import TextData
 from softmaxcode.assignment import assign, cosines, default_starts, similarity_from_means, trace
-from softmaxcode.checks import check_number, shown
+from softmaxcode.checks.arguments import check_number, shown
 
 if TYPE_CHECKING:
     from experiments.data import Data

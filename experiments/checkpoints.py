@@ -15,25 +15,25 @@ from safetensors import safe_open
 from torch import Tensor
 
 from experiments.class_similarity import nearest_pairs
-from softmaxcode.arrays import stored_arrays
+from softmaxcode.checks.tensors import MAX_NAMED, check_classifier
 from softmaxcode.code import MAX_ALL_MARGINS
-from softmaxcode.compare import compare, other_optima
-from softmaxcode.disk import check_archive, check_input
-from softmaxcode.margins import margins
-from softmaxcode.records import printable
-from softmaxcode.sampled_margins import sampled_margin
+from softmaxcode.compare.comparison import compare, other_optima
+from softmaxcode.margins.exact import margins
+from softmaxcode.margins.sampled import sampled_margin
 from softmaxcode.sphere import check_rows
-from softmaxcode.tensors import MAX_NAMED, check_classifier
+from softmaxcode.storage.arrays import stored_arrays
+from softmaxcode.storage.disk import check_archive, check_input
+from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
 
-    from softmaxcode.arrays import StoredArray
-    from softmaxcode.compare import Comparison
-    from softmaxcode.margins import Margins
-    from softmaxcode.sampled_margins import SampledMargin
+    from softmaxcode.compare.comparison import Comparison
+    from softmaxcode.margins.exact import Margins
+    from softmaxcode.margins.sampled import SampledMargin
+    from softmaxcode.storage.arrays import StoredArray
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".npy", ".npz")
 #: Names that classifiers and embedding matrices go by.
@@ -279,7 +279,7 @@ def compare_file(
     count : int
         Closest pairs wanted.
     align : bool
-        Align the code with the classifier, up to `softmaxcode.compare.MAX_ALIGN_CLASSES` classes.
+        Align the code with the classifier, up to `softmaxcode.compare.comparison.MAX_ALIGN_CLASSES` classes.
     sample : int, optional
         Take the margin from so many classes drawn at random, and compare with no code: for very large matrices.
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from softmaxcode.assignment import check_square
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 from softmaxcode.sphere import angle_degrees, check_rows
 
 if TYPE_CHECKING:

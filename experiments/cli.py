@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.files import Plan, read_json, write_json
 from experiments.studies import STUDIES, study
-from softmaxcode.arguments import Parser, chosen_output, output_option, run_command
-from softmaxcode.records import printable
+from softmaxcode.cli.arguments import Parser, chosen_output, output_option, run_command
+from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,7 +174,7 @@ def _planned(module: ModuleType, arguments: argparse.Namespace) -> list[Settings
 def _execution(arguments: argparse.Namespace) -> Execution:
     """Where and how runs are executed."""
     from experiments.training import Execution
-    from softmaxcode.checks import check_integer
+    from softmaxcode.checks.arguments import check_integer
 
     jobs = check_integer("jobs", arguments.jobs, 1)
     devices = check_integer("devices", arguments.devices, 1)
@@ -216,7 +216,7 @@ def _refuse_early(results: Results, runs: list[Settings], execution: Execution) 
 
 def _tell_skipped(settings: Settings, data: Data) -> None:
     """Name the files that are left out because they hold no image."""
-    from softmaxcode.tensors import MAX_NAMED
+    from softmaxcode.checks.tensors import MAX_NAMED
 
     skipped = getattr(data, "skipped", ())
     if skipped and _first_process():
@@ -230,7 +230,7 @@ def _tell_skipped(settings: Settings, data: Data) -> None:
 
 def _train(results: Results, runs: list[Settings], execution: Execution, arguments: argparse.Namespace) -> None:
     """Train what is missing, and tell how each run ended."""
-    from softmaxcode.progress import Progress
+    from softmaxcode.parallel.progress import Progress
 
     done = len(results.finished(runs))
     show = arguments.progress if arguments.jobs > 1 else False

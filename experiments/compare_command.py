@@ -15,13 +15,13 @@ from experiments.class_similarity import MantelResult, mantel
 from experiments.drawing import COLOURS, INK, axes_figure
 from experiments.report import Section, write_report
 from experiments.studies.findings import Findings
-from softmaxcode.arguments import chosen_output, output_option
-from softmaxcode.arrays import stored_arrays
 from softmaxcode.assignment import check_square
-from softmaxcode.checks import check_integer
-from softmaxcode.disk import read_text
-from softmaxcode.records import printable
+from softmaxcode.checks.arguments import check_integer
+from softmaxcode.cli.arguments import chosen_output, output_option
 from softmaxcode.sphere import check_rows
+from softmaxcode.storage.arrays import stored_arrays
+from softmaxcode.storage.disk import read_text
+from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-    from softmaxcode.compare import Comparison
+    from softmaxcode.compare.comparison import Comparison
     from softmaxcode.types import Rows, Square
 
 TITLE = "A classifier against the best code known"
@@ -78,7 +78,7 @@ def compare_findings(
     sample : int, optional
         Take the margin from so many classes drawn at random, and compare with no code: for very large matrices.
     align : bool
-        Bring the code and the classifier together, up to `softmaxcode.compare.MAX_ALIGN_CLASSES` classes.
+        Bring the code and the classifier together, up to `softmaxcode.compare.comparison.MAX_ALIGN_CLASSES` classes.
     seed : int
         Of the classes drawn for Mantel's test, and of its relabellings.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-from softmaxcode.disk import read_text, written_whole
-from softmaxcode.records import NonNegative, RecordError, parse_json, read_record
+from softmaxcode.storage.disk import read_text, written_whole
+from softmaxcode.storage.records import NonNegative, RecordError, parse_json, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class Plan(TypedDict):
 
 
 def read_json(path: Path, kind: type[Kind]) -> Kind:
-    """Stored data as ``kind``; see `softmaxcode.records.read_record`.
+    """Stored data as ``kind``; see `softmaxcode.storage.records.read_record`.
 
     Raises
     ------

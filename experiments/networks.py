@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import densenet121, resnet18, resnext50_32x4d
 from torchvision.models.vision_transformer import VisionTransformer
 
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

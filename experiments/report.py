@@ -24,8 +24,8 @@ from experiments.studies import STUDIES, study
 from experiments.studies.findings import Findings
 from softmaxcode import tables
 from softmaxcode.code import installed_version
-from softmaxcode.disk import check_output, written_whole
-from softmaxcode.records import printable
+from softmaxcode.storage.disk import check_output, written_whole
+from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

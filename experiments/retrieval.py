@@ -11,8 +11,8 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
-from softmaxcode.checks import check_number
-from softmaxcode.tensors import check_features, unit_rows
+from softmaxcode.checks.arguments import check_number
+from softmaxcode.checks.tensors import check_features, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,11 +17,11 @@ from experiments.files import Header, Kind, read_json, write_json
 from experiments.measuring import MEASURED
 from experiments.settings import Settings
 from experiments.training import Execution, loaded, train
-from softmaxcode.arrays import stored_arrays
+from softmaxcode.checks.tensors import read_tensors
+from softmaxcode.parallel.workers import LocalWorkers
+from softmaxcode.parallel.workers import run as run_tasks
+from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.tables import read_table
-from softmaxcode.tensors import read_tensors
-from softmaxcode.workers import LocalWorkers
-from softmaxcode.workers import run as run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -129,7 +129,7 @@ class Run:
     def evaluation(self, name: str, kind: type[Kind], measure: Callable[[Run], Kind]) -> Kind:
         """What ``measure(run)`` finds, plain data: computed once, and kept in the folder as ``name.json``.
 
-        A file that does not hold data of this ``kind`` (see `softmaxcode.records.read_record`) is written again.
+        A file that does not hold data of this ``kind`` (`softmaxcode.storage.records.read_record`) is written again.
         """
         path = self.folder / f"{name}.json"
         try:

@@ -11,8 +11,15 @@ from typing import Any
 from experiments.assignments import check_assignment
 from experiments.data import DATASETS
 from experiments.networks import NETWORKS
-from softmaxcode.checks import check_choice, check_flag, check_integer, check_number, check_positive, check_temperature
-from softmaxcode.records import RecordError, read_record
+from softmaxcode.checks.arguments import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_positive,
+    check_temperature,
+)
+from softmaxcode.storage.records import RecordError, read_record
 
 #: ``learned``: class vectors on the sphere, by gradients. ``cmf``: class-mean features. ``code``: those of the best
 #: code known, fixed. ``linear``: the unnormalised baseline, rows and features of any norm.

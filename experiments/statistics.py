@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import linregress
 from scipy.stats import t as student
 
-from softmaxcode.checks import check_number, check_positive
+from softmaxcode.checks.arguments import check_number, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

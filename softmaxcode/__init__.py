@@ -8,41 +8,43 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from softmaxcode.moved import redirect
+
 if TYPE_CHECKING:
-    from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
+    from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
     from softmaxcode.catalog import Catalog, CatalogError, NotHeldError, best_known
-    from softmaxcode.certificate import Certificate, certify
+    from softmaxcode.certificates.certificate import Certificate, certify
+    from softmaxcode.certificates.proof import NotRegular, ProvedValue
     from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
-    from softmaxcode.digits import NotRegular, ProvedValue
-    from softmaxcode.files import load
-    from softmaxcode.landscape import plot_landscape
-    from softmaxcode.margins import Margins, margin
-    from softmaxcode.plots import plot
-    from softmaxcode.sampled_margins import SampledMargin, sampled_margin
+    from softmaxcode.margins.exact import Margins, margin
+    from softmaxcode.margins.sampled import SampledMargin, sampled_margin
+    from softmaxcode.plotting.landscape import plot_landscape
+    from softmaxcode.plotting.plots import plot
     from softmaxcode.solver import solve
+    from softmaxcode.storage.files import load
     from softmaxcode.tables import table
 
 _HOME = {
     "Catalog": "catalog",
     "CatalogError": "catalog",
-    "Certificate": "certificate",
-    "Margins": "margins",
+    "Certificate": "certificates.certificate",
+    "Margins": "margins.exact",
     "NotComputed": "code",
     "NotHeldError": "catalog",
-    "NotRegular": "digits",
-    "ProvedValue": "digits",
+    "NotRegular": "certificates.proof",
+    "ProvedValue": "certificates.proof",
     "Provenance": "code",
-    "SampledMargin": "sampled_margins",
+    "SampledMargin": "margins.sampled",
     "SoftmaxCode": "code",
     "best_known": "catalog",
-    "certify": "certificate",
-    "load": "files",
-    "margin": "margins",
-    "margin_bounds": "bounds",
-    "max_cosine_lower_bound": "bounds",
-    "plot": "plots",
-    "plot_landscape": "landscape",
-    "sampled_margin": "sampled_margins",
+    "certify": "certificates.certificate",
+    "load": "storage.files",
+    "margin": "margins.exact",
+    "margin_bounds": "bounds.best",
+    "max_cosine_lower_bound": "bounds.best",
+    "plot": "plotting.plots",
+    "plot_landscape": "plotting.landscape",
+    "sampled_margin": "margins.sampled",
     "solve": "solver",
     "table": "tables",
 }
@@ -87,3 +89,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
+
+
+redirect()

@@ -11,7 +11,7 @@ from scipy.linalg import helmert
 from scipy.optimize import linear_sum_assignment, quadratic_assignment
 from scipy.spatial.distance import cdist
 
-from softmaxcode.checks import check_flag, check_integer, check_memory
+from softmaxcode.checks.arguments import check_flag, check_integer, check_memory
 from softmaxcode.sphere import as_array, check_rows, check_unmasked
 
 if TYPE_CHECKING:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checks import check_choice, shown
-from softmaxcode.records import Count, NonNegative
+from softmaxcode.checks.arguments import check_choice, shown
 from softmaxcode.sphere import angle_degrees, check_rows, largest_cosines
+from softmaxcode.storage.records import Count, NonNegative
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import ArrayLike
 
-    from softmaxcode.certificate import Certificate
-    from softmaxcode.digits import ProvedValue
+    from softmaxcode.certificates.certificate import Certificate
+    from softmaxcode.certificates.proof import ProvedValue
     from softmaxcode.exact import ClosedForm, ExactCode
-    from softmaxcode.margins import Margins, SmallestMargin
+    from softmaxcode.margins.exact import Margins, SmallestMargin
     from softmaxcode.types import Mask, Pairs, PerClass, Rows
 
 #: All one-vs-rest distances are derived on demand up to this K * K * d; beyond it call `softmaxcode.margin`.
@@ -194,7 +194,7 @@ class SoftmaxCode:
 
     @cached_property
     def _all(self) -> Margins:
-        from softmaxcode.margins import margins
+        from softmaxcode.margins.exact import margins
 
         if self.K * self.K * self.d > MAX_ALL_MARGINS:
             raise NotComputed(
@@ -205,8 +205,8 @@ class SoftmaxCode:
 
     @cached_property
     def _smallest(self) -> SmallestMargin:
-        from softmaxcode.margins import SmallestMargin, smallest_margin
-        from softmaxcode.rigorous import exact_rounding
+        from softmaxcode.certificates.rigorous import exact_rounding
+        from softmaxcode.margins.exact import SmallestMargin, smallest_margin
 
         if self.is_long and self.closed_margin is not None:  # docs/theory.md, T3: its last class attains the margin
             return SmallestMargin(self.closed_margin, exact_rounding(self.d), self.K - 1, 0)
@@ -280,7 +280,7 @@ class SoftmaxCode:
     @cached_property
     def contacts(self) -> Pairs:
         """Pairs i < j at the largest cosine, within the certificate's threshold: integer array, shape (n, 2)."""
-        from softmaxcode.contact_system import tammes_system
+        from softmaxcode.contacts.system import tammes_system
 
         if self.K > MAX_CONTACT_CLASSES:
             raise NotComputed(f"not computed: contacts of {self.K} classes (the limit is {MAX_CONTACT_CLASSES})")
@@ -320,7 +320,7 @@ class SoftmaxCode:
     @cached_property
     def certificate(self) -> Certificate:
         """Rigorous lower bound, optimality residual, upper bound and status; derived from the coordinates alone."""
-        from softmaxcode.certificate import certify
+        from softmaxcode.certificates.certificate import certify
 
         return certify(self)
 
@@ -338,6 +338,6 @@ class SoftmaxCode:
         ValueError
             If the suffix is another one, the folder does not exist, or the provenance is not what a file may hold.
         """
-        from softmaxcode.files import save
+        from softmaxcode.storage.files import save
 
         save(self, path)

@@ -6,14 +6,14 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from softmaxcode.files import figures
-from softmaxcode.records import printable
+from softmaxcode.storage.files import figures
+from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from softmaxcode.certificates.proof import ProvedValue
     from softmaxcode.code import SoftmaxCode
-    from softmaxcode.digits import ProvedValue
 
 
 def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:

@@ -11,10 +11,11 @@ import numpy as np
 from joblib import effective_n_jobs
 
 from softmaxcode import exact as exact_codes
-from softmaxcode.bounds import max_cosine_lower_bound
+from softmaxcode.bounds.best import max_cosine_lower_bound
 from softmaxcode.catalog import held as best_held
-from softmaxcode.certificate import match_tolerance
-from softmaxcode.checks import (
+from softmaxcode.certificates.certificate import match_tolerance
+from softmaxcode.certificates.proof import check_digits, closed_form_decimal, prove_margin, prove_tammes
+from softmaxcode.checks.arguments import (
     check_flag,
     check_integer,
     check_jobs,
@@ -27,12 +28,11 @@ from softmaxcode.checks import (
     shown,
 )
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
-from softmaxcode.contact_system import tammes_system
-from softmaxcode.digits import check_digits, closed_form_decimal, prove_margin, prove_tammes
+from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
+from softmaxcode.contacts.system import tammes_system
 from softmaxcode.exact import closed_form
-from softmaxcode.margins import smallest_margin
-from softmaxcode.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
-from softmaxcode.progress import Progress
+from softmaxcode.margins.exact import smallest_margin
+from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
 from softmaxcode.search.pipeline import Clock, search
@@ -41,8 +41,8 @@ from softmaxcode.sphere import check_rows, largest_cosines
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from softmaxcode.digits import ProvedValue
-    from softmaxcode.polish import Polished
+    from softmaxcode.certificates.proof import ProvedValue
+    from softmaxcode.contacts.polish import Polished
     from softmaxcode.search.pipeline import SearchResult
     from softmaxcode.types import Rows
 

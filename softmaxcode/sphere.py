@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checks import check_flag, check_memory
-from softmaxcode.tiles import TILE_ROWS, row_tiles
+from softmaxcode.checks.arguments import check_flag, check_memory
+from softmaxcode.parallel.tiles import TILE_ROWS, row_tiles
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -27,10 +27,10 @@ def as_array(X: Any, name: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it is a tensor without plain numbers (see `softmaxcode.tensors.to_numpy`).
+        If it is a tensor without plain numbers (see `softmaxcode.checks.tensors.to_numpy`).
     """
     if hasattr(X, "detach"):
-        from softmaxcode.tensors import to_numpy  # where there is a tensor, PyTorch is loaded
+        from softmaxcode.checks.tensors import to_numpy  # where there is a tensor, PyTorch is loaded
 
         return to_numpy(X, name)
     return np.asarray(X)

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from softmaxcode.checks import check_callable, check_integer, check_path, check_progress, check_seconds, shown
+from softmaxcode.checks.arguments import check_callable, check_integer, check_path, check_progress, check_seconds, shown
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, installed_version
 from softmaxcode.exact import best, closed_form, thinned
-from softmaxcode.files import checked_provenance
-from softmaxcode.journal import Journal, check_pairs, plain
-from softmaxcode.progress import Progress
+from softmaxcode.parallel.progress import Progress
+from softmaxcode.parallel.workers import one_line, run, workers
 from softmaxcode.solver import SearchOptions, solve_both
-from softmaxcode.workers import one_line, run, workers
+from softmaxcode.storage.files import checked_provenance
+from softmaxcode.storage.journal import Journal, check_pairs, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from softmaxcode.catalog import Catalog
+    from softmaxcode.parallel.workers import Outcome
     from softmaxcode.types import Rows
-    from softmaxcode.workers import Outcome
 
 Pair = tuple[int, int]
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from softmaxcode.checks import check_callable, check_progress
+from softmaxcode.checks.arguments import check_callable, check_progress
 from softmaxcode.code import OBJECTIVES, NotComputed, Provenance, SoftmaxCode
-from softmaxcode.disk import MAX_TEXT_BYTES, check_input, check_output, one_writer, written_whole
-from softmaxcode.journal import Journal, Noted, check_pairs, noted
-from softmaxcode.progress import Progress
-from softmaxcode.records import NonNegative
+from softmaxcode.parallel.progress import Progress
 from softmaxcode.solver import SearchOptions, solve_both
+from softmaxcode.storage.disk import MAX_TEXT_BYTES, check_input, check_output, one_writer, written_whole
+from softmaxcode.storage.journal import Journal, Noted, check_pairs, noted
+from softmaxcode.storage.records import NonNegative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

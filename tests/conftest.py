@@ -16,7 +16,7 @@ from hypothesis import settings
 import softmaxcode as sc
 from softmaxcode.catalog import Catalog
 from softmaxcode.catalog import known as known_codes
-from softmaxcode.polish import Polished, polish_tammes
+from softmaxcode.contacts.polish import Polished, polish_tammes
 from softmaxcode.search.energy import TAMMES, descend, minimize
 from softmaxcode.sphere import gram, random_rows, unit_rows
 

@@ -12,7 +12,7 @@ import pytest
 import softmaxcode as sc
 from benchmarks import temperature
 from benchmarks.temperature import Case, Measured, needed, needed_by_bound
-from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.certificates.loss import minimizer_margin
 
 
 @pytest.fixture(scope="module")

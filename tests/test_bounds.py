@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.special import betainc
 
 import softmaxcode as sc
-from softmaxcode import bounds
-from softmaxcode.bounds import (
+from softmaxcode.bounds import best as bounds
+from softmaxcode.bounds.best import (
     LITERATURE,
     Bound,
     Bracket,
@@ -31,7 +31,7 @@ from softmaxcode.bounds import (
     rankin,
     volume,
 )
-from softmaxcode.certificate import certify
+from softmaxcode.certificates.certificate import certify
 from softmaxcode.sphere import largest_cosines, random_rows, unit_rows
 
 # (K, d), mu*: codes known to meet Levenshtein's bound
@@ -228,7 +228,7 @@ def test_levenshtein_of_a_million_points():
 
 def test_the_bound_of_a_billion_points_takes_no_levenshtein_order(monkeypatch):
     """Its order is 63,000 for d = 3, and the bound below Fejes Toth's."""
-    monkeypatch.setattr("softmaxcode.bounds._levenshtein_at", None)
+    monkeypatch.setattr("softmaxcode.bounds.best._levenshtein_at", None)
     assert max_cosine_lower_bound(10**9, 3).value == fejes_toth(10**9).value
 
 

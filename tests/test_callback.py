@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import softmaxcode as sc
-from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.metrics import GeneralizedNeuralCollapse
 from softmaxcode.metrics.callback import GNCCallback
 from softmaxcode.metrics.figure import plot_collapse

@@ -31,9 +31,9 @@ from softmaxcode.catalog import (
     verify,
 )
 from softmaxcode.catalog import file as catalog_file
-from softmaxcode.cli import main
+from softmaxcode.cli.command import main
 from softmaxcode.code import SoftmaxCode
-from softmaxcode.landscape import panel
+from softmaxcode.plotting.landscape import panel
 from softmaxcode.solver import solve_both
 from softmaxcode.sphere import random_rows, unit_rows
 from tests.processes import HANG, wait_for
@@ -791,7 +791,17 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 @pytest.mark.processes
 def test_improve_sweeps_and_keeps(tmp_path: Path) -> None:
     mine = tmp_path / "mine.sqlite"
-    command = [sys.executable, "-m", "softmaxcode.cli", "catalog", "improve", "--pairs", "7,3 8,3", "--starts", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "softmaxcode.cli",
+        "catalog",
+        "improve",
+        "--pairs",
+        "7,3 8,3",
+        "--starts",
+        "2",
+    ]
     done = subprocess.run(
         [*command, "--jobs", "1", "--catalog", str(mine)], capture_output=True, text=True, timeout=HANG, check=False
     )

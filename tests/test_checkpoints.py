@@ -12,7 +12,7 @@ import torch
 
 import ufm
 from experiments.data.folders import read_image
-from softmaxcode.tensors import HASH, _content_hash, read_tensors, write_tensors
+from softmaxcode.checks.tensors import HASH, _content_hash, read_tensors, write_tensors
 
 OPTIONS = {"K": 6, "d": 3, "n": 2, "temperature": 0.1, "optimizer": "adam", "steps": 20}
 

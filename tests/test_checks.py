@@ -12,21 +12,22 @@ import torch
 
 import softmaxcode as sc
 import ufm
-from softmaxcode import checks, exact
+from softmaxcode import exact
 from softmaxcode.assignment import assign, similarity_from_means
-from softmaxcode.bounds import delsarte, levenshtein_size
+from softmaxcode.bounds.best import delsarte, levenshtein_size
 from softmaxcode.catalog.known import shipped_path, user_catalog
 from softmaxcode.catalog.transfer import export
 from softmaxcode.catalog.verification import verify
-from softmaxcode.cli import main
+from softmaxcode.certificates.loss import certified_margin, minimizer_margin
+from softmaxcode.certificates.rigorous import exact_bounds, exact_rounding, rigorous_bounds
+from softmaxcode.checks import arguments as checks
+from softmaxcode.cli.command import main
 from softmaxcode.code import MAX_ALL_MARGINS
-from softmaxcode.compare import compare
-from softmaxcode.loss_certificate import certified_margin, minimizer_margin
+from softmaxcode.compare.comparison import compare
 from softmaxcode.metrics import GNC1
-from softmaxcode.rigorous import exact_bounds, exact_rounding, rigorous_bounds
+from softmaxcode.parallel.tiles import row_tiles
 from softmaxcode.sphere import _largest_on_a_circle, largest_cosines, random_rows, unit_rows
 from softmaxcode.sweep import sweep
-from softmaxcode.tiles import row_tiles
 
 STRANGE = ["x", 1.5, True, math.nan, -1, 0, 10**30, None, [1], {}, np.float64(2.5), b"a", object(), np.array([1, 2])]
 #: What each argument takes, of the strange values.
@@ -233,7 +234,7 @@ def test_tiles_cover_all_rows_and_stay_small():
 def test_a_large_exact_code_answers_at_once(monkeypatch):
     """(100000, 256): rows of a family whose largest cosine is proved; a pass over all pairs takes minutes."""
     monkeypatch.setattr("softmaxcode.code.largest_cosines", None)
-    monkeypatch.setattr("softmaxcode.margins.largest_cosines", None)
+    monkeypatch.setattr("softmaxcode.margins.exact.largest_cosines", None)
     code = sc.best_known(100_000, 256)
     assert code.K * code.K * code.d > MAX_ALL_MARGINS
     assert code.max_cosine == code.cosine_bound == pytest.approx(27 / 251, abs=1e-16)
@@ -272,7 +273,7 @@ def test_a_pair_too_large_to_be_searched_is_not_offered_a_search(monkeypatch):
 )
 def test_a_large_closed_form_answers_at_once(monkeypatch, K, d, cosine):
     monkeypatch.setattr("softmaxcode.code.largest_cosines", None)
-    monkeypatch.setattr("softmaxcode.margins.largest_cosines", None)
+    monkeypatch.setattr("softmaxcode.margins.exact.largest_cosines", None)
     code, bounds = sc.solve(K, d), sc.margin_bounds(K, d)
     assert K * K * d > MAX_ALL_MARGINS
     assert bounds.lower - 1e-15 <= code.margin <= bounds.upper + 1e-15
@@ -324,7 +325,7 @@ def test_large_closed_forms_are_optimal(K, d):
 
 def test_the_certificate_of_a_large_exact_code_is_rigorous_without_a_pass(monkeypatch):
     for name in ("rigorous_bounds", "row_tiles"):
-        monkeypatch.setattr(f"softmaxcode.certificate.{name}", None)
+        monkeypatch.setattr(f"softmaxcode.certificates.certificate.{name}", None)
     certificate = sc.best_known(100_000, 256).certificate
     assert certificate.arithmetic == "exact construction"
     assert 1 - 27 / 251 - 1e-13 < certificate.lower_bound == certificate.one_minus_cosine_lower_bound < 1 - 27 / 251

@@ -19,11 +19,11 @@ import pytest
 
 import softmaxcode as sc
 from softmaxcode import tables
-from softmaxcode.arguments import run_command
-from softmaxcode.cli import CHECK_TOLERANCE, compare, main
-from softmaxcode.files import coordinates_hash, figures, header_hash
+from softmaxcode.cli.arguments import run_command
+from softmaxcode.cli.command import CHECK_TOLERANCE, compare, main
 from softmaxcode.report import report
 from softmaxcode.sphere import unit_rows
+from softmaxcode.storage.files import coordinates_hash, figures, header_hash
 from tests.processes import HANG
 
 if TYPE_CHECKING:
@@ -823,7 +823,7 @@ def test_whatever_ends_a_command_is_one_sentence_and_an_exit_code(capsys, monkey
     # of several processes each says what it is refused for, as long as they have not met, and the first says all else
     assert run_command("x", action, interrupted="stopped", first=lambda: False) == code
     assert bool(capsys.readouterr().err) is (code == 2)
-    monkeypatch.setattr("softmaxcode.arguments._have_met", lambda: True)
+    monkeypatch.setattr("softmaxcode.cli.arguments._have_met", lambda: True)
     assert run_command("x", action, interrupted="stopped", first=lambda: False) == code
     assert capsys.readouterr().err == ""
 

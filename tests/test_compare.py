@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from softmaxcode import compare as module
-from softmaxcode.compare import Alignment, align, compare, other_optima
+from softmaxcode.compare import comparison as module
+from softmaxcode.compare.comparison import Alignment, align, compare, other_optima
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import optimise, random_start
 from softmaxcode.sphere import random_rows, unit_rows

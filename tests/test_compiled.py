@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numba
 import pytest
 
-from softmaxcode import compiled as module
-from softmaxcode.compiled import compiled
+from softmaxcode.parallel import compiled as module
+from softmaxcode.parallel.compiled import compiled
 
 
 @pytest.mark.parametrize("cached", [True, False])

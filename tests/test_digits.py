@@ -13,11 +13,11 @@ from flint import arb, arb_mat, fmpq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softmaxcode import digits as module
-from softmaxcode.contact_system import ContactSystem, hardmax_system, tammes_system
-from softmaxcode.digits import NotRegular, ProvedValue, closed_form_decimal, prove_margin, prove_tammes
-from softmaxcode.margins import margin
-from softmaxcode.polish import Polished, polish_tammes
+from softmaxcode.certificates import proof as module
+from softmaxcode.certificates.proof import NotRegular, ProvedValue, closed_form_decimal, prove_margin, prove_tammes
+from softmaxcode.contacts.polish import Polished, polish_tammes
+from softmaxcode.contacts.system import ContactSystem, hardmax_system, tammes_system
+from softmaxcode.margins.exact import margin
 from softmaxcode.search.energy import TAMMES, descend, minimize
 from softmaxcode.sphere import largest_cosines, random_rows, unit_rows
 

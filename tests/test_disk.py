@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from softmaxcode.disk import check_archive, check_input, check_output, one_writer, read_text, written_whole
+from softmaxcode.storage.disk import check_archive, check_input, check_output, one_writer, read_text, written_whole
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX files")
 
@@ -68,7 +68,7 @@ def test_a_link_to_nothing_is_not_replaced(tmp_path):
 def test_a_limit_of_the_process_is_its_memory():
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9))\n"
-        "from softmaxcode.checks import machine_memory; print(machine_memory())"
+        "from softmaxcode.checks.arguments import machine_memory; print(machine_memory())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "1000000000\n"
@@ -95,7 +95,7 @@ def test_the_content_is_on_disk_before_the_name_changes(tmp_path, monkeypatch):
 
 KILLED = """
 import os, pathlib, signal, sys
-from softmaxcode.disk import written_whole
+from softmaxcode.storage.disk import written_whole
 with written_whole(pathlib.Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

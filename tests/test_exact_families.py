@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import softmaxcode as sc
 from softmaxcode import exact
-from softmaxcode.bounds import levenshtein, rankin
+from softmaxcode.bounds.best import levenshtein, rankin
 from softmaxcode.exact.families import constructions
 from softmaxcode.exact.subcodes import subsets, thinned
 from softmaxcode.sphere import gram

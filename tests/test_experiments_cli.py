@@ -15,7 +15,7 @@ from experiments import cli
 from experiments.runs import Results
 from experiments.settings import Settings
 from experiments.studies import STUDIES, study
-from softmaxcode.disk import one_writer
+from softmaxcode.storage.disk import one_writer
 from tests.processes import HANG, wait_for
 
 ROOT = Path(__file__).parent.parent

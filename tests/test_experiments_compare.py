@@ -20,7 +20,7 @@ import softmaxcode as sc
 from experiments import checkpoints, class_similarity
 from experiments.checkpoints import compare_file, read_classifier
 from experiments.class_similarity import mantel, nearest_pairs
-from softmaxcode import arrays
+from softmaxcode.storage import arrays
 
 SEEDS = st.integers(0, 2**32 - 1)
 W = torch.randn(20, 8, generator=torch.Generator().manual_seed(3))

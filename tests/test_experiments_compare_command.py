@@ -16,7 +16,7 @@ import softmaxcode as sc
 from experiments import compare_command
 from experiments.class_similarity import MantelResult
 from experiments.compare_command import add_options, compare_findings, run
-from softmaxcode.margins import margins
+from softmaxcode.margins.exact import margins
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import optimise, random_start
 from softmaxcode.sphere import unit_rows

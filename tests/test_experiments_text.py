@@ -20,7 +20,7 @@ import softmaxcode as sc
 from experiments.data import Data, TextData, TokenContexts
 from experiments.studies import text
 from experiments.token_margins import token_margins, unigram
-from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.sphere import random_rows
 
 if TYPE_CHECKING:

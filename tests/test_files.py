@@ -25,12 +25,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from softmaxcode import files, solver
-from softmaxcode.cli import main
-from softmaxcode.digits import NotRegular
-from softmaxcode.disk import written_whole
-from softmaxcode.files import DifferentCoordinatesError, coordinates_hash, figures, header_hash, read_file
+from softmaxcode import solver
+from softmaxcode.certificates.proof import NotRegular
+from softmaxcode.cli.command import main
 from softmaxcode.sphere import random_rows, unit_rows
+from softmaxcode.storage import files
+from softmaxcode.storage.disk import written_whole
+from softmaxcode.storage.files import DifferentCoordinatesError, coordinates_hash, figures, header_hash, read_file
 from tests.processes import HANG
 
 if TYPE_CHECKING:
@@ -1120,8 +1121,9 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 import softmaxcode as sc
-from softmaxcode import files, solver
-from softmaxcode.cli import main
+from softmaxcode.storage import files
+from softmaxcode import solver
+from softmaxcode.cli.command import main
 
 def half(stream, **arrays):
     stream.write(b"PK half a file")

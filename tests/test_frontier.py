@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import softmaxcode as sc
 from benchmarks import frontier, open_question
 from benchmarks.open_question import Collector, Look, Pair
-from softmaxcode.bounds import LITERATURE, levenshtein
+from softmaxcode.bounds.best import LITERATURE, levenshtein
 from softmaxcode.catalog import Entry
-from softmaxcode.margins import margins
+from softmaxcode.margins.exact import margins
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import Candidate, optimise
 from softmaxcode.sphere import gram, random_rows

@@ -36,11 +36,11 @@ from experiments.measuring import MEASURED
 from experiments.report import _asked
 from experiments.runs import Run
 from experiments.settings import Settings
-from softmaxcode import files
 from softmaxcode.catalog import Catalog, import_codes
-from softmaxcode.journal import Journal
+from softmaxcode.checks.tensors import read_tensors, write_tensors
+from softmaxcode.storage import files
+from softmaxcode.storage.journal import Journal
 from softmaxcode.tables import Finished, _derived, _noted, read_table, solved, write
-from softmaxcode.tensors import read_tensors, write_tensors
 from tests.test_experiments_data import cifar_files, packed, tiny_imagenet
 from ufm.cli import read_run, write_run
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from softmaxcode.polish import polish_hardmax, polish_tammes
+from softmaxcode.contacts.polish import polish_hardmax, polish_tammes
 from softmaxcode.search import geoopt_batch
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, energy, minimize
 from softmaxcode.search.geoopt_batch import check_device, energies, euclidean_gradients, search_batch

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from softmaxcode import landscape
-from softmaxcode.bounds import levenshtein, margin_bounds, volume
-from softmaxcode.cli import main
+from softmaxcode.bounds.best import levenshtein, margin_bounds, volume
+from softmaxcode.cli.command import main
 from softmaxcode.exact import constructions
-from softmaxcode.landscape import PAPER_LINES, ExactPoint, panel, plot_landscape
+from softmaxcode.plotting import landscape
+from softmaxcode.plotting.landscape import PAPER_LINES, ExactPoint, panel, plot_landscape
 
 HELD = ((7, 3), (10, 3), (9, 4))
 

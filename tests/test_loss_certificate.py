@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softmaxcode.loss_certificate import certified_margin, minimizer_margin
+from softmaxcode.certificates.loss import certified_margin, minimizer_margin
 
 
 def formula(K: int, margin: float, temperature: float, imbalance: float = 1.0) -> float:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import optimize, sparse, stats
 
 import softmaxcode as sc
-from softmaxcode import margins as module
-from softmaxcode.margins import margin, margins, smallest_margin
+from softmaxcode.margins import exact as module
+from softmaxcode.margins.exact import margin, margins, smallest_margin
 from softmaxcode.sphere import random_rows, unit_rows
 from tests.processes import HANG
 

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import softmaxcode as sc
 from softmaxcode.catalog import known as known_codes
-from softmaxcode.loss_certificate import certified_margin
+from softmaxcode.certificates.loss import certified_margin
 from softmaxcode.metrics import (
     GNC1,
     GNC2,

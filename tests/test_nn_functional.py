@@ -479,9 +479,9 @@ def test_errors_say_what_came(loss, wrong, message):
 @pytest.mark.parametrize("tensor", ["weight", "labels"])
 def test_mixed_devices_are_refused(tensor, monkeypatch):
     # a device without values stands in for another; the checks of values come first and need some
-    monkeypatch.setattr("softmaxcode.tensors.check_dense", lambda tensor, *_: tensor)
-    monkeypatch.setattr("softmaxcode.tensors.check_finite", lambda *_, **__: None)
-    monkeypatch.setattr("softmaxcode.tensors.check_label_range", lambda *_: None)
+    monkeypatch.setattr("softmaxcode.checks.tensors.check_dense", lambda tensor, *_: tensor)
+    monkeypatch.setattr("softmaxcode.checks.tensors.check_finite", lambda *_, **__: None)
+    monkeypatch.setattr("softmaxcode.checks.tensors.check_label_range", lambda *_: None)
     with pytest.raises(ValueError, match=f"features and {tensor} must be on one device; got cpu and meta"):
         sf.hardmax_loss(**GOOD | {tensor: GOOD[tensor].to("meta")})
 

@@ -11,8 +11,8 @@ import pytest
 
 import softmaxcode as sc
 from experiments.cli import main as experiments
-from softmaxcode.cli import main as softmaxcode
-from softmaxcode.disk import one_writer
+from softmaxcode.cli.command import main as softmaxcode
+from softmaxcode.storage.disk import one_writer
 from ufm.cli import main as ufm
 
 if TYPE_CHECKING:

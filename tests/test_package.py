@@ -27,7 +27,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 UFM_MODULES = sorted((ROOT / "ufm").rglob("*.py"))
 HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
 TORCH_MODULES = {
-    "device_margins.py",
+    "margins/on_device.py",
     "metrics/callback.py",
     "metrics/collapse.py",
     "metrics/collection.py",
@@ -40,11 +40,11 @@ TORCH_MODULES = {
     "nn/spherical.py",
     "nn/tiles.py",
     "search/geoopt_batch.py",
-    "tensors.py",
+    "checks/tensors.py",
 }
 #: Modules that ask for an optional extra by name.
 EXTRAS = {
-    "workers.py": "distributed",
+    "parallel/workers.py": "distributed",
     "metrics/callback.py": "lightning",
     "ufm/cli.py": "pyarrow",
     "tables.py": "pyarrow",
@@ -53,7 +53,7 @@ EXTRAS = {
 SUBMODULES = (
     "assignment",
     "compare",
-    "loss_certificate",
+    "certificates.loss",
     "metrics",
     "metrics.callback",
     "metrics.figure",
@@ -119,7 +119,7 @@ def test_solving_and_saving_load_neither_torch_nor_pandas_nor_matplotlib():
 
 @pytest.mark.processes
 def test_the_command_loads_nothing_heavy_before_it_is_asked():
-    code = "import softmaxcode.cli\nassert softmaxcode.cli._parser().prog == 'softmaxcode'"
+    code = "import softmaxcode.cli.command\nassert softmaxcode.cli.command._parser().prog == 'softmaxcode'"
     assert not loaded_after(code)
 
 

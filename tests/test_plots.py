@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 import softmaxcode as sc
-from softmaxcode import plots
+from softmaxcode.plotting import plots
 from softmaxcode.sphere import random_rows
 
 
@@ -168,7 +168,7 @@ def test_a_certificate_that_is_not_computed_is_said_in_words(monkeypatch):
     def refuse(code):
         raise sc.NotComputed("not computed: too large")
 
-    monkeypatch.setattr("softmaxcode.certificate.certify", refuse)
+    monkeypatch.setattr("softmaxcode.certificates.certificate.certify", refuse)
     figure = sc.plot(random_code(20, 3))
     assert "status not computed" in header(figure)
     assert "Rattlers are not computed at this size" in header(figure)

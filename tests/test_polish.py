@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softmaxcode.contact_system import (
+from softmaxcode.contacts.polish import MAX_UNKNOWNS, can_polish, centre_rattlers, polish_hardmax, polish_tammes
+from softmaxcode.contacts.stress import balance, rigidity
+from softmaxcode.contacts.system import (
     ContactSystem,
     hardmax_system,
     lagrangian_hessian,
@@ -19,12 +21,10 @@ from softmaxcode.contact_system import (
     tangent_basis,
 )
 from softmaxcode.exact import closed_form
-from softmaxcode.margins import margins
-from softmaxcode.polish import MAX_UNKNOWNS, can_polish, centre_rattlers, polish_hardmax, polish_tammes
+from softmaxcode.margins.exact import margins
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import pair_maximum
 from softmaxcode.sphere import gram, largest_cosines, random_rows, tangential, unit_rows
-from softmaxcode.stress import balance, rigidity
 
 SEEDS = st.integers(0, 2**32 - 1)
 NOISE = 1e-4

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmaxcode.code import Provenance
-from softmaxcode.records import Count, Finite, RecordError, parse_json, printable, read_record
+from softmaxcode.storage.records import Count, Finite, RecordError, parse_json, printable, read_record
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softmaxcode import rigorous as module
-from softmaxcode.margins import margins
-from softmaxcode.rigorous import rigorous_bounds
+from softmaxcode.certificates import rigorous as module
+from softmaxcode.certificates.rigorous import rigorous_bounds
+from softmaxcode.margins.exact import margins
 from softmaxcode.sphere import random_rows, unit_rows
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from softmaxcode import margins as module
-from softmaxcode import sampled_margins
-from softmaxcode.margins import margins, smallest_margin
+from softmaxcode.margins import exact as module
+from softmaxcode.margins.exact import margins, smallest_margin
+from softmaxcode.margins.exact import sampled as sampled_margins
 from softmaxcode.sphere import random_rows, unit_rows
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import softmaxcode as sc
-from softmaxcode.margins import margins
+from softmaxcode.margins.exact import margins
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND
 from softmaxcode.solver import check_device, default_starts
 from softmaxcode.sphere import gram, random_rows, unit_rows

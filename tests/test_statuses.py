@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy import optimize, sparse
 
 import softmaxcode as sc
-from softmaxcode import stress as stress_module
-from softmaxcode.certificate import certify
-from softmaxcode.contact_system import ContactSystem, hardmax_system, tammes_system, tangent_basis
+from softmaxcode.certificates.certificate import certify
+from softmaxcode.contacts import stress as stress_module
+from softmaxcode.contacts.stress import balance, rigidity
+from softmaxcode.contacts.system import ContactSystem, hardmax_system, tammes_system, tangent_basis
 from softmaxcode.sphere import gram, unit_rows
-from softmaxcode.stress import balance, rigidity
 
 OBJECTIVES = ("tammes", "softmax")
 

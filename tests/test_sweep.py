@@ -25,14 +25,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softmaxcode import workers as workers_module
 from softmaxcode.catalog import Catalog
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
-from softmaxcode.journal import Journal, check_pairs, is_journal, plain
+from softmaxcode.parallel import workers as workers_module
+from softmaxcode.parallel.workers import LocalWorkers, Outcome, Workers, run, workers
 from softmaxcode.solver import solve_both
 from softmaxcode.sphere import largest_cosines, random_rows
+from softmaxcode.storage.journal import Journal, check_pairs, is_journal, plain
 from softmaxcode.sweep import Improvement, SweepReport, solve_pair, sweep
-from softmaxcode.workers import LocalWorkers, Outcome, Workers, run, workers
 from tests.processes import HANG, wait_for
 
 # worker processes cannot import this file
@@ -569,7 +569,7 @@ class Codes:
         self.folder = self.path.with_suffix("")
         self.folder.mkdir(exist_ok=True)
     def code(self, K, d, objective):
-        from softmaxcode.files import load
+        from softmaxcode.storage.files import load
         file = self.folder / f"{K}.{d}.{objective}.npz"
         return load(file) if file.exists() else None
     def improve(self, code):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softmaxcode.parallel.threads import Threads
 from softmaxcode.search import symmetry
 from softmaxcode.search.energy import TAMMES, energy
 from softmaxcode.search.groups import (
@@ -26,7 +27,6 @@ from softmaxcode.search.orbits import _orbit_energy, draw_orbits, draw_represent
 from softmaxcode.search.pipeline import Clock
 from softmaxcode.search.symmetry import symmetric_search
 from softmaxcode.sphere import gram, unit_rows
-from softmaxcode.threads import Threads
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -19,9 +19,10 @@ import pandas as pd
 import pytest
 
 import softmaxcode as sc
-from softmaxcode import certificate, code, tables
-from softmaxcode.journal import _signed
+from softmaxcode import code, tables
+from softmaxcode.certificates import certificate
 from softmaxcode.sphere import random_rows
+from softmaxcode.storage.journal import _signed
 from softmaxcode.tables import COLUMNS, frame, markdown, table, write
 from tests.processes import HANG
 

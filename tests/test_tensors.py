@@ -11,13 +11,14 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import softmaxcode as sc
-from softmaxcode import checks, tensors
 from softmaxcode.assignment import similarity_from_means
-from softmaxcode.compare import compare
+from softmaxcode.checks import arguments as checks
+from softmaxcode.checks.arguments import tensors
+from softmaxcode.checks.tensors import unit_rows
+from softmaxcode.compare.comparison import compare
 from softmaxcode.metrics import GNC1, GNC2, GeneralizedNeuralCollapse, NearestClassMeanAccuracy
 from softmaxcode.nn import CMFClassifier, CodeClassifier, SphericalClassifier
 from softmaxcode.nn.functional import hardmax_loss, spherical_cross_entropy
-from softmaxcode.tensors import unit_rows
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

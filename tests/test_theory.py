@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, special
 
-from softmaxcode.contact_system import ContactSystem, hardmax_system, tammes_system
+from softmaxcode.contacts.polish import polish_hardmax
+from softmaxcode.contacts.stress import balance
+from softmaxcode.contacts.system import ContactSystem, hardmax_system, tammes_system
 from softmaxcode.exact import closed_form
-from softmaxcode.margins import Margins
-from softmaxcode.margins import margins as all_margins
-from softmaxcode.min_norm import refine, wolfe
-from softmaxcode.polish import polish_hardmax
+from softmaxcode.margins.exact import Margins
+from softmaxcode.margins.exact import margins as all_margins
+from softmaxcode.margins.min_norm import refine, wolfe
 from softmaxcode.search.energy import HARDMAX, descend, minimize
 from softmaxcode.search.multistart import pair_maximum
 from softmaxcode.sphere import gram, largest_cosines, random_rows, tangential, unit_rows
-from softmaxcode.stress import balance
 
 SEEDS = st.integers(0, 2**32 - 1)
 ROUNDING = 4e-15

@@ -13,7 +13,7 @@ from scipy import linalg, optimize, special
 
 import softmaxcode as sc
 from softmaxcode.code import NotComputed
-from softmaxcode.stress import Stress, balance
+from softmaxcode.contacts.stress import Stress, balance
 from ufm import asymptotics
 from ufm.asymptotics import FirstOrder, first_order, margin_constant_bound
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import ufm
-from softmaxcode.arguments import end_when_told
+from softmaxcode.cli.arguments import end_when_told
 from tests.processes import run_ranks
 from tests.test_ufm_simulation import equal
 from ufm import checkpoint, optimizers, simulation

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import ufm
-from softmaxcode.disk import one_writer
+from softmaxcode.storage.disk import one_writer
 from tests.processes import HANG
 from ufm import simulation
 from ufm.cli import main, read_run, read_table, summary

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import ufm
-from softmaxcode import disk, journal
+from softmaxcode.storage import disk, journal
 from tests.test_ufm_checkpoint import interrupt
 from ufm import sweeps
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize, special
 
-from softmaxcode.certificate import CONTACT_THRESHOLD, RESIDUAL_TOLERANCE
-from softmaxcode.checks import check_integer
+from softmaxcode.certificates.certificate import CONTACT_THRESHOLD, RESIDUAL_TOLERANCE
+from softmaxcode.checks.arguments import check_integer
 from softmaxcode.code import NotComputed, SoftmaxCode
-from softmaxcode.contact_system import hardmax_system, tangent_basis
-from softmaxcode.stress import MAX_UNKNOWNS, Stress, balance, rigidity
+from softmaxcode.contacts.stress import MAX_UNKNOWNS, Stress, balance, rigidity
+from softmaxcode.contacts.system import hardmax_system, tangent_basis
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from softmaxcode.contact_system import ContactSystem
+    from softmaxcode.contacts.system import ContactSystem
     from softmaxcode.types import Mask, Pairs, PerClass, PerContact, Rows
 
 #: Singular values of the contacts' gradients, which are of order 1, count as 0 below this.

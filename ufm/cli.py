@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from softmaxcode.arguments import Parser, chosen_output, output_option, run_command
-from softmaxcode.arrays import stored_arrays
+from softmaxcode.cli.arguments import Parser, chosen_output, output_option, run_command
 from softmaxcode.code import installed_version
-from softmaxcode.disk import check_output, one_writer, read_text, written_whole
-from softmaxcode.records import parse_json, printable, read_record
+from softmaxcode.storage.arrays import stored_arrays
+from softmaxcode.storage.disk import check_output, one_writer, read_text, written_whole
+from softmaxcode.storage.records import parse_json, printable, read_record
 from softmaxcode.tables import read_table
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from softmaxcode.catalog import best_known
-from softmaxcode.checks import check_integer, check_memory, check_number, check_positive
-from softmaxcode.margins import margins, smallest_margin
+from softmaxcode.checks.arguments import check_integer, check_memory, check_number, check_positive
+from softmaxcode.checks.tensors import one_thread
+from softmaxcode.margins.exact import margins, smallest_margin
 from softmaxcode.nn.functional import FAR
 from softmaxcode.sphere import unit_rows
-from softmaxcode.tensors import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from softmaxcode.tensors import unit_rows
+from softmaxcode.checks.tensors import unit_rows
 
 with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
     warnings.simplefilter("ignore", FutureWarning)

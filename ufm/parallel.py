@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from softmaxcode.checks.tensors import check_alike, check_labels
 from softmaxcode.nn import tiles
-from softmaxcode.tensors import check_alike, check_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from softmaxcode.disk import check_output, written_whole
-from softmaxcode.plots import DPI, SUFFIXES
+from softmaxcode.plotting.plots import DPI, SUFFIXES
+from softmaxcode.storage.disk import check_output, written_whole
 from ufm.run import Run
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from softmaxcode.device_margins import smallest_margin_on_device
-from softmaxcode.loss_certificate import certified_margin
-from softmaxcode.margins import smallest_margin
+from softmaxcode.certificates.loss import certified_margin
+from softmaxcode.checks.tensors import unit_rows
+from softmaxcode.margins.exact import smallest_margin
+from softmaxcode.margins.on_device import smallest_margin_on_device
+from softmaxcode.margins.sampled import sampled_margin
 from softmaxcode.metrics import GNC1, GNC2, GNC3
 from softmaxcode.nn.functional import log_softplus
 from softmaxcode.nn.tiles import best_wrong_class, log_odds_against
-from softmaxcode.sampled_margins import sampled_margin
 from softmaxcode.sphere import check_rows
-from softmaxcode.tensors import unit_rows
 from ufm.settings import CHEAP
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checks import (
+from softmaxcode.checks.arguments import (
     check_choice,
     check_integer,
     check_number,
@@ -16,7 +16,7 @@ from softmaxcode.checks import (
     check_temperature,
     shown,
 )
-from softmaxcode.records import read_record
+from softmaxcode.storage.records import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softmaxcode.checks import check_integer, check_list, check_memory, check_progress, shown
-from softmaxcode.disk import check_output
-from softmaxcode.interrupts import uninterrupted
-from softmaxcode.progress import Progress
+from softmaxcode.checks.arguments import check_integer, check_list, check_memory, check_progress, shown
+from softmaxcode.checks.tensors import one_thread
+from softmaxcode.parallel.interrupts import uninterrupted
+from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.geoopt_batch import check_device
-from softmaxcode.tensors import one_thread
+from softmaxcode.storage.disk import check_output
 from ufm import checkpoint as checkpoints
 from ufm import recording, schedule
 from ufm.model import Model, labels_of

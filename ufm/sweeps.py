@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from softmaxcode.checks import check_integer, check_pair, check_progress
-from softmaxcode.disk import check_output, one_writer, remove_leftovers
-from softmaxcode.journal import Journal, Noted, noted
-from softmaxcode.progress import Progress
-from softmaxcode.records import Count, Finite, NonNegative
+from softmaxcode.checks.arguments import check_integer, check_pair, check_progress
+from softmaxcode.parallel.progress import Progress
+from softmaxcode.storage.disk import check_output, one_writer, remove_leftovers
+from softmaxcode.storage.journal import Journal, Noted, noted
+from softmaxcode.storage.records import Count, Finite, NonNegative
 from softmaxcode.tables import rows_file, write
 from ufm import parallel
 from ufm.checkpoint import matching

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from experiments.data.source import Labelled, Source, located, present
-from softmaxcode.disk import check_input
+from softmaxcode.storage.disk import check_input
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from experiments.data.seeding import stream
 from experiments.data.source import Labelled, Source
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from experiments.data.seeding import stream
 from experiments.data.source import Labelled, Source, data_root, located, present
-from softmaxcode.checks import check_integer, check_number
-from softmaxcode.disk import check_input, read_text
+from softmaxcode.checks.arguments import check_integer, check_number
+from softmaxcode.storage.disk import check_input, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from experiments.data.seeding import stream
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 
 
 def chosen_classes(classes: Iterable[int], K: int) -> np.ndarray:

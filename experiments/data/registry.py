@@ -17,7 +17,7 @@ from experiments.data.folders import read_faces, read_image_folder, read_tiny_im
 from experiments.data.labels import chosen_classes, few_shot_rows, noisy, of_classes, permuted
 from experiments.data.shifts import Shift
 from experiments.data.text import read_text
-from softmaxcode.checks import check_integer, check_number
+from softmaxcode.checks.arguments import check_integer, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -10,8 +10,8 @@ import torch
 
 from experiments.data.dataset import TextData, TokenContexts
 from experiments.data.seeding import stream
-from softmaxcode import disk
-from softmaxcode.checks import check_integer, check_number
+from softmaxcode.checks.arguments import check_integer, check_number
+from softmaxcode.storage import disk
 
 #: Folders of the standard library that are left out: what others installed, tests, and character tables, which are
 #: near copies of one another and would be in both the training and the test text.

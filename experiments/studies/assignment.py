@@ -25,7 +25,7 @@ from experiments.studies.common import (
 )
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import cosines
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from experiments.studies.common import (
     side,
 )
 from experiments.studies.findings import Findings
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 from softmaxcode.nn import CMFClassifier, SphericalClassifier
 
 if TYPE_CHECKING:

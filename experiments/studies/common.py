@@ -14,7 +14,7 @@ from experiments.drawing import HEAD_WORDS
 from experiments.settings import Settings
 from experiments.statistics import Interval, Slope, mean_interval, paired_difference
 from experiments.studies.findings import Findings
-from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.certificates.loss import minimizer_margin
 from ufm.recording import best_known_margin
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from experiments.studies.common import (
     side,
 )
 from experiments.studies.findings import Findings
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -31,7 +31,7 @@ from experiments.studies.common import (
     paired_groups,
 )
 from experiments.studies.findings import Findings
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -39,7 +39,7 @@ from experiments.studies.common import (
     ufm_margin,
 )
 from experiments.studies.findings import Findings
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 from ufm.recording import best_known_margin
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from experiments.studies.common import (
 )
 from experiments.studies.findings import Findings
 from experiments.token_margins import GROUPS, Unigram, token_margins, unigram
-from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:

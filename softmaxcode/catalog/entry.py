@@ -7,10 +7,10 @@ from typing import Annotated
 
 import msgspec
 
-from softmaxcode.certificate import certify, lower_bounds
+from softmaxcode.certificates.certificate import certify, lower_bounds
 from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
-from softmaxcode.files import coordinates_hash
-from softmaxcode.records import Finite
+from softmaxcode.storage.files import coordinates_hash
+from softmaxcode.storage.records import Finite
 
 #: A bound must be larger by this to beat another: less than float64 coordinates can mean.
 IMPROVEMENT = 1e-14

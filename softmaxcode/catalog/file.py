@@ -15,10 +15,10 @@ import numpy as np
 
 from softmaxcode import exact
 from softmaxcode.catalog.entry import IMPROVEMENT, Entry, assess, hopeful, measured
-from softmaxcode.checks import check_flag, check_pair, check_path, shown
+from softmaxcode.checks.arguments import check_flag, check_pair, check_path, shown
 from softmaxcode.code import OBJECTIVES, SoftmaxCode, check_code, check_objective, installed_version
-from softmaxcode.files import checked_provenance, coordinates_hash
-from softmaxcode.records import RecordError, parse_json, printable, read_record
+from softmaxcode.storage.files import checked_provenance, coordinates_hash
+from softmaxcode.storage.records import RecordError, parse_json, printable, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

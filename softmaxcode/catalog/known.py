@@ -13,16 +13,16 @@ import numpy as np
 import platformdirs
 
 from softmaxcode import exact
-from softmaxcode.bounds import margin_bounds, max_cosine_lower_bound
+from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog, CatalogError
-from softmaxcode.checks import check_pair, machine_memory, search_memory
+from softmaxcode.checks.arguments import check_pair, machine_memory, search_memory
 from softmaxcode.code import check_objective
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from softmaxcode.bounds import Bracket
+    from softmaxcode.bounds.best import Bracket
     from softmaxcode.code import SoftmaxCode
 
 #: The variable that names another file than the one in the user's data folder.

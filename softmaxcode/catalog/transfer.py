@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from softmaxcode.catalog.file import Catalog, CatalogError, explained
 from softmaxcode.catalog.known import installed
 from softmaxcode.catalog.verification import unborne_claim
-from softmaxcode.checks import check_flag, check_path
-from softmaxcode.disk import check_output, written_whole
-from softmaxcode.files import READABLE, load
-from softmaxcode.journal import check_pairs
-from softmaxcode.records import printable
+from softmaxcode.checks.arguments import check_flag, check_path
+from softmaxcode.storage.disk import check_output, written_whole
+from softmaxcode.storage.files import READABLE, load
+from softmaxcode.storage.journal import check_pairs
+from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from softmaxcode.catalog.entry import IMPROVEMENT, STATUSES, Entry, assess
 from softmaxcode.catalog.file import Catalog, CatalogError
-from softmaxcode.checks import check_jobs, check_progress
-from softmaxcode.progress import Progress
-from softmaxcode.workers import run, workers
+from softmaxcode.checks.arguments import check_jobs, check_progress
+from softmaxcode.parallel.progress import Progress
+from softmaxcode.parallel.workers import run, workers
 
 if TYPE_CHECKING:
     from collections.abc import Generator

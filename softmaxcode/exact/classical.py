@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.checks import check_memory, check_pair
+from softmaxcode.checks.arguments import check_memory, check_pair
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows

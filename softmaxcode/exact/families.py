@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds import levenshtein
-from softmaxcode.checks import check_integer, check_pair
+from softmaxcode.bounds.best import levenshtein
+from softmaxcode.checks.arguments import check_integer, check_pair
 from softmaxcode.exact.classical import closed_form
 from softmaxcode.exact.subcodes import Subset, subsets, thinned
 

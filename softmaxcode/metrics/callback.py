@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from softmaxcode.checks import check_integer
-from softmaxcode.disk import check_output
+from softmaxcode.checks.arguments import check_integer
+from softmaxcode.checks.tensors import check_classifier
 from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
 from softmaxcode.metrics.figure import plot_collapse
-from softmaxcode.plots import SUFFIXES
-from softmaxcode.tensors import check_classifier
+from softmaxcode.plotting.plots import SUFFIXES
+from softmaxcode.storage.disk import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

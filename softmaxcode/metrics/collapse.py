@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softmaxcode.checks.tensors import check_alike, check_classifier, check_dense, unit_rows
 from softmaxcode.metrics.moments import ClassifierMetric, ClassMoments, StreamMetric
-from softmaxcode.tensors import check_alike, check_classifier, check_dense, unit_rows
 
 #: Squared distances held at a time by `NearestClassMeanAccuracy`.
 TILE = 2**22

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Module
 from torchmetrics import Metric, MetricCollection
 
-from softmaxcode.loss_certificate import minimizer_margin
+from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.metrics.collapse import GNC1, GNC3, EffectiveRank
 from softmaxcode.metrics.margin import GNC2, CertifiedMargin
 from softmaxcode.metrics.moments import ClassifierMetric

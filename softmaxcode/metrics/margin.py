@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 from softmaxcode import exact
-from softmaxcode.bounds import margin_bounds
+from softmaxcode.bounds.best import margin_bounds
 from softmaxcode.catalog import NotHeldError, best_known
-from softmaxcode.checks import check_temperature
-from softmaxcode.device_margins import smallest_margin_on_device
-from softmaxcode.loss_certificate import certified_margin
-from softmaxcode.margins import SmallestMargin, smallest_margin
+from softmaxcode.certificates.loss import certified_margin
+from softmaxcode.checks.arguments import check_temperature
+from softmaxcode.checks.tensors import check_classifier, unit_rows
+from softmaxcode.margins.exact import SmallestMargin, smallest_margin
+from softmaxcode.margins.on_device import smallest_margin_on_device
 from softmaxcode.metrics.moments import ClassifierMetric, seen_classes
 from softmaxcode.nn.functional import spherical_cross_entropy
 from softmaxcode.sphere import check_rows
-from softmaxcode.tensors import check_classifier, unit_rows
 
 if TYPE_CHECKING:
-    from softmaxcode.bounds import Bracket
+    from softmaxcode.bounds.best import Bracket
 
 #: The margin of a code held is computed up to this K * K * d.
 MAX_LIMIT = 10**12
@@ -31,7 +31,7 @@ MAX_LIMIT = 10**12
 def classifier_margin(W: Tensor) -> SmallestMargin:
     """The exact margin of a classifier's rows scaled to unit norm, in float64.
 
-    On the CPU to rounding; elsewhere where the classifier lies, to a gap of 1e-6 (`softmaxcode.device_margins`).
+    On the CPU to rounding; elsewhere where the classifier lies, to a gap of 1e-6 (`softmaxcode.margins.on_device`).
 
     Parameters
     ----------

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from softmaxcode.checks import check_memory, check_pair
-from softmaxcode.tensors import (
+from softmaxcode.checks.arguments import check_memory, check_pair
+from softmaxcode.checks.tensors import (
     COLLAPSED,
     check_alike,
     check_classifier,

@@ -10,9 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from softmaxcode.checks import check_number
-from softmaxcode.nn.head import SphericalHead, as_default, normal
-from softmaxcode.tensors import (
+from softmaxcode.checks.arguments import check_number
+from softmaxcode.checks.tensors import (
     COLLAPSED,
     check_alike,
     check_features,
@@ -22,6 +21,7 @@ from softmaxcode.tensors import (
     spread,
     unit_rows,
 )
+from softmaxcode.nn.head import SphericalHead, as_default, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

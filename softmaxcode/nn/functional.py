@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softmaxcode.checks import check_temperature
-from softmaxcode.nn import tiles
-from softmaxcode.tensors import (
+from softmaxcode.checks.arguments import check_temperature
+from softmaxcode.checks.tensors import (
     check_alike,
     check_classifier,
     check_features,
@@ -18,6 +17,7 @@ from softmaxcode.tensors import (
     under_autocast,
     unit_rows,
 )
+from softmaxcode.nn import tiles
 
 #: Below it log(log(1 + e^s)) = s - e^s/2 + ... is s to double precision.
 FAR = -40.0

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from softmaxcode.checks import check_integer, check_pair, check_temperature
+from softmaxcode.checks.arguments import check_integer, check_pair, check_temperature
+from softmaxcode.checks.tensors import check_alike, check_features, gathered, under_autocast, unit_rows
 from softmaxcode.nn.functional import spherical_cross_entropy
-from softmaxcode.tensors import check_alike, check_features, gathered, under_autocast, unit_rows
 
 
 class SphericalHead(nn.Module):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from softmaxcode.checks.tensors import copy_rows, unit_rows
 from softmaxcode.nn.head import SphericalHead, as_default, normal
 from softmaxcode.sphere import check_rows
-from softmaxcode.tensors import copy_rows, unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from softmaxcode.tensors import check_finite, check_label_range
+from softmaxcode.checks.tensors import check_finite, check_label_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from softmaxcode.sphere import random_rows, unit_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from softmaxcode.threads import Threads
+    from softmaxcode.parallel.threads import Threads
     from softmaxcode.types import Rows
 
 #: Chains side by side, and hops a chain makes between two comparisons.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from softmaxcode.compiled import compiled
+from softmaxcode.parallel.compiled import compiled
 
 TAMMES = 0
 HARDMAX = 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from softmaxcode.checks import shown
+from softmaxcode.checks.arguments import shown
 from softmaxcode.search.energy import HARDMAX, TAMMES
 
 with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 from softmaxcode.search.energy import TAMMES, descend
 from softmaxcode.sphere import random_rows
 

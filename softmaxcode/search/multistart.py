@@ -14,7 +14,7 @@ from softmaxcode.sphere import gram, random_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from softmaxcode.threads import Threads
+    from softmaxcode.parallel.threads import Threads
     from softmaxcode.types import Rows
 
 #: The last rung of the ladder: energies are then within log(pairs) / 1e4 of the largest pair value.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linprog
 
-from softmaxcode.checks import check_integer
+from softmaxcode.checks.arguments import check_integer
 from softmaxcode.sphere import gram, random_rows
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from softmaxcode.compiled import compiled
+from softmaxcode.parallel.compiled import compiled
 from softmaxcode.search.groups import FIXED_POINTS, close, coset_action, graph, random_power
 from softmaxcode.sphere import gram, unit_rows
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds import levenshtein
-from softmaxcode.margins import margins
+from softmaxcode.bounds.best import levenshtein
+from softmaxcode.margins.exact import margins
+from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping
 from softmaxcode.search.energy import HARDMAX, TAMMES
 from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, pair_maximum, random_start
 from softmaxcode.search.symmetry import symmetric_search
-from softmaxcode.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from softmaxcode.progress import Progress
+    from softmaxcode.parallel.progress import Progress
     from softmaxcode.types import Rows
 
 #: Starts made between two looks at the clock, and candidates kept.

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from softmaxcode.parallel.threads import Threads
     from softmaxcode.search.groups import Group
     from softmaxcode.search.orbits import Orbits
-    from softmaxcode.threads import Threads
     from softmaxcode.types import Rows
 
     class Clock(Protocol):
@@ -193,7 +193,7 @@ def symmetric_search(
     --------
     >>> import numpy as np
     >>> from softmaxcode.search.pipeline import Clock
-    >>> from softmaxcode.threads import Threads
+    >>> from softmaxcode.parallel.threads import Threads
     >>> best, *_ = symmetric_search(
     ...     16, 5, seed=np.random.SeedSequence(1), tries=48, clock=Clock(None), share=1.0, floor=0.2 + 1e-6,
     ...     threads=Threads(1))

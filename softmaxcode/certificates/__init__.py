@@ -1,0 +1,1 @@
+"""What is proved of a code, and what is measured."""

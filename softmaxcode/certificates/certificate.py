@@ -1,0 +1,260 @@
+"""What is known of a code for certain, and what is only measured, from its coordinates alone."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softmaxcode.bounds.best import Bound, margin_bounds, max_cosine_lower_bound
+from softmaxcode.certificates.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
+from softmaxcode.checks.arguments import check_flag
+from softmaxcode.code import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES, check_code
+from softmaxcode.contacts.stress import MAX_UNKNOWNS, balance, rigidity
+from softmaxcode.contacts.system import hardmax_system, tammes_system
+from softmaxcode.parallel.threads import one_blas_thread
+from softmaxcode.parallel.tiles import row_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from softmaxcode.certificates.rigorous import RigorousBounds
+    from softmaxcode.code import SoftmaxCode
+    from softmaxcode.contacts.stress import Stress
+    from softmaxcode.contacts.system import ContactSystem
+    from softmaxcode.types import Rows
+
+#: Contacts count as equal within this, or ten times the residual where that is larger.
+CONTACT_THRESHOLD = 1e-9
+#: The largest threshold tried: a code whose contacts differ by more is not near any optimum.
+LARGEST_THRESHOLD = 1e-4
+#: A code whose next pair is nearer than this many thresholds is flagged.
+CLEAR_GAP = 100
+#: A residual at most this makes first-order conditions count as met.
+RESIDUAL_TOLERANCE = 1e-10
+#: How far a proved value may be from the rigorous value of float64 coordinates and still be called met.
+MATCH_TOLERANCE = 1e-12
+
+
+def match_tolerance(value: float) -> float:
+    """The tolerance for a value: relative where it is small, never below what float64 cosines can resolve."""
+    return min(MATCH_TOLERANCE, 1e-9 * value + 2.0**-49)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Figures that certify a code; every one is re-derived from the coordinates.
+
+    Attributes
+    ----------
+    objective : {"softmax", "tammes"}
+        What the status speaks of.
+    status : {"optimal", "matches Tammes", "locally optimal", "feasible"}
+        Tammes: ``optimal`` where 1 - mu meets a proved bound (to 1e-12, or relatively 1e-9 plus 2e-15 where that is
+        less). Softmax: ``optimal`` only where a closed form proves it; ``matches Tammes`` where rho = 1 - mu of a code
+        proved optimal for Tammes (that the two problems agree is open question 1 of Jiang et al.). Otherwise ``locally
+        optimal`` (residual at most 1e-10, and rigid to first or second order) or ``feasible``.
+    margin_lower_bound : float
+        Rigorous lower bound on rho(W/|W|) of the float64 coordinates as stored.
+    one_minus_cosine_lower_bound : float
+        Rigorous lower bound on 1 - mu(W/|W|), likewise.
+    arithmetic : str
+        "ball arithmetic", "a-priori rounding bound" where too many pairs decide, or "exact construction" where a large
+        code of an exact family is not evaluated, but bounded by what is proved of the family and of its rounding.
+    upper_bound : float
+        Proved upper bound on the objective of *any* K unit vectors in R^d: on rho*, or on 1 - mu*.
+    upper_bound_method : str
+        Where the upper bound comes from.
+    residual : float or None
+        How far the first-order conditions (docs/theory.md, T4 or T5) are from met at the stresses found: the larger of
+        the norm of the unbalanced forces and the complementarity. Where they are not met it is not less than at the
+        best stresses. None where not computed.
+    rigidity : {"infinitesimal", "second order", "none", "not computed"}
+        See `softmaxcode.contacts.stress.rigidity`.
+    threshold : float
+        Contacts and rattlers are decided with it: max(1e-9, 10 residual), at most 1e-4.
+    next_gap : float or None
+        How far the nearest pair that is no contact is from being one; inf if there is none. None where the code has
+        too many classes for its contacts to be listed (`SoftmaxCode.contacts`).
+    ambiguous : bool
+        True where ``next_gap`` is under 100 thresholds: contacts and rattlers may be miscounted.
+    """
+
+    objective: str
+    status: str
+    margin_lower_bound: float
+    one_minus_cosine_lower_bound: float
+    arithmetic: str
+    upper_bound: float
+    upper_bound_method: str
+    residual: float | None
+    rigidity: str
+    threshold: float
+    next_gap: float | None
+    ambiguous: bool
+
+    @property
+    def lower_bound(self) -> float:
+        """The rigorous lower bound on the objective: rho for Softmax Codes, 1 - mu for Tammes codes."""
+        return self.margin_lower_bound if self.objective == "softmax" else self.one_minus_cosine_lower_bound
+
+    @property
+    def rigid(self) -> bool | None:
+        """Whether the code is infinitesimally rigid; None where not computed."""
+        return None if self.rigidity == "not computed" else self.rigidity == "infinitesimal"
+
+
+@dataclass(frozen=True, eq=False)
+class _FirstOrder:
+    residual: float | None
+    threshold: float
+    rigidity: str
+
+
+def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _FirstOrder:
+    """The smallest threshold t, from 1e-9 up, whose contacts are balanced to t / 10; and how they hold the code.
+
+    ``system_at(t)`` gives the contacts within t.
+    """
+    N, d = X.shape
+    if d < 2 or N * (d - 1) > MAX_UNKNOWNS:
+        return _FirstOrder(None, CONTACT_THRESHOLD, "not computed")
+
+    @functools.cache
+    def balanced(t: float) -> tuple[ContactSystem, Stress]:
+        system = system_at(t)
+        return system, balance(system, X)
+
+    threshold = CONTACT_THRESHOLD
+    while True:
+        system, stress = balanced(threshold)
+        if 10 * stress.residual <= threshold or threshold >= LARGEST_THRESHOLD:
+            break
+        threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
+        # fewer contacts are balanced no better: what all of them leave unbalanced rules out smaller thresholds as well
+        if 10 * balanced(LARGEST_THRESHOLD)[1].unbalanced > LARGEST_THRESHOLD:
+            threshold = LARGEST_THRESHOLD
+    held = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
+    return _FirstOrder(stress.residual, threshold, held)
+
+
+def _tammes_first_order(W: Rows) -> _FirstOrder:
+    return _first_order(lambda t: tammes_system(W, t), W)
+
+
+def _softmax_first_order(code: SoftmaxCode, packing: _FirstOrder) -> _FirstOrder:
+    """First order conditions of HardMax at (W, H).
+
+    Where rho = 1 - mu, a balanced packing is balanced with H = W and the same stresses (docs/theory.md, T5);
+    otherwise H is what the exact margins give.
+    """
+    W = code.W
+    K, d = W.shape
+    if d < 2 or 2 * K * (d - 1) > MAX_UNKNOWNS:
+        return _FirstOrder(
+            packing.residual if _is_packing_margin(code, packing) else None, packing.threshold, "not computed"
+        )
+    H = W if _is_packing_margin(code, packing) else code.H
+    return _first_order(lambda t: hardmax_system(W, H, t), np.vstack([W, H]))
+
+
+def _is_packing_margin(code: SoftmaxCode, packing: _FirstOrder) -> bool:
+    return packing.residual is not None and abs(code.margin - (1 - code.max_cosine)) <= packing.threshold
+
+
+def _next_gap(code: SoftmaxCode, threshold: float) -> float | None:
+    """Distance from the largest cosine minus the threshold to the next smaller cosine, over pairs, in tiles."""
+    if code.K > MAX_CONTACT_CLASSES:
+        return None
+    gap = np.inf
+    top = code.max_cosine
+    for rows in row_tiles(code.K, code.d, "the next smaller cosine"):
+        C = code.W[rows] @ code.W.T
+        C[np.arange(len(C)), np.arange(rows.start, rows.stop)] = -np.inf
+        below = C[top - threshold > C]
+        if below.size and np.isfinite(below.max()):
+            gap = min(gap, top - float(below.max()))
+    return float(gap)
+
+
+def lower_bounds(code: SoftmaxCode) -> RigorousBounds:
+    """Rigorous lower bounds on the margin and on 1 - mu, without the rest of a certificate."""
+    if code.is_long and code.cosine_bound is not None:
+        return exact_bounds(code.cosine_bound, code.d, code.closed_margin)
+    by_class = code.objective == "softmax" and code.K * code.K * code.d <= MAX_ALL_MARGINS
+    use_H = by_class and code.margin > 1 - code.max_cosine + 1e-13
+    return rigorous_bounds(code.W, code.H if use_H else None)
+
+
+def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
+    """Derive the certificate of a code from its coordinates; the objective is the only other thing used.
+
+    Parameters
+    ----------
+    code : SoftmaxCode
+        From `solve`, `load`, or made of anyone's unit rows.
+    lp : bool
+        Whether Delsarte's linear programme, which takes seconds, may be solved for the upper bound.
+
+    Returns
+    -------
+    Certificate
+        The same object as ``code.certificate``, derived anew.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc
+    >>> certificate = sc.certify(sc.solve(6, 3))
+    >>> certificate.status, certificate.lower_bound <= 1 <= certificate.upper_bound
+    ('optimal', True)
+    """
+    check_code("certify", code)
+    lp = check_flag("lp", lp)
+    K, d = code.K, code.d
+    softmax = code.objective == "softmax"
+    with one_blas_thread():
+        packing = _tammes_first_order(code.W)
+        first = _softmax_first_order(code, packing) if softmax else packing
+    one_minus = 1 - code.max_cosine
+    proved = lower_bounds(code)
+    known: Bound = max_cosine_lower_bound(K, d, lp=False)
+    tolerance = match_tolerance(one_minus)
+    met = known.value >= code.max_cosine - tolerance
+    if not met and lp:  # a bound that the code meets cannot be improved
+        known = max_cosine_lower_bound(K, d)
+    bracket = margin_bounds(K, d, lp=lp and not met)
+    packing_upper = float(np.nextafter(1 - known.value, np.inf))
+    packing_optimal = known.proved and proved.one_minus_cosine >= packing_upper - tolerance
+    solved = d <= 2 or K <= 2 * d  # docs/theory.md, T3
+    if softmax:
+        upper, method = bracket.upper, bracket.upper_method
+        if solved and proved.margin >= upper - match_tolerance(upper):
+            status = "optimal"
+        elif packing_optimal and abs(code.margin - one_minus) <= max(tolerance, 10 * 2.0**-52 * d):
+            status = "matches Tammes"
+        else:
+            status = ""
+    else:
+        upper, method = packing_upper, known.method
+        status = "optimal" if packing_optimal else ""
+    if not status:
+        stationary = first.residual is not None and first.residual <= RESIDUAL_TOLERANCE
+        held = first.rigidity in ("infinitesimal", "second order")
+        status = "locally optimal" if stationary and held else "feasible"
+    gap = _next_gap(code, first.threshold)
+    return Certificate(
+        objective=code.objective,
+        status=status,
+        margin_lower_bound=proved.margin,
+        one_minus_cosine_lower_bound=proved.one_minus_cosine,
+        arithmetic=proved.arithmetic,
+        upper_bound=upper,
+        upper_bound_method=method,
+        residual=first.residual,
+        rigidity=first.rigidity,
+        threshold=first.threshold,
+        next_gap=gap,
+        ambiguous=gap is not None and gap < CLEAR_GAP * first.threshold,
+    )

@@ -1,0 +1,1 @@
+"""Arguments and tensors, checked where they enter."""

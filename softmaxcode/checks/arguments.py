@@ -1,0 +1,275 @@
+"""The arguments of every entry point: one checker for each kind, and one message for what does not fit."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import numbers
+import operator
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from softmaxcode.storage.records import MAX_INTEGER, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+#: Characters of a value that a message shows.
+SHOWN = 100
+#: The largest number of classes, and the largest dimension.
+MAX_SIZE = 10**9
+#: More threads or processes than this are a mistake.
+MAX_JOBS = 10_000
+#: Memory that is assumed where the system does not report it, in bytes.
+USUAL_MEMORY = 16 * 2**30
+#: Where Linux states the memory of a container, by version of its control groups.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def shown(value: Any) -> str:
+    """A value as one printable line, shortened where it is long.
+
+    Examples
+    --------
+    >>> shown("K"), shown(10**5000)
+    ("'K'", 'a value of type int')
+    """
+    try:
+        text = printable(" ".join(repr(value).split()))
+    except Exception:  # of integers of thousands of digits, and of whatever an object's own method raises
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def _is_flag(value: Any) -> bool:
+    """Whether a value is a bool of Python or NumPy; the command starts without importing NumPy."""
+    return isinstance(value, bool) or (type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy")
+
+
+def check_integer(name: str, value: Any, minimum: int, maximum: int = MAX_INTEGER) -> int:
+    """Return ``value`` as an int of at least ``minimum`` and at most ``maximum``; else a ValueError shows it."""
+    wanted = f"{name} must be an integer of at least {minimum}; got {shown(value)}"
+    if _is_flag(value):
+        raise ValueError(wanted)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(wanted) from None
+    if number < minimum:
+        raise ValueError(wanted)
+    if number > maximum:
+        raise ValueError(f"{name} must be an integer of at most {maximum}; got {shown(value)}")
+    return number
+
+
+def check_pair(K: Any, d: Any) -> tuple[int, int]:
+    """Return (K, d) as ints: K >= 2 classes in d >= 1 dimensions.
+
+    Raises
+    ------
+    ValueError
+        If either is not an integer or above 10^9, K < 2 or d < 1.
+    """
+    return (
+        check_integer("K (the number of classes)", K, 2, MAX_SIZE),
+        check_integer("d (the dimension)", d, 1, MAX_SIZE),
+    )
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return a number as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number above 0.
+    """
+    number = _real(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0; got {shown(value)}")
+    return number
+
+
+def check_number(name: str, value: Any, low: float, high: float, ends: Literal["[]", "[)", "()"] = "[]") -> float:
+    """Return a number of an interval as a float.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in the message.
+    value : object
+        What was given.
+    low, high : float
+        The ends of the interval.
+    ends : {"[]", "[)", "()"}
+        Which of them belong to it.
+
+    Raises
+    ------
+    ValueError
+        If it is no real number of that interval.
+
+    Examples
+    --------
+    >>> check_number("momentum", 0, 0, 1, "[)")
+    0.0
+    """
+    number = _real(value)
+    inside = low <= number <= high and not (number == low and ends == "()") and not (number == high and ends != "[]")
+    if not inside:
+        below = f"number from {low:g} to below {high:g}" if high < math.inf else f"finite number of at least {low:g}"
+        wanted = {
+            "[]": f"number from {low:g} to {high:g}",
+            "[)": below,
+            "()": f"number between {low:g} and {high:g}, neither included",
+        }[ends]
+        raise ValueError(f"{name} must be a {wanted}; got {shown(value)}")
+    return number
+
+
+def _real(value: Any) -> float:
+    """A real number as a float; NaN for anything else, for booleans, and where a float is too small for it."""
+    if _is_flag(value) or not isinstance(value, numbers.Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def check_temperature(temperature: Any) -> float:
+    """Return the temperature as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number above 0.
+    """
+    if not isinstance(temperature, numbers.Real) and hasattr(temperature, "detach"):
+        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
+    return check_positive("temperature", temperature)
+
+
+def check_seconds(name: str, value: Any) -> float:
+    """Return a number of seconds as a float; a ValueError shows what is no finite number above 0."""
+    number = _real(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a positive number of seconds; got {shown(value)}")
+    return number
+
+
+def check_jobs(n_jobs: Any) -> int:
+    """Return a number of threads or processes, as joblib counts them: -1 for every core, -2 for all but one.
+
+    Raises
+    ------
+    ValueError
+        If it is no integer, 0, or beyond 10,000 either way.
+    """
+    try:
+        number = check_integer("n_jobs", n_jobs, -MAX_JOBS, MAX_JOBS)
+    except ValueError:
+        number = 0
+    if number == 0:
+        raise ValueError(
+            f"n_jobs must be a number of threads or processes, or -1 for every core; got {shown(n_jobs)}"
+        ) from None
+    return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return True or False; a ValueError shows anything else, such as a path where a switch is expected."""
+    if not _is_flag(value):
+        raise ValueError(f"{name} must be True or False; got {shown(value)}")
+    return bool(value)
+
+
+def check_progress(progress: Any) -> bool | None:
+    """Return True, False, or None: a bar on a terminal alone."""
+    return None if progress is None else check_flag("progress", progress)
+
+
+def check_choice(name: str, value: Any, known: Collection[str]) -> str:
+    """Return a name among those known; a ValueError lists them."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {shown(value)}")
+    return str(value)
+
+
+def check_list(name: str, values: Any) -> list[Any]:
+    """Return a list, tuple, array or other iterable as a list; a ValueError shows what is none, or empty."""
+    try:
+        listed = [] if isinstance(values, str | bytes) else list(values)
+    except TypeError:
+        listed = []
+    if not listed:
+        raise ValueError(f"{name} must be a list of at least one; got {shown(values)}")
+    return listed
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raise a ValueError unless ``value`` can be called."""
+    if not callable(value):
+        raise ValueError(f"{name} must be callable; got {shown(value)}")
+
+
+def check_path(path: Any) -> Path:
+    """Return a path, given as a string or as a path object.
+
+    Raises
+    ------
+    ValueError
+        For anything else, such as a number or an open file, and for a null character in it.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or "\0" in os.fspath(path):
+        raise ValueError(f"a path must be a string or a pathlib.Path, without null characters; got {shown(path)}")
+    if not os.fspath(path):
+        raise ValueError("a path must name a file or folder; got an empty string")
+    return Path(path)
+
+
+@functools.cache  # every array that is checked asks for it
+def machine_memory() -> int:
+    """Bytes of memory that this process may take: those of the machine, of its container, or its own limit."""
+    try:
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return USUAL_MEMORY
+    for name in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            limits.append(int(Path(name).read_text()))
+    with contextlib.suppress(ImportError, OSError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        limits += [limit] if limit > 0 else []  # RLIM_INFINITY is negative
+    return min(limits)
+
+
+def search_memory(K: int) -> int:
+    """Bytes that the search for K vectors takes at least: the cosines of all pairs, twice."""
+    return 16 * K * K
+
+
+def check_memory(what: str, needed: int, instead: str, available: int | None = None) -> None:
+    """Raise a ValueError, before any memory is taken, where something cannot fit into this machine.
+
+    Parameters
+    ----------
+    what : str
+        What is asked for, such as "solve(100000, 3)".
+    needed : int
+        Bytes that it takes, at least.
+    instead : str
+        What can be done in its place.
+    available : int, optional
+        Bytes that there are; by default those of this machine.
+    """
+    available = machine_memory() if available is None else available
+    if needed > available:
+        raise ValueError(
+            f"{what} needs at least {needed / 1e9:,.0f} GB of memory, and {available / 1e9:,.0f} GB is the limit here; "
+            f"{instead}"
+        )

@@ -1,0 +1,385 @@
+"""Where tensors enter: features, labels and classifiers are checked here once, then trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from softmaxcode.checks.arguments import check_memory
+from softmaxcode.storage.disk import check_archive, check_input, written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+
+#: Classes that a message names before it only counts them.
+MAX_NAMED = 10
+#: What can be computed with; narrower formats only store numbers.
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+#: Class means whose mean squared distance from their mean is below this have collapsed to a point. It is near 1 for
+#: the vectors of a code; here they are 0.02 apart, and networks trained into this seldom come out of it.
+COLLAPSED = 5e-4
+
+
+@contextmanager
+def one_thread(small: bool = True) -> Iterator[None]:
+    """Compute on one core if the matrices are small: several cores then wait for each other, most beside other work."""
+    before = torch.get_num_threads()
+    if small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def listed(classes: Tensor) -> str:
+    """The first classes of a one-dimensional tensor, as a message names them."""
+    names = ", ".join(map(str, classes[:MAX_NAMED].tolist()))
+    return names + (", ..." if len(classes) > MAX_NAMED else "")
+
+
+def check_dense(tensor: Any, name: str, shape: str | None = None) -> Tensor:
+    """Check that an object is a tensor whose numbers this process holds one by one, and return it.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Anything is checked; labels, features and classifiers pass.
+    name : str
+        What to call it in an error message.
+    shape : str, optional
+        The shape wanted, for the message.
+
+    Raises
+    ------
+    ValueError
+        For anything but a tensor, and for a tensor that is distributed, sparse, nested, quantised, masked, a
+        placeholder without numbers or inside a transform of `torch.func`.
+    """
+    of_shape = "" if shape is None else f" of shape {shape}"
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} must be a tensor{of_shape}; got {type(tensor).__name__}")
+    if torch.compiler.is_compiling():  # a traced tensor is a placeholder by design
+        return tensor
+    if is_distributed(tensor):
+        what = f"a DTensor: pass the rows of this process, {name}.to_local()"
+    elif torch.nn.parameter.is_lazy(tensor):
+        what = "a parameter without a shape: run its module once first"
+    elif tensor.is_nested or tensor.layout != torch.strided:
+        what = f"a {'nested' if tensor.is_nested else tensor.layout} one: pass an ordinary matrix, as of to_dense()"
+    elif tensor.is_quantized:
+        what = f"a quantised one ({tensor.dtype}): say {name}.dequantize()"
+    elif tensor.device.type == "meta":
+        what = "one on the meta device, which has no numbers: say module.to_empty(device=...) and load them first"
+    elif torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        what = "one inside torch.func, where values cannot be checked: use torch.autograd.grad, and loops for vmap"
+    elif _is_foreign(tensor):
+        what = f"a {type(tensor).__name__}: convert it first"
+    else:
+        return tensor
+    raise ValueError(f"{name} must be a plain tensor{of_shape}; got {what}")
+
+
+def _is_foreign(tensor: Tensor) -> bool:
+    """Whether a subclass computes in its own way, as masked and fake tensors do; parameters do not.
+
+    The result of a collective under way is one too, but every operation waits for it.
+    """
+    own = type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    return own and not hasattr(tensor, "trigger_wait")
+
+
+def is_distributed(tensor: Any) -> bool:
+    """Whether it is a DTensor, of which each process holds a part; a parameter of `fully_shard` is one."""
+    return isinstance(tensor, Tensor) and hasattr(tensor, "full_tensor")
+
+
+def gathered(tensor: Any, name: str) -> Any:
+    """All of a DTensor, on every process; anything else as it is.
+
+    This is a collective: every process that holds a part has to call it, in the same order.
+
+    Raises
+    ------
+    ValueError
+        If a gradient is wanted: whose samples it would be of is not known here.
+    """
+    if not is_distributed(tensor):
+        return tensor
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} is a DTensor, whose gradient is not known to be of the same samples on every process: call the "
+            f"module that fully_shard wraps, which gathers it, or work under torch.no_grad(), or pass "
+            f"{name}.full_tensor(grad_placements=...)"
+        )
+    return tensor.full_tensor()
+
+
+def copy_rows(target: Tensor, rows: Tensor) -> None:
+    """Write rows into a tensor; into a DTensor by a collective, each process its part of the first one's rows."""
+    if is_distributed(target):
+        from torch.distributed.tensor import distribute_tensor
+
+        rows = distribute_tensor(rows.to(target.device, target.dtype), target.device_mesh, target.placements)  # type: ignore[attr-defined]
+    target.copy_(rows)
+
+
+@torch.no_grad()
+def to_numpy(tensor: Any, name: str) -> np.ndarray:
+    """A tensor of any device, precision and gradient as an array; floating point becomes float64.
+
+    Of a DTensor it is all of it, which every process has to ask for.
+
+    Raises
+    ------
+    ValueError
+        If `check_dense` refuses it, or its dtype only stores bits.
+    """
+    tensor = check_dense(gathered(tensor, name), name).detach()
+    # a view with strides of 0 can claim any size
+    check_memory(f"{name} of shape {tuple(tensor.shape)}", 24 * tensor.numel(), "pass fewer rows")
+    tensor = getattr(tensor, "trigger_wait", lambda: tensor)().cpu().resolve_conj().resolve_neg()
+    try:
+        array: np.ndarray = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+    except (RuntimeError, TypeError):
+        raise ValueError(f"{name} must be a tensor of real numbers; got {tensor.dtype}") from None
+    return array
+
+
+def check_features(features: Any, d: int | None = None, *, name: str = "features") -> Tensor:
+    """Check a batch of features, shape (N, d), and return it.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d)
+        Floating point, N >= 1, finite.
+    d : int, optional
+        The width wanted.
+    name : str
+        What to call the tensor in an error message.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a tensor. While `torch.compile` traces, only what does not depend on values is checked.
+    """
+    check_dense(features, name, f"(N, {'d' if d is None else d})")
+    if features.ndim != 2 or (d is not None and features.shape[1] != d):
+        raise ValueError(f"{name} must have shape (N, {'d' if d is None else d}); got {tuple(features.shape)}")
+    if features.shape[0] == 0:
+        raise ValueError(f"{name} must have at least one row; got an empty batch of shape {tuple(features.shape)}")
+    if features.dtype not in FLOATS:
+        width = " of 16 bits or more" if features.is_floating_point() else ""
+        raise ValueError(f"{name} must be floating point{width}; got {features.dtype}")
+    if not torch.compiler.is_compiling():
+        check_finite(features, name=name)
+    return features
+
+
+def check_finite(features: Tensor, *, name: str = "features") -> None:
+    """Raise a ValueError that names the first row with a NaN or infinite entry."""
+    # one number to wait for: a sum is finite unless an entry is not, or it overflows
+    if not math.isfinite(float(features.detach().sum())):
+        bad = ~torch.isfinite(features.detach()).all(dim=1)
+        if bad.any():
+            row = int(torch.nonzero(bad)[0])
+            raise ValueError(f"{name} must be finite; row {row} has a NaN or infinite entry ({int(bad.sum())} rows do)")
+
+
+def check_labels(labels: Any, K: int, N: int | None = None) -> Tensor:
+    """Check class labels, shape (N,), integers from 0 to K - 1, and return them.
+
+    Raises
+    ------
+    ValueError
+        If they are not. While `torch.compile` traces, only what does not depend on values is checked.
+    """
+    check_dense(labels, "labels", "(N,)")
+    if labels.ndim != 1 or (N is not None and len(labels) != N):
+        wanted = "(N,)" if N is None else f"({N},), one for each row of features"
+        raise ValueError(f"labels must have shape {wanted}; got {tuple(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be integers; got {labels.dtype}")
+    if not torch.compiler.is_compiling():
+        check_label_range(labels, K)
+    return labels
+
+
+def check_label_range(labels: Tensor, K: int) -> None:
+    """Raise a ValueError that names the first label outside 0 .. K - 1."""
+    if not len(labels):
+        return
+    low, high = torch.stack(torch.aminmax(labels.long())).tolist()
+    if low < 0 or high >= K:
+        row = int(torch.nonzero((labels.long() < 0) | (labels.long() >= K))[0])
+        raise ValueError(f"labels must be from 0 to {K - 1} (K = {K} classes); row {row} has label {int(labels[row])}")
+
+
+def check_classifier(W: Any, K: int | None = None, d: int | None = None, *, name: str = "W") -> Tensor:
+    """Check a classifier, shape (K, d) with K >= 2, and return it; of a DTensor all of it.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite floating-point tensor of that shape, or a DTensor that needs a gradient (see `gathered`).
+    """
+    wanted = f"({'K' if K is None else K}, {'d' if d is None else d})"
+    W = check_dense(gathered(W, name), name, wanted)
+    if W.ndim != 2 or (K is not None and W.shape[0] != K) or (d is not None and W.shape[1] != d):
+        raise ValueError(f"{name} must have shape {wanted}; got {tuple(W.shape)}")
+    if W.shape[0] < 2:
+        raise ValueError(f"{name} must have at least two rows, one a class; got shape {tuple(W.shape)}")
+    return check_features(W, name=name)
+
+
+def check_alike(first: Tensor, second: Tensor, names: tuple[str, str], *, dtype: bool = True) -> None:
+    """Raise a ValueError unless both tensors are on one device and (where asked) of one dtype."""
+    if first.device != second.device:
+        raise ValueError(f"{names[0]} and {names[1]} must be on one device; got {first.device} and {second.device}")
+    if dtype and first.dtype != second.dtype:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have one dtype; got {first.dtype} and {second.dtype} "
+            f"(say {names[0]}.to({second.dtype}), or use torch.autocast, which casts them)"
+        )
+
+
+def under_autocast(features: Tensor, weight: Tensor) -> Tensor:
+    """The features in the classifier's dtype where `torch.autocast` is on; as they are elsewhere.
+
+    Logits are divided by a small temperature, so they are worth the classifier's full precision.
+    """
+    if torch.is_autocast_enabled(features.device.type):
+        return features.to(weight.dtype)
+    return features
+
+
+def _rows_and_norms(X: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of unit norm and the norms they had, 1 for a row of zeros."""
+    largest = X.detach().abs().amax(dim=-1, keepdim=True)  # so that no square overflows or underflows
+    largest = torch.where(largest > 0, largest, 1.0)
+    scaled = X / largest
+    norms = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    norms = torch.where(norms > 0, norms, 1.0)
+    return scaled / norms, norms * largest
+
+
+class _UnitRows(torch.autograd.Function):
+    """Rows over their norms; only the input is kept for the backward pass, where composed operations keep copies."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor) -> Tensor:
+        ctx.save_for_backward(X)
+        return _rows_and_norms(X)[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        Y, norms = _rows_and_norms(*ctx.saved_tensors)
+        return (grad - (grad * Y).sum(dim=-1, keepdim=True) * Y) / norms
+
+
+def unit_rows(X: Tensor) -> Tensor:
+    """Scale every row to unit norm, differentiably; a row of zeros stays one (its cosine with everything is 0)."""
+    Y: Tensor = _UnitRows.apply(X)
+    return Y
+
+
+def spread(rows: Tensor) -> Tensor:
+    """Mean squared distance of rows from their mean; of unit rows it is 0 where all are equal, and 1 at most."""
+    return (rows - rows.mean(0)).square().sum(1).mean()
+
+
+class DifferentStateError(ValueError):
+    """A file of tensors that is different from what was written."""
+
+
+def write_tensors(path: Path, stored: dict[str, Any], *, hashed: bool = True) -> None:
+    """Write tensors and JSON-serialisable data with `torch.save`, atomically; a full disk is an OSError.
+
+    With ``hashed`` a SHA-256 of it all is written too. It guards against damage and edits by accident: whoever edits a
+    file on purpose can make it again.
+    """
+    with written_whole(path) as temporary:
+        try:
+            with temporary.open("wb") as file:  # given a path, torch.save forgets why it could not write
+                torch.save(stored | ({HASH: _content_hash(stored)} if hashed else {}), file)
+        except RuntimeError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            raise (cause or error) from None
+
+
+def read_tensors(path: Path, *, hashed: bool = True) -> dict[str, Any]:
+    """What `write_tensors` wrote: dense tensors on the CPU and JSON-serialisable data, with ``hashed`` as when written.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged or of another kind; `DifferentStateError` if it is different from what was
+        written.
+    """
+    try:
+        members = check_archive(path, check_input(path).stat().st_size, stored=True)
+        with zipfile.ZipFile(path) as archive:  # PyTorch writes the check sums but does not read them
+            if archive.testzip() is not None or not members:
+                raise ValueError
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(stored, dict):
+            raise TypeError
+        expected = stored.pop(HASH) if hashed else None
+        found = _content_hash(stored)
+    except Exception as error:  # whatever a damaged or foreign file makes of the reader
+        raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from error
+    if hashed and expected != found:
+        raise DifferentStateError(
+            f"cannot read {path}: it is different from what was written; remove it to start again"
+        )
+    return stored
+
+
+#: The name under which a file of tensors holds its hash.
+HASH = "sha256"
+
+
+def _content_hash(stored: Any) -> str:
+    """SHA-256 of nested dictionaries, lists, tensors and plain values, in their order."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            value = value.detach()
+            if (
+                value.layout != torch.strided
+                or value.is_meta
+                or value.is_quantized
+                or value.is_neg()
+                or value.is_conj()
+            ):
+                raise ValueError("not a dense tensor")
+            if value.untyped_storage().nbytes() < value.numel() * value.element_size():  # strides of 0 claim any size
+                raise ValueError("a tensor that is larger than its storage")
+            digest.update(f"tensor {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)}\n".encode())
+            for name, inner in value.items():
+                digest.update(f"{name!r}\n".encode())
+                add(inner)
+        elif isinstance(value, (list, tuple)):
+            digest.update(f"list {len(value)}\n".encode())
+            for inner in value:
+                add(inner)
+        else:
+            digest.update(f"{type(value).__name__} {value!r}\n".encode())
+
+    add(stored)
+    return digest.hexdigest()

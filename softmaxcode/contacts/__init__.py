@@ -1,0 +1,1 @@
+"""The contact equations of a code: system, stresses, polishing."""

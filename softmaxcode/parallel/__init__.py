@@ -1,0 +1,1 @@
+"""Threads, processes, progress, interrupts and compiled kernels."""

@@ -1,0 +1,1 @@
+"""Pictures of codes and of what is known."""

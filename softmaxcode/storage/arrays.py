@@ -1,0 +1,137 @@
+"""Arrays in NPY and NPZ files: what they declare is checked before memory is taken, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from softmaxcode.storage.disk import check_archive, check_input
+from softmaxcode.storage.records import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: The largest matrix that is read, in numbers: 10^6 classes in 2,000 dimensions.
+MAX_NUMBERS = 2 * 10**9
+#: An archive of this size or smaller may declare any content up to it; a larger content only so many times its own
+#: size, since coordinates hardly compress.
+SMALL_ARCHIVE = 2**26
+MAX_RATIO = 8
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file, of which only the header was read.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    member : ZipInfo or None
+        Where the array is in an ``.npz`` file.
+    shape : tuple of int
+    dtype : dtype
+        Without Python objects.
+    """
+
+    path: Path
+    member: zipfile.ZipInfo | None
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def name(self) -> str:
+        """Its name in an ``.npz`` file; empty in an ``.npy`` file."""
+        return "" if self.member is None else self.member.filename.removesuffix(".npy")
+
+    def read(self, most: int = MAX_NUMBERS) -> np.ndarray:
+        """The numbers.
+
+        Raises
+        ------
+        ValueError
+            If there are more than ``most``, or the file is damaged.
+        """
+        count = math.prod(self.shape)
+        if count > most:
+            raise ValueError(f"cannot read {self.path}: it declares {count:,} numbers, more than the limit of {most:,}")
+        try:
+            if self.member is None:
+                with self.path.open("rb") as stream:
+                    return np.lib.format.read_array(stream, allow_pickle=False)
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+                return np.lib.format.read_array(stream, allow_pickle=False)
+        except Exception as error:  # zlib.error, MemoryError and the like from a damaged file
+            raise _damaged(self.path, error) from None
+
+
+def stored_arrays(path: Path, most: int | None = None) -> list[StoredArray]:
+    """The arrays of an ``.npy`` or ``.npz`` file, by their headers.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its suffix says which it is.
+    most : int, optional
+        The most bytes that an ``.npz`` file may declare; by default `MAX_RATIO` times its own size, or `SMALL_ARCHIVE`
+        if that is more.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged or of another kind, declares more than it has or may have, or holds Python
+        objects.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "two.npz"
+    >>> np.savez(file, W=np.eye(3), labels=np.arange(3))
+    >>> [(array.name, array.shape) for array in stored_arrays(file)]
+    [('W', (3, 3)), ('labels', (3,))]
+    """
+    if path.suffix.lower() == ".npy":
+        size = check_input(path).stat().st_size
+        try:
+            with path.open("rb") as stream:
+                return [_declared(path, None, stream, size)]
+        except Exception as error:  # tokenize.TokenError, MemoryError and the like from a damaged header
+            raise _damaged(path, error) from None
+    if most is None:
+        most = max(SMALL_ARCHIVE, MAX_RATIO * check_input(path).stat().st_size)
+    members = check_archive(path, most)
+    found = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in members:
+                with archive.open(member) as stream:
+                    found.append(_declared(path, member, stream, member.file_size))
+    except Exception as error:
+        raise _damaged(path, error) from None
+    return found
+
+
+def _declared(path: Path, member: zipfile.ZipInfo | None, stream: IO[bytes], size: int) -> StoredArray:
+    """What the header of a stream of ``size`` bytes declares."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the NPY format holds no plain numbers")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"it declares the shape {shape}")
+    declared, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if declared > there:
+        raise ValueError(f"it declares {declared:,} bytes of numbers and has {there:,}")
+    return StoredArray(path, member, shape, dtype)
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = printable(str(error).strip().split("\n")[0] or type(error).__name__)
+    return ValueError(f"cannot read {path}: not a plain NumPy array, or truncated ({reason})")

@@ -1,0 +1,340 @@
+"""Code files: written atomically, read without trust."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from array import array
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from softmaxcode.certificates.proof import ProvedValue
+from softmaxcode.checks.arguments import check_integer, shown
+from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
+from softmaxcode.sphere import check_rows
+from softmaxcode.storage.arrays import stored_arrays
+from softmaxcode.storage.disk import check_input, check_output, read_text, written_whole
+from softmaxcode.storage.records import Count, RecordError, parse_json, printable, read_record
+
+if TYPE_CHECKING:
+    from softmaxcode.types import Rows
+
+FORMAT = "softmaxcode 1"
+#: The kinds of file that `load` reads, and that `SoftmaxCode.save` writes.
+READABLE = (".npz", ".npy", ".txt", ".csv")
+WRITABLE = (".npz", ".txt", ".csv")
+#: The most coordinates, and the largest header, that are read from a file; both are checked before memory is taken.
+MAX_COORDINATES = 10**8
+MAX_HEADER_BYTES = 2**24
+#: The longest line of a text file.
+MAX_LINE = 2**24
+
+
+class DifferentCoordinatesError(ValueError):
+    """The coordinates of a file are not those that its header was written for."""
+
+
+#: Figures of every single class are stored up to this many classes.
+MAX_CLASS_FIGURES = 2000
+_SLOANE = re.compile(r"pack\.(\d+)\.(\d+)\.txt$")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an ``.npz`` file has beside its coordinates; nothing in it is believed before it is derived again."""
+
+    format: str
+    sha256_coordinates: Any
+    objective: Any
+    provenance: Provenance
+    proved: ProvedValue | None
+    figures: dict[str, Any]
+    sha256_header: Any
+
+
+class _Shape(TypedDict):
+    K: Count
+    d: Count
+
+
+def coordinates_hash(W: Rows) -> str:
+    """SHA-256 of shape and coordinates, as little-endian float64 in row order."""
+    digest = hashlib.sha256(f"{W.shape[0]} {W.shape[1]}\n".encode())
+    digest.update(np.ascontiguousarray(W, dtype="<f8").data)
+    return digest.hexdigest()
+
+
+def header_hash(header: dict[str, Any]) -> str:
+    """SHA-256 of figures, provenance and proof, as JSON with sorted keys."""
+    covered = {name: header[name] for name in ("figures", "objective", "provenance", "proved")}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+
+
+def figures(code: SoftmaxCode) -> dict[str, Any]:
+    """Every figure of a code, JSON-serialisable; what is too large to derive says "not computed"."""
+    out: dict[str, Any] = {
+        "K": code.K,
+        "d": code.d,
+        "objective": code.objective,
+        "margin": code.margin,
+        "max_cosine": code.max_cosine,
+        "min_distance": code.min_distance,
+        "min_angle": code.min_angle,
+    }
+    for name in ("contacts", "tammes_rattlers", "softmax_rattlers"):
+        try:
+            value = getattr(code, name)
+        except NotComputed:
+            out[name] = "not computed"
+        else:
+            out[name] = len(value) if name == "contacts" else value.tolist()
+    small = code.K <= MAX_CLASS_FIGURES
+    out["margins"] = code.margins.tolist() if small else "not computed"
+    out["largest_cosines"] = code.largest_cosines.tolist() if small else "not computed"
+    out["certificate"] = asdict(code.certificate)
+    return out
+
+
+def checked_provenance(provenance: Provenance) -> dict[str, Any]:
+    """The fields of a provenance that can be stored, since `read_record` will read it again.
+
+    Raises
+    ------
+    ValueError
+        For a field of another type or out of range, or text that is not one printable line.
+    """
+    try:
+        return asdict(read_record(Provenance, asdict(provenance)))
+    except RecordError as error:
+        raise ValueError(f"this provenance cannot be stored: {error}") from None
+
+
+def save(code: SoftmaxCode, path: str | Path) -> None:
+    """Write a code; see `SoftmaxCode.save`."""
+    path = check_output(path, WRITABLE)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        lines = [",".join(map(repr, row)) for row in code.W.tolist()]
+    elif suffix == ".txt":
+        named = _SLOANE.search(path.name)
+        if named and (int(named[1]), int(named[2])) != (code.d, code.K):
+            raise ValueError(f"cannot write {path}: the name says d.K = {named[1]}.{named[2]}, not {code.d}.{code.K}")
+        lines = [repr(number) for number in code.W.ravel().tolist()]
+    else:
+        _save_npz(code, path)
+        return
+    with written_whole(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+
+
+def _save_npz(code: SoftmaxCode, path: Path) -> None:
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "sha256_coordinates": coordinates_hash(code.W),
+        "objective": code.objective,
+        "provenance": checked_provenance(code.provenance),
+        "proved": asdict(code.proved) if code.proved is not None else None,
+        "figures": figures(code),
+    }
+    header["sha256_header"] = header_hash(header)
+    with written_whole(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, W=code.W, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8))
+
+
+def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> SoftmaxCode:
+    """Read a code from ``.npz``, a classifier from ``.npy``, or points from ``.txt`` or ``.csv``; nothing is unpickled.
+
+    Figures are derived again from the coordinates; those in the file are not used (`softmaxcode check` compares them).
+    A proof in the file is a claim that anyone can write: ``proved`` is None here, and ``check`` proves it again.
+
+    Parameters
+    ----------
+    path : path
+        ``.npz`` as `SoftmaxCode.save` writes it; ``.npy`` with a (K, d) array; ``.txt`` or ``.csv`` with numbers
+        between spaces, commas or line ends. In those a ``#`` begins a comment, and a first line of words (or that
+        counts 0, 1, 2, ... as tables of pandas do) is a heading.
+    dim : int, optional
+        Dimension of a ``.txt`` or ``.csv`` file. It is taken from a name ``pack.d.K.txt`` where it is not given, else
+        from the lines, where all have the same count of numbers; a ``.txt`` file needs two or more in each.
+    normalize : bool
+        Scale the rows to unit norm first.
+
+    Returns
+    -------
+    SoftmaxCode
+        Its provenance is what an ``.npz`` file claims, in the file's own words.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, truncated, pickled, of another kind, declares more than 10^8 coordinates, its arrays
+        disagree, or its coordinates are not those it was saved with; the message says which.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc, tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "pack.3.4.txt"
+    >>> sc.solve(4, 3).save(file)
+    >>> round(sc.load(file).margin, 12)
+    1.333333333333
+    """
+    return read_file(path, dim=dim, normalize=normalize)[0]
+
+
+def read_file(
+    path: str | Path, *, dim: int | None = None, normalize: bool = False
+) -> tuple[SoftmaxCode, dict[str, Any] | None]:
+    """`load`, with the header of an ``.npz`` file beside the code."""
+    path = check_input(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return _read_npz(path, normalize)
+    if suffix == ".npy":
+        W = _read_npy(path)
+    elif suffix in (".txt", ".csv"):
+        W = _read_text(path, dim)
+    else:
+        raise ValueError(f"cannot read {path}: the suffix must be one of {', '.join(READABLE)}")
+    rows = _rows(W, path, normalize)
+    return SoftmaxCode(rows, "softmax", Provenance(method=f"read from {printable(path.name)}")), None
+
+
+def _rows(W: Any, path: Path, normalize: bool) -> Rows:
+    try:
+        return check_rows(W, normalize=normalize)
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    return stored_arrays(path)[0].read(MAX_COORDINATES)
+
+
+def _read_text(path: Path, dim: int | None) -> Rows:
+    named = _SLOANE.search(path.name)
+    d = None if dim is None else check_integer("the dimension", dim, 1)
+    if d is None and named:
+        d = check_integer("the dimension", int(named[1]), 1)
+    numbers, width = _numbers(path)
+    if d is None:
+        d = _dimension(path, width)
+    if width % d and d % width:
+        raise ValueError(f"cannot read {path}: its lines have {width} numbers each, and the dimension given is {d}")
+    if len(numbers) % d:
+        raise ValueError(f"cannot read {path}: {len(numbers)} numbers do not make rows of {d}")
+    if named and dim is None and len(numbers) != d * int(named[2]):
+        raise ValueError(
+            f"cannot read {path}: the name promises {named[2]} rows of {d}, the file has {len(numbers)} numbers"
+        )
+    return np.frombuffer(numbers, dtype=np.float64).reshape(-1, d)
+
+
+def _numbers(path: Path) -> tuple[array[float], int]:
+    """The numbers of a text file, and how many each line has; blank lines, comments and a heading are left out."""
+    numbers = array("d")
+    first, width = 0, 0  # the first line of numbers, and how many it has
+    heading = False
+    for number, line in enumerate(read_text(path).removeprefix("\ufeff").splitlines(), 1):
+        try:
+            words = _words(line)
+            if not width and not heading and _is_heading(words):
+                heading = True
+                continue
+            if any(
+                "_" in word or not word.isascii() for word in words
+            ):  # float() takes 1_000, and digits of all scripts
+                raise ValueError
+            numbers.extend(map(float, words))
+        except ValueError:
+            raise ValueError(
+                f"cannot read {path}: it must hold numbers in plain text, one a line or one point per line, between "
+                f"spaces or commas; line {number} is something else: {shown(printable(line.strip()))}"
+            ) from None
+        if words and not width:
+            first, width = number, len(words)
+        if words and len(words) != width:
+            raise ValueError(
+                f"cannot read {path}: its lines differ in length: line {first} has {width} numbers, and line {number} "
+                f"has {len(words)}"
+            )
+    if not width:
+        raise ValueError(f"cannot read {path}: it holds no numbers")
+    return numbers, width
+
+
+def _words(line: str) -> list[str]:
+    """What stands between spaces or commas; an empty field, which is a missing number, remains."""
+    if len(line) > MAX_LINE:
+        raise ValueError
+    line = line.partition("#")[0].strip()
+    return re.split(r"\s*,\s*|\s+", line) if line else []
+
+
+def _is_heading(words: list[str]) -> bool:
+    """Whether a first line names columns: with words, or by counting 0, 1, 2, ... as pandas does."""
+    if not words:
+        return False
+    if len(words) > 2 and words == [str(i) for i in range(len(words))]:
+        return True
+    return all(re.match(r"[\"']?[^\W\d]", word) and word.isprintable() and not _is_number(word) for word in words)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _dimension(path: Path, width: int) -> int:
+    """The dimension by the lines: one point per line where they have more than one number."""
+    if width > 1 or path.suffix.lower() == ".csv":
+        return width
+    raise ValueError(
+        f"cannot read {path}: it has one number per line, and its dimension is unknown; name it pack.d.K.txt or give "
+        "the dimension (dim=, or --dim in the shell)"
+    )
+
+
+def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]:
+    arrays = sorted(stored_arrays(path, 8 * MAX_COORDINATES + MAX_HEADER_BYTES), key=lambda array: array.name)
+    if [array.name for array in arrays] != ["W", "header"]:
+        listed = ", ".join(repr(printable(array.name))[:80] for array in arrays[:8]) or "nothing"
+        raise ValueError(
+            f"cannot read {path}: not a softmaxcode file (it holds {listed}, and not 'W' and 'header'); bare "
+            "coordinates are read from .npy, .txt and .csv"
+        )
+    coordinates, header_bytes = arrays
+    if coordinates.dtype.newbyteorder("=") != np.float64 or header_bytes.dtype != np.uint8:
+        raise ValueError(f"cannot read {path}: its arrays are not coordinates and a header")
+    raw = header_bytes.read(MAX_HEADER_BYTES)
+    try:
+        stored = parse_json(raw.tobytes())
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+            raise RecordError("its format is another one")
+        header = read_record(Header, stored)
+        shape = read_record(_Shape, header.figures)
+    except RecordError as error:
+        raise ValueError(f"cannot read {path}: its header is not one of {FORMAT!r} ({error})") from None
+    K, d = shape["K"], shape["d"]
+    if coordinates.shape != (K, d):
+        raise ValueError(
+            f"cannot read {path}: its header says {K} rows of {d}, its coordinates have shape {coordinates.shape}"
+        )
+    W = coordinates.read(MAX_COORDINATES)
+    if header.sha256_coordinates != coordinates_hash(W) or header.sha256_header != header_hash(stored):
+        raise DifferentCoordinatesError(
+            f"{path} is different from what was saved: its coordinates or header do not match their SHA-256"
+        )
+    rows = _rows(W, path, normalize)
+    if not normalize and not np.array_equal(rows, W):
+        raise DifferentCoordinatesError(f"{path} is different from what was saved: its rows are not unit to rounding")
+    try:
+        return SoftmaxCode(rows, header.objective, header.provenance), stored
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {error}") from None

@@ -1,0 +1,132 @@
+"""Stored records: JSON text to dataclasses of the annotated types, with one message for whatever does not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+#: The largest integer that a record may hold; nothing that is counted here needs more than 64 bits.
+MAX_INTEGER = 2**63 - 1
+_LARGEST_FLOAT = 1.7976931348623157e308
+
+Finite = Annotated[float, msgspec.Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST_FLOAT)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST_FLOAT)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+Kind = TypeVar("Kind")
+
+
+class RecordError(ValueError):
+    """Stored data that are not of the expected kind; the message says what is wrong, the caller adds the file."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text holds.
+
+    Raises
+    ------
+    RecordError
+        If the text is not JSON, is nested too deeply, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not JSON ({str(error).split('. ')[0][:200]})") from None
+
+
+def read_record(kind: type[Kind], stored: Any) -> Kind:
+    """Stored data as ``kind``: a dataclass, a msgspec Struct, or a type such as ``list[Row]``.
+
+    Dataclasses must have exactly their fields, a TypedDict at least its keys (others are left out). Types are never
+    converted, except integers to floats. Integers fit in 64 bits, and every string is one printable line.
+
+    Parameters
+    ----------
+    kind : type
+        What is expected, with annotations; `Finite`, `NonNegative`, `Positive` and `Count` state ranges.
+    stored : object
+        What `parse_json` returned.
+
+    Raises
+    ------
+    RecordError
+        If anything differs; the message names the field.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Run:
+    ...     K: int
+    ...     seconds: NonNegative
+    >>> read_record(Run, {"K": 3, "seconds": 1})
+    Run(K=3, seconds=1.0)
+    >>> read_record(Run, {"K": "3", "seconds": 1})
+    Traceback (most recent call last):
+    softmaxcode.storage.records.RecordError: K: expected int, got str
+    """
+    try:
+        _check_values(stored, "")
+        record: Kind = msgspec.convert(stored, kind, strict=True)
+        _check_names(stored, record, "")
+    except RecursionError:
+        raise RecordError("nested too deeply") from None
+    except msgspec.ValidationError as error:
+        raise RecordError(_plain_message(str(error))) from None
+    return record
+
+
+def _plain_message(message: str) -> str:
+    """The message of msgspec, "Expected `int`, got `str` - at `$.K`", as "K: expected int, got str"."""
+    what, _, where = message.replace("`", "").partition(" - at ")
+    where = where.removeprefix("$").removeprefix(".")
+    what = re.sub(r"float [<>]= -?1\.79\d*e\+308", "a finite number", what)
+    return f"{where}: {what[0].lower()}{what[1:]}" if where else what[0].lower() + what[1:]
+
+
+def _check_values(stored: Any, where: str) -> None:
+    """Raise for an integer of more than 64 bits, or a string that is not one printable line."""
+    if isinstance(stored, dict):
+        for name, value in stored.items():
+            _check_values(name, where)
+            _check_values(value, f"{where}.{name}" if where else str(name))
+    elif isinstance(stored, list):
+        for i, value in enumerate(stored):
+            _check_values(value, f"{where}[{i}]")
+    elif isinstance(stored, int) and abs(stored) > MAX_INTEGER:
+        raise RecordError(f"{where}: expected an integer of at most 64 bits")
+    elif isinstance(stored, str) and not stored.isprintable():
+        raise RecordError(f"{where}: expected one printable line, got control characters")
+
+
+def _check_names(stored: Any, record: Any, where: str) -> None:
+    """Raise where a dataclass was stored with other names than its fields."""
+    if is_dataclass(record):
+        names = {field.name for field in fields(record)}
+        if set(stored) != names:
+            odd = ", ".join(sorted(set(stored) ^ names))
+            raise RecordError(f"{where + ': ' if where else ''}expected exactly its fields, differs in {odd}")
+        for name in names:
+            _check_names(stored[name], getattr(record, name), f"{where}.{name}" if where else name)
+    elif isinstance(stored, dict) and isinstance(record, dict):
+        for name, value in record.items():  # of a TypedDict, the keys that it names
+            _check_names(stored[name], value, f"{where}.{name}" if where else name)
+    elif isinstance(stored, list) and isinstance(record, list | tuple):
+        for i, value in enumerate(stored):
+            _check_names(value, record[i], f"{where}[{i}]")
+
+
+def printable(text: Any) -> str:
+    r"""Text in which control characters show as escapes, so that a stored name can neither forge nor hide output.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\nc"))
+    a\x1b[2Jb\nc
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
