@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds.best import levenshtein
+from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.multistart import multistart

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from softmaxcode.bounds.best import LITERATURE
+from softmaxcode.bounds.literature import LITERATURE
 
 #: K, d, mu and whether mu is proved: the public table of Tammes codes (Cohn, Sloane and Hardin, and the proofs cited
 #: in `softmaxcode.bounds.best`).

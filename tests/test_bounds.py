@@ -15,22 +15,14 @@ from hypothesis import strategies as st
 from scipy.special import betainc
 
 import softmaxcode as sc
-from softmaxcode.bounds import best as bounds
-from softmaxcode.bounds.best import (
-    LITERATURE,
-    Bound,
-    Bracket,
-    DelsarteCertificate,
-    delsarte,
-    delsarte_certificate,
-    fejes_toth,
-    levenshtein,
-    levenshtein_size,
-    margin_bounds,
-    max_cosine_lower_bound,
-    rankin,
-    volume,
-)
+from softmaxcode.bounds import best, delsarte_bound, levenshtein_bound, literature, rounding
+from softmaxcode.bounds.best import Bracket, margin_bounds, max_cosine_lower_bound
+from softmaxcode.bounds.bound import Bound
+from softmaxcode.bounds.delsarte_bound import DelsarteCertificate, delsarte, delsarte_certificate
+from softmaxcode.bounds.levenshtein_bound import levenshtein, levenshtein_size
+from softmaxcode.bounds.literature import LITERATURE
+from softmaxcode.bounds.simple import fejes_toth, rankin
+from softmaxcode.bounds.volume_bound import volume
 from softmaxcode.certificates.certificate import certify
 from softmaxcode.sphere import largest_cosines, random_rows, unit_rows
 
@@ -199,7 +191,7 @@ def test_levenshtein_size_is_continuous_and_increasing(d):
     assert all(a < b for a, b in itertools.pairwise(sizes))
     for m in range(2, 8):
         # where order m begins, both formulas give the size of a tight m-design
-        K = bounds._design_size(d, m)
+        K = levenshtein_bound._design_size(d, m)
         value = levenshtein(K, d).value
         for step in (-1e-9, 1e-9):
             assert levenshtein_size(value + step, d) == pytest.approx(K, rel=1e-6 * d)
@@ -228,7 +220,7 @@ def test_levenshtein_of_a_million_points():
 
 def test_the_bound_of_a_billion_points_takes_no_levenshtein_order(monkeypatch):
     """Its order is 63,000 for d = 3, and the bound below Fejes Toth's."""
-    monkeypatch.setattr("softmaxcode.bounds.best._levenshtein_at", None)
+    monkeypatch.setattr("softmaxcode.bounds.levenshtein_bound._levenshtein_at", None)
     assert max_cosine_lower_bound(10**9, 3).value == fejes_toth(10**9).value
 
 
@@ -367,7 +359,7 @@ def test_a_certificate_written_by_hand():
 def test_root_counting():
     t = flint.fmpq_poly([0, 1])
     p = (t - 1) * (t - flint.fmpq(1, 3)) ** 2 * (t * t + 1)
-    count = bounds._count_roots
+    count = delsarte_bound._count_roots
     assert count(p, flint.fmpq(-2), flint.fmpq(2)) == 2
     assert count(p, flint.fmpq(0), flint.fmpq(1, 2)) == 1
     assert count(p, flint.fmpq(1, 2), flint.fmpq(2)) == 1
@@ -380,14 +372,14 @@ def test_root_counting():
 
 
 def test_an_unverified_optimum_is_not_called_proved(monkeypatch):
-    assert bounds._best.__wrapped__(13, 4, True).method == "Delsarte LP"
+    assert best._best.__wrapped__(13, 4, True).method == "Delsarte LP"
     monkeypatch.setattr(DelsarteCertificate, "holds", lambda self: False)
-    monkeypatch.setattr(bounds, "_delsarte", bounds._delsarte.__wrapped__)
-    monkeypatch.setattr(bounds, "_default_degree", lambda K, d: 8)
+    monkeypatch.setattr(delsarte_bound, "_delsarte", delsarte_bound._delsarte.__wrapped__)
+    monkeypatch.setattr(best, "default_degree", lambda K, d: 8)
     bound = delsarte(13, 4)
     assert not bound.proved and "not verified" in bound.source
     assert bound.value == pytest.approx(levenshtein(13, 4).value, abs=2e-2)
-    assert bounds._best.__wrapped__(13, 4, True).method != "Delsarte LP"
+    assert best._best.__wrapped__(13, 4, True).method != "Delsarte LP"
 
 
 # --- literature and the best bound ----------------------------------------------------------------------------
@@ -423,13 +415,13 @@ def test_literature_covers_what_is_proved():
 
 @pytest.mark.parametrize("pair", sorted(LITERATURE))
 def test_literature_is_the_float_below_a_simple_root(pair):
-    coefficients, low, high, _ = bounds._ALGEBRAIC[pair]
+    coefficients, low, high, _ = literature._ALGEBRAIC[pair]
     p = flint.fmpq_poly(list(coefficients))
-    low, high = bounds._rational(low), bounds._rational(high)
-    assert bounds._count_roots(p, low, high) == 1
+    low, high = rounding.rational(low), rounding.rational(high)
+    assert delsarte_bound._count_roots(p, low, high) == 1
     value = LITERATURE[pair].value
-    at, after = bounds._rational(value), bounds._rational(math.nextafter(value, 1))
-    assert p(at) == 0 or bounds._count_roots(p, at, after) == 1
+    at, after = rounding.rational(value), rounding.rational(math.nextafter(value, 1))
+    assert p(at) == 0 or delsarte_bound._count_roots(p, at, after) == 1
 
 
 @pytest.mark.parametrize("pair", [(56, 20), (50, 21), (77, 21), (288, 16), (4224, 64)])

@@ -14,7 +14,8 @@ import softmaxcode as sc
 import ufm
 from softmaxcode import exact
 from softmaxcode.assignment import assign, similarity_from_means
-from softmaxcode.bounds.best import delsarte, levenshtein_size
+from softmaxcode.bounds.delsarte_bound import delsarte
+from softmaxcode.bounds.levenshtein_bound import levenshtein_size
 from softmaxcode.catalog.known import shipped_path, user_catalog
 from softmaxcode.catalog.transfer import export
 from softmaxcode.catalog.verification import verify

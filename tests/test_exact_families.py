@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import softmaxcode as sc
 from softmaxcode import exact
-from softmaxcode.bounds.best import levenshtein, rankin
+from softmaxcode.bounds.levenshtein_bound import levenshtein
+from softmaxcode.bounds.simple import rankin
 from softmaxcode.exact.families import constructions
 from softmaxcode.exact.subcodes import subsets, thinned
 from softmaxcode.sphere import gram

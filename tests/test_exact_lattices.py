@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softmaxcode.bounds.best import levenshtein_size
+from softmaxcode.bounds.levenshtein_bound import levenshtein_size
 from softmaxcode.exact import leech, polytopes, root_systems
 from softmaxcode.exact.golay import derived_octads, golay_words, octads
 from softmaxcode.exact.leech import minimal_vectors

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import softmaxcode as sc
 from benchmarks import frontier, open_question
 from benchmarks.open_question import Collector, Look, Pair
-from softmaxcode.bounds.best import LITERATURE, levenshtein
+from softmaxcode.bounds.levenshtein_bound import levenshtein
+from softmaxcode.bounds.literature import LITERATURE
 from softmaxcode.catalog import Entry
 from softmaxcode.margins.exact import margins
 from softmaxcode.search.energy import HARDMAX

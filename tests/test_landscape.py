@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from softmaxcode.bounds.best import levenshtein, margin_bounds, volume
+from softmaxcode.bounds.best import margin_bounds
+from softmaxcode.bounds.levenshtein_bound import levenshtein
+from softmaxcode.bounds.volume_bound import volume
 from softmaxcode.cli.command import main
 from softmaxcode.exact import constructions
 from softmaxcode.plotting import landscape

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds.best import Bound, margin_bounds, max_cosine_lower_bound
+from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
+from softmaxcode.bounds.bound import Bound
 from softmaxcode.certificates.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
 from softmaxcode.checks.arguments import check_flag
 from softmaxcode.code import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES, check_code

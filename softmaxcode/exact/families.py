@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds.best import levenshtein
+from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.checks.arguments import check_integer, check_pair
 from softmaxcode.exact.classical import closed_form
 from softmaxcode.exact.subcodes import Subset, subsets, thinned

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from softmaxcode.bounds.best import levenshtein, volume
+from softmaxcode.bounds.levenshtein_bound import levenshtein
+from softmaxcode.bounds.volume_bound import volume
 from softmaxcode.catalog import installed
 from softmaxcode.checks.arguments import check_integer, check_list
 from softmaxcode.exact import best, constructions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds.best import levenshtein
+from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.margins.exact import margins
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping

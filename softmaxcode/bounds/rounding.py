@@ -1,0 +1,33 @@
+"""Float64 numbers on the safe side of exact ones and of balls."""
+
+from __future__ import annotations
+
+import math
+
+import flint
+
+#: Working precision, in bits, of ball arithmetic where nothing else is said.
+BITS = 192
+
+
+def rational(x: float) -> flint.fmpq:
+    """The exact rational value of a float."""
+    return flint.fmpq(*float(x).as_integer_ratio())
+
+
+def float_below(x: flint.arb | flint.fmpq) -> float:
+    """The largest float64 not above x (not above the lower end, where x is a ball)."""
+    with flint.ctx.workprec(BITS):
+        # an exact number, so that these loops end after a step or two
+        end = flint.arb(x).lower()
+        value = float(end)
+        while flint.arb(math.nextafter(value, math.inf)) <= end:
+            value = math.nextafter(value, math.inf)
+        while not flint.arb(value) <= end:
+            value = math.nextafter(value, -math.inf)
+        return value
+
+
+def float_above(x: flint.arb | flint.fmpq) -> float:
+    """The smallest float64 that is certainly not below x (up to the radius of the ball)."""
+    return -float_below(-x)
