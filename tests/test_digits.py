@@ -13,8 +13,17 @@ from flint import arb, arb_mat, fmpq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softmaxcode.certificates import proof as module
-from softmaxcode.certificates.proof import NotRegular, ProvedValue, closed_form_decimal, prove_margin, prove_tammes
+from softmaxcode.certificates.proof import (
+    NotRegular,
+    ProvedValue,
+    closed_form_decimal,
+    decimals,
+    equations,
+    newton_kantorovich,
+    prove_margin,
+    prove_tammes,
+    statements,
+)
 from softmaxcode.contacts.polish import Polished, polish_tammes
 from softmaxcode.contacts.system import ContactSystem, hardmax_system, tammes_system
 from softmaxcode.margins.exact import margin
@@ -231,7 +240,7 @@ def test_input_is_checked() -> None:
 
 
 def test_size_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UNKNOWNS", 10)
+    monkeypatch.setattr(newton_kantorovich, "MAX_UNKNOWNS", 10)
     W = icosahedron()
     with pytest.raises(NotRegular, match="37 unknowns"):
         prove_tammes(W, tammes_system(W, 1e-9), 5)
@@ -335,14 +344,14 @@ def test_closed_form_refusals() -> None:
 # --- the pieces of the proof ----------------------------------------------------------------------------------
 
 
-def equations_of(kind: str) -> tuple[module._Equations, np.ndarray]:
+def equations_of(kind: str) -> tuple[equations.Equations, np.ndarray]:
     W = icosahedron()
     if kind == "pairs":
         X, system = W, tammes_system(W, 1e-9)
     else:
         X, system = np.vstack([W, W]), hardmax_system(W, W, 1e-9)
-    chosen, planes = module._square_part(system, X)
-    return module._Equations(chosen, X, planes), X
+    chosen, planes = equations.square_part(system, X)
+    return equations.Equations(chosen, X, planes), X
 
 
 @pytest.mark.parametrize("kind", ["pairs", "features"])
@@ -377,8 +386,8 @@ def test_lipschitz_constant(kind: str) -> None:
 def test_balls_of_two_precisions_meet(K: int, d: int) -> None:
     code = polished(K, d)
     with flint.ctx.workprec(600):
-        coarse = module._prove_code(code.X, code.contacts, 15, 120)
-        fine = module._prove_code(code.X, code.contacts, 80, 500)
+        coarse = newton_kantorovich.prove_code(code.X, code.contacts, 15, 120)
+        fine = newton_kantorovich.prove_code(code.X, code.contacts, 80, 500)
         assert coarse.level.contains(fine.level)
         for a, b in zip(coarse.rows, fine.rows, strict=True):
             assert a.contains(b)
@@ -390,7 +399,7 @@ def test_balls_hold_unit_vectors() -> None:
     code = polished(13, 3)
     W = code.X * np.where(code.contacts.members(13), 1.0, 1 + 5e-8)[:, None]
     with flint.ctx.workprec(200):
-        proved = module._prove_code(W, code.contacts, 30, 150)
+        proved = newton_kantorovich.prove_code(W, code.contacts, 30, 150)
         assert all((row * row.transpose())[0, 0].contains(1) for row in proved.rows)
         assert proved.held == 1
         assert 5e-8 < float(proved.moved) + 1e-8 < 1e-7
@@ -399,10 +408,10 @@ def test_balls_hold_unit_vectors() -> None:
 def test_radius_counts_what_the_residual_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     equations, X = equations_of("pairs")
     with flint.ctx.workprec(200):
-        x, level, Y = module._newton(equations, X, 200)
+        x, level, Y = newton_kantorovich._newton(equations, X, 200)
         blurred = [arb(0, 1e-20)] * (X.size + 1)
         monkeypatch.setattr(equations, "residual", lambda *_: blurred)
-        r = module._kantorovich_radius(equations, x, level, Y, 200)
+        r = newton_kantorovich._kantorovich_radius(equations, x, level, Y, 200)
     norm = float(np.abs(Y).sum(axis=1).max())
     assert 1e-20 * norm <= float(r) <= 1.01e-20 * norm
 
@@ -417,11 +426,11 @@ def test_hull_distance_is_never_below_the_distance() -> None:
             W[0] = unit_rows((2 * W[1] + rng.standard_normal(4))[None])[0]
             true = margin(W, n_jobs=1).margins[0]
             rows = [arb_mat(1, 4, w.tolist()) for w in W]
-            found = module._hull_distance(rows, 0, [1, 2, 3])
+            found = statements._hull_distance(rows, 0, [1, 2, 3])
             assert found is not None
             assert float(found) >= true - 1e-13
             outside += float(found) > true + 1e-6
-            assert module._hull_distance(rows, 0, [1, 1]) is None
+            assert statements._hull_distance(rows, 0, [1, 1]) is None
     assert 5 < outside < 60
 
 
@@ -429,23 +438,23 @@ def test_radius_grows_with_the_residual() -> None:
     """The proof at an unrefined point: r bounds the true distance to the solution."""
     equations, X = equations_of("pairs")
     with flint.ctx.workprec(300):
-        x, level, Y = module._newton(equations, X, 300)
+        x, level, Y = newton_kantorovich._newton(equations, X, 300)
         rng = np.random.default_rng(3)
         for size in (1e-12, 1e-9, 1e-6):
             away = arb_mat((size * rng.standard_normal(X.shape)).tolist())
-            r = module._kantorovich_radius(equations, (x + away).mid(), level, Y, 300)
+            r = newton_kantorovich._kantorovich_radius(equations, (x + away).mid(), level, Y, 300)
             true = max(float(e.abs_upper()) for e in away.entries())
             assert true <= float(r) <= 1.1 * true
         with pytest.raises(NotRegular):
-            module._kantorovich_radius(equations, (x + arb_mat((0.3 * X).tolist())).mid(), level, Y, 300)
+            newton_kantorovich._kantorovich_radius(equations, (x + arb_mat((0.3 * X).tolist())).mid(), level, Y, 300)
 
 
 def test_singular_preconditioner_is_refused() -> None:
     equations, X = equations_of("pairs")
     with flint.ctx.workprec(200):
-        x, level, Y = module._newton(equations, X, 200)
+        x, level, Y = newton_kantorovich._newton(equations, X, 200)
         with pytest.raises(NotRegular, match="too close to singular"):
-            module._kantorovich_radius(equations, x, level, np.zeros_like(Y), 200)
+            newton_kantorovich._kantorovich_radius(equations, x, level, np.zeros_like(Y), 200)
 
 
 @given(
@@ -458,7 +467,7 @@ def test_decimal_strings(numerator: int, denominator: int, digits: int, width: F
     low = Fraction(numerator, denominator)
     high = low + width
     try:
-        value, radius = module._as_decimal(low, high, digits)
+        value, radius = decimals.as_decimal(low, high, digits)
     except NotRegular:
         assert width > 0
         return
@@ -470,7 +479,7 @@ def test_decimal_strings(numerator: int, denominator: int, digits: int, width: F
 
 def test_wide_interval_has_no_decimal() -> None:
     with pytest.raises(NotRegular, match="not to 10 digits"):
-        module._as_decimal(Fraction(1, 3), Fraction(1, 3) + Fraction(1, 10**9), 10)
+        decimals.as_decimal(Fraction(1, 3), Fraction(1, 3) + Fraction(1, 10**9), 10)
 
 
 def test_proved_value_is_frozen() -> None:
