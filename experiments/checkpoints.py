@@ -17,7 +17,7 @@ from torch import Tensor
 from experiments.class_similarity import nearest_pairs
 from softmaxcode.checks.tensors import MAX_NAMED, check_classifier
 from softmaxcode.code import MAX_ALL_MARGINS
-from softmaxcode.compare.comparison import compare, other_optima
+from softmaxcode.compare import compare, other_optima
 from softmaxcode.margins.exact import margins
 from softmaxcode.margins.sampled import sampled_margin
 from softmaxcode.sphere import check_rows
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from softmaxcode.compare.comparison import Comparison
+    from softmaxcode.compare import Comparison
     from softmaxcode.margins.exact import Margins
     from softmaxcode.margins.sampled import SampledMargin
     from softmaxcode.storage.arrays import StoredArray
@@ -279,7 +279,7 @@ def compare_file(
     count : int
         Closest pairs wanted.
     align : bool
-        Align the code with the classifier, up to `softmaxcode.compare.comparison.MAX_ALIGN_CLASSES` classes.
+        Align the code with the classifier, up to `softmaxcode.compare.alignment.MAX_ALIGN_CLASSES` classes.
     sample : int, optional
         Take the margin from so many classes drawn at random, and compare with no code: for very large matrices.
 

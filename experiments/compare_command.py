@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-    from softmaxcode.compare.comparison import Comparison
+    from softmaxcode.compare import Comparison
     from softmaxcode.types import Rows, Square
 
 TITLE = "A classifier against the best code known"
@@ -78,7 +78,7 @@ def compare_findings(
     sample : int, optional
         Take the margin from so many classes drawn at random, and compare with no code: for very large matrices.
     align : bool
-        Bring the code and the classifier together, up to `softmaxcode.compare.comparison.MAX_ALIGN_CLASSES` classes.
+        Bring the code and the classifier together, up to `softmaxcode.compare.alignment.MAX_ALIGN_CLASSES` classes.
     seed : int
         Of the classes drawn for Mantel's test, and of its relabellings.
 

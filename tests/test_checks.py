@@ -24,7 +24,7 @@ from softmaxcode.certificates.rigorous import exact_bounds, exact_rounding, rigo
 from softmaxcode.checks import arguments as checks
 from softmaxcode.cli.command import main
 from softmaxcode.code import MAX_ALL_MARGINS
-from softmaxcode.compare.comparison import compare
+from softmaxcode.compare import compare
 from softmaxcode.metrics import GNC1
 from softmaxcode.parallel.tiles import row_tiles
 from softmaxcode.sphere import _largest_on_a_circle, largest_cosines, random_rows, unit_rows

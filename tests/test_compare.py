@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from softmaxcode.compare import comparison as module
-from softmaxcode.compare.comparison import Alignment, align, compare, other_optima
+from softmaxcode.compare import Alignment, align, alignment, compare, comparison, other_optima
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import optimise, random_start
 from softmaxcode.sphere import random_rows, unit_rows
@@ -213,8 +212,9 @@ def test_where_no_code_is_held() -> None:
 
 
 def test_limits_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_ALIGN_CLASSES", 10)
-    monkeypatch.setattr(module, "MAX_SPECTRUM_CLASSES", 11)
+    for module in (alignment, comparison):
+        monkeypatch.setattr(module, "MAX_ALIGN_CLASSES", 10)
+    monkeypatch.setattr(comparison, "MAX_SPECTRUM_CLASSES", 11)
     W = random_rows(12, 3, np.random.default_rng(3))
     with pytest.raises(sc.NotComputed, match=r"not computed: the alignment of 12 classes \(the limit is 10\)"):
         align(W, W)

@@ -15,7 +15,7 @@ from softmaxcode.assignment import similarity_from_means
 from softmaxcode.checks import arguments as checks
 from softmaxcode.checks.arguments import tensors
 from softmaxcode.checks.tensors import unit_rows
-from softmaxcode.compare.comparison import compare
+from softmaxcode.compare import compare
 from softmaxcode.metrics import GNC1, GNC2, GeneralizedNeuralCollapse, NearestClassMeanAccuracy
 from softmaxcode.nn import CMFClassifier, CodeClassifier, SphericalClassifier
 from softmaxcode.nn.functional import hardmax_loss, spherical_cross_entropy

@@ -12,8 +12,8 @@ import pandas as pd
 
 from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.code import NotComputed
-from softmaxcode.compare.comparison import Comparison
-from softmaxcode.compare.comparison import compare as compare_classifier
+from softmaxcode.compare import Comparison
+from softmaxcode.compare import compare as compare_classifier
 from softmaxcode.margins.exact import margins
 from softmaxcode.sphere import check_rows, unit_rows
 from ufm.recording import COLUMNS, MAX_EXACT, best_known_margin, violation
@@ -189,7 +189,7 @@ class RunComparison:
     run : Run
         The run.
     code : Comparison or None
-        Margin ratio and alignment of its classifier (`softmaxcode.compare.comparison.compare`); None for more than
+        Margin ratio and alignment of its classifier (`softmaxcode.compare.compare`); None for more than
         ``MAX_COMPARED`` classes.
     """
 

@@ -1,0 +1,252 @@
+"""The relabelling and rotation that bring one set of vectors nearest to another."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import block_diag, orthogonal_procrustes, qr
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from softmaxcode.assignment import cosines, default_starts, guesses, sorted_rows, swaps
+from softmaxcode.checks.arguments import check_integer
+from softmaxcode.code import NotComputed, SoftmaxCode
+from softmaxcode.sphere import check_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike
+
+    from softmaxcode.assignment import Permutation
+    from softmaxcode.types import PerClass, Rows, Square
+
+
+#: More classes are not aligned: at this many one alignment takes about twenty seconds.
+MAX_ALIGN_CLASSES = 1000
+
+#: Quadratic assignments tried without ``starts``, at most.
+MOST_STARTS = 64
+
+#: An alignment to within this distance of every vector ends the search.
+EXACT = 1e-6
+
+#: Rows of a frame: enough to tell the other rows apart by their cosines with them.
+FRAME_ROWS = 32
+
+#: Cosines compared at a row of a frame; partial frames are dropped, the worst first, to keep to that.
+BEAM = 2_500_000
+
+#: Quadratic assignments tried for each two frames.
+STARTS_PER_FRAMES = 16
+
+#: Sets of rows of V followed to the end for each frame of W.
+FRAMES_KEPT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    r"""A relabelling and a rotation that bring a code to a classifier.
+
+    Attributes
+    ----------
+    permutation : ndarray of int, shape (K,), read-only
+        Class c of W is matched to vector ``permutation[c]`` of V.
+    rotation : ndarray, shape (d, d), read-only
+        Orthogonal R with :math:`w_c \approx R v_{p(c)}`, that is W close to ``(V @ R.T)[permutation]``. Its determinant
+        may be -1: no distance within a code tells a reflection.
+    residual_angles : ndarray, shape (K,), read-only
+        Degrees between :math:`w_c` and :math:`R v_{p(c)}`.
+    """
+
+    permutation: Permutation
+    rotation: Square
+    residual_angles: PerClass
+
+    @property
+    def mean_angle(self) -> float:
+        """Mean of the residual angles, in degrees."""
+        return float(self.residual_angles.mean())
+
+    @property
+    def rms_angle(self) -> float:
+        """Root mean square of the residual angles, in degrees."""
+        return float(np.sqrt(np.mean(self.residual_angles**2)))
+
+    @property
+    def max_angle(self) -> float:
+        """The largest residual angle, in degrees."""
+        return float(self.residual_angles.max())
+
+
+def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None, seed: int = 0) -> Alignment:
+    r"""Find the relabelling and rotation of V that bring it nearest to W.
+
+    Parameters
+    ----------
+    W : array_like, shape (K, d)
+        Rows of any non-zero norm; their directions count. At most ``MAX_ALIGN_CLASSES`` rows.
+    V : SoftmaxCode or array_like, shape (K, d)
+        Likewise.
+    starts : int, optional
+        Quadratic assignments tried, with two frames for every 16 or part of 16; by default 64 up to K = 100,
+        falling to 2 from K = 300 on.
+    seed : int
+        Everything random follows from it.
+
+    Returns
+    -------
+    Alignment
+        ``permutation``, ``rotation`` and ``residual_angles``. Where V has symmetries, one of the equally good answers.
+
+    Raises
+    ------
+    ValueError
+        If an array is not one of finite non-zero rows, or the shapes differ.
+    NotComputed
+        For more classes than ``MAX_ALIGN_CLASSES``.
+
+    Notes
+    -----
+    The problem is
+
+    .. math:: \min_{p, R^T R = I} \sum_c \|w_c - R v_{p(c)}\|^2 .
+
+    For fixed p the best R is that of the orthogonal Procrustes problem, for fixed R the best p is a linear assignment;
+    the two alternate to a fixed point, which depends on the start. Starts are (a) the matching of rows with the most
+    alike sorted cosines; (b) frames: a few rows of W and sets of rows of V with nearly their mutual
+    cosines, found by a beam search, every other row being matched by its cosines with the frame, which succeeds on
+    symmetric codes, where (a) sees no difference between rows; (c) local maxima of
+    :math:`\|W^T P V\|_F`, the quadratic assignment of the two Gram matrices. The best is kept: a local minimum, unless
+    the residuals vanish.
+
+    References
+    ----------
+    P. H. Schoenemann, A generalized solution of the orthogonal Procrustes problem, Psychometrika 31 (1966) 1-10.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxcode as sc
+    >>> V = sc.best_known(12, 3).W
+    >>> W = V[::-1] @ np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    >>> found = align(W, V)
+    >>> found.max_angle < 1e-6, np.allclose((V @ found.rotation.T)[found.permutation], W)
+    (True, True)
+    """
+    W = check_rows(W, normalize=True)
+    V = check_rows(V, normalize=True, name="V")
+    check_alike(W, V, "V")
+    check_alignable(len(W))
+    starts = min(MOST_STARTS, default_starts(len(W))) if starts is None else check_integer("starts", starts, 1)
+    rng = np.random.default_rng(check_integer("seed", seed, 0))
+    return aligned_rows(W, V, starts, rng)
+
+
+def check_alignable(K: int) -> None:
+    if K > MAX_ALIGN_CLASSES:
+        raise NotComputed(f"not computed: the alignment of {K} classes (the limit is {MAX_ALIGN_CLASSES})")
+
+
+def check_alike(W: Rows, V: Rows, name: str) -> None:
+    if W.shape != V.shape:
+        raise ValueError(f"W and {name} must have one shape (K, d); got {W.shape} and {V.shape}")
+
+
+def aligned_rows(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> Alignment:
+    """`align` for rows that were checked before."""
+    K, d = W.shape
+    if d > K:  # in coordinates of the two spans, whose complements then go to each other
+        (Q_W, A), (Q_V, B) = qr(W.T), qr(V.T)
+        p, turn = _nearest(A[:K].T.copy(), B[:K].T.copy(), starts, rng)
+        R = Q_W @ block_diag(turn, np.eye(d - K)) @ Q_V.T
+    else:
+        p, R = _nearest(W, V, starts, rng)
+    angles = np.degrees(2 * np.arcsin(np.minimum(1.0, np.linalg.norm(W - V[p] @ R.T, axis=1) / 2)))
+    for array in (p, R, angles):
+        array.flags.writeable = False
+    return Alignment(p, R, angles)
+
+
+def _nearest(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> tuple[Permutation, Square]:
+    """The best fixed point of all starts, and whatever swaps of two classes make of it."""
+    S, G = cosines(W), cosines(V)
+    by_gram = guesses(S, G, starts, rng)
+    by_frame = _frames(S, G, W.shape[1], starts, rng)
+    best, p, R = -np.inf, np.arange(len(W)), np.eye(W.shape[1])
+    for guess in itertools.chain(itertools.islice(by_gram, 1), by_frame, by_gram):
+        found, turn, fit = _fixed_point(W, V, guess)
+        if fit > best:
+            best, p, R = fit, found, turn
+        if np.linalg.norm(W - V[found] @ turn.T, axis=1).max() < EXACT:
+            return found, turn
+    found, turn, fit = _fixed_point(W, V, swaps(S, G, p))
+    return (found, turn) if fit > best else (p, R)
+
+
+def _fixed_point(W: Rows, V: Rows, p: Permutation) -> tuple[Permutation, Square, float]:
+    """Procrustes and linear assignment in turn until the sum of cosines, the fit, no longer grows."""
+    R, fit = _rotation(W, V, p)
+    while True:
+        trial = linear_sum_assignment(W @ (R @ V.T), maximize=True)[1]
+        turn, better = _rotation(W, V, trial)
+        if better <= fit + 1e-13 * len(W):
+            return p, R, fit
+        p, R, fit = trial, turn, better
+
+
+def _rotation(W: Rows, V: Rows, p: Permutation) -> tuple[Square, float]:
+    """The orthogonal R nearest to w_c = R v_p(c), and the sum of cosines <w_c, R v_p(c)> it reaches."""
+    R, fit = orthogonal_procrustes(V[p], W)
+    return R.T, float(fit)
+
+
+def _frames(S: Square, G: Square, d: int, starts: int, rng: np.random.Generator) -> Iterator[Permutation]:
+    """Permutations from frames of rows of W, spread and random in turn; S and G are the cosines of W and V.
+
+    A spread frame is a random row and those that a pivoted factorisation adds, each the furthest from the span of the
+    ones before: it bears noise best. In very symmetric codes its cosines are all alike and fit many sets of rows;
+    those of a random frame are not.
+    """
+    K = len(S)
+    size = min(K, d + 2, FRAME_ROWS)
+    unlike = cdist(_fingerprints(S), _fingerprints(G), "sqeuclidean") / (K - 1)
+    S, G = S + np.eye(K), G + np.eye(K)
+    for _ in range(-(-starts // STARTS_PER_FRAMES)):
+        weights = np.ones(K)
+        weights[rng.integers(K)] = 2.0
+        spread = qr(S * weights, mode="r", pivoting=True)[1][:size]
+        yield from _by_frame(S, G, unlike, spread, rng)
+        yield from _by_frame(S, G, unlike, rng.choice(K, size, replace=False), rng)
+
+
+def _fingerprints(S: Square) -> np.ndarray:
+    """For each row what no relabelling changes: its sorted cosines, and those of S^2, which see a row's neighbours."""
+    return np.hstack([sorted_rows(S), sorted_rows(S @ S) / max(1.0, np.mean(np.sum(S * S, axis=1)))])
+
+
+def _by_frame(
+    S: Square, G: Square, unlike: Square, frame: np.ndarray, rng: np.random.Generator
+) -> Iterator[Permutation]:
+    """Permutations from the sets of rows of V that are the most like a frame of W.
+
+    Sets grow a row at a time. They are ranked by the squared differences of their mutual cosines from the frame's,
+    and of each row's fingerprint, which tells apart rows that few cosines cannot.
+    """
+    K, size = len(S), len(frame)
+    width = max(1, BEAM // (K * size))
+    sets, cost = np.arange(K)[:, None], unlike[frame[0]]
+    for r in range(1, size):
+        costs = cost[:, None] + unlike[frame[r]]
+        for column, cosine in zip(sets.T, S[frame[r], frame[:r]], strict=True):
+            costs += (G[column] - cosine) ** 2
+        np.put_along_axis(costs, sets, np.inf, axis=1)  # no row twice
+        # in symmetric codes many are equally good, and some cannot be continued: noise draws among them
+        kept = np.argsort(costs + 1e-12 * rng.random(costs.shape), axis=None)[:width]
+        kept = kept[np.isfinite(costs.flat[kept])]
+        parents, rows = np.unravel_index(kept, costs.shape)
+        sets, cost = np.column_stack([sets[parents], rows]), costs.flat[kept]
+    for chosen in sets[:FRAMES_KEPT]:
+        yield linear_sum_assignment(cdist(S[:, frame], G[:, chosen], "sqeuclidean"))[1]
