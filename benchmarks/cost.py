@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks.report import Section, seconds
+from softmaxcode.plotting.style import new_figure, save
 from softmaxcode.search.energy import HARDMAX, TAMMES
 from softmaxcode.search.multistart import first_beta, optimise, random_start
 
@@ -84,14 +84,11 @@ def table(measured: Measured) -> pd.DataFrame:
 
 def draw(measured: Measured, path: Path) -> None:
     """The two series as a log-log figure, written beside and renamed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
     fitted = _exponents(measured)
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.6), sharey=True, layout="constrained")
+    figure = new_figure((8.5, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     panels = ((axes[0], "K", GROWING_K, "classes K, at d = 10"), (axes[1], "d", GROWING_D, "dimension d, at K = 100"))
     for ax, symbol, pairs, label in panels:
         for (name, marker), colour in zip((("Tammes", "o"), ("HardMax", "s")), ("C0", "C1"), strict=True):
@@ -107,12 +104,9 @@ def draw(measured: Measured, path: Path) -> None:
         ax.set_xlabel(label)
         ax.grid(alpha=0.3)
         ax.legend(frameon=False)
-    axes[0].set_ylabel("seconds a start, one thread")
+    axes[0].set_ylabel("seconds per start, one thread")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(beside, dpi=150)
-    plt.close(figure)
-    os.replace(beside, path)
+    save(figure, path)
 
 
 def section(quick: bool, seed: int, figure: Path | None, link: str | None) -> Section:

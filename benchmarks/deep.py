@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from benchmarks.report import ABSENT, Section, machine, write_document
-from softmaxcode.storage.disk import written_whole
+from softmaxcode.plotting.style import new_figure, save
 from ufm.deep import DeepRun, code_costs, simulate_deep
 
 if TYPE_CHECKING:
@@ -207,8 +205,7 @@ def findings(measured: Sequence[Measured]) -> str:
 
 def draw(measured: Sequence[Measured], drawn_K: int, path: Path) -> None:
     """Effective rank by depth and by step, and the margin ratio by depth."""
-    figure = Figure(figsize=(13, 4.2), dpi=100, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((13, 4.2), dpi=100, layout="constrained")
     by_depth, by_step, ratio = figure.subplots(1, 3)
     groups: dict[tuple[int, int], list[Measured]] = {}
     for each in measured:
@@ -242,8 +239,7 @@ def draw(measured: Sequence[Measured], drawn_K: int, path: Path) -> None:
     for axes in (by_depth, by_step, ratio):
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save(figure, path)
 
 
 def _line(axes: Axes, group: Sequence[Measured], name: str, shift: float, style: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.report import aligned, machine, replace_part
 from experiments.report import Section, as_text, effort, found_sections
-from softmaxcode.storage.disk import written_whole
+from softmaxcode.plotting.style import save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,7 @@ def markdown(section: Section, images: Path | None, stem: str) -> str:
     for number, (caption, figure) in enumerate(found.figures.items(), start=1):
         name = f"{stem}-{section.name}-{number}.png"
         if images is not None:
-            with written_whole(images / name) as temporary:
-                figure.savefig(temporary, dpi=DPI, format="png", facecolor="white")
+            save(figure, images / name, DPI)
         parts.append(f"![{caption}](images/{name})")
     for caption, table in found.tables.items():
         if len(table) > MAX_ROWS:

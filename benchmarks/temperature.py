@@ -18,8 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
@@ -30,7 +28,7 @@ from softmaxcode.code import NotComputed, SoftmaxCode
 from softmaxcode.contacts.polish import polish_hardmax
 from softmaxcode.margins.exact import margins
 from softmaxcode.nn.functional import log_softplus
-from softmaxcode.storage.disk import written_whole
+from softmaxcode.plotting.style import new_figure, save
 from ufm.asymptotics import FirstOrder, first_order
 from ufm.run import Run
 from ufm.simulation import simulate_batch
@@ -457,8 +455,7 @@ def unequal_table(cases: Sequence[Unequal], steps: int) -> pd.DataFrame:
 
 def draw(measured: Sequence[Measured], path: Path) -> None:
     """Deficit over temperature, with c; deficit of the last case beside the bounds; GNC3 and projections."""
-    figure = Figure(figsize=(14, 4.6), dpi=100, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((14, 4.6), dpi=100, layout="constrained")
     rate, bounds, duality = figure.subplots(1, 3)
     last = measured[-1]
     for i, each in enumerate(each for each in measured if each is not last and each.constants.margin > SAME_MARGIN):
@@ -487,8 +484,7 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
         axes.set(xscale="log", xlabel="temperature τ")
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save(figure, path)
 
 
 # The document

@@ -12,12 +12,13 @@ from scipy.stats import percentileofscore
 
 from experiments.checkpoints import FileComparison, compare_file, read_classifier
 from experiments.class_similarity import MantelResult, mantel
-from experiments.drawing import COLOURS, INK, axes_figure
+from experiments.drawing import axes_figure
 from experiments.report import Section, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import check_square
 from softmaxcode.checks.arguments import check_integer
 from softmaxcode.cli.arguments import chosen_output, output_option
+from softmaxcode.plotting.style import COLOURS, INK
 from softmaxcode.sphere import check_rows
 from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.storage.disk import read_text

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from experiments.statistics import Interval, mean_interval
+from softmaxcode.plotting.style import COLOURS, new_figure, remove_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-#: Told apart by colour-blind readers; in order, for series of any kind.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8a6200", "#222222")
-INK = COLOURS[-1]
 #: Each head has one colour in every figure, and one name in words.
 HEAD_COLOURS = dict(zip(("learned", "cmf", "code", "linear"), COLOURS, strict=False))
 HEAD_WORDS = {"learned": "learned", "cmf": "class means (CMF)", "code": "fixed code", "linear": "linear (unnormalised)"}
-MARKERS = "osD^vP*"
 
 
 def axes_figure(
@@ -62,14 +58,13 @@ def axes_figure(
         raise ValueError("titles must be at least one, a panel each; got none")
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
-    figure = Figure(figsize=(width, rows * height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((width, rows * height), layout="constrained")
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     for empty in panels[len(titles) :]:
         empty.remove()
     for axes, title in zip(panels, titles, strict=False):
         axes.set_title(title, fontsize=11)
-        axes.spines[["top", "right"]].set_visible(False)
+        remove_frame(axes)
         axes.tick_params(labelsize=9)
     return figure, panels[: len(titles)]
 
@@ -158,23 +153,7 @@ def temperature_axis(axes: Axes, temperatures: Iterable[float]) -> None:
     axes.set_xlabel("temperature τ", fontsize=9)
 
 
-def level(axes: Axes, value: float, label: str, **style: Any) -> None:
-    """A horizontal line, with its value in the legend; none for a value that is not known (NaN).
-
-    Examples
-    --------
-    >>> figure, (axes,) = axes_figure(["GNC2"])
-    >>> level(axes, 0.66901, "best known margin")
-    >>> axes.get_legend_handles_labels()[1]
-    ['best known margin: 0.6690']
-    """
-    if np.isfinite(value):
-        axes.axhline(
-            value, label=f"{label}: {value:.{4 if abs(value) < 10 else 1}f}", **_over(style, color=INK, ls="--", lw=1.3)
-        )
-
-
-def legend_below(figure: Figure, columns: int = 4) -> None:
+def shared_legend(figure: Figure, columns: int = 4) -> None:
     """One legend of all panels below them, each label once, in no more columns than the figure is wide for.
 
     Examples
@@ -182,7 +161,7 @@ def legend_below(figure: Figure, columns: int = 4) -> None:
     >>> figure, axes = axes_figure(["a", "b"])
     >>> for panel in axes:
     ...     _ = panel.plot([0, 1], label="learned")
-    >>> legend_below(figure)
+    >>> shared_legend(figure)
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['learned']
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from softmaxcode.margins.exact import Margins, margin
     from softmaxcode.margins.sampled import SampledMargin, sampled_margin
     from softmaxcode.plotting.landscape import plot_landscape
-    from softmaxcode.plotting.plots import plot
+    from softmaxcode.plotting.picture import plot
     from softmaxcode.solver import solve
     from softmaxcode.storage.files import load
     from softmaxcode.tables import table
@@ -42,7 +42,7 @@ _HOME = {
     "margin": "margins.exact",
     "margin_bounds": "bounds.best",
     "max_cosine_lower_bound": "bounds.best",
-    "plot": "plotting.plots",
+    "plot": "plotting.picture",
     "plot_landscape": "plotting.landscape",
     "sampled_margin": "margins.sampled",
     "solve": "solver",

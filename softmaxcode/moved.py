@@ -31,7 +31,7 @@ MOVED = {
     "landscape": "plotting.landscape",
     "loss_certificate": "certificates.loss",
     "min_norm": "margins.min_norm",
-    "plots": "plotting.plots",
+    "plots": "plotting.picture",
     "polish": "contacts.polish",
     "progress": "parallel.progress",
     "records": "storage.records",

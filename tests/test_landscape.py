@@ -69,7 +69,7 @@ values = st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5])
 @given(st.lists(st.tuples(sizes, values), max_size=8), st.dictionaries(sizes, values, max_size=5))
 def test_unsurpassed_is_the_pareto_front(points, held):
     exact = [ExactPoint(K, margin, str(i)) for i, (K, margin) in enumerate(points)]
-    kept = landscape._unsurpassed(exact, held)
+    kept = landscape.unsurpassed(exact, held)
     front = set()
     for K, margin in points:
         by_exact = any((size > K and other >= margin) or (size == K and other > margin) for size, other in points)
@@ -81,7 +81,7 @@ def test_unsurpassed_is_the_pareto_front(points, held):
 
 @given(st.floats(1e-3, 1e3), st.floats(1.5, 1e6))
 def test_ticks_are_in_their_range_and_rise(low, ratio):
-    ticks = landscape._ticks(low, low * ratio)
+    ticks = landscape.round_ticks(low, low * ratio)
     assert ticks == sorted(set(ticks))
     assert all(low <= tick <= low * ratio for tick in ticks)
     assert len(ticks) >= (4 if ratio > 6 else 1)

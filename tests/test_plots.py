@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 import softmaxcode as sc
-from softmaxcode.plotting import plots
+from softmaxcode.plotting import kinds, picture, spectrum, sphere
 from softmaxcode.sphere import random_rows
 
 
@@ -103,7 +103,7 @@ def test_the_two_sorts_of_rattlers_are_told_apart():
 
 
 def test_rattlers_face_the_viewer(nineteen):
-    view = plots._view(nineteen.W, nineteen.tammes_rattlers)
+    view = sphere.viewpoint(nineteen.W, nineteen.tammes_rattlers)
     np.testing.assert_allclose(view @ view.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(view) == pytest.approx(1)
     assert (nineteen.W[nineteen.tammes_rattlers] @ view[2]).min() > 0.1
@@ -113,7 +113,7 @@ def test_rattlers_face_the_viewer(nineteen):
 def test_arcs_stay_on_the_sphere(angle, message):
     A = np.array([[1.0, 0, 0]])
     B = np.array([[np.cos(angle), np.sin(angle) if angle != np.pi else 0.0, 0]])
-    arc = plots._great_circle_arcs(A, B)[0]
+    arc = sphere.great_circle_arcs(A, B)[0]
     np.testing.assert_allclose(np.linalg.norm(arc, axis=1), 1, atol=1e-12, err_msg=message)
     np.testing.assert_allclose(arc[[0, -1]], np.vstack([A, B]), atol=1e-12, err_msg=message)
 
@@ -123,44 +123,44 @@ def test_arcs_stay_on_the_sphere(angle, message):
 def test_streamed_cosines_are_those_of_all_pairs(keep, tile):
     W = random_rows(45, 4, np.random.default_rng(1))
     every = np.sort((W @ W.T)[np.triu_indices(45, 1)])[::-1]
-    kept, reached = plots._largest_pair_cosines(W, keep, every[12] - 1e-12, tile)
+    kept, reached = spectrum.largest_pair_cosines(W, keep, every[12] - 1e-12, tile)
     np.testing.assert_allclose(kept, every[:keep], atol=1e-14)
     assert reached == 13
 
 
 def test_thinning_is_said(monkeypatch):
-    monkeypatch.setattr(plots, "MAX_COSINES", 300)
-    monkeypatch.setattr(plots, "ALL_RANKS", 20)
+    monkeypatch.setattr(spectrum, "MAX_COSINES", 300)
+    monkeypatch.setattr(spectrum, "ALL_RANKS", 20)
     axes = panels(sc.plot(sc.solve(24, 3, starts=16, progress=False)))["spectrum"]
     assert axes.get_title(loc="left") == "Cosines of all 276 pairs, sorted"
     drawn = sum(len(points.get_offsets()) for points in axes.collections)
     assert drawn < 41
     assert f"{drawn} drawn" in axes.get_xlabel()
-    monkeypatch.setattr(plots, "MAX_COSINES", 100)
+    monkeypatch.setattr(spectrum, "MAX_COSINES", 100)
     axes = panels(sc.plot(random_code(30, 5)))["spectrum"]
     assert axes.get_title(loc="left") == "Largest 100 of 435 cosines, sorted"
 
 
 def test_drawn_ranks_are_in_range_and_rising():
     for count in (1, 5, 9_999, 10_001, 2_000_000):
-        ranks = plots._drawn_ranks(count)
+        ranks = spectrum.drawn_ranks(count)
         assert ranks[0] == 1
         assert ranks[-1] == count
         assert (np.diff(ranks) > 0).all()
-        assert len(ranks) <= 2 * plots.ALL_RANKS + 1
+        assert len(ranks) <= 2 * spectrum.ALL_RANKS + 1
 
 
 def test_what_is_not_computed_is_said_in_words(nineteen, monkeypatch):
     code = code_of(nineteen.W, "tammes")
     monkeypatch.setattr("softmaxcode.code.MAX_ALL_MARGINS", 10)
-    monkeypatch.setattr(plots, "MAX_EDGE_CLASSES", 10)
+    monkeypatch.setattr(sphere, "MAX_EDGE_CLASSES", 10)
     figure = sc.plot(code)
     by_name = panels(figure)
     assert "not computed: all 19 margins" in by_name["margins"].texts[0].get_text().replace("\n", " ")
     assert "Tammes rattlers (no contact): 1" in legend_words(by_name["sphere"])
     assert "Softmax (larger margin) not computed" in header(figure)
     assert "contacts are drawn up to 10 classes" in [text.get_text() for text in by_name["sphere"].texts]
-    monkeypatch.setattr(plots, "MAX_CONTACT_CLASSES", 10)
+    monkeypatch.setattr(kinds, "MAX_CONTACT_CLASSES", 10)
     assert "not computed: contacts" in panels(sc.plot(code))["spectrum"].texts[0].get_text()
 
 
@@ -224,7 +224,7 @@ def test_an_old_file_survives_a_failed_write(tmp_path, monkeypatch):
 
 
 def test_errors_come_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "_derive", lambda code: pytest.fail("work was done"))
+    monkeypatch.setattr(picture, "derive", lambda code: pytest.fail("work was done"))
     code = sc.solve(7, 2)
     with pytest.raises(ValueError, match=r"the suffix must be one of \.png, \.pdf, \.svg"):
         sc.plot(code, tmp_path / "code.jpg")
@@ -247,4 +247,4 @@ sc.plot(sc.solve(5, 2), {str(tmp_path / "code.svg")!r})
 assert "matplotlib.pyplot" not in sys.modules
 assert repr(sorted(dict.items(matplotlib.rcParams), key=str)) == before
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=plots.__file__.rsplit("/", 2)[0])
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)

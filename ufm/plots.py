@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from softmaxcode.plotting.plots import DPI, SUFFIXES
-from softmaxcode.storage.disk import check_output, written_whole
+from softmaxcode.plotting.style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    INK,
+    MARKERS,
+    ORANGE,
+    PINK,
+    RED,
+    SUFFIXES,
+    draw_level,
+    legend_below,
+    new_figure,
+    remove_frame,
+    save,
+)
+from softmaxcode.storage.disk import check_output
 from ufm.run import Run
 
 if TYPE_CHECKING:
@@ -26,11 +39,6 @@ SWEEP_COLUMNS = ("K", "d", "temperature", "GNC1", "GNC2", "GNC3", "best_known", 
 #: What tells the lines of a sweep apart; K and d always, the others where a table has several.
 FAMILY = ("K", "d", "n", "objective", "optimizer", "steps")
 _FAMILY_WORDS = {"K": "K = {}", "d": "d = {}", "n": "n = {:g}", "steps": "{} steps"}
-
-# told apart by colour-blind readers
-_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#222222"
-_COLOURS = (_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, "#56B4E9", "#8a6200", _INK)
-_MARKERS = "osD^vP*"  # one fewer than the colours: a pair of both comes back late
 
 
 def plot_run(run: Run, path: str | Path | None = None) -> Figure:
@@ -67,30 +75,30 @@ def plot_run(run: Run, path: str | Path | None = None) -> Figure:
         raise ValueError(f"run must be a ufm.Run; got {type(run).__name__}")
     if not len(run.history):
         raise ValueError("the history of the run must have at least one row; it has none")
-    path = None if path is None else check_output(path, SUFFIXES)
+    target = None if path is None else check_output(path, SUFFIXES)
     history, settings = _from_floor(run.history), run.settings
     figure, panels = _figure((12, 8.4), [["loss", "GNC1"], ["GNC2", "GNC3"]])
 
-    _lines(panels["loss"], history, {"log_loss": ("log L", _BLUE)})
+    _lines(panels["loss"], history, {"log_loss": ("log L", BLUE)})
     panels["loss"].set_title("cross-entropy, log L")
     if history["temperature"].nunique() > 1:
         _temperature(panels["loss"], history)
 
-    _lines(panels["GNC1"], history, {"GNC1": ("GNC1", _BLUE)})
+    _lines(panels["GNC1"], history, {"GNC1": ("GNC1", BLUE)})
     panels["GNC1"].set_title("variability within classes (GNC1)")
 
     margins = {
-        "GNC2": ("margin ρ(W)", _BLUE),
-        "feature_margin": ("margin of the features", _GREEN),
-        "certified_margin": ("certified by the loss", _ORANGE),
+        "GNC2": ("margin ρ(W)", BLUE),
+        "feature_margin": ("margin of the features", GREEN),
+        "certified_margin": ("certified by the loss", ORANGE),
     }
     _lines(panels["GNC2"], history, margins)
     panels["GNC2"].set_title("margin (GNC2)")
-    _level(panels["GNC2"], run.best_known, "best known margin", color=_INK, ls="--")
-    _level(panels["GNC2"], run.minimizer_bound, "bound of global minimisers (T6 (c))", color=_RED, ls=":")
+    draw_level(panels["GNC2"], run.best_known, "best known margin", color=INK, ls="--")
+    draw_level(panels["GNC2"], run.minimizer_bound, "bound of global minimisers (T6 (c))", color=RED, ls=":")
     _from_zero(panels["GNC2"])
 
-    distances = {"GNC3": ("about the origin", _BLUE), "GNC3_centred": ("class means centred", _PURPLE)}
+    distances = {"GNC3": ("about the origin", BLUE), "GNC3_centred": ("class means centred", PINK)}
     _lines(panels["GNC3"], history, distances)
     panels["GNC3"].lines[-1].set_linestyle("--")  # the two often agree
     panels["GNC3"].set_title("self-duality (GNC3)")
@@ -101,14 +109,15 @@ def plot_run(run: Run, path: str | Path | None = None) -> Figure:
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for name in ("GNC2", "GNC3"):
-        _legend_below(panels[name], 2, -0.13)
+        legend_below(panels[name], 2, -0.13)
     features = settings.n if isinstance(settings.n, int) else f"{min(settings.counts)} to {max(settings.counts)}"
     figure.suptitle(
         f"K = {settings.K}, d = {settings.d}, n = {features}, τ = {settings.temperature:g}, seed {settings.seed}: "
         f"{settings.objective}, {settings.optimizer}" + ("" if settings.spherical else ", free model"),
         fontsize=12,
     )
-    return _written(figure, path)
+    save(figure, target)
+    return figure
 
 
 def plot_sweep(table: pd.DataFrame, path: str | Path | None = None) -> Figure:
@@ -150,20 +159,20 @@ def plot_sweep(table: pd.DataFrame, path: str | Path | None = None) -> Figure:
     ['K = 6, d = 2', 'K = 6, d = 3']
     """
     _check_sweep(table)
-    path = None if path is None else check_output(path, SUFFIXES)
+    target = None if path is None else check_output(path, SUFFIXES)
     figure, panels = _figure((12, 6.4), [["GNC2", "GNC1"], ["GNC2", "GNC3"]], width_ratios=[1.5, 1])
     kept = [name for name in FAMILY if name in ("K", "d") or (name in table and table[name].nunique() > 1)]
     for i, (values, family) in enumerate(_from_floor(table).groupby(kept, sort=False)):
-        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         label = ", ".join(_FAMILY_WORDS.get(name, "{}").format(v) for name, v in zip(kept, values, strict=True))
         _temperature_series(panels["GNC2"], family, "GNC2", colour, marker, label)
         for name in ("GNC1", "GNC3"):
             _temperature_series(panels[name], family, name, colour, marker)
-        _level(panels["GNC2"], float(family["best_known"].iloc[0]), "", color=colour, ls="--")
+        draw_level(panels["GNC2"], float(family["best_known"].iloc[0]), "", color=colour, ls="--")
         bound = family.dropna(subset="minimizer_bound").groupby("temperature")["minimizer_bound"].min()
         panels["GNC2"].plot(bound.index, bound, ":", lw=1.4, color=colour)
     for ls, meaning in (("--", "best known margin"), (":", "bound of global minimisers (T6 (c))")):
-        panels["GNC2"].plot([], [], ls=ls, lw=1.4, color=_INK, label=meaning)
+        panels["GNC2"].plot([], [], ls=ls, lw=1.4, color=INK, label=meaning)
     for name, title in {
         "GNC2": "margin ρ(W) (GNC2)",
         "GNC1": "variability within classes (GNC1)",
@@ -175,8 +184,9 @@ def plot_sweep(table: pd.DataFrame, path: str | Path | None = None) -> Figure:
     _from_zero(panels["GNC2"])
     for name in ("GNC1", "GNC3"):
         _logarithmic(panels[name])
-    _legend_below(panels["GNC2"], 3, -0.09)
-    return _written(figure, path)
+    legend_below(panels["GNC2"], 3, -0.09)
+    save(figure, target)
+    return figure
 
 
 def _check_sweep(table: Any) -> None:
@@ -190,11 +200,10 @@ def _check_sweep(table: Any) -> None:
 
 def _figure(size: tuple[float, float], mosaic: list[Any], **options: Any) -> tuple[Figure, dict[str, Axes]]:
     """An empty figure and its axes by their labels."""
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(size, layout="constrained")
     panels: dict[str, Axes] = figure.subplot_mosaic(mosaic, **options)
     for axes in panels.values():
-        axes.spines[["top", "right"]].set_visible(False)
+        remove_frame(axes)
         axes.title.set_fontsize(11)
     return figure, panels
 
@@ -211,11 +220,11 @@ def _temperature(axes: Axes, history: pd.DataFrame) -> None:
     """The annealed temperature, on an axis of its own at the right."""
     right = axes.twinx()
     right.set_label("temperature")
-    right.plot(history["step"], history["temperature"], "--", lw=1.5, color=_ORANGE)
+    right.plot(history["step"], history["temperature"], "--", lw=1.5, color=ORANGE)
     right.set_yscale("log")
     right.set_ylabel("temperature τ", color="#9a6700")
     right.spines["top"].set_visible(False)
-    axes.set_ylabel("log L", color=_BLUE)
+    axes.set_ylabel("log L", color=BLUE)
 
 
 def _temperature_series(
@@ -226,13 +235,6 @@ def _temperature_series(
     low, middle, high = seeds.min(), seeds.median(), seeds.max()
     axes.fill_between(middle.index.to_numpy(), low.to_numpy(), high.to_numpy(), color=colour, alpha=0.2, lw=0)
     axes.plot(middle.index, middle, marker=marker, ms=4, lw=1.5, color=colour, label=label)
-
-
-def _level(axes: Axes, value: float, label: str, **style: Any) -> None:
-    """A horizontal line, with its value in the legend if it has a label there; none for a value that is not known."""
-    if math.isfinite(value):
-        words = f"{label}: {value:.4f}" if label else None
-        axes.axhline(value, lw=1.4, label=words, **style)
 
 
 def _from_zero(axes: Axes) -> None:
@@ -252,14 +254,3 @@ def _logarithmic(axes: Axes) -> None:
     if min(np.asarray(line.get_ydata(), dtype=float).min() for line in axes.lines) <= FLOOR:
         axes.set_ylabel(f"{FLOOR:.0e} or less is drawn as that", fontsize=9)
         axes.set_ylim(FLOOR / 3, max(axes.get_ylim()[1], 100 * FLOOR))
-
-
-def _legend_below(axes: Axes, columns: int, at: float) -> None:
-    axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, at), ncols=columns)
-
-
-def _written(figure: Figure, path: Path | None) -> Figure:
-    if path is not None:
-        with written_whole(path) as beside:
-            figure.savefig(beside, dpi=DPI, format=path.suffix[1:].lower())
-    return figure

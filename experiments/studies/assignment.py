@@ -12,7 +12,7 @@ import pandas as pd
 from experiments.assignments import graded, input_similarity
 from experiments.class_similarity import mantel
 from experiments.codes import code
-from experiments.drawing import COLOURS, HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
 from experiments.settings import Settings
 from experiments.statistics import Interval, Slope, mean_interval, paired_difference, slope
 from experiments.studies.common import (
@@ -26,6 +26,7 @@ from experiments.studies.common import (
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import cosines
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.plotting.style import COLOURS, INK
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
@@ -580,5 +581,5 @@ def _drawn(groups: list[Graded]) -> Figure:
         axes.set_ylim(max(low, 0), min(high, 100))
         axes.set_xlabel("objective: 0 random, 1 best", fontsize=9)
         axes.set_ylabel(f"{one.what} accuracy, %", fontsize=9)
-    legend_below(figure)
+    shared_legend(figure)
     return figure

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from experiments import paper
-from experiments.drawing import COLOURS, HEAD_COLOURS, HEAD_WORDS, INK, axes_figure, errorbar_panel, legend_below
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
 from experiments.settings import Settings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.statistics import Interval, mean_interval, non_inferior
@@ -27,6 +27,7 @@ from experiments.studies.common import (
 from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
 from softmaxcode.nn import CMFClassifier, SphericalClassifier
+from softmaxcode.plotting.style import COLOURS, INK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -527,7 +528,7 @@ def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
         time_panel.semilogx(timed["K"], timed["learned / CMF"], "s-", color=INK, ms=4, label="learned / CMF")
         time_panel.axhline(1, color=INK, lw=0.8, ls=":")
         time_panel.set_ylim(bottom=0)
-    legend_below(figure, columns=3)
+    shared_legend(figure, columns=3)
     return figure
 
 

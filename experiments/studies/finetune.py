@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, legend_below
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
 from experiments.settings import Settings
 from experiments.shifted import shifted_accuracy
 from experiments.statistics import mean_interval
@@ -239,5 +239,5 @@ def _figure(groups: dict[tuple[str, str], pd.DataFrame]) -> Figure:
         panel.set_ylim(0, 100)
         panel.tick_params(axis="x", labelsize=8)
     axes[0].set_ylabel("test accuracy, %", fontsize=9)
-    legend_below(figure)
+    shared_legend(figure)
     return figure

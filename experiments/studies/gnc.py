@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
-from experiments.drawing import COLOURS, HEAD_COLOURS, axes_figure, band_panel, legend_below, level
+from experiments.drawing import HEAD_COLOURS, axes_figure, band_panel, shared_legend
 from experiments.settings import Settings
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
@@ -31,6 +31,7 @@ from experiments.studies.common import (
 )
 from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.plotting.style import COLOURS, draw_level
 from ufm.recording import best_known_margin
 
 if TYPE_CHECKING:
@@ -235,13 +236,13 @@ def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
             band_panel(panel, values, cell_words(head, tau), color=HEAD_COLOURS[head], ls=style)
     for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
         known = best_known_margin(K, d)
-        level(panels["GNC2"], known, "best known margin")
+        draw_level(panels["GNC2"], known, "best known margin")
         for i, tau in enumerate(temperatures):
             style = STYLES[i % len(STYLES)]
-            level(
+            draw_level(
                 panels["GNC2"], ufm_margin(K, d, tau).mean, f"feature model, τ = {tau:.3g}", color=COLOURS[4], ls=style
             )
-            level(
+            draw_level(
                 panels["GNC2"],
                 least_margin(K, known, tau),
                 f"global minimiser, τ = {tau:.3g}",
@@ -249,5 +250,5 @@ def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
                 ls=style,
             )
     panels["GNC2"].set_ylim(bottom=0)
-    legend_below(figure, columns=3)
+    shared_legend(figure, columns=3)
     return figure

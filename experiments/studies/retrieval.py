@@ -11,10 +11,9 @@ from experiments.data.seeding import stream
 from experiments.drawing import (
     HEAD_COLOURS,
     HEAD_WORDS,
-    INK,
     axes_figure,
     errorbar_panel,
-    legend_below,
+    shared_legend,
     temperature_axis,
 )
 from experiments.model import collect
@@ -32,6 +31,7 @@ from experiments.studies.common import (
 )
 from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.plotting.style import INK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,5 +245,5 @@ def _figure(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, flo
             points = {tau * 1.03**i: mean_interval(group[name]) for (own, tau), group in groups.items() if own == head}
             errorbar_panel(panel, points, HEAD_WORDS[head], color=HEAD_COLOURS[head])
         panel.set_ylabel("%", fontsize=9)
-    legend_below(figure, columns=3)
+    shared_legend(figure, columns=3)
     return figure

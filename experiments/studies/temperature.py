@@ -10,14 +10,10 @@ import pandas as pd
 
 from experiments import paper
 from experiments.drawing import (
-    COLOURS,
     HEAD_WORDS,
-    INK,
-    MARKERS,
     axes_figure,
     errorbar_panel,
-    legend_below,
-    level,
+    shared_legend,
     temperature_axis,
 )
 from experiments.settings import Settings
@@ -40,6 +36,7 @@ from experiments.studies.common import (
 )
 from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.plotting.style import COLOURS, INK, MARKERS, draw_level
 from ufm.recording import best_known_margin
 
 if TYPE_CHECKING:
@@ -351,7 +348,7 @@ def _figure(cells: Cells, d: int) -> Figure:
     _draw_limits(panels["limits"], cells, d)
     panels["share"].set_ylim(bottom=0)
     panels["nearest"].axhline(0, color=INK, lw=0.8)
-    legend_below(figure, columns=3)
+    shared_legend(figure, columns=3)
     return figure
 
 
@@ -365,5 +362,5 @@ def _draw_limits(axes: Axes, cells: Cells, d: int) -> None:
     bounds = [least_margin(K, known, tau) for tau in temperatures]
     if not all(math.isnan(value) for value in bounds):
         axes.plot(temperatures, bounds, "^", color=COLOURS[5], label="global minimisers, at least (T6)")
-    level(axes, known, "best known margin")
+    draw_level(axes, known, "best known margin")
     axes.set_ylim(bottom=0)

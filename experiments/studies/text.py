@@ -13,15 +13,11 @@ from scipy.stats import spearmanr
 from experiments.assignments import input_similarity
 from experiments.class_similarity import mantel, nearest_pairs
 from experiments.drawing import (
-    COLOURS,
     HEAD_COLOURS,
     HEAD_WORDS,
-    INK,
-    MARKERS,
     axes_figure,
     errorbar_panel,
-    legend_below,
-    level,
+    shared_legend,
     temperature_axis,
 )
 from experiments.statistics import mean_interval
@@ -39,6 +35,7 @@ from experiments.studies.common import (
 from experiments.studies.findings import Findings
 from experiments.token_margins import GROUPS, Unigram, token_margins, unigram
 from softmaxcode.certificates.loss import minimizer_margin
+from softmaxcode.plotting.style import COLOURS, INK, MARKERS, draw_level
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
@@ -415,11 +412,11 @@ def _figure(groups: Groups, chances: Unigram) -> Figure:
             points = {tau: mean_interval(group[name]) for (h, tau), group in groups.items() if h == head}
             style = {"color": HEAD_COLOURS[head], "marker": MARKERS[i % len(MARKERS)]}
             errorbar_panel(panel, points, HEAD_WORDS[head], **style)
-    level(axes[0], next(iter(groups.values()))["best_known"].iloc[0], "best known margin")
-    level(axes[-1], math.exp(chances["loss"]), "training counts alone", color=INK, ls=":")
+    draw_level(axes[0], next(iter(groups.values()))["best_known"].iloc[0], "best known margin")
+    draw_level(axes[-1], math.exp(chances["loss"]), "training counts alone", color=INK, ls=":")
     for panel in axes[:-1]:
         panel.set_ylim(bottom=0)
-    legend_below(figure)
+    shared_legend(figure)
     return figure
 
 
@@ -444,5 +441,5 @@ def _margin_figure(groups: Groups, tokens: pd.DataFrame, where: str) -> Figure:
     scatter.set_xlabel("count in the training text", fontsize=9)
     scatter.set_ylabel("margin", fontsize=9)
     scatter.set_ylim(bottom=0)
-    legend_below(figure, columns=3)
+    shared_legend(figure, columns=3)
     return figure

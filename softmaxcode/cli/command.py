@@ -205,7 +205,8 @@ def _table(arguments: argparse.Namespace) -> int:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
-    from softmaxcode.plotting.plots import SUFFIXES, plot
+    from softmaxcode.plotting.picture import plot
+    from softmaxcode.plotting.style import SUFFIXES
     from softmaxcode.storage.files import load
 
     output = chosen_output(arguments, SUFFIXES)
@@ -216,7 +217,7 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 def _landscape(arguments: argparse.Namespace) -> int:
     from softmaxcode.plotting.landscape import plot_landscape
-    from softmaxcode.plotting.plots import SUFFIXES
+    from softmaxcode.plotting.style import SUFFIXES
 
     output = chosen_output(arguments, SUFFIXES)
     plot_landscape(numbers(arguments.dims, "dims"), output, max_classes=arguments.max_classes)

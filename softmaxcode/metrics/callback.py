@@ -14,7 +14,7 @@ from softmaxcode.checks.arguments import check_integer
 from softmaxcode.checks.tensors import check_classifier
 from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
 from softmaxcode.metrics.figure import plot_collapse
-from softmaxcode.plotting.plots import SUFFIXES
+from softmaxcode.plotting.style import SUFFIXES
 from softmaxcode.storage.disk import check_output
 
 if TYPE_CHECKING:

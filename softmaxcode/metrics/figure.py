@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from softmaxcode.plotting.plots import DPI, SUFFIXES
-from softmaxcode.storage.disk import check_output, written_whole
+from softmaxcode.plotting.style import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PINK,
+    PURPLE,
+    RED,
+    SUFFIXES,
+    legend_below,
+    new_figure,
+    remove_frame,
+    save,
+)
+from softmaxcode.storage.disk import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +32,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SERIES = {
-    "GNC1": "#0072B2",
-    "GNC2": "#0072B2",
-    "certified_margin": "#E69F00",
-    "GNC3": "#0072B2",
-    "GNC3_centred": "#CC79A7",
+    "GNC1": BLUE,
+    "GNC2": BLUE,
+    "certified_margin": ORANGE,
+    "GNC3": BLUE,
+    "GNC3_centred": PINK,
 }
 _LABELS = {
     "GNC1": "GNC1",
@@ -33,8 +45,8 @@ _LABELS = {
     "GNC3": "about the origin",
     "GNC3_centred": "class means centred",
 }
-_RANK = "#009E73"
-_LIMITS = ["#222222", "#009E73", "#D55E00", "#AA3377"]
+_RANK = GREEN
+_LIMITS = [INK, GREEN, RED, PURPLE]
 _STYLES = ["--", ":", "-.", (0, (1, 3))]
 
 
@@ -78,10 +90,8 @@ def plot_collapse(
         raise ValueError(
             f"history must be a table with the columns GNC1, GNC2 and GNC3 and a row a measurement; {what}"
         )
-    if path is not None:
-        path = check_output(path, SUFFIXES)
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    target = None if path is None else check_output(path, SUFFIXES)
+    figure = new_figure((12, 4.6), layout="constrained")
     first, middle, last = figure.subplots(1, 3)
     _panel(first, history, ["GNC1"], "within-class variability (GNC1)")
     if "effective_rank" in history:
@@ -92,10 +102,8 @@ def plot_collapse(
     for axes in (first, last):
         _logarithmic(axes)
     for axes in (middle, last):
-        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    if path is not None:
-        with written_whole(path) as beside:
-            figure.savefig(beside, dpi=DPI, format=path.suffix[1:])
+        legend_below(axes, 1, -0.16)
+    save(figure, target)
     return figure
 
 
@@ -107,7 +115,7 @@ def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> N
             axes.plot(history.index, history[name], "o-", ms=3, lw=1.5, color=_SERIES[name], label=label)
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(str(history.index.name or "measurement"))
-    axes.spines[["top", "right"]].set_visible(False)
+    remove_frame(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -18,8 +17,20 @@ from softmaxcode.bounds.volume_bound import volume
 from softmaxcode.catalog import installed
 from softmaxcode.checks.arguments import check_integer, check_list
 from softmaxcode.exact import best, constructions
-from softmaxcode.plotting.plots import DPI, SUFFIXES
-from softmaxcode.storage.disk import check_output, written_whole
+from softmaxcode.plotting.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SUFFIXES,
+    add_grid,
+    new_figure,
+    save,
+)
+from softmaxcode.storage.disk import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,13 +65,11 @@ COLUMNS = 3
 #: Margins closer than this are the same.
 SAME = 1e-9
 
-_INK = "#222222"
-_FAINT = "#5f6b76"
-_HELD = "#0072B2"
-_EXACT = "#E69F00"
-_PAPER = "#AA3377"
-_UPPER = "#D55E00"
-_LOWER = "#009E73"
+_STORED = BLUE
+_EXACT = ORANGE
+_PAPER = PURPLE
+_UPPER = RED
+_LOWER = GREEN
 
 
 class ExactPoint(NamedTuple):
@@ -135,7 +144,7 @@ def panel(d: int, max_classes: int | None = None) -> Panel:
         sizes = [*held, *paper, *(point.K for point in found if point.K <= WIDEST)]
         max_classes = max([2 * d, *sizes])
     simple = [(d + 1, (d + 1) / d, "simplex"), (2 * d, 1.0, "cross-polytope")]
-    exact = _unsurpassed([ExactPoint(*point) for point in simple] + found, held)
+    exact = unsurpassed([ExactPoint(*point) for point in simple] + found, held)
     return Panel(
         d,
         {K: held[K] for K in sorted(held) if K <= max_classes},
@@ -145,7 +154,7 @@ def panel(d: int, max_classes: int | None = None) -> Panel:
     )
 
 
-def _unsurpassed(points: list[ExactPoint], held: dict[int, float]) -> list[ExactPoint]:
+def unsurpassed(points: list[ExactPoint], held: dict[int, float]) -> list[ExactPoint]:
     """The exact codes that are best at their K: to leave classes out never lowers a margin."""
     kept: list[ExactPoint] = []
     ceiling = -np.inf
@@ -211,10 +220,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     panels = [panel(d, max_classes) for d in wanted]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(
-        figsize=(max(6.0, 4.6 * columns), 0.75 + 4.1 * rows), dpi=100, facecolor="white", layout="constrained"
-    )
-    FigureCanvasAgg(figure)
+    figure = new_figure((max(6.0, 4.6 * columns), 0.75 + 4.1 * rows), dpi=100, layout="constrained")
     grid = figure.add_gridspec(rows, columns)
     for i, shown in enumerate(panels):
         _draw(figure.add_subplot(grid[i // columns, i % columns], label=f"d={shown.d}"), shown)
@@ -223,9 +229,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     for axes, shown in zip(figure.axes, panels, strict=True):
         if len(shown.exact) <= MAX_NAMED:
             _name_exact(figure, axes, shown.exact)
-    if target is not None:
-        with written_whole(target) as temporary:
-            figure.savefig(temporary, format=target.suffix[1:].lower(), dpi=DPI)
+    save(figure, target)
     return figure
 
 
@@ -237,7 +241,7 @@ def _draw(axes: Axes, shown: Panel) -> None:
     axes.fill_between(sampled, below, above, color="#f4f6f8", zorder=0, linewidth=0)
     axes.plot(sampled, above, color=_UPPER, lw=1.5, ls=(0, (5, 2)), zorder=2)
     axes.plot(sampled, below, color=_LOWER, lw=1.5, ls=(0, (1.5, 1.5)), zorder=2)
-    axes.plot(list(shown.held), list(shown.held.values()), ls="none", marker="o", ms=3.6, color=_HELD, zorder=4)
+    axes.plot(list(shown.held), list(shown.held.values()), ls="none", marker="o", ms=3.6, color=_STORED, zorder=4)
     axes.plot(
         [point.K for point in shown.exact],
         [point.margin for point in shown.exact],
@@ -245,7 +249,7 @@ def _draw(axes: Axes, shown: Panel) -> None:
         marker="D",
         ms=7,
         color=_EXACT,
-        markeredgecolor=_INK,
+        markeredgecolor=INK,
         markeredgewidth=0.7,
         zorder=5,
     )
@@ -253,7 +257,7 @@ def _draw(axes: Axes, shown: Panel) -> None:
         axes.plot([K], [value], ls="none", marker="v", ms=7, color=_PAPER, zorder=6)
         if ours is not None:
             axes.plot([K, K], [value, ours], color=_PAPER, lw=1.4, zorder=3)
-            axes.plot([K], [ours], ls="none", marker="o", ms=5, color=_HELD, zorder=6)
+            axes.plot([K], [ours], ls="none", marker="o", ms=5, color=_STORED, zorder=6)
     _style(axes, shown, min(below), max(above))
     _write_paper(axes, shown)
 
@@ -265,20 +269,17 @@ def _style(axes: Axes, shown: Panel, low: float, high: float) -> None:
     axes.set_xlim(first / 1.08, last * (last / first) ** 0.26)
     beneath = 0.05 + 0.09 * (len(shown.paper) + 1 if shown.paper else 0)  # room for the paper's figures
     axes.set_ylim(low / (high / low) ** beneath, high * (high / low) ** 0.25)
-    for axis, ticks in ((axes.xaxis, _ticks(first, last)), (axes.yaxis, _ticks(*axes.get_ylim()))):
+    for axis, ticks in ((axes.xaxis, round_ticks(first, last)), (axes.yaxis, round_ticks(*axes.get_ylim()))):
         axis.set_major_locator(FixedLocator(ticks))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=10.5, colors=_INK)
-    axes.grid(color="#e6eaee", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.set_title(f"d = {shown.d}", size=12.5, color=_INK, loc="right")
-    axes.set_xlabel("classes K", size=11, color=_INK, labelpad=2)
-    axes.set_ylabel("margin", size=11, color=_INK)
+    add_grid(axes)
+    axes.set_title(f"d = {shown.d}", size=12.5, color=INK, loc="right")
+    axes.set_xlabel("classes K", size=11, color=INK, labelpad=2)
+    axes.set_ylabel("margin", size=11, color=INK)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Round numbers in a range: powers of ten, or the coarsest finer ones of which there are four."""
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     ticks: list[float] = []
@@ -322,7 +323,7 @@ def _name_exact(figure: Figure, axes: Axes, exact: list[ExactPoint]) -> None:
             ha="left" if fits else "right",
             va="bottom",
             size=9,
-            color=_FAINT,
+            color=FAINT,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             zorder=7,
         ).set_in_layout(False)  # names would push the panels apart
@@ -335,8 +336,8 @@ def _write_legend(figure: Figure, panels: list[Panel]) -> None:
         Line2D([], [], color=_LOWER, lw=1.8, ls=(0, (1.5, 1.5)), label="volume: the best margin is no smaller"),
     ]
     if any(shown.held or shown.paper for shown in panels):
-        handles.append(Line2D([], [], ls="none", marker="o", ms=5, color=_HELD, label="best margin held"))
-    handles.append(Line2D([], [], ls="none", marker="D", ms=7, color=_EXACT, markeredgecolor=_INK, label="exact code"))
+        handles.append(Line2D([], [], ls="none", marker="o", ms=5, color=_STORED, label="best margin held"))
+    handles.append(Line2D([], [], ls="none", marker="D", ms=7, color=_EXACT, markeredgecolor=INK, label="exact code"))
     if any(shown.paper for shown in panels):
         label = "Jiang et al. (2023), and from it to ours"
         handles.append(Line2D([], [], color=_PAPER, lw=1.4, marker="v", ms=7, label=label))
@@ -346,5 +347,5 @@ def _write_legend(figure: Figure, panels: list[Panel]) -> None:
         ncols=min(len(handles), 3 if len(panels) > 1 else 2),
         frameon=False,
         fontsize=11,
-        labelcolor=_INK,
+        labelcolor=INK,
     )

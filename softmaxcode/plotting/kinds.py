@@ -1,0 +1,119 @@
+"""The classes of a code by kind, rattlers apart, and how each kind is drawn."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from softmaxcode.code import MAX_CONTACT_CLASSES, NotComputed
+from softmaxcode.plotting.style import BLUE, FAINT, INK, PURPLE, RED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+
+    from softmaxcode.code import SoftmaxCode
+    from softmaxcode.types import Mask, PerClass
+
+
+#: Classes are named in words and on the sphere where no more than this many rattle.
+MAX_NAMED = 12
+#: The colour of contacts.
+CONTACT = "#16324f"
+
+
+class Kind(NamedTuple):
+    """How one kind of class is drawn: colours told apart by colour-blind readers, with a marker and a hatch each."""
+
+    name: str
+    colour: str
+    far_colour: str
+    bar_colour: str
+    ink: str
+    marker: str
+    hatch: str
+
+    @property
+    def rattles(self) -> bool:
+        """Whether the kind is one of rattlers."""
+        return bool(self.hatch)
+
+
+FIXED = Kind("held classes", BLUE, "#a6c8de", "#9cc3dd", "#00598c", "o", "")
+
+BOTH = Kind("Tammes and Softmax rattlers", RED, "#ecb68f", RED, "#c24f00", "D", "////")
+
+TAMMES = Kind("Tammes rattlers (no contact)", "#F0B400", "#f3dc9b", "#F0B400", "#8a6200", "^", "....")
+
+SOFTMAX = Kind("Softmax rattlers (larger margin)", PURPLE, "#dcb0c9", PURPLE, "#8f2763", "s", "xxxx")
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """What is derived once for all panels; None where it is not computed, with the words to say instead."""
+
+    status: str
+    threshold: float | None
+    ambiguous: bool
+    margins: PerClass | None
+    margins_words: str
+    spectrum_words: str
+    tammes: Mask | None
+    softmax: Mask | None
+
+    def groups(self, K: int) -> list[tuple[Kind, np.ndarray]]:
+        """Classes by kind, the held ones first; a kind without classes is left out."""
+        none = np.zeros(K, dtype=bool)
+        tammes = none if self.tammes is None else self.tammes
+        softmax = none if self.softmax is None else self.softmax
+        held = FIXED if self.tammes is not None or self.softmax is not None else FIXED._replace(name="classes")
+        masks = [(held, ~tammes & ~softmax), (BOTH, tammes & softmax)]
+        masks += [(TAMMES, tammes & ~softmax), (SOFTMAX, softmax & ~tammes)]
+        return [(kind, np.flatnonzero(mask)) for kind, mask in masks if mask.any()]
+
+
+def derive(code: SoftmaxCode) -> Derived:
+    status, threshold, ambiguous, words = "status not computed", None, False, ""
+    try:
+        status, threshold, ambiguous = code.certificate.status, code.certificate.threshold, code.certificate.ambiguous
+        if code.K > MAX_CONTACT_CLASSES:
+            words = f"not computed: contacts of {code.K} classes (the limit is {MAX_CONTACT_CLASSES})"
+    except NotComputed as error:
+        words = f"contacts need the certificate, which is {error}"
+    margins, margins_words = value_or_reason(lambda: code.margins)
+    tammes, _ = value_or_reason(lambda: code.is_tammes_rattler)
+    softmax, _ = value_or_reason(lambda: code.is_softmax_rattler)
+    return Derived(status, threshold, ambiguous, margins, margins_words, words, tammes, softmax)
+
+
+def value_or_reason(get: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:
+    try:
+        return get(), ""
+    except NotComputed as error:
+        return None, str(error)
+
+
+def write_panel(axes: Axes, words: str) -> None:
+    """A panel of words in place of figures."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    wrapped = "\n".join(textwrap.wrap(words, 52))
+    axes.text(0.5, 0.5, wrapped, transform=axes.transAxes, ha="center", va="center", size=11, color=FAINT)
+
+
+def point_handle(kind: Kind, count: int) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker=kind.marker,
+        color=kind.colour,
+        markeredgecolor=INK if kind.rattles else "white",
+        markersize=9,
+        label=f"{kind.name}: {count:,}",
+    )
