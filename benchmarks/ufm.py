@@ -26,11 +26,11 @@ from benchmarks.memory import resident_peak
 from benchmarks.report import ABSENT, Section, machine, replace_part, seconds, times
 from softmaxcode.nn.tiles import sides
 from ufm import schedule
+from ufm.batch import Batch
 from ufm.model import geoopt, random_rows
 from ufm.optimizers import DECAYS, EPS
 from ufm.parallel import Shard
 from ufm.settings import Settings
-from ufm.simulation import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ import pytest
 import ufm
 from softmaxcode.storage.disk import one_writer
 from tests.processes import HANG
-from ufm import simulation
+from ufm import batch, simulation
 from ufm.cli import main, read_run, read_table, summary
 
 if TYPE_CHECKING:
@@ -365,10 +365,8 @@ def test_the_same_command_goes_on_after_a_kill(run, tmp_path):
     assert not (tmp_path / "x" / "run.json").exists()
     resumed = []
     with pytest.MonkeyPatch.context() as watched:
-        resume = simulation.Batch.resume
-        watched.setattr(
-            simulation.Batch, "resume", lambda batch, found: resumed.append(found.step) or resume(batch, found)
-        )
+        resume = batch.Batch.resume
+        watched.setattr(batch.Batch, "resume", lambda batch, found: resumed.append(found.step) or resume(batch, found))
         assert run(*command, "--checkpoint-every", 50, "-o", "x").code == 0
     assert resumed == [700]
     assert run(*command, "-o", "y").code == 0

@@ -17,7 +17,7 @@ import ufm
 from softmaxcode.certificates.loss import minimizer_margin
 from tests.processes import HANG
 from tests.test_ufm_objective import dense
-from ufm import simulation
+from ufm import batch
 from ufm.recording import COLUMNS
 from ufm.run import Run
 
@@ -320,7 +320,7 @@ def test_the_others_of_a_batch_go_on(monkeypatch):
     class Spoilt:
         """Adam, whose second run loses a number after step 12."""
 
-        def __init__(self, inner: simulation.Stepper) -> None:
+        def __init__(self, inner: batch.Stepper) -> None:
             self.inner = inner
 
         def __getattr__(self, name: str) -> object:
@@ -332,8 +332,8 @@ def test_the_others_of_a_batch_go_on(monkeypatch):
                     self.inner.model.W[1, 2, 0] = math.nan  # type: ignore[attr-defined]
             return self.inner.step(number)
 
-    make = simulation.stepper
-    monkeypatch.setattr(simulation, "stepper", lambda *given: Spoilt(make(*given)))
+    make = batch.stepper
+    monkeypatch.setattr(batch, "stepper", lambda *given: Spoilt(make(*given)))
     found = ufm.simulate_batch(5, 2, 1, [0.05], range(3), **options)
     assert [run.status for run in found] == ["steps", "diverged", "steps"]
     assert equal(found[0], wanted[0]) and equal(found[2], wanted[2])

@@ -1,9 +1,9 @@
-"""Checkpoints of a batch of runs: one file, written whole or not at all, and read without unpickling anything."""
+"""Checkpoints of a batch of runs: one file, written atomically and read without unpickling anything."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,12 +24,42 @@ UNIT = 1e-3
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
+@dataclass
+class RunRecord:
+    """What one run of a batch has measured so far, and how it ended if it has.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One measurement each, as the history shows them.
+    status, reason : str
+        Empty while the run is under way.
+    W, H : Tensor, optional
+        Rows at the last measurement, on the CPU.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    status: str = ""
+    reason: str = ""
+    W: Tensor | None = None
+    H: Tensor | None = None
+
+
 @dataclass(frozen=True)
-class Plain:
+class StoredRecord:
+    """A `RunRecord` without its tensors."""
+
+    rows: list[dict[str, Any]]
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Header:
     """The JSON part of a checkpoint."""
 
     runs: list[dict[str, Any]]
-    records: list[dict[str, Any]]
+    records: list[StoredRecord]
     step: Count
     seconds: NonNegative
 
@@ -49,11 +79,9 @@ class Checkpoint:
     W, H : Tensor, shape (B, K, d) and (B, N, d)
         Classifiers and features of all processes.
     optimizer : dict of Tensor
-        What the optimiser keeps.
-    records : list of dict
-        For each run its rows so far, and how it ended if it has: plain data.
-    kept : dict of Tensor
-        Last measured W and H of the runs that have ended, by the names that the records give.
+        State of the optimiser.
+    records : list of RunRecord
+        One per run.
     """
 
     runs: Sequence[Settings]
@@ -62,24 +90,25 @@ class Checkpoint:
     W: Tensor
     H: Tensor
     optimizer: dict[str, Tensor]
-    records: list[dict[str, Any]]
-    kept: dict[str, Tensor]
+    records: list[RunRecord]
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint beside ``path`` and put it in its place."""
-    plain = {
+    header = {
         "runs": [run.plain() for run in checkpoint.runs],
-        "records": checkpoint.records,
+        "records": [{"rows": r.rows, "status": r.status, "reason": r.reason} for r in checkpoint.records],
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
     }
     tensors = {"W": checkpoint.W, "H": checkpoint.H}
-    tensors |= {f"optimizer.{name}": kept for name, kept in checkpoint.optimizer.items()}
-    tensors |= {f"kept.{name}": kept for name, kept in checkpoint.kept.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in checkpoint.optimizer.items()}
+    for b, record in enumerate(checkpoint.records):
+        if record.W is not None and record.H is not None:
+            tensors |= {f"kept.{b}.W": record.W, f"kept.{b}.H": record.H}
     stored = {
         "format": FORMAT,
-        "plain": json.dumps(plain),
+        "plain": json.dumps(header),
         "tensors": {k: t.detach().cpu() for k, t in tensors.items()},
     }
     write_tensors(path, stored)
@@ -102,43 +131,42 @@ def load(path: Path) -> Checkpoint:
     try:
         if stored["format"] != FORMAT:
             raise ValueError
-        plain, tensors = read_record(Plain, parse_json(stored["plain"])), stored["tensors"]
-        runs = [Settings.from_plain(run) for run in plain.runs]
-        _check(runs, plain, tensors)
-
-        def group(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
+        header, tensors = read_record(Header, parse_json(stored["plain"])), stored["tensors"]
+        runs = [Settings.from_plain(run) for run in header.runs]
+        _check(runs, header, tensors)
+        optimizer = "optimizer."
         return Checkpoint(
             runs=runs,
-            step=plain.step,
-            seconds=plain.seconds,
+            step=header.step,
+            seconds=header.seconds,
             W=tensors["W"],
             H=tensors["H"],
-            optimizer=group("optimizer."),
-            records=plain.records,
-            kept=group("kept."),
+            optimizer={name.removeprefix(optimizer): t for name, t in tensors.items() if name.startswith(optimizer)},
+            records=[
+                RunRecord(r.rows, r.status, r.reason, *(tensors[f"kept.{b}.{name}"] for name in "WH" if r.rows))
+                for b, r in enumerate(header.records)
+            ],
         )
     except Exception as error:  # whatever a damaged or foreign file makes of the reader
         raise ValueError(f"{path} is not a checkpoint of ufm, or it is damaged; remove it to start again") from error
 
 
-def _check(runs: list[Settings], plain: Plain, tensors: dict[str, Tensor]) -> None:
+def _check(runs: list[Settings], header: Header, tensors: dict[str, Tensor]) -> None:
     """Raise a ValueError where what a checkpoint holds cannot be the state of its runs."""
     first = runs[0]
-    if plain.step > first.steps or len(plain.records) != len(runs):
+    if header.step > first.steps or len(header.records) != len(runs):
         raise ValueError("more steps or records than the runs have")
     for name, rows in (("W", first.K), ("H", first.samples)):
-        held = tensors[name]
-        if held.shape != (len(runs), rows, first.d) or held.dtype != DTYPES[first.dtype]:
+        stored = tensors[name]
+        if stored.shape != (len(runs), rows, first.d) or stored.dtype != DTYPES[first.dtype]:
             raise ValueError(f"{name} has another shape or type")
-        under_way = [b for b, record in enumerate(plain.records) if not record["status"]]
-        off = (held[under_way].double().norm(dim=2) - 1).abs()
+        under_way = [b for b, record in enumerate(header.records) if not record.status]
+        off = (stored[under_way].double().norm(dim=2) - 1).abs()
         if first.spherical and bool((torch.isfinite(off) & (off > UNIT)).any()):  # what is not finite ends as diverged
             raise ValueError(f"rows of {name} are not unit")
-    for record in plain.records:
-        steps = [row["step"] for row in record["rows"]]
-        if steps != sorted(set(steps)) or any(not 0 <= step <= plain.step for step in steps):
+    for record in header.records:
+        steps = [row["step"] for row in record.rows]
+        if steps != sorted(set(steps)) or any(not 0 <= step <= header.step for step in steps):
             raise ValueError("measurements of other steps")
 
 
