@@ -17,7 +17,8 @@ import pandas as pd
 
 from benchmarks.report import ABSENT, Section, machine, write_document
 from softmaxcode.plotting.style import new_figure, save
-from ufm.deep import DeepRun, code_costs, simulate_deep
+from ufm.deep import DeepRun, simulate_deep
+from ufm.low_rank import code_costs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,6 +19,7 @@ from softmaxcode.bounds import best, delsarte_bound, levenshtein_bound, literatu
 from softmaxcode.bounds.best import Bracket, margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.bound import Bound
 from softmaxcode.bounds.delsarte_bound import DelsarteCertificate, delsarte, delsarte_certificate
+from softmaxcode.bounds.gegenbauer import count_roots
 from softmaxcode.bounds.levenshtein_bound import levenshtein, levenshtein_size
 from softmaxcode.bounds.literature import LITERATURE
 from softmaxcode.bounds.simple import fejes_toth, rankin
@@ -359,7 +360,7 @@ def test_a_certificate_written_by_hand():
 def test_root_counting():
     t = flint.fmpq_poly([0, 1])
     p = (t - 1) * (t - flint.fmpq(1, 3)) ** 2 * (t * t + 1)
-    count = delsarte_bound._count_roots
+    count = count_roots
     assert count(p, flint.fmpq(-2), flint.fmpq(2)) == 2
     assert count(p, flint.fmpq(0), flint.fmpq(1, 2)) == 1
     assert count(p, flint.fmpq(1, 2), flint.fmpq(2)) == 1
@@ -418,10 +419,10 @@ def test_literature_is_the_float_below_a_simple_root(pair):
     coefficients, low, high, _ = literature._ALGEBRAIC[pair]
     p = flint.fmpq_poly(list(coefficients))
     low, high = rounding.rational(low), rounding.rational(high)
-    assert delsarte_bound._count_roots(p, low, high) == 1
+    assert count_roots(p, low, high) == 1
     value = LITERATURE[pair].value
     at, after = rounding.rational(value), rounding.rational(math.nextafter(value, 1))
-    assert p(at) == 0 or delsarte_bound._count_roots(p, at, after) == 1
+    assert p(at) == 0 or count_roots(p, at, after) == 1
 
 
 @pytest.mark.parametrize("pair", [(56, 20), (50, 21), (77, 21), (288, 16), (4224, 64)])

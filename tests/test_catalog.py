@@ -26,11 +26,11 @@ from softmaxcode.catalog import (
     export,
     import_codes,
     installed,
+    schema,
     user_catalog,
     user_path,
     verify,
 )
-from softmaxcode.catalog import file as catalog_file
 from softmaxcode.cli.command import main
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.plotting.landscape import panel
@@ -230,7 +230,7 @@ def test_a_kill_in_the_middle_loses_nothing(path: Path, tmp_path: Path, delay: f
 
 
 def test_a_writer_that_does_not_end_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog_file, "PATIENCE", 0.1)
+    monkeypatch.setattr(schema, "TIMEOUT", 0.1)
     with Catalog(path) as catalog:
         other = sqlite3.connect(path)
         other.execute("BEGIN IMMEDIATE")
@@ -280,7 +280,7 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused(filled: Path) -> None:
-    edit(filled, f"PRAGMA user_version = {catalog_file.SCHEMA_VERSION + 1}")
+    edit(filled, f"PRAGMA user_version = {schema.SCHEMA_VERSION + 1}")
     with pytest.raises(CatalogError, match=r"newer than the 1 that softmaxcode .* reads: upgrade"):
         Catalog(filled)
 
@@ -549,7 +549,7 @@ def test_a_value_that_is_too_large_stops_no_import(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(filled, "UPDATE codes SET status = zeroblob(200000) WHERE K = 9 AND objective = 'softmax'")
-    monkeypatch.setattr(catalog_file, "MAX_VALUE", 100_000)
+    monkeypatch.setattr(schema, "MAX_VALUE", 100_000)
     with Catalog(tmp_path / "mine.sqlite") as mine:
         report = import_codes(filled, mine)
         assert len(report.refused) == 1 and "a value of more than 100,000 bytes" in report.refused[0]

@@ -42,7 +42,7 @@ from softmaxcode.storage import files
 from softmaxcode.storage.journal import Journal
 from softmaxcode.tables import Finished, _derived, _noted, read_table, solved, write
 from tests.test_experiments_data import cifar_files, packed, tiny_imagenet
-from ufm.cli import read_run, write_run
+from ufm.storage import read_run, write_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -46,7 +46,7 @@ TORCH_MODULES = {
 EXTRAS = {
     "parallel/workers.py": "distributed",
     "metrics/callback.py": "lightning",
-    "ufm/cli.py": "pyarrow",
+    "ufm/storage.py": "pyarrow",
     "tables.py": "pyarrow",
 }
 #: Modules whose public names are used from there.

@@ -17,9 +17,11 @@ import pytest
 
 import ufm
 from softmaxcode.storage.disk import one_writer
+from softmaxcode.tables import read_table
 from tests.processes import HANG
 from ufm import batch, simulation
-from ufm.cli import main, read_run, read_table, summary
+from ufm.cli import main, summary
+from ufm.storage import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,8 @@ from scipy.integrate import solve_ivp
 
 import softmaxcode as sc
 from benchmarks import deep as benchmark
-from ufm.deep import RECORDS, code_costs, low_rank_code, ranks, schatten_cost, simulate_deep
+from ufm.deep import RECORDS, simulate_deep
+from ufm.low_rank import code_costs, low_rank_code, ranks, schatten_cost
 
 
 def starting_weights(K, depth, width, scale, seed):

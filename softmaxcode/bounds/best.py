@@ -21,11 +21,8 @@ from softmaxcode.checks.arguments import check_flag, check_pair
 #: (many points in few dimensions: from 2,660 on for d = 4), in more dimensions than the second constant says,
 #: and for d = 3 above the number of points in the third, from where on Fejes Toth's bound is larger at that degree.
 LP_DEGREE_LIMIT = 56
-
 LP_DIMENSION_LIMIT = 64
-
 LP_POINTS_LIMIT_3D = 200
-
 #: Levenshtein's bound, whose order grows as the root of K for d = 3, is left to Fejes Toth's, which is larger there.
 LEVENSHTEIN_POINTS_LIMIT_3D = 10**6
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from softmaxcode.bounds.bound import Bound
+from softmaxcode.bounds.gegenbauer import count_roots, gegenbauer, gegenbauer_balls, gegenbauer_exact
 from softmaxcode.bounds.levenshtein_bound import levenshtein_bound, levenshtein_order
 from softmaxcode.bounds.rounding import float_below, rational
 from softmaxcode.bounds.simple import rankin
@@ -25,60 +25,6 @@ if TYPE_CHECKING:
 
 #: The largest degree of a linear programme that is asked for; one of this degree takes minutes.
 MAX_DEGREE = 500
-
-
-def _gegenbauer(t: np.ndarray, d: int, degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Normalised Gegenbauer polynomials G_0..G_degree at t and their first two derivatives, (degree + 1, len(t))."""
-    t = np.atleast_1d(np.asarray(t, dtype=np.float64))
-    G, D, S = (np.zeros((degree + 1, len(t))) for _ in range(3))
-    G[0], G[1], D[1] = 1, t, 1
-    for k in range(1, degree):
-        a, b = (2 * k + d - 2) / (k + d - 2), k / (k + d - 2)
-        G[k + 1] = a * t * G[k] - b * G[k - 1]
-        D[k + 1] = a * (G[k] + t * D[k]) - b * D[k - 1]
-        S[k + 1] = a * (2 * D[k] + t * S[k]) - b * S[k - 1]
-    return G, D, S
-
-
-def _gegenbauer_balls(t: flint.arb, d: int, degree: int) -> tuple[list[flint.arb], list[flint.arb]]:
-    """G_0..G_degree at t and their derivatives, in the working precision."""
-    G, D = [flint.arb(1), t], [flint.arb(0), flint.arb(1)]
-    for k in range(1, degree):
-        G.append(((2 * k + d - 2) * t * G[k] - k * G[k - 1]) / (k + d - 2))
-        D.append(((2 * k + d - 2) * (G[k] + t * D[k]) - k * D[k - 1]) / (k + d - 2))
-    return G, D
-
-
-@functools.lru_cache(maxsize=64)
-def _gegenbauer_exact(d: int, degree: int) -> tuple[flint.fmpq_poly, ...]:
-    """G_0..G_degree as polynomials over the rationals."""
-    t = flint.fmpq_poly([0, 1])
-    basis = [flint.fmpq_poly([1]), t]
-    for k in range(1, degree):
-        basis.append(((2 * k + d - 2) * t * basis[k] - k * basis[k - 1]) / (k + d - 2))
-    return tuple(basis[: degree + 1])
-
-
-def _count_roots(p: flint.fmpq_poly, a: flint.fmpq, b: flint.fmpq) -> int:
-    """Number of different real roots of p in (a, b], by Sturm's theorem; p(a) and p(b) are not 0."""
-
-    def primitive(q: flint.fmpq_poly) -> flint.fmpz_poly:
-        # a positive multiple: signs are all that counts, and coefficients stay short
-        return q.numer() / q.numer().content()
-
-    chain = [primitive(p), primitive(p.derivative())]
-    while chain[-1].degree() > 0:
-        rest = -(flint.fmpq_poly(chain[-2]) % flint.fmpq_poly(chain[-1]))
-        if rest.degree() < 0:
-            break
-        chain.append(primitive(rest))
-
-    def changes(x: flint.fmpq) -> int:
-        values = [q(x) for q in chain]
-        signs = [1 if v > 0 else -1 for v in values if v != 0]
-        return sum(left != right for left, right in itertools.pairwise(signs))
-
-    return changes(a) - changes(b)
 
 
 @dataclass(frozen=True)
@@ -110,14 +56,14 @@ class DelsarteCertificate:
             return False
         if f[0] <= 0 or any(c < 0 for c in f) or sum(f, flint.fmpq(0)) >= self.K * f[0]:
             return False
-        basis = _gegenbauer_exact(self.d, len(f) - 1)
+        basis = gegenbauer_exact(self.d, len(f) - 1)
         polynomial = sum((c * g for c, g in zip(f, basis, strict=True)), flint.fmpq_poly([0]))
         if polynomial.degree() < 1:
             return False
         left, right = flint.fmpq(-1), rational(self.s)
         if polynomial(left) >= 0 or polynomial(right) >= 0:
             return False
-        return left == right or _count_roots(polynomial, left, right) == 0
+        return left == right or count_roots(polynomial, left, right) == 0
 
 
 @dataclass
@@ -139,18 +85,18 @@ def _maxima(f: np.ndarray, s: float, d: int) -> tuple[np.ndarray, np.ndarray]:
     angle = np.linspace(math.pi, math.acos(s), 24 * degree + 1)
     t = np.cos(angle)
     t[0], t[-1] = -1.0, s
-    value = f @ _gegenbauer(t, d, degree)[0]
+    value = f @ gegenbauer(t, d, degree)[0]
     padded = np.concatenate([[-np.inf], value, [-np.inf]])
     top = np.flatnonzero((value >= padded[:-2]) & (value >= padded[2:]))
     low, high = t[np.maximum(top - 1, 0)], t[np.minimum(top + 1, len(t) - 1)]
     t = t[top]
     for _ in range(8):
-        _, D, S = _gegenbauer(t, d, degree)
+        _, D, S = gegenbauer(t, d, degree)
         first, second = f @ D, f @ S
         step = np.divide(-first, second, out=np.zeros_like(t), where=second < 0)
         t = np.clip(t + step, low, high)
     t = np.unique(t)
-    return t, f @ _gegenbauer(t, d, degree)[0]
+    return t, f @ gegenbauer(t, d, degree)[0]
 
 
 def _programme(s: float, d: int, degree: int, tolerance: float = 1e-9) -> _Programme | None:
@@ -166,7 +112,7 @@ def _programme(s: float, d: int, degree: int, tolerance: float = 1e-9) -> _Progr
     best: _Programme | None = None
     stalled = 0
     for _ in range(25):
-        A = _gegenbauer(grid, d, degree)[0][1:].T
+        A = gegenbauer(grid, d, degree)[0][1:].T
         answer = linprog(np.ones(degree), A_ub=A, b_ub=-np.ones(len(grid)), method="highs-ds", options=options)
         if answer.x is None or answer.status != 0:
             return best
@@ -180,7 +126,7 @@ def _programme(s: float, d: int, degree: int, tolerance: float = 1e-9) -> _Progr
         mass = np.bincount(owner, weights=weight, minlength=len(spots))
         keep = mass > 1e-7 * mass.sum()
         keep[-1] = True
-        slope = float(mass[-1] * (f @ _gegenbauer(np.array([s]), d, degree)[1])[0])
+        slope = float(mass[-1] * (f @ gegenbauer(np.array([s]), d, degree)[1])[0])
         # the excess need not fall at every step
         stalled = 0 if best is None or excess < 0.5 * best.excess else stalled + 1
         if best is None or excess < best.excess:
@@ -241,7 +187,7 @@ def _polished(start: _Programme, size: flint.fmpq, d: int) -> tuple[list[flint.f
     mass = [flint.arb(float(m)) for m in start.mass]
     previous = math.inf
     for _ in range(40):
-        values = [_gegenbauer_balls(t, d, degree) for t in points]
+        values = [gegenbauer_balls(t, d, degree) for t in points]
         residual = [1 + sum((f[k] * G[k] for k in f), flint.arb(0)) for G, _ in values]
         residual += [sum((f[k] * values[i][1][k] for k in f), flint.arb(0)) for i in moving[:-1]]
         residual += [1 + sum((m * G[k] for m, (G, _) in zip(mass, values, strict=True)), flint.arb(0)) for k in f]
@@ -253,7 +199,7 @@ def _polished(start: _Programme, size: flint.fmpq, d: int) -> tuple[list[flint.f
         if not error < 0.5 * previous or any(not -1 <= float(t) < 1 for t in points):
             return None
         previous = error
-        G, D, S = _gegenbauer(np.array([float(t) for t in points]), d, degree)
+        G, D, S = gegenbauer(np.array([float(t) for t in points]), d, degree)
         full = np.zeros(degree + 1)
         full[0] = 1
         full[support] = [float(f[int(k)]) for k in support]
@@ -395,7 +341,7 @@ def _refined_certificate(start: _Programme, K: int, d: int) -> DelsarteCertifica
         inner = _programme(float(right) - 1e-3 * (1 - float(right)), d, degree)
         if inner is None or inner.size >= K:
             return None
-        at_s = _gegenbauer(np.array([float(right)]), d, degree)
+        at_s = gegenbauer(np.array([float(right)]), d, degree)
         fall = rational(float((start.f @ at_s[1])[0]))
         rise = rational(max(float((inner.f @ at_s[0])[0]), 1e-300))
         h = [rational(float(c)) for c in inner.f]

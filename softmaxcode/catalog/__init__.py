@@ -6,7 +6,7 @@ name of the construction and the indices of its rows.
 """
 
 from softmaxcode.catalog.entry import Entry
-from softmaxcode.catalog.file import Catalog, CatalogError
+from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.known import (
     NotHeldError,
     best_known,
@@ -17,6 +17,7 @@ from softmaxcode.catalog.known import (
     user_catalog,
     user_path,
 )
+from softmaxcode.catalog.schema import CatalogError
 from softmaxcode.catalog.transfer import ImportReport, export, import_codes
 from softmaxcode.catalog.verification import verify
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import reprlib
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,88 +13,31 @@ import numpy as np
 
 from softmaxcode import exact
 from softmaxcode.catalog.entry import IMPROVEMENT, Entry, assess, hopeful, measured
+from softmaxcode.catalog.schema import (
+    MAX_COORDINATES,
+    CatalogError,
+    check_journal,
+    open_file,
+    sqlite_errors,
+    transaction,
+)
 from softmaxcode.checks.arguments import check_flag, check_pair, check_path, shown
-from softmaxcode.code import OBJECTIVES, SoftmaxCode, check_code, check_objective, installed_version
+from softmaxcode.code import OBJECTIVES, SoftmaxCode, check_code, check_objective
 from softmaxcode.storage.files import checked_provenance, coordinates_hash
 from softmaxcode.storage.records import RecordError, parse_json, printable, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: "SMXC" as a 32-bit integer, in the header of the SQLite file; and the version of the schema.
-APPLICATION_ID = 0x534D5843
-SCHEMA_VERSION = 1
-#: The largest code whose coordinates a catalogue stores, in numbers.
-MAX_COORDINATES = 10**7
+
 #: The largest K K d of a code in a catalogue, whose certificate takes minutes.
 MAX_WORK = 10**12
 #: The longest provenance, as text.
 MAX_PROVENANCE = 10**5
-#: The largest value of a row, in bytes.
-MAX_VALUE = 8 * MAX_COORDINATES + 2**20
-#: Seconds to wait for another process that writes.
-PATIENCE = 60.0
-
-_TABLES = {
-    "codes": """CREATE TABLE codes (
-    K INTEGER NOT NULL,
-    d INTEGER NOT NULL,
-    objective TEXT NOT NULL,
-    lower_bound REAL NOT NULL,
-    margin REAL NOT NULL,
-    max_cosine REAL NOT NULL,
-    status TEXT NOT NULL,
-    provenance TEXT NOT NULL,
-    construction TEXT,
-    chosen BLOB,
-    sha256 TEXT NOT NULL,
-    PRIMARY KEY (K, d, objective)
-)""",
-    "coordinates": """CREATE TABLE coordinates (
-    sha256 TEXT PRIMARY KEY,
-    W BLOB NOT NULL
-)""",
-}
-#: Every row of the schema, with the indexes that SQLite makes for the keys.
-_SCHEMA = sorted(
-    [("table", name, name, sql) for name, sql in _TABLES.items()]
-    + [("index", f"sqlite_autoindex_{name}_1", name, "") for name in _TABLES]
-)
-#: The last bytes of a rollback journal that names a second file, which SQLite would read and delete.
-_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
-
 _COLUMNS = "K, d, objective, lower_bound, margin, max_cosine, status, provenance, construction, sha256"
 _WHERE = "WHERE K = ? AND d = ? AND objective = ?"
 #: What entries of untrusted files were found to be worth in this process.
 _DERIVED: dict[tuple[object, ...], Entry] = {}
-
-
-class CatalogError(ValueError):
-    """A catalogue that cannot be read or written; the message says which file and why."""
-
-
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into one sentence that names the file."""
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote bytes of the file that are no text
-        said = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
-        if "not a database" in said or "file is encrypted" in said:
-            reason = "is not a softmaxcode catalogue: it is no SQLite file"
-        elif "malformed" in said or "no such table" in said or "no such column" in said:
-            reason = f"is a damaged catalogue ({printable(said)})"
-        elif "full" in said:
-            reason = "cannot be written: the disk is full; nothing in it was changed"
-        elif "readonly" in said:
-            reason = "cannot be written: it is read-only"
-        elif "locked" in said or "busy" in said:
-            reason = f"is being written by another process, for more than {PATIENCE:.0f} s"
-        elif "too big" in said:
-            reason = f"holds a value of more than {MAX_VALUE:,} bytes"
-        else:
-            reason = f"cannot be used ({printable(said)})"
-        raise CatalogError(f"the catalogue {path} {reason}") from None
 
 
 class Catalog:
@@ -146,71 +87,8 @@ class Catalog:
             raise CatalogError(f"the catalogue {self.path} does not exist")
         if not self.path.parent.is_dir():
             raise CatalogError(f"the catalogue {self.path} cannot be made: the folder does not exist")
-        self._check_journal()
-        with explained(self.path):
-            try:
-                self._open("ro" if readonly else "rwc")
-            except sqlite3.OperationalError as error:
-                if not (readonly and "readonly" in str(error)):
-                    raise
-                self._open("rw")  # a writer was killed: what it left half done is undone before anyone reads
-                self._connection.execute("PRAGMA query_only = ON")
-
-    def _check_journal(self) -> None:
-        """Refuse a rollback journal beside the file that names another file: SQLite would delete that one."""
-        path = self.path.resolve()
-        journal = path.with_name(f"{path.name}-journal")
-        try:
-            with journal.open("rb") as stream:
-                stream.seek(-min(8, journal.stat().st_size), os.SEEK_END)
-                ending = stream.read(8)
-        except OSError:
-            return
-        if ending == _SUPER_JOURNAL:
-            raise CatalogError(f"the catalogue {self.path} cannot be used: {journal} was not left by softmaxcode")
-
-    def _open(self, mode: str) -> None:
-        uri = f"{self.path.resolve().as_uri()}?mode={mode}"
-        self._connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
-        try:
-            self._connection.text_factory = lambda text: text.decode(errors="replace")
-            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
-            self._connection.execute("PRAGMA trusted_schema = OFF")
-            self._connection.execute("PRAGMA cell_size_check = ON")
-            self._check_schema()
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def _check_schema(self) -> None:
-        """The schema is ours to the letter: an untrusted file may bring triggers or views."""
-
-        def stored() -> tuple[int, int, list[tuple[str, ...]]]:
-            rows = self._connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
-            schema = sorted(tuple(map(str, row)) for row in rows)
-            kind = self._connection.execute("PRAGMA application_id").fetchone()[0]
-            return kind, self._connection.execute("PRAGMA user_version").fetchone()[0], schema
-
-        kind, version, schema = stored()
-        if not schema and kind == 0 and not self.readonly:
-            with self.transaction():
-                kind, version, schema = stored()
-                if not schema:  # else another process has just made it
-                    for statement in _TABLES.values():
-                        self._connection.execute(statement)
-                    self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            kind, version, schema = stored()
-        if kind != APPLICATION_ID:
-            what = "an SQLite file of something else" if self.path.stat().st_size else "empty"
-            raise CatalogError(f"the catalogue {self.path} is {what}")
-        if version > SCHEMA_VERSION:
-            raise CatalogError(
-                f"the catalogue {self.path} has schema {version}, newer than the {SCHEMA_VERSION} that softmaxcode "
-                f"{installed_version()} reads: upgrade softmaxcode"
-            )
-        if (version, schema) != (SCHEMA_VERSION, _SCHEMA):
-            raise CatalogError(f"the catalogue {self.path} is damaged: its tables are not those of schema {version}")
+        check_journal(self.path)
+        self._connection = open_file(self.path, readonly=readonly)
 
     def __enter__(self) -> Self:
         return self
@@ -224,17 +102,9 @@ class Catalog:
         if self.base is not None:
             self.base.close()
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing; another writer waits at the door."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """All or nothing; another writer waits."""
+        return transaction(self._connection)
 
     # reading
 
@@ -252,11 +122,11 @@ class Catalog:
 
     def stored(self) -> Iterator[Entry | CatalogError]:
         """What this file alone claims, entry by entry; in place of one that is none, the error that says so."""
-        with explained(self.path):
+        with sqlite_errors(self.path):
             rows = [row for (row,) in self._connection.execute("SELECT rowid FROM codes")]
         for row in rows:
             try:
-                with explained(self.path):
+                with sqlite_errors(self.path):
                     found = self._connection.execute(f"SELECT {_COLUMNS} FROM codes WHERE rowid = ?", (row,)).fetchone()
                 if found is not None:  # else another process has replaced it
                     yield self._entry(found)
@@ -273,7 +143,7 @@ class Catalog:
         K, d = check_pair(K, d)
         check_objective(objective)
         below = None if self.base is None else self.base._find(K, d, objective)
-        with explained(self.path):
+        with sqlite_errors(self.path):
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM codes {_WHERE}", (K, d, objective)).fetchone()
         if row is None:
             return below
@@ -332,7 +202,7 @@ class Catalog:
             raise damaged(f"is too large for a catalogue: K K d exceeds {MAX_WORK:.0e}")
         if entry.d <= 2 or entry.K <= 2 * entry.d:
             raise damaged("has a closed form, which no catalogue stores")
-        with explained(self.path):
+        with sqlite_errors(self.path):
             found = self._connection.execute(f"SELECT chosen FROM codes {_WHERE}", key).fetchone()
             blob = self._connection.execute("SELECT W FROM coordinates WHERE sha256 = ?", (entry.sha256,)).fetchone()
         if entry.construction is not None:
@@ -360,7 +230,7 @@ class Catalog:
 
     def check_whole(self) -> None:
         """Have SQLite check the structure of the whole file."""
-        with explained(self.path):
+        with sqlite_errors(self.path):
             said = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if said != "ok":
             raise CatalogError(f"the catalogue {self.path} is damaged ({printable(said)})")
@@ -403,7 +273,7 @@ class Catalog:
         chosen = None if known is None or known.indices is None else known.indices.astype("<u4").tobytes()
         W = np.ascontiguousarray(code.W, dtype="<f8").tobytes() if known is None else None
         entered = []
-        with explained(self.path), self.transaction():
+        with sqlite_errors(self.path), self.transaction():
             for candidate in candidates:
                 if self._is_beaten_by(candidate):
                     self._write(candidate, chosen, W)
@@ -445,7 +315,7 @@ class Catalog:
         if not entry.verified:
             holder.read(entry)
             entry = holder._derived(entry, certified=True)
-        with explained(holder.path):
+        with sqlite_errors(holder.path):
             stored = holder._connection.execute(f"SELECT chosen FROM codes {_WHERE}", key).fetchone()
             W = holder._connection.execute("SELECT W FROM coordinates WHERE sha256 = ?", (entry.sha256,)).fetchone()
         if stored is None or (entry.construction is None and W is None):

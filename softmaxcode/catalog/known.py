@@ -15,7 +15,8 @@ import platformdirs
 from softmaxcode import exact
 from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.catalog.entry import IMPROVEMENT
-from softmaxcode.catalog.file import Catalog, CatalogError
+from softmaxcode.catalog.file import Catalog
+from softmaxcode.catalog.schema import CatalogError
 from softmaxcode.checks.arguments import check_pair, machine_memory, search_memory
 from softmaxcode.code import check_objective
 

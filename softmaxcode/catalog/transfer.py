@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softmaxcode.catalog.file import Catalog, CatalogError, explained
+from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.known import installed
+from softmaxcode.catalog.schema import CatalogError, sqlite_errors
 from softmaxcode.catalog.verification import unborne_claim
 from softmaxcode.checks.arguments import check_flag, check_path
 from softmaxcode.storage.disk import check_output, written_whole
@@ -110,7 +111,7 @@ def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None, *, 
             raise CatalogError("there is no catalogue to export: none ships with this installation, and none is yours")
         chosen = [entry for entry in catalog.entries() if wanted is None or (entry.K, entry.d) in wanted]
         temporary.unlink()  # an empty file is no catalogue
-        with Catalog(temporary) as target, explained(path), target.transaction():
+        with Catalog(temporary) as target, sqlite_errors(path), target.transaction():
             for entry in chosen:
                 target.copy(entry, catalog)
     return len(chosen)

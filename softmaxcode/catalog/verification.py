@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from softmaxcode.catalog.entry import IMPROVEMENT, STATUSES, Entry, assess
-from softmaxcode.catalog.file import Catalog, CatalogError
+from softmaxcode.catalog.file import Catalog
+from softmaxcode.catalog.schema import CatalogError
 from softmaxcode.checks.arguments import check_jobs, check_progress
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.parallel.workers import run, workers

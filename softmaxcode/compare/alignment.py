@@ -27,22 +27,16 @@ if TYPE_CHECKING:
 
 #: More classes are not aligned: at this many one alignment takes about twenty seconds.
 MAX_ALIGN_CLASSES = 1000
-
 #: Quadratic assignments tried without ``starts``, at most.
 MOST_STARTS = 64
-
 #: An alignment to within this distance of every vector ends the search.
 EXACT = 1e-6
-
 #: Rows of a frame: enough to tell the other rows apart by their cosines with them.
 FRAME_ROWS = 32
-
 #: Cosines compared at a row of a frame; partial frames are dropped, the worst first, to keep to that.
 BEAM = 2_500_000
-
 #: Quadratic assignments tried for each two frames.
 STARTS_PER_FRAMES = 16
-
 #: Sets of rows of V followed to the end for each frame of W.
 FRAMES_KEPT = 8
 

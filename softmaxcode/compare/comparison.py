@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 #: Spectra hold K (K - 1)/2 cosines, 400 MB at this many classes.
 MAX_SPECTRUM_CLASSES = 10_000
-
 #: Two codes whose sorted cosines differ by less (root mean square) are one: the search ends about 1e-5 from an optimum.
 SAME_SPECTRUM = 1e-3
 

@@ -45,11 +45,8 @@ class Kind(NamedTuple):
 
 
 FIXED = Kind("held classes", BLUE, "#a6c8de", "#9cc3dd", "#00598c", "o", "")
-
 BOTH = Kind("Tammes and Softmax rattlers", RED, "#ecb68f", RED, "#c24f00", "D", "////")
-
 TAMMES = Kind("Tammes rattlers (no contact)", "#F0B400", "#f3dc9b", "#F0B400", "#8a6200", "^", "....")
-
 SOFTMAX = Kind("Softmax rattlers (larger margin)", PURPLE, "#dcb0c9", PURPLE, "#8f2763", "s", "xxxx")
 
 

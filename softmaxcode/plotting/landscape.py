@@ -64,7 +64,6 @@ MAX_PANELS = 60
 COLUMNS = 3
 #: Margins closer than this are the same.
 SAME = 1e-9
-
 _STORED = BLUE
 _EXACT = ORANGE
 _PAPER = PURPLE

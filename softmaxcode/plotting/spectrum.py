@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: The spectrum holds at most this many cosines, the largest; all pairs of 2000 classes fit.
 MAX_COSINES = 2_000_000
-
 #: Ranks up to this one are all drawn; later ones are thinned to as many again, evenly on the logarithmic axis.
 ALL_RANKS = 5_000
 

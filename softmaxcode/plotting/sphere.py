@@ -26,18 +26,13 @@ if TYPE_CHECKING:
 
 #: Contact edges are drawn up to this many classes; `SoftmaxCode.contacts` holds all K x K cosines.
 MAX_EDGE_CLASSES = 5_000
-
 #: Every class is numbered on the sphere up to this many.
 MAX_NUMBERED = 30
-
 #: Half the height of the sphere's panel in radii, and the radii in a point (1/72 inch) of that panel.
 _REACH = 1.19
-
 _POINT = 2 * _REACH / (0.735 * 7.3 * 72)
-
 #: A point this little behind the rim is drawn as in front, so that two opposite rattlers can both be seen.
 _RIM = 0.03
-
 _FAR_EDGE = "#a8b7c5"
 
 

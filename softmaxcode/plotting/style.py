@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".pdf", ".svg")
 #: Pixels per inch of a written ``.png``.
 DPI = 150
-
 # Okabe and Ito's palette, its yellow darkened so that it can be seen on white
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PINK, SKY, BROWN, INK = "#CC79A7", "#56B4E9", "#8a6200", "#222222"

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 #: Singular directions of the contact equations: pivots below this multiple of the largest count as zero.
 RANK_TOLERANCE = 1e-7
-
 ROUNDING_BITS = 24
 
 

@@ -26,19 +26,14 @@ if TYPE_CHECKING:
 
 #: Above this many unknowns the dense Jacobian and its inverse are not formed.
 MAX_UNKNOWNS = 4000
-
 #: The proved code must be this near to the stored one, in every coordinate.
 NEIGHBOURHOOD = 1e-6
-
 #: Steps longer than this are followed by a new Jacobian.
 _LONG_STEP = 1e-9
-
 #: Pairs whose float64 value is within this of the level are evaluated in ball arithmetic; rounding is far smaller.
 SCREEN = 1e-6
-
 #: Unit roundoff of float64.
 _U = 2.0**-53
-
 _ELSEWHERE = f"the contact equations have no solution within {NEIGHBOURHOOD:g} of the stored code"
 
 

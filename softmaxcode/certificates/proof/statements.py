@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 #: Contacts of `prove_margin` where none are given: values within this of the smallest.
 _WINDOW = 1e-9
-
 #: Classes whose distance is bounded from above in ball arithmetic, and the weights that count there.
 _CLASSES_TRIED = 12
-
 _LEAST_WEIGHT = 1e-9
 
 

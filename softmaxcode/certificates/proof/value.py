@@ -13,10 +13,8 @@ from softmaxcode.checks.arguments import check_integer
 
 #: The most digits that are proved, and that are read from a file.
 MAX_DIGITS = 1000
-
 #: A bound in a statement; on another machine it may be another one, but hardly ten times smaller.
 _BOUND = re.compile(r"\d\.\de[+-]\d{2,4}")
-
 _BOUND_NOISE = 10
 
 

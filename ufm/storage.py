@@ -1,0 +1,176 @@
+"""Folders of finished runs: `run.json` is written last, and every value is checked on reading."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from softmaxcode.code import installed_version
+from softmaxcode.storage.arrays import stored_arrays
+from softmaxcode.storage.disk import read_text, written_whole
+from softmaxcode.storage.records import parse_json, read_record
+from softmaxcode.tables import read_table
+
+if TYPE_CHECKING:
+    from ufm.run import Run
+    from ufm.settings import Settings
+
+
+#: The history of a run has one of these endings.
+HISTORIES = ("history.parquet", "history.csv")
+#: What a run writes into its folder before run.json.
+RESULT_FILES = ("W.npy", "H.npy", "figure.png", *HISTORIES)
+
+
+def check_parquet(instead: str) -> None:
+    """Before hours of work, not after."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ValueError(f"writing parquet needs pyarrow: pip install 'softmaxcode[parquet]', or {instead}") from None
+
+
+def is_finished(folder: Path, settings: Settings) -> bool:
+    """Whether the folder holds the results of this run.
+
+    Raises
+    ------
+    ValueError
+        If it holds those of another: the sentence names the first setting that differs.
+    """
+    if not (folder / "run.json").is_file():
+        foreign = [name for name in RESULT_FILES if (folder / name).exists()]
+        if foreign and not (folder / "checkpoint.pt").is_file():  # an unfinished run is continued
+            raise ValueError(f"{folder} holds {foreign[0]}, which no run wrote; name another folder with -o")
+        return False
+    stored = read_header(folder)["settings"]
+    for name, new in settings.plain().items():
+        old = stored.get(name)
+        if old != new:
+            raise ValueError(
+                f"{folder} holds another run, with {name} = {old!r} and not {new!r}; name another folder with -o, or "
+                "remove it"
+            )
+    return True
+
+
+def write_run(run: Run, folder: Path, history: str, device: str) -> None:
+    """Write the results of a run, ``run.json`` last, and remove its checkpoint.
+
+    Parameters
+    ----------
+    run : Run
+        What to write.
+    folder : Path
+        An existing folder: it gets the history, ``W.npy``, ``H.npy``, ``figure.png`` and ``run.json``.
+    history : str
+        Name of the history's file, one of ``HISTORIES``.
+    device : str
+        Where it ran, for ``run.json``.
+
+    Examples
+    --------
+    >>> import tempfile, ufm
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_run(ufm.simulate(K=4, d=3, n=1, temperature=0.1, steps=50), folder, "history.csv", "cpu")
+    >>> read_run(folder).W.shape
+    (4, 3)
+    """
+    from softmaxcode.tables import write
+    from ufm.plots import plot_run
+
+    write(run.history, folder / history)
+    for name, rows in (("W", run.W), ("H", run.H)):
+        with written_whole(folder / f"{name}.npy") as temporary:
+            np.save(temporary, rows)
+    plot_run(run, folder / "figure.png")
+    libraries = ("torch", "geoopt", "numpy", "pandas")
+    header = {
+        "settings": run.settings.plain(),
+        "status": run.status,
+        "reason": run.reason,
+        "device": device,
+        "versions": {
+            "softmaxcode": installed_version(),
+            "python": platform.python_version(),
+            **{name: version(name) for name in libraries},
+        },
+    }
+    with written_whole(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(header, indent=1) + "\n")
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+class Header(TypedDict):
+    """What is read of the ``run.json`` of a run."""
+
+    settings: dict[str, Any]
+    status: str
+    reason: str
+
+
+def read_header(folder: Path) -> Header:
+    """``run.json`` of a folder.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it is not one of a run.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"cannot read {folder}: no finished run is there (it has no run.json)")
+    try:
+        return read_record(Header, parse_json(read_text(path)))
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: it is not the header of a run, or damaged ({error})") from None
+
+
+def read_run(folder: Path) -> Run:
+    """Read what `write_run` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    Run
+        The same run.
+
+    Raises
+    ------
+    ValueError
+        If no finished run is there, or a file of it is missing or damaged.
+    """
+    from ufm.recording import COLUMNS
+    from ufm.run import Run
+    from ufm.settings import Settings
+
+    header = read_header(folder)
+    file = next((folder / name for name in HISTORIES if (folder / name).is_file()), folder / HISTORIES[0])
+    history = read_table(file, COLUMNS)
+    try:
+        settings = Settings.from_plain(header["settings"])
+    except ValueError as error:
+        raise ValueError(f"cannot read {folder / 'run.json'}: {error}") from None
+    W, H = (_rows_of(folder / f"{name}.npy", settings) for name in "WH")
+    if W.shape != (settings.K, settings.d):
+        raise ValueError(f"cannot read {folder}: its files are not of one run")
+    return Run(settings, W, H, history, header["status"], header["reason"])
+
+
+def _rows_of(path: Path, settings: Settings) -> np.ndarray:
+    """The vectors of a file, of the dimension and precision of the run."""
+    (stored,) = stored_arrays(path)
+    if stored.shape[-1:] != (settings.d,) or stored.dtype != settings.dtype:
+        raise ValueError(
+            f"cannot read {path}: it holds {stored.dtype} of shape {stored.shape}, which is of another run"
+        )
+    return stored.read()
