@@ -20,6 +20,7 @@ from experiments import training
 from experiments.model import built
 from experiments.runs import Results
 from experiments.studies import cmf
+from experiments.studies.cmf.analysis import SHIFTED
 from experiments.training import Execution
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for norm in chosen.norms:
         folder = STUDY if norm == 1 else Path("out", "head-step", f"norm-{norm:g}")
         found = cmf.findings([*trained(learned, norm, folder), *means]).tables[CAPTION]
-        found = found[~found["condition"].str.contains(cmf.SHIFTED)]
+        found = found[~found["condition"].str.contains(SHIFTED)]
         rows.append(found[["condition", "learned", "difference", "pairs"]].assign(norm=f"{norm:g}"))
     table = pd.concat(rows).sort_values("condition", kind="stable")
     section = Section(

@@ -13,7 +13,9 @@ from experiments.class_similarity import mantel
 from experiments.codes import code
 from experiments.data import load
 from experiments.settings import Settings
-from experiments.studies.assignment import ARRANGEMENTS, SQUARE_CLASSES, findings, measure, plan
+from experiments.studies.assignment import findings, plan
+from experiments.studies.assignment.analysis import measure
+from experiments.studies.assignment.plan import ARRANGEMENTS, SQUARE_CLASSES
 
 SLOPES = "Slope of accuracy, in points from share 0 to share 1, and from the worst to the best"
 LEVELS = (1.0, 0.6, 0.3, 0.0, -0.5, -1.0)

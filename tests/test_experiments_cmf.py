@@ -18,6 +18,8 @@ from experiments.model import Classifier, LinearHead
 from experiments.settings import Settings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.studies import cmf
+from experiments.studies.cmf import costs
+from experiments.studies.cmf.analysis import few_shot_accuracy
 from experiments.studies.common import class_count
 
 STEPS = {"steps": [{"K": K, "d": 64, "learned": 0.002 * K, "cmf": 0.001 * K} for K in (100, 1000)]}
@@ -187,7 +189,7 @@ def test_costs_are_counted() -> None:
 
 
 def test_timing_takes_steps_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cmf, "TIMED", ((20, 3),))
+    monkeypatch.setattr(costs, "TIMED", ((20, 3),))
     runs = made_up(0.0)
     for run in runs:
         run.evaluation = lambda name, kind, measure: measure(None) if name == "step-seconds" else {"test_accuracy": 1.0}
@@ -198,7 +200,7 @@ def test_timing_takes_steps_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_timed_step_moves_the_classifier() -> None:
     for head in ("learned", "cmf"):
-        module, _, step = cmf._step(head, 20, 3)
+        module, _, step = costs.training_step(head, 20, 3)
         before = torch.as_tensor(module.weight).detach().clone()
         step()
         step()
@@ -237,7 +239,7 @@ def real() -> Any:
 def test_few_shot_classes_apart_from_the_others() -> None:
     run = real()
     labels, right = by_definition(run).T
-    found = cmf._few_shot(run)
+    found = few_shot_accuracy(run)
     assert found == pytest.approx(
         {"few-shot classes": right[labels % 2 == 0].mean(), "other classes": right[labels % 2 == 1].mean()}
     )

@@ -1,0 +1,187 @@
+"""What the runs show: sentences, tables and a figure."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
+from experiments.statistics import Slope, mean_interval
+from experiments.studies.assignment.analysis import (
+    Arranged,
+    Graded,
+    data_label,
+    group_key,
+    interval_columns,
+    measurement_frame,
+)
+from experiments.studies.common import diverged_sentences, missing_sentences, nothing_found, side
+from experiments.studies.findings import Findings
+from softmaxcode.plotting.style import COLOURS, INK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+    from experiments.runs import Run
+
+
+TITLE = "Class assignment (Figure 4, open question 3)"
+
+QUESTION = (
+    "Is a network more accurate where similar classes have near vectors of a fixed code, and is that generalisation?"
+)
+
+
+def _words(run: Run) -> str:
+    """The data and the assignment of a run in words."""
+    settings = run.settings
+    assignment = "" if settings.assignment is None else f", assignment {settings.assignment}"
+    return f"{data_label(settings, len(run.W))}, {HEAD_WORDS[settings.head]}{assignment}"
+
+
+def findings(runs: Sequence[Run]) -> Findings:
+    """Accuracy against the objective tr(S P G P^T), by data set.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Finished runs of the plan, or some of them.
+
+    Returns
+    -------
+    Findings
+    """
+    finished = [run for run in runs if run.status == "finished"]
+    if not finished:
+        return nothing_found(runs, _words)
+    frame = measurement_frame(finished)
+    graded_groups, arranged, learned = [], [], []
+    for _, group in frame.groupby("group", sort=False):
+        fixed = group[group["head"] == "code"]
+        if (fixed["level"].notna()).any():
+            graded_groups.append(Graded(group))
+        elif len(fixed):
+            arranged.append(Arranged(group))
+        if (group["head"] == "learned").any():
+            learned.append(group[group["head"] == "learned"])
+    statements = [
+        *_verdict(graded_groups),
+        *(one.sentence() for one in graded_groups),
+        *_control_sentences(graded_groups),
+        *(one.sentence() for one in arranged),
+        *(_learned_sentence(group) for group in learned),
+        *diverged_sentences(runs, _words),
+        *missing_sentences(runs, _words, lambda run: group_key(run.settings)),
+    ]
+    tables = {}
+    if graded_groups:
+        tables["Accuracy by assignment, in percent; share 0 is a random assignment, 1 the best"] = pd.concat(
+            [one.table() for one in graded_groups], ignore_index=True
+        )
+        tables["Slope of accuracy, in points from share 0 to share 1, and from the worst to the best"] = pd.DataFrame(
+            [one.row() for one in graded_groups]
+        )
+    if arranged:
+        tables["Four classes on the circle: accuracy in percent by arrangement"] = pd.concat(
+            [one.table() for one in arranged], ignore_index=True
+        )
+    if learned:
+        tables["Learned class vectors and the similarity of inputs"] = pd.DataFrame(
+            [_learned_row(group) for group in learned]
+        )
+    figures = {"Accuracy against the objective of the assignment": _drawn(graded_groups)} if graded_groups else {}
+    return Findings(statements, tables, figures)
+
+
+def _verdict(groups: list[Graded]) -> list[str]:
+    """Whether similar classes next to each other raise test accuracy and generalise, but for the controls."""
+    real = [one for one in groups if not one.control]
+    if not real:
+        return []
+    return [
+        f"That similar classes at near vectors give the higher test accuracy is "
+        f"{_found([(one.data, one.slope) for one in real])} (by the slope's interval).",
+        f"That they narrow the gap from training to test accuracy, and so generalise better, is "
+        f"{_found([(one.data, one.gap_slope) for one in real])}.",
+    ]
+
+
+def _found(slopes: list[tuple[str, Slope]]) -> str:
+    """On which data a rising slope is shown, on which a falling one, and on which neither."""
+    verdicts = ("supported on", "contradicted on", "left open on")
+    return "; ".join(
+        f"{verdict} {' and '.join(names)}"
+        for verdict in verdicts
+        if (names := [data for data, one in slopes if side(one, *verdicts) == verdict])
+    )
+
+
+def _control_sentences(groups: list[Graded]) -> list[str]:
+    """Whether the slope is gone where the similarity of classes was destroyed."""
+    texts = []
+    for one in groups:
+        if one.control and not math.isnan(one.slope.lower):
+            text = (
+                f"Control, {one.data}: its slope is {side(one.slope, 'not ', 'not ', '')}compatible with 0 "
+                f"({one.slope} points of {one.what} accuracy)"
+            )
+            if side(one.slope, "shown", "shown", ""):
+                text += (
+                    ": the similarity that chance leaves is enough for a slope here, so those of other data cannot be "
+                    "put down to their similarity alone"
+                )
+                if not one.fitted:
+                    text += "; its runs do not fit their training data, so it is a slope of how well they are fitted"
+            texts.append(f"{text}.")
+    return texts
+
+
+def _learned_row(group: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "data": group["data"].iloc[0],
+        **interval_columns("accuracy", mean_interval(group["accuracy"])),
+        "share": group["share"].mean(),
+        **interval_columns("rank correlation", mean_interval(group["correlation"].astype(float))),
+        "largest p": group["p_value"].astype(float).max(),
+    }
+
+
+def _learned_sentence(group: pd.DataFrame) -> str:
+    """Whether a learned classifier places similar classes near."""
+    correlation = mean_interval(group["correlation"].astype(float))
+    return (
+        f"Learned class vectors, {group['data'].iloc[0]}: their cosines and the similarity of inputs have the rank "
+        f"correlation {correlation} (largest p of Mantel's test "
+        f"{group['p_value'].astype(float).max():.3g}), and the objective is {group['share'].mean():.2f} of the way "
+        "from a random assignment of the fixed code to its best."
+    )
+
+
+def _drawn(groups: list[Graded]) -> Figure:
+    """One panel a data set: runs, means with intervals, the line of the slope, and the learned head."""
+    figure, panels = axes_figure([one.data for one in groups])
+    for axes, one in zip(panels, groups, strict=True):
+        fixed = one.fixed
+        axes.plot(fixed["share"] + 0.02, fixed["accuracy"], ".", color=INK, alpha=0.35, ms=4, label="a run")
+        points = {float(part["share"].mean()): mean_interval(part["accuracy"]) for _, part in fixed.groupby("level")}
+        errorbar_panel(axes, points, "mean and its 95 % interval", color=HEAD_COLOURS["code"], ls="none")
+        if math.isfinite(one.slope.slope):
+            ends = np.array([fixed["share"].min(), fixed["share"].max()])
+            means = fixed.groupby("level")[["share", "accuracy"]].mean().mean()
+            line = means["accuracy"] + one.slope.slope * (ends - means["share"])
+            axes.plot(ends, line, color=COLOURS[3], lw=1.2, label="least squares")
+        if len(one.learned):
+            axes.axhline(
+                one.learned["accuracy"].mean(), color=HEAD_COLOURS["learned"], ls="--", lw=1.2, label="learned"
+            )
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 100))
+        axes.set_xlabel("objective: 0 random, 1 best", fontsize=9)
+        axes.set_ylabel(f"{one.what} accuracy, %", fontsize=9)
+    shared_legend(figure)
+    return figure

@@ -1,0 +1,204 @@
+"""What the runs show: sentences, tables and a figure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from experiments import paper
+from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
+from experiments.statistics import Interval, mean_interval
+from experiments.studies.cmf.analysis import (
+    SHIFTED,
+    SHIFTS,
+    accuracy_frame,
+    classifier_label,
+    compare_conditions,
+    condition_label,
+    verdict_label,
+)
+from experiments.studies.cmf.costs import BATCH, TIMED, cost_frame, timing_frame
+from experiments.studies.common import diverged_sentences, missing_sentences, nothing_found
+from experiments.studies.findings import Findings
+from softmaxcode.plotting.style import COLOURS, INK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+    from experiments.runs import Run
+
+
+TITLE = "Learned classifier against class-mean features (Table 1)"
+QUESTION = "Is a classifier of class means, which has no parameters, as accurate as a learned one, also under stress?"
+
+
+def findings(runs: Sequence[Run]) -> Findings:
+    """Class means less learned head under every condition, and what either costs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Finished runs of the plan, or some of them.
+
+    Returns
+    -------
+    Findings
+    """
+    finished = [run for run in runs if run.status == "finished"]
+    if not finished:
+        return nothing_found(runs, _words)
+    accuracies = accuracy_frame(finished)
+    compared = compare_conditions(accuracies)
+    costs, timed = cost_frame(finished), timing_frame(finished)
+    return Findings(
+        _sentences(compared)
+        + _cost_sentences(costs, timed)
+        + diverged_sentences(runs, _words)
+        + missing_sentences(runs, _words, condition_label),
+        {
+            "Test accuracy in % (mean and 95 % interval), class means less learned head in points": _table(compared),
+            "For reference: the paper's networks on CIFAR100 (K = 100, d = 10): test accuracy in %": _paper_table(),
+            "Parameters and memory of a classifier, and of the whole model": costs,
+            "Milliseconds a step of the classifier alone": timed,
+            "Every run: test accuracy in %": accuracies.drop(columns=["group"]),
+        },
+        {"Test accuracy (mean and 95 % interval) under stress, and time a step": _figure(accuracies, timed)},
+    )
+
+
+def _words(run: Run) -> str:
+    return f"{condition_label(run)}, {classifier_label(run.settings)}"
+
+
+def _sentences(compared: list[dict[str, Any]]) -> list[str]:
+    """A sentence for every condition, but one for all shifts of a data set."""
+    out = []
+    shifts: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in compared:
+        unshifted, shifted, _ = row["condition"].partition(SHIFTED)
+        if shifted:
+            shifts.setdefault((unshifted, row["classifier"]), []).append(row)
+            continue
+        out.append(
+            f"{row['condition']}: {row['classifier']} {row['cmf']} %, learned {row['learned']} %; difference "
+            f"{row['difference']} points: {verdict_label(row['difference'])}."
+        )
+    for (unshifted, classifier), rows in shifts.items():
+        verdicts = Counter(verdict_label(row["difference"]) for row in rows)
+        worst = min(rows, key=lambda row: row["difference"].lower)
+        out.append(
+            f"{unshifted}{SHIFTED.removesuffix(' by ')}: {classifier} is "
+            + "; ".join(f"{verdict} under {count} of {len(rows)} shifts" for verdict, count in verdicts.items())
+            + f". Its least favourable interval is {worst['difference']} points, under "
+            f"{worst['condition'].removeprefix(unshifted + SHIFTED)}."
+        )
+    return out
+
+
+def _table(compared: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "condition": row["condition"],
+                "classifier": row["classifier"],
+                "accuracy": row["cmf"].text,
+                "learned": row["learned"].text,
+                "difference": row["difference"].text,
+                "pairs": row["difference"].n,
+                "which is": verdict_label(row["difference"]),
+            }
+            for row in compared
+        ]
+    )
+
+
+def _paper_table() -> pd.DataFrame:
+    """The paper's Table 1."""
+    rows = []
+    for network, cmf in paper.CIFAR100_CMF.items():
+        learned = paper.CIFAR100[network]["test_accuracy"]
+        for momentum, accuracy in cmf.items():
+            rows.append(
+                {
+                    "network": network,
+                    "classifier": f"{HEAD_WORDS['cmf']}, momentum {momentum:g}",
+                    "accuracy": accuracy,
+                    "learned": learned,
+                    "difference": accuracy - learned,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _cost_sentences(costs: pd.DataFrame, timed: pd.DataFrame) -> list[str]:
+    out = []
+    for (K, d), group in costs.groupby(["K", "d"]):
+        by_head = group.set_index("classifier")
+        if {HEAD_WORDS["learned"], HEAD_WORDS["cmf"]} <= set(by_head.index):
+            learned, cmf = by_head.loc[HEAD_WORDS["learned"]], by_head.loc[HEAD_WORDS["cmf"]]
+            saved = learned[["bytes of gradient", "bytes of optimizer state"]].sum()
+            kept = cmf[["bytes of gradient", "bytes of optimizer state"]].sum()
+            out.append(
+                f"K = {K}, d = {d}: the learned classifier has {learned['parameters']} of the model's "
+                f"{learned['parameters with network']} parameters, {HEAD_WORDS['cmf']} {cmf['parameters']} of "
+                f"{cmf['parameters with network']}; gradient and SGD momentum take {saved} and {kept} bytes."
+            )
+    if len(timed):
+        ratios = ", ".join(f"{row['learned / CMF']:.2f} at K = {row['K']:,.0f}" for _, row in timed.iterrows())
+        out.append(
+            f"Time of a step of the learned classifier alone over that of {HEAD_WORDS['cmf']} "
+            f"(batch {BATCH}, d = {TIMED[0][1]}, medians of steps taken in turns; one measurement on one machine): "
+            f"{ratios}."
+        )
+    return out
+
+
+def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
+    """Accuracy against the share of wrong labels, the images of few-shot classes and severities; the time of a step."""
+    plain = accuracies[accuracies["group"].isin(["all", "few-shot classes", "other classes"])]
+    shifted = accuracies.drop(plain.index)
+    titles = ["wrong labels", "few images of every second class", *SHIFTS, "time of a step, learned / CMF"]
+    figure, axes = axes_figure(titles)
+    noise_panel, shots_panel, *shift_panels, time_panel = axes
+    # the conditions under stress are those of one data set; others are in the table
+    main = accuracies.groupby("data")["condition"].nunique().idxmax()
+    for name, of_classifier in accuracies[accuracies["data"] == main].groupby("classifier", sort=False):
+        head, momentum = of_classifier[["head", "momentum"]].iloc[0]
+        style = {"color": HEAD_COLOURS[head]}
+        if head == "cmf" and momentum < 0.5:
+            style = {"color": COLOURS[3], "ls": "--", "marker": "s"}
+        own = plain.loc[plain.index.intersection(of_classifier.index)]
+        everything = own[own["group"] == "all"]
+        errorbar_panel(noise_panel, _intervals(everything, "label_noise"), str(name), **style)
+        for group, marker in (("few-shot classes", "o"), ("other classes", "^")):
+            points = _intervals(own[own["group"] == group], "shots")
+            if points:
+                label = f"{name}: {group}"
+                errorbar_panel(shots_panel, points, label, **style | {"marker": marker, "mfc": "none"})
+        turned = shifted.loc[shifted.index.intersection(of_classifier.index)]
+        kinds = turned["group"].str.partition(":")
+        for panel, kind in zip(shift_panels, SHIFTS, strict=True):
+            rows = turned[kinds[0] == kind].assign(severity=kinds[2].astype(float))
+            unshifted = everything[everything["label_noise"] == 0].assign(severity=0.0)
+            errorbar_panel(panel, _intervals(pd.concat([unshifted, rows]), "severity"), str(name), **style)
+    below = ["share of wrong labels", "images a class", *["severity"] * 3, "K"]
+    for panel, label in zip(axes, below, strict=True):
+        panel.set_xlabel(label, fontsize=9)
+    for panel in axes[:-1]:
+        panel.set_ylabel("test accuracy, %", fontsize=9)
+        panel.set_ylim(0, min(100, panel.get_ylim()[1]))
+    if len(timed):
+        time_panel.semilogx(timed["K"], timed["learned / CMF"], "s-", color=INK, ms=4, label="learned / CMF")
+        time_panel.axhline(1, color=INK, lw=0.8, ls=":")
+        time_panel.set_ylim(bottom=0)
+    shared_legend(figure, columns=3)
+    return figure
+
+
+def _intervals(rows: pd.DataFrame, by: str) -> dict[float, Interval]:
+    """Accuracy by the value of a column."""
+    return {at: mean_interval(rows.loc[rows[by] == at, "accuracy"]) for at in rows[by].unique().tolist()}
