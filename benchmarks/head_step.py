@@ -2,7 +2,7 @@
 
 On the sphere only the directions of the class vectors count, and a step turns a vector by an angle that grows as its
 norm falls. The learned head starts at norm 1; here its runs of the study ``cmf`` are trained again from smaller norms,
-all else the same, and held against the study's class means of the same seeds.
+all else the same, and compared with the study's class means of the same seeds.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import pandas as pd
 import torch
 
 from benchmarks.report import Section, replace_part
-from experiments import training
 from experiments.model import built
 from experiments.runs import Results
 from experiments.studies import cmf
 from experiments.studies.cmf.analysis import SHIFTED
-from experiments.training import Execution
+from experiments.training import Execution, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,9 +45,9 @@ def trained(wanted: Sequence[Settings], norm: float, folder: Path) -> list[Run]:
         return model
 
     results = Results(folder)
-    with mock.patch.object(training, "built", smaller):
-        for settings, reason in results.train(wanted, Execution(accelerator="cpu", progress=False)):
-            print(f"norm {norm:g}: {settings.key}", reason or "", flush=True)
+    for settings in wanted:
+        train(settings, results.folder(settings), Execution(accelerator="cpu", progress=False), build=smaller)
+        print(f"norm {norm:g}: {settings.key}", flush=True)
     return results.finished(wanted)
 
 

@@ -31,7 +31,7 @@ from softmaxcode.storage.disk import one_writer, written_whole
 from softmaxcode.storage.records import Count, NonNegative, parse_json, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch.optim import Optimizer
 
@@ -154,8 +154,14 @@ def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def train(settings: Settings, folder: Path, execution: Execution | None = None) -> None:
-    """Train a run into a folder, or go on with one that was interrupted; nothing is done where it is finished.
+def train(
+    settings: Settings,
+    folder: Path,
+    execution: Execution | None = None,
+    *,
+    build: Callable[[Settings, Data], Classifier] = built,
+) -> None:
+    """Train a run into a folder, or resume one that was interrupted; nothing is done where it is finished.
 
     Parameters
     ----------
@@ -163,10 +169,12 @@ def train(settings: Settings, folder: Path, execution: Execution | None = None) 
         What to train.
     folder : Path
         Gets ``settings.json``, ``history.csv``, ``checkpoint.pt`` while it is under way, and at the end ``W.npy``,
-        ``model.pt`` and ``run.json``, each written whole or not at all. Folders of other runs that it starts from lie
+        ``model.pt`` and ``run.json``, each written atomically. Folders of other runs that it starts from lie
         beside it.
     execution : Execution, optional
         Where and how.
+    build : callable
+        Makes the model at its start; by default from the settings alone.
 
     Raises
     ------
@@ -174,7 +182,7 @@ def train(settings: Settings, folder: Path, execution: Execution | None = None) 
         If the folder is in use or holds another run, the data are missing, a device is not there, devices cannot share
         a batch equally, or the run that it starts from is not finished, diverged or is of another architecture.
     """
-    Training(settings, folder, execution or Execution()).run()
+    Training(settings, folder, execution or Execution(), build).run()
 
 
 @dataclass(frozen=True)
@@ -188,8 +196,14 @@ class Progressed:
 class Training:
     """A run under way; see `train`."""
 
-    def __init__(self, settings: Settings, folder: Path, execution: Execution) -> None:
-        self.settings, self.folder, self.execution = settings, folder, execution
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        execution: Execution,
+        build: Callable[[Settings, Data], Classifier] = built,
+    ) -> None:
+        self.settings, self.folder, self.execution, self.build = settings, folder, execution, build
         self.rows: list[dict[str, float]] = []
         self.epoch = 0
         self.seconds = 0.0
@@ -211,7 +225,7 @@ class Training:
         data = loaded(settings, self.execution.data_root)
         check_batch(settings, data)
         self.fingerprint, self.skipped = fingerprint(data), getattr(data, "skipped", ())
-        model = built(settings, data)
+        model = self.build(settings, data)
         if settings.initial is not None:
             start_from(model, folder.parent / settings.initial)
         with contextlib.ExitStack() as stack:
