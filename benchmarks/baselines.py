@@ -197,7 +197,7 @@ def pymanopt_packing(K: int, d: int, seed: int) -> Rows:
 
 def timed(method: Callable[[], Rows]) -> Timed:
     """Run a method once on one thread; its margin is computed outside the time."""
-    from softmaxcode.checks.tensors import one_thread
+    from softmaxcode.parallel.torch_threads import one_thread
 
     with one_thread(), threadpool_limits(1):
         begin = time.perf_counter()

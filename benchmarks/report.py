@@ -158,7 +158,7 @@ def write_document(
     arguments : sequence of str or None
         Of the command line.
     """
-    from softmaxcode.checks.tensors import one_thread
+    from softmaxcode.parallel.torch_threads import one_thread
 
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=(about or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: seconds")

@@ -24,7 +24,8 @@ from scipy.special import logsumexp
 import softmaxcode as sc
 from benchmarks.report import ABSENT, Section, machine, write_document
 from softmaxcode.certificates.loss import minimizer_margin
-from softmaxcode.code import NotComputed, SoftmaxCode
+from softmaxcode.checks.limits import NotComputed
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.contacts.polish import polish_hardmax
 from softmaxcode.margins.exact import margins
 from softmaxcode.nn.functional import log_softplus

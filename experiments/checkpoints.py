@@ -15,15 +15,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from experiments.class_similarity import nearest_pairs
+from softmaxcode.checks.arguments import printable
+from softmaxcode.checks.limits import MAX_ALL_MARGINS
 from softmaxcode.checks.tensors import MAX_NAMED, check_classifier
-from softmaxcode.code import MAX_ALL_MARGINS
 from softmaxcode.compare import compare, other_optima
 from softmaxcode.margins.exact import margins
 from softmaxcode.margins.sampled import sampled_margin
 from softmaxcode.sphere import check_rows
 from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.storage.disk import check_archive, check_input
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.files import Plan, read_json, write_json
 from experiments.studies import STUDIES, study
+from softmaxcode.checks.arguments import printable
 from softmaxcode.cli.arguments import Parser, chosen_output, output_option, run_command
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,13 +16,12 @@ from experiments.drawing import axes_figure
 from experiments.report import Section, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import check_square
-from softmaxcode.checks.arguments import check_integer
+from softmaxcode.checks.arguments import check_integer, printable
 from softmaxcode.cli.arguments import chosen_output, output_option
 from softmaxcode.plotting.style import COLOURS, INK
 from softmaxcode.sphere import check_rows
 from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.storage.disk import read_text
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     import argparse

@@ -23,9 +23,9 @@ from experiments.settings import Settings
 from experiments.studies import STUDIES, study
 from experiments.studies.findings import Findings
 from softmaxcode import tables
-from softmaxcode.code import installed_version
+from softmaxcode.checks.arguments import printable
 from softmaxcode.storage.disk import check_output, written_whole
-from softmaxcode.storage.records import printable
+from softmaxcode.storage.provenance import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

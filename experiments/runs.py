@@ -17,10 +17,10 @@ from experiments.files import Header, Kind, read_json, write_json
 from experiments.measuring import MEASURED
 from experiments.settings import Settings
 from experiments.training import Execution, loaded, train
-from softmaxcode.checks.tensors import read_tensors
 from softmaxcode.parallel.workers import LocalWorkers
 from softmaxcode.parallel.workers import run as run_tasks
 from softmaxcode.storage.arrays import stored_arrays
+from softmaxcode.storage.tensors import read_tensors
 from softmaxcode.tables import read_table
 
 if TYPE_CHECKING:

@@ -22,13 +22,13 @@ from experiments.data import fingerprint, load
 from experiments.files import Header, read_json, write_json
 from experiments.measuring import Measuring
 from experiments.model import built, loader
-from softmaxcode.checks.tensors import read_tensors, write_tensors
-from softmaxcode.code import installed_version
 from softmaxcode.nn import CMFClassifier
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.parallel.workers import end_with
 from softmaxcode.storage.disk import one_writer, written_whole
+from softmaxcode.storage.provenance import installed_version
 from softmaxcode.storage.records import Count, NonNegative, parse_json, read_record
+from softmaxcode.storage.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,15 +13,16 @@ from softmaxcode.moved import redirect
 if TYPE_CHECKING:
     from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
     from softmaxcode.catalog import Catalog, CatalogError, NotHeldError, best_known
-    from softmaxcode.certificates.certificate import Certificate, certify
+    from softmaxcode.certificates.certificate import Certificate
     from softmaxcode.certificates.proof import NotRegular, ProvedValue
-    from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
+    from softmaxcode.checks.limits import NotComputed
+    from softmaxcode.code import SoftmaxCode, certify, load
     from softmaxcode.margins.exact import Margins, margin
     from softmaxcode.margins.sampled import SampledMargin, sampled_margin
     from softmaxcode.plotting.landscape import plot_landscape
     from softmaxcode.plotting.picture import plot
     from softmaxcode.solver import solve
-    from softmaxcode.storage.files import load
+    from softmaxcode.storage.provenance import Provenance
     from softmaxcode.tables import table
 
 _HOME = {
@@ -29,16 +30,16 @@ _HOME = {
     "CatalogError": "catalog",
     "Certificate": "certificates.certificate",
     "Margins": "margins.exact",
-    "NotComputed": "code",
+    "NotComputed": "checks.limits",
     "NotHeldError": "catalog",
     "NotRegular": "certificates.proof",
     "ProvedValue": "certificates.proof",
-    "Provenance": "code",
+    "Provenance": "storage.provenance",
     "SampledMargin": "margins.sampled",
     "SoftmaxCode": "code",
     "best_known": "catalog",
-    "certify": "certificates.certificate",
-    "load": "storage.files",
+    "certify": "code",
+    "load": "code",
     "margin": "margins.exact",
     "margin_bounds": "bounds.best",
     "max_cosine_lower_bound": "bounds.best",
@@ -77,7 +78,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from softmaxcode.code import installed_version
+        from softmaxcode.storage.provenance import installed_version
 
         return installed_version()
     if name not in _HOME:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checks.arguments import check_choice, shown
+from softmaxcode.certificates.certificate import derive_certificate
+from softmaxcode.certificates.rigorous import exact_rounding
+from softmaxcode.checks.arguments import check_flag, check_objective, shown
+from softmaxcode.checks.limits import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES, NotComputed
+from softmaxcode.contacts.system import tammes_system
+from softmaxcode.margins.exact import SmallestMargin, margins, smallest_margin
 from softmaxcode.sphere import angle_degrees, check_rows, largest_cosines
-from softmaxcode.storage.records import Count, NonNegative
+from softmaxcode.storage.files import read_code, write_code
+from softmaxcode.storage.provenance import Provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,26 +26,11 @@ if TYPE_CHECKING:
     from softmaxcode.certificates.certificate import Certificate
     from softmaxcode.certificates.proof import ProvedValue
     from softmaxcode.exact import ClosedForm, ExactCode
-    from softmaxcode.margins.exact import Margins, SmallestMargin
+    from softmaxcode.margins.exact import Margins
     from softmaxcode.types import Mask, Pairs, PerClass, Rows
 
-#: All one-vs-rest distances are derived on demand up to this K * K * d; beyond it call `softmaxcode.margin`.
-MAX_ALL_MARGINS = 10**10
-#: Contact lists are derived on demand up to this many classes.
-MAX_CONTACT_CLASSES = 30_000
 #: Rows of a large exact code whose cosines are tried for one that reaches the bound of its family.
 ATTAINING_ROWS = 64
-
-OBJECTIVES = ("softmax", "tammes")
-
-
-class NotComputed(ValueError):
-    """A figure that is not computed at this size; the message says what the limit is and what to call instead."""
-
-
-def check_objective(objective: Any) -> str:
-    """Return the objective's name, or raise a ValueError that lists the known ones."""
-    return check_choice("objective", objective, OBJECTIVES)
 
 
 def check_code(name: str, code: Any) -> None:
@@ -49,43 +39,6 @@ def check_code(name: str, code: Any) -> None:
         raise ValueError(
             f"{name} takes a SoftmaxCode, from softmaxcode.solve, load or SoftmaxCode.from_rows(W); got {shown(code)}"
         )
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a code came from.
-
-    Attributes
-    ----------
-    method : str
-        The closed form's name, or what the search did.
-    seed : int or None
-        The seed of the search; None for a closed form or coordinates from elsewhere.
-    starts, hops : int
-        Random starts and basin hops made.
-    seconds : float
-        Wall-clock time of the call that made it.
-    device : str
-        "numba" for the CPU search, else the torch device of the batched search.
-    version : str
-        Version of softmaxcode.
-    """
-
-    method: str
-    seed: Count | None = None
-    starts: Count = 0
-    hops: Count = 0
-    seconds: NonNegative = 0.0
-    device: str = "numba"
-    version: str = ""
-
-
-def installed_version() -> str:
-    """The version of the installed package, or "unknown" in a bare source tree."""
-    try:
-        return importlib.metadata.version("softmaxcode")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +147,6 @@ class SoftmaxCode:
 
     @cached_property
     def _all(self) -> Margins:
-        from softmaxcode.margins.exact import margins
-
         if self.K * self.K * self.d > MAX_ALL_MARGINS:
             raise NotComputed(
                 f"not computed: all {self.K} margins at d = {self.d} exceed K*K*d = {MAX_ALL_MARGINS:g}; "
@@ -205,9 +156,6 @@ class SoftmaxCode:
 
     @cached_property
     def _smallest(self) -> SmallestMargin:
-        from softmaxcode.certificates.rigorous import exact_rounding
-        from softmaxcode.margins.exact import SmallestMargin, smallest_margin
-
         if self.is_long and self.closed_margin is not None:  # docs/theory.md, T3: its last class attains the margin
             return SmallestMargin(self.closed_margin, exact_rounding(self.d), self.K - 1, 0)
         return smallest_margin(self.W, max_cosine=self.cosine_bound if self.is_long else None)
@@ -280,8 +228,6 @@ class SoftmaxCode:
     @cached_property
     def contacts(self) -> Pairs:
         """Pairs i < j at the largest cosine, within the certificate's threshold: integer array, shape (n, 2)."""
-        from softmaxcode.contacts.system import tammes_system
-
         if self.K > MAX_CONTACT_CLASSES:
             raise NotComputed(f"not computed: contacts of {self.K} classes (the limit is {MAX_CONTACT_CLASSES})")
         system = tammes_system(self.W, self.certificate.threshold)
@@ -320,9 +266,7 @@ class SoftmaxCode:
     @cached_property
     def certificate(self) -> Certificate:
         """Rigorous lower bound, optimality residual, upper bound and status; derived from the coordinates alone."""
-        from softmaxcode.certificates.certificate import certify
-
-        return certify(self)
+        return derive_certificate(self)
 
     def save(self, path: str | Path) -> None:
         """Write ``.npz`` (coordinates, figures and their SHA-256), ``.csv`` (one point per line) or ``.txt``.
@@ -338,6 +282,72 @@ class SoftmaxCode:
         ValueError
             If the suffix is another one, the folder does not exist, or the provenance is not what a file may hold.
         """
-        from softmaxcode.storage.files import save
+        write_code(self, path)
 
-        save(self, path)
+
+def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
+    """Derive the certificate of a code from its coordinates; the objective is the only other thing used.
+
+    Parameters
+    ----------
+    code : SoftmaxCode
+        From `solve`, `load`, or made of anyone's unit rows.
+    lp : bool
+        Whether Delsarte's linear programme, which takes seconds, may be solved for the upper bound.
+
+    Returns
+    -------
+    Certificate
+        The same object as ``code.certificate``, derived again.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc
+    >>> certificate = sc.certify(sc.solve(6, 3))
+    >>> certificate.status, certificate.lower_bound <= 1 <= certificate.upper_bound
+    ('optimal', True)
+    """
+    check_code("certify", code)
+    lp = check_flag("lp", lp)
+    return derive_certificate(code, lp=lp)
+
+
+def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> SoftmaxCode:
+    """Read a code from ``.npz``, a classifier from ``.npy``, or points from ``.txt`` or ``.csv``; nothing is unpickled.
+
+    Figures are derived again from the coordinates; those in the file are not used (`softmaxcode check` compares them).
+    A proof in the file is a claim that anyone can write: ``proved`` is None here, and ``check`` proves it again.
+
+    Parameters
+    ----------
+    path : path
+        ``.npz`` as `SoftmaxCode.save` writes it; ``.npy`` with a (K, d) array; ``.txt`` or ``.csv`` with numbers
+        between spaces, commas or line ends. In those a ``#`` begins a comment, and a first line of words (or that
+        counts 0, 1, 2, ... as tables of pandas do) is a heading.
+    dim : int, optional
+        Dimension of a ``.txt`` or ``.csv`` file. It is taken from a name ``pack.d.K.txt`` where it is not given, else
+        from the lines, where all have the same count of numbers; a ``.txt`` file needs two or more in each.
+    normalize : bool
+        Scale the rows to unit norm first.
+
+    Returns
+    -------
+    SoftmaxCode
+        Its provenance is what an ``.npz`` file claims, in the file's own words.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, truncated, pickled, of another kind, declares more than 10^8 coordinates, its arrays
+        disagree, or its coordinates are not those it was saved with; the message says which.
+
+    Examples
+    --------
+    >>> import softmaxcode as sc, tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "pack.3.4.txt"
+    >>> sc.solve(4, 3).save(file)
+    >>> round(sc.load(file).margin, 12)
+    1.333333333333
+    """
+    stored = read_code(path, dim=dim, normalize=normalize)
+    return SoftmaxCode(stored.W, stored.objective, stored.provenance)

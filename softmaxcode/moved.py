@@ -1,4 +1,4 @@
-"""Old names of modules that have moved into folders: importing one gives the new module, with a DeprecationWarning."""
+"""Old names of modules that have moved into folders: importing one warns, and its names are those of the new ones."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ import sys
 import warnings
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-#: From the old name to the new one, both below ``softmaxcode``.
-MOVED = {
-    "arguments": "cli.arguments",
-    "arrays": "storage.arrays",
-    "certificate": "certificates.certificate",
-    "cli_catalog": "cli.catalog",
-    "compiled": "parallel.compiled",
-    "contact_system": "contacts.system",
-    "device_margins": "margins.on_device",
-    "digits": "certificates.proof",
-    "disk": "storage.disk",
-    "files": "storage.files",
-    "interior_point": "contacts.interior_point",
-    "interrupts": "parallel.interrupts",
-    "journal": "storage.journal",
-    "landscape": "plotting.landscape",
-    "loss_certificate": "certificates.loss",
-    "min_norm": "margins.min_norm",
-    "plots": "plotting.picture",
-    "polish": "contacts.polish",
-    "progress": "parallel.progress",
-    "records": "storage.records",
-    "rigorous": "certificates.rigorous",
-    "sampled_margins": "margins.sampled",
-    "stress": "contacts.stress",
-    "tensors": "checks.tensors",
-    "threads": "parallel.threads",
-    "tiles": "parallel.tiles",
-    "workers": "parallel.workers",
+#: From the old name to where its names are now, both below ``softmaxcode``.
+MOVED: dict[str, tuple[str, ...]] = {
+    "arguments": ("cli.arguments",),
+    "arrays": ("storage.arrays",),
+    "certificate": ("certificates.certificate", "code"),
+    "cli_catalog": ("cli.catalog",),
+    "compiled": ("parallel.compiled",),
+    "contact_system": ("contacts.system",),
+    "device_margins": ("margins.on_device",),
+    "digits": ("certificates.proof",),
+    "disk": ("storage.disk",),
+    "files": ("storage.files", "code"),
+    "interior_point": ("contacts.interior_point",),
+    "interrupts": ("parallel.interrupts",),
+    "journal": ("storage.journal",),
+    "landscape": ("plotting.landscape",),
+    "loss_certificate": ("certificates.loss",),
+    "min_norm": ("margins.min_norm",),
+    "plots": ("plotting.picture", "plotting.style"),
+    "polish": ("contacts.polish",),
+    "progress": ("parallel.progress",),
+    "records": ("storage.records", "checks.arguments"),
+    "rigorous": ("certificates.rigorous",),
+    "sampled_margins": ("margins.sampled",),
+    "stress": ("contacts.stress",),
+    "tensors": ("checks.tensors", "storage.tensors", "parallel.torch_threads"),
+    "threads": ("parallel.threads",),
+    "tiles": ("parallel.tiles",),
+    "workers": ("parallel.workers",),
 }
 
 
@@ -55,13 +55,19 @@ class _Finder(MetaPathFinder):
 
 class _Redirection(Loader):
     def exec_module(self, module: ModuleType) -> None:
-        old = module.__name__
-        new = f"softmaxcode.{MOVED[old.removeprefix('softmaxcode.')]}"
-        warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=2)
-        sys.modules[old] = importlib.import_module(new)
+        homes = [f"softmaxcode.{name}" for name in MOVED[module.__name__.removeprefix("softmaxcode.")]]
+        warnings.warn(f"{module.__name__} is now {' and '.join(homes)}", DeprecationWarning, stacklevel=2)
+
+        def find(name: str) -> Any:
+            for home in homes if not name.startswith("__") else ():
+                if hasattr(importlib.import_module(home), name):
+                    return getattr(sys.modules[home], name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        module.__getattr__ = find  # type: ignore[method-assign]
 
 
 def redirect() -> None:
-    """Have imports of the old names give the new modules."""
+    """Have imports of old names find the new ones."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

@@ -6,8 +6,8 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+from softmaxcode.checks.arguments import printable
 from softmaxcode.storage.files import figures
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,10 +16,12 @@ from softmaxcode.catalog import held as best_held
 from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.certificates.proof import check_digits, closed_form_decimal, prove_margin, prove_tammes
 from softmaxcode.checks.arguments import (
+    OBJECTIVES,
     check_flag,
     check_integer,
     check_jobs,
     check_memory,
+    check_objective,
     check_pair,
     check_progress,
     check_seconds,
@@ -27,7 +29,7 @@ from softmaxcode.checks.arguments import (
     search_memory,
     shown,
 )
-from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, check_objective, installed_version
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
 from softmaxcode.contacts.system import tammes_system
 from softmaxcode.exact import closed_form
@@ -37,6 +39,7 @@ from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
 from softmaxcode.search.pipeline import Clock, search
 from softmaxcode.sphere import check_rows, largest_cosines
+from softmaxcode.storage.provenance import Provenance, installed_version
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -30,7 +30,7 @@ def as_array(X: Any, name: str) -> np.ndarray:
         If it is a tensor without plain numbers (see `softmaxcode.checks.tensors.to_numpy`).
     """
     if hasattr(X, "detach"):
-        from softmaxcode.checks.tensors import to_numpy  # where there is a tensor, PyTorch is loaded
+        from softmaxcode.checks.tensors import to_numpy
 
         return to_numpy(X, name)
     return np.asarray(X)

@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from softmaxcode.checks.arguments import check_callable, check_integer, check_path, check_progress, check_seconds, shown
-from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode, installed_version
+from softmaxcode.checks.arguments import (
+    OBJECTIVES,
+    check_callable,
+    check_integer,
+    check_path,
+    check_progress,
+    check_seconds,
+    shown,
+)
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.exact import best, closed_form, thinned
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.parallel.workers import one_line, run, workers
+from softmaxcode.search.neighbours import grow, shrink
 from softmaxcode.solver import SearchOptions, solve_both
 from softmaxcode.storage.files import checked_provenance
 from softmaxcode.storage.journal import Journal, check_pairs, plain
+from softmaxcode.storage.provenance import Provenance, installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -133,8 +143,6 @@ def _from_neighbours(K: int, d: int, seed: int, neighbours: list[Rows]) -> list[
     """Codes of other sizes brought to K rows."""
     if not neighbours:
         return []
-    from softmaxcode.search.neighbours import grow, shrink
-
     rng = np.random.default_rng([seed, K, d])
     return [grow(X, K - len(X), rng) if len(X) < K else shrink(X, len(X) - K, rng) for X in neighbours]
 

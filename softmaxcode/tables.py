@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from softmaxcode.checks.arguments import check_callable, check_progress
-from softmaxcode.code import OBJECTIVES, NotComputed, Provenance, SoftmaxCode
+from softmaxcode.checks.arguments import OBJECTIVES, check_callable, check_progress
+from softmaxcode.checks.limits import NotComputed
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.solver import SearchOptions, solve_both
 from softmaxcode.storage.disk import MAX_TEXT_BYTES, check_input, check_output, one_writer, written_whole
 from softmaxcode.storage.journal import Journal, Noted, check_pairs, noted
+from softmaxcode.storage.provenance import Provenance
 from softmaxcode.storage.records import NonNegative
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from softmaxcode.bounds.levenshtein_bound import levenshtein, levenshtein_size
 from softmaxcode.bounds.literature import LITERATURE
 from softmaxcode.bounds.simple import fejes_toth, rankin
 from softmaxcode.bounds.volume_bound import volume
-from softmaxcode.certificates.certificate import certify
+from softmaxcode.code import certify
 from softmaxcode.sphere import largest_cosines, random_rows, unit_rows
 
 # (K, d), mu*: codes known to meet Levenshtein's bound

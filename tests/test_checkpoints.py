@@ -12,7 +12,7 @@ import torch
 
 import ufm
 from experiments.data.folders import read_image
-from softmaxcode.checks.tensors import HASH, _content_hash, read_tensors, write_tensors
+from softmaxcode.storage.tensors import HASH, content_hash, read_tensors, write_tensors
 
 OPTIONS = {"K": 6, "d": 3, "n": 2, "temperature": 0.1, "optimizer": "adam", "steps": 20}
 
@@ -39,7 +39,7 @@ def forged(path, change, *, rehash: bool) -> None:
     stored = torch.load(path, weights_only=True)
     expected = stored.pop(HASH)
     change(stored)
-    torch.save(stored | {HASH: _content_hash(stored) if rehash else expected}, path)
+    torch.save(stored | {HASH: content_hash(stored) if rehash else expected}, path)
 
 
 def plain(**changes):

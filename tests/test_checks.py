@@ -22,8 +22,8 @@ from softmaxcode.catalog.verification import verify
 from softmaxcode.certificates.loss import certified_margin, minimizer_margin
 from softmaxcode.certificates.rigorous import exact_bounds, exact_rounding, rigorous_bounds
 from softmaxcode.checks import arguments as checks
+from softmaxcode.checks.limits import MAX_ALL_MARGINS
 from softmaxcode.cli.command import main
-from softmaxcode.code import MAX_ALL_MARGINS
 from softmaxcode.compare import compare
 from softmaxcode.metrics import GNC1
 from softmaxcode.parallel.tiles import row_tiles

@@ -23,8 +23,8 @@ from experiments.report import report
 from experiments.runs import Results, Run
 from experiments.settings import Settings
 from experiments.training import EpochBatches, Execution, learning_rate, train
-from softmaxcode.checks.tensors import read_tensors, write_tensors
 from softmaxcode.storage.disk import one_writer
+from softmaxcode.storage.tensors import read_tensors, write_tensors
 from tests.processes import HANG
 
 CPU = Execution(accelerator="cpu", progress=False)

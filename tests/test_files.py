@@ -31,7 +31,14 @@ from softmaxcode.cli.command import main
 from softmaxcode.sphere import random_rows, unit_rows
 from softmaxcode.storage import files
 from softmaxcode.storage.disk import written_whole
-from softmaxcode.storage.files import DifferentCoordinatesError, coordinates_hash, figures, header_hash, read_file
+from softmaxcode.storage.files import (
+    DifferentCoordinatesError,
+    StoredCode,
+    coordinates_hash,
+    figures,
+    header_hash,
+    read_code,
+)
 from tests.processes import HANG
 
 if TYPE_CHECKING:
@@ -561,10 +568,10 @@ def test_what_is_saved_can_be_read(code, tmp_path):
 # Damage
 
 
-def read_or_refused(path: Path) -> tuple[sc.SoftmaxCode, Any] | None:
-    """What `read_file` returns, or None where it refuses in one sentence; any other exception goes through."""
+def read_or_refused(path: Path) -> StoredCode | None:
+    """What `read_code` returns, or None where it refuses in one sentence; any other exception goes through."""
     try:
-        return read_file(path)
+        return read_code(path)
     except ValueError as error:
         if "\n" in str(error):
             raise AssertionError("more than one line") from error
@@ -590,7 +597,7 @@ def test_every_truncation_of_a_text_file_is_refused_until_the_last_digits(code, 
         file.write_bytes(data[:length])
         read = read_or_refused(file)
         if read is not None:
-            W = read[0].W
+            W = read.W
             # of the last number x, what is missing may change the norm of its row, by x times that, by 1e-6 at most
             cut = float(data[:length].split()[-1])
             assert len(data[:length].split()) == code.W.size and abs(last * (cut - last)) < 1.1e-6
@@ -603,10 +610,9 @@ def loads_or_refuses(path: Path, code: sc.SoftmaxCode) -> bool:
     read = read_or_refused(path)
     if read is None:
         return False
-    again, header = read
-    assert again.W.tobytes() == code.W.tobytes() and again.W.shape == code.W.shape
-    assert (again.objective, again.provenance) == (code.objective, code.provenance)
-    assert header is not None and header["figures"] == figures(code)
+    assert read.W.tobytes() == code.W.tobytes() and read.W.shape == code.W.shape
+    assert (read.objective, read.provenance) == (code.objective, code.provenance)
+    assert read.header is not None and read.header["figures"] == figures(code)
     return True
 
 
@@ -654,7 +660,7 @@ def test_a_flip_in_a_file_without_hash_never_raises_anything_else(originals, tmp
         with np.errstate(over="ignore"):  # see test_huge_entries_give_no_warning
             read = read_or_refused(tmp_path / name)
         if read is not None:
-            W = read[0].W
+            W = read.W
             assert np.isfinite(W).all() and abs(np.linalg.norm(W, axis=1) - 1).max() <= 1e-6
 
 

@@ -37,9 +37,9 @@ from experiments.report import _asked
 from experiments.runs import Run
 from experiments.settings import Settings
 from softmaxcode.catalog import Catalog, import_codes
-from softmaxcode.checks.tensors import read_tensors, write_tensors
 from softmaxcode.storage import files
 from softmaxcode.storage.journal import Journal
+from softmaxcode.storage.tensors import read_tensors, write_tensors
 from softmaxcode.tables import Finished, _derived, _noted, read_table, solved, write
 from tests.test_experiments_data import cifar_files, packed, tiny_imagenet
 from ufm.storage import read_run, write_run

@@ -26,29 +26,6 @@ ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 UFM_MODULES = sorted((ROOT / "ufm").rglob("*.py"))
 HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
-TORCH_MODULES = {
-    "margins/on_device.py",
-    "metrics/callback.py",
-    "metrics/collapse.py",
-    "metrics/collection.py",
-    "metrics/margin.py",
-    "metrics/moments.py",
-    "nn/cmf.py",
-    "nn/code.py",
-    "nn/functional.py",
-    "nn/head.py",
-    "nn/spherical.py",
-    "nn/tiles.py",
-    "search/geoopt_batch.py",
-    "checks/tensors.py",
-}
-#: Modules that ask for an optional extra by name.
-EXTRAS = {
-    "parallel/workers.py": "distributed",
-    "metrics/callback.py": "lightning",
-    "ufm/storage.py": "pyarrow",
-    "tables.py": "pyarrow",
-}
 #: Modules whose public names are used from there.
 SUBMODULES = (
     "assignment",
@@ -126,72 +103,6 @@ def test_the_command_loads_nothing_heavy_before_it_is_asked():
 @pytest.mark.processes
 def test_the_experiments_load_nothing_heavy_before_a_study_is_named():
     assert not loaded_after("from experiments.cli import _parser\nassert _parser('').prog == 'python -m experiments'")
-
-
-def imported(path: Path) -> set[str]:
-    """Top-level packages that a module imports anywhere, but for the benefit of type checkers."""
-    out: set[str] = set()
-
-    def walk(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for child in node.orelse:
-                walk(child)
-            return
-        if isinstance(node, ast.Import):
-            out.update(alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            out.add(node.module.split(".")[0])
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
-            out.update(str(a.value).split(".")[0] for a in node.args if isinstance(a, ast.Constant))
-        for child in ast.iter_child_nodes(node):
-            walk(child)
-
-    walk(ast.parse(path.read_text()))
-    return out
-
-
-def test_the_walk_over_sources_sees_imports(tmp_path):
-    (tmp_path / "a.py").write_text(
-        "if TYPE_CHECKING:\n    import a\nelse:\n    import b.x\n"
-        "def f():\n    from c.y import z\n    importlib.import_module('d.w')\n"
-    )
-    assert imported(tmp_path / "a.py") == {"b", "c", "d"}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_what_a_module_imports(path):
-    packages = imported(path)
-    if str(path.relative_to(PACKAGE)) not in TORCH_MODULES:
-        assert not packages & {"torch", "geoopt", "torchmetrics", "lightning"}, "the numerical core has no torch"
-    assert not packages & {"ufm", "experiments", "benchmarks", "tests", "pytest", "hypothesis", "pymanopt"}
-    required = importlib.metadata.requires("softmaxcode") or []
-    ordinary = {re.split(r"[^\w-]", text)[0].replace("python-", "") for text in required if "extra ==" not in text}
-    if path.name == "types.py":  # for type checkers only: jaxtyping need not be installed
-        ordinary |= {"jaxtyping"}
-    ordinary |= {EXTRAS.get(str(path.relative_to(PACKAGE)), "softmaxcode")}
-    assert packages <= ordinary | set(sys.stdlib_module_names) | {"softmaxcode"}
-
-
-@pytest.mark.parametrize("path", UFM_MODULES, ids=lambda path: path.name)
-def test_what_a_module_of_ufm_imports(path):
-    required = importlib.metadata.requires("softmaxcode") or []
-    ordinary = {re.split(r"[^\w-]", text)[0] for text in required if "extra ==" not in text}
-    ordinary |= {EXTRAS.get(str(path.relative_to(ROOT)), "ufm"), "softmaxcode", "ufm"}
-    assert imported(path) <= ordinary | set(sys.stdlib_module_names)
-
-
-def test_names_of_array_types_are_for_type_checkers_only():
-    """Softmaxcode.types needs jaxtyping, which is no dependency."""
-    for path in MODULES:
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                node.body = [ast.Pass()]
-        assert "softmaxcode.types" not in ast.unparse(tree), path
-
-
-def test_torch_is_imported_where_it_is_said_to_be():
-    assert all("torch" in imported(PACKAGE / name) for name in TORCH_MODULES)
 
 
 @pytest.mark.parametrize("path", MODULES + UFM_MODULES, ids=lambda path: str(path.relative_to(ROOT)))

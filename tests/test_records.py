@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softmaxcode.code import Provenance
-from softmaxcode.storage.records import Count, Finite, RecordError, parse_json, printable, read_record
+from softmaxcode.checks.arguments import printable
+from softmaxcode.storage.provenance import Provenance
+from softmaxcode.storage.records import Count, Finite, RecordError, parse_json, read_record
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import optimize, sparse
 
 import softmaxcode as sc
-from softmaxcode.certificates.certificate import certify
+from softmaxcode.code import certify
 from softmaxcode.contacts import stress as stress_module
 from softmaxcode.contacts.stress import balance, rigidity
 from softmaxcode.contacts.system import ContactSystem, hardmax_system, tammes_system, tangent_basis

@@ -26,12 +26,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmaxcode.catalog import Catalog
-from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
+from softmaxcode.checks.arguments import OBJECTIVES
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.parallel import workers as workers_module
 from softmaxcode.parallel.workers import LocalWorkers, Outcome, Workers, run, workers
 from softmaxcode.solver import solve_both
 from softmaxcode.sphere import largest_cosines, random_rows
 from softmaxcode.storage.journal import Journal, check_pairs, is_journal, plain
+from softmaxcode.storage.provenance import Provenance
 from softmaxcode.sweep import Improvement, SweepReport, solve_pair, sweep
 from tests.processes import HANG, wait_for
 
@@ -560,7 +562,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from softmaxcode.code import OBJECTIVES
+from softmaxcode.checks.arguments import OBJECTIVES
 from softmaxcode.sweep import sweep
 
 class Codes:
@@ -569,7 +571,7 @@ class Codes:
         self.folder = self.path.with_suffix("")
         self.folder.mkdir(exist_ok=True)
     def code(self, K, d, objective):
-        from softmaxcode.storage.files import load
+        from softmaxcode.code import load
         file = self.folder / f"{K}.{d}.{objective}.npz"
         return load(file) if file.exists() else None
     def improve(self, code):

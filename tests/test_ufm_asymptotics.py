@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import linalg, optimize, special
 
 import softmaxcode as sc
-from softmaxcode.code import NotComputed
+from softmaxcode.checks.limits import NotComputed
 from softmaxcode.contacts.stress import Stress, balance
 from ufm import asymptotics
 from ufm.asymptotics import FirstOrder, first_order, margin_constant_bound

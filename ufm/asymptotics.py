@@ -18,7 +18,8 @@ from scipy import optimize, special
 
 from softmaxcode.certificates.certificate import CONTACT_THRESHOLD, RESIDUAL_TOLERANCE
 from softmaxcode.checks.arguments import check_integer
-from softmaxcode.code import NotComputed, SoftmaxCode
+from softmaxcode.checks.limits import NotComputed
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.contacts.stress import MAX_UNKNOWNS, Stress, balance, rigidity
 from softmaxcode.contacts.system import hardmax_system, tangent_basis
 

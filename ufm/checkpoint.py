@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from softmaxcode.checks.tensors import DifferentStateError, read_tensors, write_tensors
 from softmaxcode.storage.records import Count, NonNegative, parse_json, read_record
+from softmaxcode.storage.tensors import DifferentStateError, read_tensors, write_tensors
 from ufm.settings import Settings
 
 if TYPE_CHECKING:

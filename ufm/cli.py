@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from softmaxcode.checks.arguments import printable
 from softmaxcode.cli.arguments import Parser, chosen_output, output_option, run_command
 from softmaxcode.storage.disk import check_output, one_writer
-from softmaxcode.storage.records import printable
 from softmaxcode.tables import read_table
 from ufm.storage import HISTORIES, check_parquet, is_finished, read_run, write_run
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from softmaxcode.checks.arguments import check_integer, check_memory, check_number, check_positive
-from softmaxcode.checks.tensors import one_thread
 from softmaxcode.nn.functional import FAR
+from softmaxcode.parallel.torch_threads import one_thread
 from ufm.low_rank import RANK_THRESHOLD, code_costs, low_rank_code, ranks, schatten_cost
 
 if TYPE_CHECKING:

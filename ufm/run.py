@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from softmaxcode.certificates.loss import minimizer_margin
-from softmaxcode.code import NotComputed
+from softmaxcode.checks.limits import NotComputed
 from softmaxcode.compare import Comparison
 from softmaxcode.compare import compare as compare_classifier
 from softmaxcode.margins.exact import margins

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from softmaxcode.code import installed_version
 from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.storage.disk import read_text, written_whole
+from softmaxcode.storage.provenance import installed_version
 from softmaxcode.storage.records import parse_json, read_record
 from softmaxcode.tables import read_table
 

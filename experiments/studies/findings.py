@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from softmaxcode.storage.records import printable
+from softmaxcode.checks.arguments import printable
 
 if TYPE_CHECKING:
     import pandas as pd

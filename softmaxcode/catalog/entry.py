@@ -7,9 +7,11 @@ from typing import Annotated
 
 import msgspec
 
-from softmaxcode.certificates.certificate import certify, lower_bounds
-from softmaxcode.code import OBJECTIVES, Provenance, SoftmaxCode
+from softmaxcode.certificates.certificate import derive_certificate, lower_bounds
+from softmaxcode.checks.arguments import OBJECTIVES
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.storage.files import coordinates_hash
+from softmaxcode.storage.provenance import Provenance
 from softmaxcode.storage.records import Finite
 
 #: A bound must be larger by this to beat another: less than float64 coordinates can mean.
@@ -91,7 +93,7 @@ def assess(code: SoftmaxCode, objective: str, construction: str | None) -> Entry
     to meet it.
     """
     code = replace(code, objective=objective, proved=None)
-    certificate = certify(code, lp=construction is not None)
+    certificate = derive_certificate(code, lp=construction is not None)
     return Entry(
         K=code.K,
         d=code.d,

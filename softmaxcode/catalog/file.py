@@ -21,10 +21,18 @@ from softmaxcode.catalog.schema import (
     sqlite_errors,
     transaction,
 )
-from softmaxcode.checks.arguments import check_flag, check_pair, check_path, shown
-from softmaxcode.code import OBJECTIVES, SoftmaxCode, check_code, check_objective
+from softmaxcode.checks.arguments import (
+    OBJECTIVES,
+    check_flag,
+    check_objective,
+    check_pair,
+    check_path,
+    printable,
+    shown,
+)
+from softmaxcode.code import SoftmaxCode, check_code
 from softmaxcode.storage.files import checked_provenance, coordinates_hash
-from softmaxcode.storage.records import RecordError, parse_json, printable, read_record
+from softmaxcode.storage.records import RecordError, parse_json, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

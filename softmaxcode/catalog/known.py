@@ -17,8 +17,7 @@ from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.schema import CatalogError
-from softmaxcode.checks.arguments import check_pair, machine_memory, search_memory
-from softmaxcode.code import check_objective
+from softmaxcode.checks.arguments import check_objective, check_pair, machine_memory, search_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softmaxcode.code import installed_version
-from softmaxcode.storage.records import printable
+from softmaxcode.checks.arguments import printable
+from softmaxcode.storage.provenance import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.known import installed
 from softmaxcode.catalog.schema import CatalogError, sqlite_errors
 from softmaxcode.catalog.verification import unborne_claim
-from softmaxcode.checks.arguments import check_flag, check_path
+from softmaxcode.checks.arguments import check_flag, check_path, printable
+from softmaxcode.code import load
 from softmaxcode.storage.disk import check_output, written_whole
-from softmaxcode.storage.files import READABLE, load
+from softmaxcode.storage.files import READABLE
 from softmaxcode.storage.journal import check_pairs
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

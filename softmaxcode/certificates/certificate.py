@@ -11,8 +11,7 @@ import numpy as np
 from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.bound import Bound
 from softmaxcode.certificates.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
-from softmaxcode.checks.arguments import check_flag
-from softmaxcode.code import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES, check_code
+from softmaxcode.checks.limits import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES
 from softmaxcode.contacts.stress import MAX_UNKNOWNS, balance, rigidity
 from softmaxcode.contacts.system import hardmax_system, tammes_system
 from softmaxcode.parallel.threads import one_blas_thread
@@ -189,30 +188,8 @@ def lower_bounds(code: SoftmaxCode) -> RigorousBounds:
     return rigorous_bounds(code.W, code.H if use_H else None)
 
 
-def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
-    """Derive the certificate of a code from its coordinates; the objective is the only other thing used.
-
-    Parameters
-    ----------
-    code : SoftmaxCode
-        From `solve`, `load`, or made of anyone's unit rows.
-    lp : bool
-        Whether Delsarte's linear programme, which takes seconds, may be solved for the upper bound.
-
-    Returns
-    -------
-    Certificate
-        The same object as ``code.certificate``, derived anew.
-
-    Examples
-    --------
-    >>> import softmaxcode as sc
-    >>> certificate = sc.certify(sc.solve(6, 3))
-    >>> certificate.status, certificate.lower_bound <= 1 <= certificate.upper_bound
-    ('optimal', True)
-    """
-    check_code("certify", code)
-    lp = check_flag("lp", lp)
+def derive_certificate(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
+    """Derive a certificate from coordinates and objective; see `softmaxcode.certify`."""
     K, d = code.K, code.d
     softmax = code.objective == "softmax"
     with one_blas_thread():

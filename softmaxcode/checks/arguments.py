@@ -11,11 +11,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from softmaxcode.storage.records import MAX_INTEGER, printable
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+#: What a code can be made to maximise: the margin, or the smallest distance.
+OBJECTIVES = ("softmax", "tammes")
+#: The largest integer that a record may hold; nothing that is counted here needs more than 64 bits.
+MAX_INTEGER = 2**63 - 1
 #: Characters of a value that a message shows.
 SHOWN = 100
 #: The largest number of classes, and the largest dimension.
@@ -26,6 +28,17 @@ MAX_JOBS = 10_000
 USUAL_MEMORY = 16 * 2**30
 #: Where Linux states the memory of a container, by version of its control groups.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def printable(text: Any) -> str:
+    r"""Text in which control characters show as escapes, so that a stored name can neither forge nor hide output.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\nc"))
+    a\x1b[2Jb\nc
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def shown(value: Any) -> str:
@@ -273,3 +286,8 @@ def check_memory(what: str, needed: int, instead: str, available: int | None = N
             f"{what} needs at least {needed / 1e9:,.0f} GB of memory, and {available / 1e9:,.0f} GB is the limit here; "
             f"{instead}"
         )
+
+
+def check_objective(objective: Any) -> str:
+    """Return the objective's name, or raise a ValueError that lists the known ones."""
+    return check_choice("objective", objective, OBJECTIVES)

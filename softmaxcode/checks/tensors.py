@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import zipfile
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from softmaxcode.checks.arguments import check_memory
-from softmaxcode.storage.disk import check_archive, check_input, written_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     import numpy as np
 
 #: Classes that a message names before it only counts them.
@@ -27,18 +20,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: Class means whose mean squared distance from their mean is below this have collapsed to a point. It is near 1 for
 #: the vectors of a code; here they are 0.02 apart, and networks trained into this seldom come out of it.
 COLLAPSED = 5e-4
-
-
-@contextmanager
-def one_thread(small: bool = True) -> Iterator[None]:
-    """Compute on one core if the matrices are small: several cores then wait for each other, most beside other work."""
-    before = torch.get_num_threads()
-    if small:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def listed(classes: Tensor) -> str:
@@ -295,91 +276,3 @@ def unit_rows(X: Tensor) -> Tensor:
 def spread(rows: Tensor) -> Tensor:
     """Mean squared distance of rows from their mean; of unit rows it is 0 where all are equal, and 1 at most."""
     return (rows - rows.mean(0)).square().sum(1).mean()
-
-
-class DifferentStateError(ValueError):
-    """A file of tensors that is different from what was written."""
-
-
-def write_tensors(path: Path, stored: dict[str, Any], *, hashed: bool = True) -> None:
-    """Write tensors and JSON-serialisable data with `torch.save`, atomically; a full disk is an OSError.
-
-    With ``hashed`` a SHA-256 of it all is written too. It guards against damage and edits by accident: whoever edits a
-    file on purpose can make it again.
-    """
-    with written_whole(path) as temporary:
-        try:
-            with temporary.open("wb") as file:  # given a path, torch.save forgets why it could not write
-                torch.save(stored | ({HASH: _content_hash(stored)} if hashed else {}), file)
-        except RuntimeError as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, OSError):
-                cause = cause.__context__
-            raise (cause or error) from None
-
-
-def read_tensors(path: Path, *, hashed: bool = True) -> dict[str, Any]:
-    """What `write_tensors` wrote: dense tensors on the CPU and JSON-serialisable data, with ``hashed`` as when written.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, damaged or of another kind; `DifferentStateError` if it is different from what was
-        written.
-    """
-    try:
-        members = check_archive(path, check_input(path).stat().st_size, stored=True)
-        with zipfile.ZipFile(path) as archive:  # PyTorch writes the check sums but does not read them
-            if archive.testzip() is not None or not members:
-                raise ValueError
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(stored, dict):
-            raise TypeError
-        expected = stored.pop(HASH) if hashed else None
-        found = _content_hash(stored)
-    except Exception as error:  # whatever a damaged or foreign file makes of the reader
-        raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from error
-    if hashed and expected != found:
-        raise DifferentStateError(
-            f"cannot read {path}: it is different from what was written; remove it to start again"
-        )
-    return stored
-
-
-#: The name under which a file of tensors holds its hash.
-HASH = "sha256"
-
-
-def _content_hash(stored: Any) -> str:
-    """SHA-256 of nested dictionaries, lists, tensors and plain values, in their order."""
-    digest = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, Tensor):
-            value = value.detach()
-            if (
-                value.layout != torch.strided
-                or value.is_meta
-                or value.is_quantized
-                or value.is_neg()
-                or value.is_conj()
-            ):
-                raise ValueError("not a dense tensor")
-            if value.untyped_storage().nbytes() < value.numel() * value.element_size():  # strides of 0 claim any size
-                raise ValueError("a tensor that is larger than its storage")
-            digest.update(f"tensor {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        elif isinstance(value, dict):
-            digest.update(f"dict {len(value)}\n".encode())
-            for name, inner in value.items():
-                digest.update(f"{name!r}\n".encode())
-                add(inner)
-        elif isinstance(value, (list, tuple)):
-            digest.update(f"list {len(value)}\n".encode())
-            for inner in value:
-                add(inner)
-        else:
-            digest.update(f"{type(value).__name__} {value!r}\n".encode())
-
-    add(stored)
-    return digest.hexdigest()

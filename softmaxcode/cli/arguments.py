@@ -12,9 +12,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softmaxcode.checks.arguments import printable
 from softmaxcode.parallel.interrupts import ENDING
 from softmaxcode.storage.disk import check_output
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

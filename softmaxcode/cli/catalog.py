@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from softmaxcode.checks.arguments import printable
 from softmaxcode.cli.arguments import (
     Parser,
     chosen_output,
@@ -15,7 +16,6 @@ from softmaxcode.cli.arguments import (
     search_options,
 )
 from softmaxcode.storage.disk import check_input
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -77,7 +77,7 @@ def catalog(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     from softmaxcode.catalog import installed
-    from softmaxcode.code import check_objective
+    from softmaxcode.checks.arguments import check_objective
 
     classes = set(numbers(arguments.classes, "classes")) if arguments.classes else None
     dims = set(numbers(arguments.dims, "dims")) if arguments.dims else None

@@ -8,6 +8,7 @@ import reprlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from softmaxcode.checks.arguments import printable
 from softmaxcode.cli.arguments import (
     Parser,
     chosen_output,
@@ -20,7 +21,6 @@ from softmaxcode.cli.arguments import (
     search_options,
 )
 from softmaxcode.cli.catalog import add_catalog, catalog
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,20 +103,23 @@ def _solve(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from softmaxcode.certificates.proof import ProvedValue
-    from softmaxcode.code import SoftmaxCode, check_objective
+    from softmaxcode.checks.arguments import check_objective
+    from softmaxcode.code import SoftmaxCode
     from softmaxcode.report import proof, report
-    from softmaxcode.storage.files import DifferentCoordinatesError, figures, read_file
+    from softmaxcode.storage.files import DifferentCoordinatesError, figures, read_code
 
     if arguments.file.lower().endswith(".npz") and (arguments.dim is not None or arguments.objective):
         raise ValueError("--dim and --objective are for files of bare coordinates; an .npz file names both itself")
     try:
-        code, header = read_file(arguments.file, dim=arguments.dim, normalize=arguments.normalize)
+        stored = read_code(arguments.file, dim=arguments.dim, normalize=arguments.normalize)
     except DifferentCoordinatesError as error:
         print(printable(f"DIFFERENT: {error}"))
         return 1
+    header, objective = stored.header, stored.objective
+    if header is None and arguments.objective:
+        objective = check_objective(arguments.objective)
+    code = SoftmaxCode(stored.W, objective, stored.provenance)
     if header is None:
-        if arguments.objective:
-            code = SoftmaxCode(code.W, check_objective(arguments.objective), code.provenance)
         sys.stdout.write(report(code))
         return 0
     sys.stdout.write(report(code, made_by="made by (its claim)"))
@@ -205,9 +208,9 @@ def _table(arguments: argparse.Namespace) -> int:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
+    from softmaxcode.code import load
     from softmaxcode.plotting.picture import plot
     from softmaxcode.plotting.style import SUFFIXES
-    from softmaxcode.storage.files import load
 
     output = chosen_output(arguments, SUFFIXES)
     plot(load(arguments.file, dim=arguments.dim, normalize=arguments.normalize), output)
@@ -230,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.version:
-        from softmaxcode.code import installed_version
+        from softmaxcode.storage.provenance import installed_version
 
         print(f"softmaxcode {installed_version()}")
         return 0

@@ -13,7 +13,8 @@ from scipy.spatial.distance import cdist
 
 from softmaxcode.assignment import cosines, default_starts, guesses, sorted_rows, swaps
 from softmaxcode.checks.arguments import check_integer
-from softmaxcode.code import NotComputed, SoftmaxCode
+from softmaxcode.checks.limits import NotComputed
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ import numpy as np
 
 from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.checks.arguments import check_integer, check_pair
+from softmaxcode.code import SoftmaxCode
 from softmaxcode.exact.classical import closed_form
 from softmaxcode.exact.subcodes import Subset, subsets, thinned
+from softmaxcode.storage.provenance import Provenance, installed_version
 
 if TYPE_CHECKING:
-    from softmaxcode.code import SoftmaxCode
     from softmaxcode.exact.classical import ClosedForm
     from softmaxcode.exact.construction import Construction
     from softmaxcode.types import Rows
@@ -73,8 +74,6 @@ class ExactCode:
 
     def code(self, objective: str = "softmax") -> SoftmaxCode:
         """The same as a `SoftmaxCode`."""
-        from softmaxcode.code import Provenance, SoftmaxCode, installed_version
-
         provenance = Provenance(f"exact: {self.description}", version=installed_version())
         return SoftmaxCode(self.W, objective, provenance, _exact=self)
 

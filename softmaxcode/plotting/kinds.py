@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.lines import Line2D
 
-from softmaxcode.code import MAX_CONTACT_CLASSES, NotComputed
+from softmaxcode.checks.limits import MAX_CONTACT_CLASSES, NotComputed
 from softmaxcode.plotting.style import BLUE, FAINT, INK, PURPLE, RED
 
 if TYPE_CHECKING:

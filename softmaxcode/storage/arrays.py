@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from softmaxcode.checks.arguments import printable
 from softmaxcode.storage.disk import check_archive, check_input
-from softmaxcode.storage.records import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from softmaxcode.certificates.proof import ProvedValue
-from softmaxcode.checks.arguments import check_integer, shown
-from softmaxcode.code import NotComputed, Provenance, SoftmaxCode
+from softmaxcode.certificates.proof.value import ProvedValue
+from softmaxcode.checks.arguments import check_integer, check_objective, printable, shown
+from softmaxcode.checks.limits import NotComputed
 from softmaxcode.sphere import check_rows
 from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.storage.disk import check_input, check_output, read_text, written_whole
-from softmaxcode.storage.records import Count, RecordError, parse_json, printable, read_record
+from softmaxcode.storage.provenance import Provenance
+from softmaxcode.storage.records import Count, RecordError, parse_json, read_record
 
 if TYPE_CHECKING:
+    from softmaxcode.code import SoftmaxCode
     from softmaxcode.types import Rows
 
 FORMAT = "softmaxcode 1"
@@ -113,7 +115,7 @@ def checked_provenance(provenance: Provenance) -> dict[str, Any]:
         raise ValueError(f"this provenance cannot be stored: {error}") from None
 
 
-def save(code: SoftmaxCode, path: str | Path) -> None:
+def write_code(code: SoftmaxCode, path: str | Path) -> None:
     """Write a code; see `SoftmaxCode.save`."""
     path = check_output(path, WRITABLE)
     suffix = path.suffix.lower()
@@ -145,50 +147,30 @@ def _save_npz(code: SoftmaxCode, path: Path) -> None:
         np.savez_compressed(stream, W=code.W, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8))
 
 
-def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> SoftmaxCode:
-    """Read a code from ``.npz``, a classifier from ``.npy``, or points from ``.txt`` or ``.csv``; nothing is unpickled.
+@dataclass(frozen=True, eq=False)
+class StoredCode:
+    """A code as a file has it: checked unit rows, and what the file claims of them.
 
-    Figures are derived again from the coordinates; those in the file are not used (`softmaxcode check` compares them).
-    A proof in the file is a claim that anyone can write: ``proved`` is None here, and ``check`` proves it again.
-
-    Parameters
+    Attributes
     ----------
-    path : path
-        ``.npz`` as `SoftmaxCode.save` writes it; ``.npy`` with a (K, d) array; ``.txt`` or ``.csv`` with numbers
-        between spaces, commas or line ends. In those a ``#`` begins a comment, and a first line of words (or that
-        counts 0, 1, 2, ... as tables of pandas do) is a heading.
-    dim : int, optional
-        Dimension of a ``.txt`` or ``.csv`` file. It is taken from a name ``pack.d.K.txt`` where it is not given, else
-        from the lines, where all have the same count of numbers; a ``.txt`` file needs two or more in each.
-    normalize : bool
-        Scale the rows to unit norm first.
-
-    Returns
-    -------
-    SoftmaxCode
-        Its provenance is what an ``.npz`` file claims, in the file's own words.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, truncated, pickled, of another kind, declares more than 10^8 coordinates, its arrays
-        disagree, or its coordinates are not those it was saved with; the message says which.
-
-    Examples
-    --------
-    >>> import softmaxcode as sc, tempfile, pathlib
-    >>> file = pathlib.Path(tempfile.mkdtemp()) / "pack.3.4.txt"
-    >>> sc.solve(4, 3).save(file)
-    >>> round(sc.load(file).margin, 12)
-    1.333333333333
+    W : ndarray, shape (K, d)
+        Unit rows.
+    objective : {"softmax", "tammes"}
+        As an ``.npz`` file claims; "softmax" for other files.
+    provenance : Provenance
+        As an ``.npz`` file claims.
+    header : dict or None
+        The whole header of an ``.npz`` file.
     """
-    return read_file(path, dim=dim, normalize=normalize)[0]
+
+    W: Rows
+    objective: str
+    provenance: Provenance
+    header: dict[str, Any] | None = None
 
 
-def read_file(
-    path: str | Path, *, dim: int | None = None, normalize: bool = False
-) -> tuple[SoftmaxCode, dict[str, Any] | None]:
-    """`load`, with the header of an ``.npz`` file beside the code."""
+def read_code(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> StoredCode:
+    """Read a code file; arguments and errors as of `softmaxcode.load`."""
     path = check_input(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -200,7 +182,7 @@ def read_file(
     else:
         raise ValueError(f"cannot read {path}: the suffix must be one of {', '.join(READABLE)}")
     rows = _rows(W, path, normalize)
-    return SoftmaxCode(rows, "softmax", Provenance(method=f"read from {printable(path.name)}")), None
+    return StoredCode(rows, "softmax", Provenance(method=f"read from {printable(path.name)}"))
 
 
 def _rows(W: Any, path: Path, normalize: bool) -> Rows:
@@ -301,7 +283,7 @@ def _dimension(path: Path, width: int) -> int:
     )
 
 
-def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]:
+def _read_npz(path: Path, normalize: bool) -> StoredCode:
     arrays = sorted(stored_arrays(path, 8 * MAX_COORDINATES + MAX_HEADER_BYTES), key=lambda array: array.name)
     if [array.name for array in arrays] != ["W", "header"]:
         listed = ", ".join(repr(printable(array.name))[:80] for array in arrays[:8]) or "nothing"
@@ -335,6 +317,6 @@ def _read_npz(path: Path, normalize: bool) -> tuple[SoftmaxCode, dict[str, Any]]
     if not normalize and not np.array_equal(rows, W):
         raise DifferentCoordinatesError(f"{path} is different from what was saved: its rows are not unit to rounding")
     try:
-        return SoftmaxCode(rows, header.objective, header.provenance), stored
+        return StoredCode(rows, check_objective(header.objective), header.provenance, stored)
     except ValueError as error:
         raise ValueError(f"cannot read {path}: {error}") from None

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-#: The largest integer that a record may hold; nothing that is counted here needs more than 64 bits.
-MAX_INTEGER = 2**63 - 1
+from softmaxcode.checks.arguments import MAX_INTEGER
+
 _LARGEST_FLOAT = 1.7976931348623157e308
 
 Finite = Annotated[float, msgspec.Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)]
@@ -119,14 +119,3 @@ def _check_names(stored: Any, record: Any, where: str) -> None:
     elif isinstance(stored, list) and isinstance(record, list | tuple):
         for i, value in enumerate(stored):
             _check_names(value, record[i], f"{where}[{i}]")
-
-
-def printable(text: Any) -> str:
-    r"""Text in which control characters show as escapes, so that a stored name can neither forge nor hide output.
-
-    Examples
-    --------
-    >>> print(printable("a\x1b[2Jb\nc"))
-    a\x1b[2Jb\nc
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

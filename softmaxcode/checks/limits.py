@@ -1,0 +1,12 @@
+"""Sizes up to which a code derives its measurements on demand."""
+
+from __future__ import annotations
+
+#: All one-vs-rest distances are derived on demand up to this K * K * d; beyond it call `softmaxcode.margin`.
+MAX_ALL_MARGINS = 10**10
+#: Contact lists are derived on demand up to this many classes.
+MAX_CONTACT_CLASSES = 30_000
+
+
+class NotComputed(ValueError):
+    """A value that is not computed at this size; the message says what the limit is and what to call instead."""
