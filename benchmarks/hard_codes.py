@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.bounds.levenshtein_bound import levenshtein
+from softmaxcode.cli.arguments import parse_pair
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.multistart import multistart
@@ -37,12 +38,6 @@ KNOWN = {
     (64, 14): 1 / 7,
     (120, 4): (1 + math.sqrt(5)) / 4,
 }
-
-
-def pair(text: str) -> tuple[int, int]:
-    """Read "K,d"."""
-    K, d = text.split(",")
-    return int(K), int(d)
 
 
 def floor_of(K: int, d: int) -> float:
@@ -78,7 +73,7 @@ def symmetric(K: int, d: int, seed: int, limit: float, threads: Threads) -> tupl
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one line for every pair and seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=pair, nargs="+", default=list(KNOWN), metavar="K,d")
+    parser.add_argument("--pairs", type=parse_pair, nargs="+", default=list(KNOWN), metavar="K,d")
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds a pair and seed may take")
     parser.add_argument("--jobs", type=int, default=-1, help="threads; -1 uses every core")

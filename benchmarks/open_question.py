@@ -28,6 +28,7 @@ from benchmarks.report import ABSENT, Section, aligned, write
 from softmaxcode.catalog import best_known, bracket, installed
 from softmaxcode.certificates.certificate import RESIDUAL_TOLERANCE, certify
 from softmaxcode.certificates.rigorous import rigorous_bounds
+from softmaxcode.cli.arguments import parse_pair
 from softmaxcode.contacts.polish import polish_hardmax
 from softmaxcode.margins.exact import margins, smallest_margin
 from softmaxcode.parallel.threads import Threads
@@ -590,14 +591,6 @@ def document(pairs: Sequence[Pair], looks: Sequence[Look]) -> str:
     return "\n".join(parts)
 
 
-def _pair_argument(text: str) -> tuple[int, int]:
-    try:
-        K, d = (int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"wanted K,d such as 11,3; got {text!r}") from None
-    return K, d
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Look, or make the document; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -606,7 +599,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the document there")
     parser.add_argument("--look", type=float, metavar="SECONDS", help="search HardMax at each pair for so long")
     parser.add_argument("--seed", type=int, default=0, help="seed of the look (default 0)")
-    parser.add_argument("--pairs", nargs="+", type=_pair_argument, default=LOOK_PAIRS, metavar="K,d")
+    parser.add_argument("--pairs", nargs="+", type=parse_pair, default=LOOK_PAIRS, metavar="K,d")
     parser.add_argument("--out", type=Path, default=LOOK_FILE, help=f"what the look found (default {LOOK_FILE.name})")
     chosen = parser.parse_args(arguments)
     with threadpool_limits(1, "blas"):  # the matrices are small; a second thread only costs where others work too

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
+from softmaxcode.storage.disk import written_whole
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -96,11 +98,10 @@ def machine() -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file beside and rename it, so that a killed run leaves an old one whole."""
+    """Write a file atomically, in a folder that is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def replace_part(path: Path, name: str, text: str) -> None:

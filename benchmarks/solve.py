@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks import baselines, cost, exact_margins, main_table, ours, routes
 from benchmarks.report import Section, machine, write, write_around_parts
 from benchmarks.targets import select
+from softmaxcode.cli.arguments import parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,20 +26,12 @@ QUICK_BUDGET = 3.0
 QUICK_ROWS = [(12, 3), (24, 3), (16, 5), (14, 3), (100, 10)]
 
 
-def _pair(text: str) -> tuple[int, int]:
-    try:
-        K, d = (int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"wanted K,d such as 24,3; got {text!r}") from None
-    return K, d
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.solve", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few rows and short baselines: a minute or two")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which tables to make")
-    parser.add_argument("--rows", nargs="+", type=_pair, metavar="K,d", help="rows of the main table (all)")
+    parser.add_argument("--rows", nargs="+", type=parse_pair, metavar="K,d", help="rows of the main table (all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds; the baselines run on the first")
     parser.add_argument("--budget", type=float, help="seconds of search where the target is a margin (45)")
     parser.add_argument("--baselines", choices=("some", "all", "none"), default="some", help="rows they run on")

@@ -24,10 +24,11 @@ from torch.nn.functional import cross_entropy
 from benchmarks.cost import exponent
 from benchmarks.memory import resident_peak
 from benchmarks.report import ABSENT, Section, machine, replace_part, seconds, times
+from softmaxcode.checks.geoopt import geoopt
 from softmaxcode.nn.tiles import sides
 from ufm import schedule
 from ufm.batch import Batch
-from ufm.model import geoopt, random_rows
+from ufm.model import random_rows
 from ufm.optimizers import DECAYS, EPS
 from ufm.parallel import Shard
 from ufm.settings import Settings

@@ -79,7 +79,7 @@ def check_device(device: Any) -> str | None:
         return None
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
         raise ValueError(f"device must be None (the CPU kernels), 'cpu', 'cuda' or 'cuda:N'; got {shown(device)}")
-    from softmaxcode.search.geoopt_batch import check_device as check
+    from softmaxcode.checks.tensors import check_device as check
 
     return str(check(device))
 

@@ -30,6 +30,7 @@ LAYERS = (
 )
 #: Folders and modules that need PyTorch; everything else runs without it.
 WITH_TORCH = (
+    "checks.geoopt",
     "checks.tensors",
     "margins.on_device",
     "metrics",
@@ -125,7 +126,7 @@ def test_what_a_module_imports(module: str) -> None:
 
 @pytest.mark.parametrize("name", WITH_TORCH)
 def test_pytorch_is_imported_where_it_is_said_to_be(name: str) -> None:
-    assert any("torch" in external(module) for module in modules(f"softmaxcode.{name}"))
+    assert any({"torch", "geoopt"} & external(module) for module in modules(f"softmaxcode.{name}"))
 
 
 #: Public names by the modules that they were imported from in version 0.1.

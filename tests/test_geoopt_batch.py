@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from softmaxcode.checks.tensors import check_device
 from softmaxcode.contacts.polish import polish_hardmax, polish_tammes
 from softmaxcode.search import geoopt_batch
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, energy, minimize
-from softmaxcode.search.geoopt_batch import check_device, energies, euclidean_gradients, search_batch
+from softmaxcode.search.geoopt_batch import energies, euclidean_gradients, search_batch
 from softmaxcode.sphere import random_rows, tangential
 
 SNUB_CUBE = 0.7230784683335

@@ -184,7 +184,7 @@ def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
         class_stress=np.bincount(held.c, weights, K),
         class_margins=class_margins,
         contacts=len(system),
-        next_gap=_next_gap(code),
+        next_gap=_gap_above_contacts(code),
         residual=residual,
         rigidity=rigidity(held, X, stress),
     )
@@ -226,7 +226,7 @@ def margin_constant_bound(contacts: int) -> float:
     return float(special.lambertw((check_integer("contacts", contacts, 1) - 1) / math.e).real)
 
 
-def _next_gap(code: SoftmaxCode) -> float:
+def _gap_above_contacts(code: SoftmaxCode) -> float:
     """How far above the margin the smallest <h_k, w_k - w_j> of pairs that are no contacts is."""
     C = code.H @ code.W.T
     above = np.diagonal(C)[:, None] - C - code.margin

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from softmaxcode.checks.geoopt import geoopt
 from softmaxcode.checks.tensors import unit_rows
-
-with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import geoopt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

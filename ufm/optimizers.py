@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from softmaxcode.checks.geoopt import geoopt
 from ufm import schedule
-from ufm.model import geoopt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

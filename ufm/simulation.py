@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from softmaxcode.checks.arguments import check_integer, check_list, check_memory, check_progress, shown
+from softmaxcode.checks.tensors import check_device
 from softmaxcode.parallel.interrupts import uninterrupted
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.parallel.torch_threads import one_thread
-from softmaxcode.search.geoopt_batch import check_device
 from softmaxcode.storage.disk import check_output
 from ufm import checkpoint as checkpoints
 from ufm.batch import Batch

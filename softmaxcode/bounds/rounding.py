@@ -31,3 +31,8 @@ def float_below(x: flint.arb | flint.fmpq) -> float:
 def float_above(x: flint.arb | flint.fmpq) -> float:
     """The smallest float64 that is certainly not below x (up to the radius of the ball)."""
     return -float_below(-x)
+
+
+def one_minus_above(x: float) -> float:
+    """A float64 that is certainly not below 1 - x."""
+    return math.nextafter(1 - x, math.inf)

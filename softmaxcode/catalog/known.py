@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import platformdirs
 
 from softmaxcode import exact
 from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
+from softmaxcode.bounds.rounding import one_minus_above
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.schema import CatalogError
@@ -177,6 +177,6 @@ def bracket(K: int, d: int, objective: str) -> Bracket:
     if objective == "softmax":
         return both
     bound = max_cosine_lower_bound(K, d)
-    upper = float(np.nextafter(1 - bound.value, np.inf))
+    upper = one_minus_above(bound.value)
     # the volume bound and 1 - mu* bound rho* from below through 1 - mu*
     return replace(both, upper=upper, upper_method=bound.method)

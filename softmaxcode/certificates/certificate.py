@@ -10,6 +10,7 @@ import numpy as np
 
 from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.bound import Bound
+from softmaxcode.bounds.rounding import one_minus_above
 from softmaxcode.certificates.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
 from softmaxcode.checks.limits import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES
 from softmaxcode.contacts.stress import MAX_UNKNOWNS, balance, rigidity
@@ -203,7 +204,7 @@ def derive_certificate(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     if not met and lp:  # a bound that the code meets cannot be improved
         known = max_cosine_lower_bound(K, d)
     bracket = margin_bounds(K, d, lp=lp and not met)
-    packing_upper = float(np.nextafter(1 - known.value, np.inf))
+    packing_upper = one_minus_above(known.value)
     packing_optimal = known.proved and proved.one_minus_cosine >= packing_upper - tolerance
     solved = d <= 2 or K <= 2 * d  # docs/theory.md, T3
     if softmax:

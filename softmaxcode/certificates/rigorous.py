@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import flint
 import numpy as np
 
+from softmaxcode.bounds.rounding import float_below
 from softmaxcode.parallel.tiles import row_tiles
 
 if TYPE_CHECKING:
@@ -46,14 +47,6 @@ def _ball_cosine(x: np.ndarray, y: np.ndarray) -> flint.arb:
     a, b = flint.arb_mat(1, len(x), x.tolist()), flint.arb_mat(1, len(y), y.tolist())
     at, bt = a.transpose(), b.transpose()
     return (a * bt)[0, 0] / ((a * at)[0, 0] * (b * bt)[0, 0]).sqrt()
-
-
-def _float_below(ball: flint.arb) -> float:
-    """A float64 that is proved to be at most every number of the ball."""
-    value = float(ball.lower())
-    while not flint.arb(value) <= ball.lower():
-        value = float(np.nextafter(value, -np.inf))
-    return value
 
 
 def _largest(balls: Iterable[flint.arb]) -> flint.arb:
@@ -114,7 +107,7 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
     error = (2 * d + 12) * 2.0**-52
     with flint.ctx.workprec(_BITS):
         cosine, arithmetic = _pair_cosine_bound(W, error)
-        packing = _float_below(1 - cosine)
+        packing = float_below(1 - cosine)
         if H is None:
             return RigorousBounds(packing, packing, arithmetic)
         U, V = _scaled(W), _scaled(H)
@@ -131,7 +124,7 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
         proved = flint.arb(target + 2 * error)  # the other classes are above this by the a-priori bound
         for k in deciding:
             proved = proved.min(_ball_class_bound(W, H, U, V, int(k), error))
-        return RigorousBounds(max(packing, _float_below(proved)), packing, arithmetic)
+        return RigorousBounds(max(packing, float_below(proved)), packing, arithmetic)
 
 
 def exact_rounding(d: int) -> float:
@@ -161,7 +154,7 @@ def exact_bounds(max_cosine: float, d: int, margin: float | None = None) -> Rigo
         else:
             least = flint.arb(margin) * flint.arb(1 - 2.0**-49)
         root = least.max(flint.arb(0)).sqrt() - flint.arb(2).sqrt() * flint.arb(ROW_ERROR)
-        value = _float_below(root * root) if root > 0 else 0.0
+        value = float_below(root * root) if root > 0 else 0.0
     return RigorousBounds(value, value, "exact construction")
 
 

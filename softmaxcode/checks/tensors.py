@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from softmaxcode.checks.arguments import check_memory
+from softmaxcode.checks.arguments import check_memory, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -276,3 +276,30 @@ def unit_rows(X: Tensor) -> Tensor:
 def spread(rows: Tensor) -> Tensor:
     """Mean squared distance of rows from their mean; of unit rows it is 0 where all are equal, and 1 at most."""
     return (rows - rows.mean(0)).square().sum(1).mean()
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Return ``device`` ("cpu", "cuda" or "cuda:1") as a `torch.device` that this machine has.
+
+    Raises
+    ------
+    ValueError
+        If the name is another one, or there is no such CUDA device.
+    """
+    try:
+        checked = torch.device(device)
+    except (RuntimeError, TypeError, ValueError, OverflowError):
+        checked = None
+    if (
+        checked is None
+        or checked.type not in ("cpu", "cuda")
+        or (checked.type == "cpu" and checked.index not in (None, 0))
+    ):
+        raise ValueError(f'device must be "cpu", "cuda" or "cuda:<number>"; got {shown(device)}')
+    if checked.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise ValueError(f"device {str(device)!r} is not there: PyTorch finds no CUDA device on this machine")
+        if checked.index is not None and checked.index >= count:
+            raise ValueError(f"device {str(device)!r} is not there: PyTorch finds CUDA devices 0 to {count - 1}")
+    return checked

@@ -164,6 +164,15 @@ def numbers(text: str, name: str) -> list[int]:
     return out
 
 
+def parse_pair(text: str) -> tuple[int, int]:
+    """Read ``K,d``; it can be the ``type`` of an option."""
+    try:
+        K, d = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes pairs K,d such as 12,3; got {text!r}") from None
+    return K, d
+
+
 def pairs_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--classes``, ``--dims`` and ``--pairs``; `chosen_pairs` reads them."""
     parser.add_argument("--classes", help="values of K, such as 4:32 or 10,20,30")
@@ -177,10 +186,9 @@ def chosen_pairs(arguments: argparse.Namespace) -> list[tuple[int, int]]:
     if arguments.pairs:
         for text in arguments.pairs.replace(";", " ").split():
             try:
-                K, d = (int(part) for part in text.split(","))
-            except ValueError:
-                raise ValueError(f"--pairs takes pairs K,d such as '12,3; 24,3'; got {text!r}") from None
-            pairs.append((K, d))
+                pairs.append(parse_pair(text))
+            except argparse.ArgumentTypeError as error:
+                raise ValueError(f"--pairs {error}") from None
     if arguments.classes or arguments.dims:
         if not (arguments.classes and arguments.dims):
             raise ValueError("--classes and --dims go together")

@@ -74,7 +74,7 @@ class SphericalClassifier(SphericalHead):
             raise ValueError(f"riemannian=True needs d >= 2 dimensions; got d = {self.d}")
         rows = as_default(unit_rows(normal(self.K, self.d, seed)))
         if riemannian:
-            import geoopt
+            from softmaxcode.checks.geoopt import geoopt
 
             self.raw_weight = geoopt.ManifoldParameter(rows, manifold=geoopt.Sphere())
         else:

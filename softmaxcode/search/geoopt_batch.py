@@ -9,19 +9,14 @@ rate of a start follows its 1 / beta, the length on which its energy changes. Th
 from __future__ import annotations
 
 import time
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from softmaxcode.checks.arguments import shown
+from softmaxcode.checks.geoopt import geoopt
+from softmaxcode.checks.tensors import check_device
 from softmaxcode.search.energy import HARDMAX, TAMMES
-
-with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import geoopt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,29 +52,6 @@ class _Ladder(NamedTuple):
         settling = int(_SETTLING * self.steps)
         climbed = min(1.0, max(0, step - settling + 1) / max(1, self.steps - settling))
         return self.first * (torch.clamp(self.last / self.first, min=1.0) ** climbed)
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """Return ``device`` ("cpu", "cuda" or "cuda:1") as a `torch.device` that this machine has.
-
-    Raises
-    ------
-    ValueError
-        If the name is another one, or there is no such CUDA device.
-    """
-    try:
-        checked = torch.device(device)
-    except (RuntimeError, TypeError, ValueError, OverflowError):
-        checked = None
-    if checked is None or checked.type not in CHUNK or (checked.type == "cpu" and checked.index not in (None, 0)):
-        raise ValueError(f'device must be "cpu", "cuda" or "cuda:<number>"; got {shown(device)}')
-    if checked.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count == 0:
-            raise ValueError(f"device {str(device)!r} is not there: PyTorch finds no CUDA device on this machine")
-        if checked.index is not None and checked.index >= count:
-            raise ValueError(f"device {str(device)!r} is not there: PyTorch finds CUDA devices 0 to {count - 1}")
-    return checked
 
 
 def _scaled_pairs(kind: int, X: Points, beta: Betas) -> torch.Tensor:
