@@ -26,9 +26,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.report import ABSENT, Section, aligned, write
 from softmaxcode.catalog import best_known, bracket, installed
-from softmaxcode.certificates.certificate import RESIDUAL_TOLERANCE, certify
+from softmaxcode.certificates.certificate import RESIDUAL_TOLERANCE
 from softmaxcode.certificates.rigorous import rigorous_bounds
 from softmaxcode.cli.arguments import parse_pair
+from softmaxcode.code import certify
 from softmaxcode.contacts.polish import polish_hardmax
 from softmaxcode.margins.exact import margins, smallest_margin
 from softmaxcode.parallel.threads import Threads

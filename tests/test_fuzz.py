@@ -41,7 +41,7 @@ from softmaxcode.storage import files
 from softmaxcode.storage.journal import Journal
 from softmaxcode.storage.tensors import read_tensors, write_tensors
 from softmaxcode.tables import Finished, _derived, _noted, read_table, solved, write
-from tests.test_experiments_data import cifar_files, packed, tiny_imagenet
+from tests.experiments.test_data import cifar_files, packed, tiny_imagenet
 from ufm.storage import read_run, write_run
 
 if TYPE_CHECKING:

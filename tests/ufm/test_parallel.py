@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from softmaxcode.nn import tiles
 from tests.processes import environment, run_ranks
-from tests.ufm_parallel_worker import train
+from tests.ufm.parallel_worker import train
 from ufm.parallel import Shard, join, log_odds
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RANKS = (2, 3)
 
 
@@ -188,7 +188,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """What each rank computed."""
     folder, ranks = tmp_path_factory.mktemp("ranks"), request.param
     torch.save({"cases": cases(ranks), "training": training(ranks), "numbers": NUMBERS}, folder / "data.pt")
-    assert run_ranks([sys.executable, "-m", "tests.ufm_parallel_worker", str(folder)], ranks, ROOT) == [0] * ranks
+    assert run_ranks([sys.executable, "-m", "tests.ufm.parallel_worker", str(folder)], ranks, ROOT) == [0] * ranks
     found = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
     assert all("training" in answer for answer in found), [answer["failed"] for answer in found]
     return found

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import softmaxcode as sc
 from softmaxcode.margins import exact as module
+from softmaxcode.margins import sampled as sampled_margins
 from softmaxcode.margins.exact import margins, smallest_margin
-from softmaxcode.margins.exact import sampled as sampled_margins
 from softmaxcode.sphere import random_rows, unit_rows
 
 SEEDS = st.integers(0, 2**32 - 1)

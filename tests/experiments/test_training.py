@@ -231,7 +231,7 @@ def test_kill_and_resume(tmp_path):
     whole = trained(tmp_path / "a", settings)
     folder = tmp_path / "b" / "runs" / settings.key
     words = arguments([settings], [folder])
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", WAITS + SCRIPT, *words], cwd=root, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None and child.stdout.readline() == b"here\n"
         child.kill()
@@ -275,7 +275,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     runs = [quick(head=head, **options) for head in ("learned", "cmf")]
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.replace('accelerator="cpu"', 'accelerator="cpu", devices=2'))
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     folders = [tmp_path / "two" / "runs" / run.key for run in runs]
     subprocess.run([sys.executable, str(script), *arguments(runs, folders)], check=True, env=environment, timeout=HANG)

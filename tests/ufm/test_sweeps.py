@@ -13,7 +13,7 @@ import pytest
 
 import ufm
 from softmaxcode.storage import disk, journal
-from tests.test_ufm_checkpoint import interrupt
+from tests.ufm.test_checkpoint import interrupt
 from ufm import sweeps
 
 GRID = {"K": [6, 4], "d": [2, 3], "temperature": [0.2, 0.05], "seeds": 2, "n": 1, "steps": 30, "progress": False}

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softmaxcode.margins import on_device as device_margins
 from softmaxcode.margins.exact import margins, smallest_from_bounds, smallest_margin
-from softmaxcode.margins.exact import on_device as device_margins
 from softmaxcode.margins.on_device import smallest_margin_on_device
 from softmaxcode.search.energy import TAMMES, minimize
 from softmaxcode.sphere import random_rows, unit_rows

@@ -26,7 +26,7 @@ from ufm.storage import read_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = ("simulate", "--K", 8, "--d", 3, "--n", 2, "--temperature", 0.1)
 FILES = ["H.npy", "W.npy", "figure.png", "history.parquet", "run.json"]
 

@@ -13,7 +13,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 import softmaxcode as sc
 from softmaxcode.assignment import similarity_from_means
 from softmaxcode.checks import arguments as checks
-from softmaxcode.checks.arguments import tensors
+from softmaxcode.checks import tensors
 from softmaxcode.checks.tensors import unit_rows
 from softmaxcode.compare import compare
 from softmaxcode.metrics import GNC1, GNC2, GeneralizedNeuralCollapse, NearestClassMeanAccuracy

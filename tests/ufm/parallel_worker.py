@@ -1,4 +1,4 @@
-"""One process of tests/test_ufm_parallel.py: ``python -m tests.ufm_parallel_worker FOLDER``, under torchrun."""
+"""One process of tests/ufm/test_parallel.py: ``python -m tests.ufm.parallel_worker FOLDER``, under torchrun."""
 
 from __future__ import annotations
 

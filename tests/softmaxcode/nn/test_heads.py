@@ -789,7 +789,7 @@ WITHOUT_BROADCAST = {
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.skipif("broadcast_buffers" in WITHOUT_BROADCAST, reason="PyTorch before 2.13")
 def test_the_documented_parallel_module_gives_no_warning():
-    documented = (Path(__file__).parents[1] / "docs" / "pytorch.md").read_text()
+    documented = (Path(__file__).parents[3] / "docs" / "pytorch.md").read_text()
     (snippet,) = re.findall(r"```python\n([^`]*DistributedDataParallel[^`]*)```", documented)
     names = {"model": Model(seed=0)}
     with warnings.catch_warnings():

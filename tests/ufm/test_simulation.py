@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import ufm
 from softmaxcode.certificates.loss import minimizer_margin
 from tests.processes import HANG
-from tests.test_ufm_objective import dense
+from tests.ufm.test_objective import dense
 from ufm import batch
 from ufm.recording import COLUMNS
 from ufm.run import Run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 #: Of margins and cosines in double precision.
 ROUNDING = 1e-12
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softmaxcode.bounds.rounding import float_below
 from softmaxcode.certificates import rigorous as module
 from softmaxcode.certificates.rigorous import rigorous_bounds
 from softmaxcode.margins.exact import margins
@@ -210,10 +211,10 @@ def test_duplicate_rows_have_a_bound_of_nothing(seed):
 def test_a_balls_float_is_at_most_the_ball():
     with flint.ctx.workprec(160):
         for ball in (flint.arb(2).sqrt(), -flint.arb(2).sqrt(), flint.arb(1), flint.arb(1, 1e-9), flint.arb(0, 1e-30)):
-            value = module._float_below(ball)
+            value = float_below(ball)
             assert flint.arb(value) <= ball.lower()
             assert flint.arb(math.nextafter(value, math.inf)) + 1e-15 >= ball.lower()
-    assert module._float_below(flint.arb(0.5)) == 0.5
+    assert float_below(flint.arb(0.5)) == 0.5
 
 
 @settings(max_examples=25)

@@ -23,14 +23,14 @@ import torch
 import ufm
 from softmaxcode.cli.arguments import end_when_told
 from tests.processes import run_ranks
-from tests.test_ufm_simulation import equal
+from tests.ufm.test_simulation import equal
 from ufm import checkpoint, optimizers, simulation
 from ufm.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RUN = {"K": 7, "d": 3, "n": 2, "temperature": 0.05, "seed": 5, "progress": False}
 
 OPTIONS = [

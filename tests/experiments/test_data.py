@@ -949,7 +949,7 @@ def test_every_entry_describes_itself_in_a_line() -> None:
 
 
 def test_every_option_is_documented() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "experiments.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
     for entry in DATASETS.values():
         for parameter in inspect.signature(entry.read).parameters.values():
             if parameter.kind == inspect.Parameter.KEYWORD_ONLY:

@@ -18,7 +18,7 @@ from experiments.studies import STUDIES, study
 from softmaxcode.storage.disk import one_writer
 from tests.processes import HANG, wait_for
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUICK = [
     "--data",
     "digits",
