@@ -12,7 +12,7 @@ from joblib import effective_n_jobs
 
 from softmaxcode import exact as exact_codes
 from softmaxcode.bounds.best import max_cosine_lower_bound
-from softmaxcode.catalog import held as best_held
+from softmaxcode.catalog import held as best_stored
 from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.certificates.proof import check_digits, closed_form_decimal, prove_margin, prove_tammes
 from softmaxcode.checks.arguments import (
@@ -37,7 +37,7 @@ from softmaxcode.margins.exact import smallest_margin
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
-from softmaxcode.search.pipeline import Clock, search
+from softmaxcode.search.pipeline import Clock, Effort, search
 from softmaxcode.sphere import check_rows, largest_cosines
 from softmaxcode.storage.provenance import Provenance, installed_version
 
@@ -255,14 +255,13 @@ def solve_both(
     if known is not None:
         provenance = Provenance(f"closed form: {known.name}", version=installed_version())
         return {objective: SoftmaxCode(known.W, objective, provenance, _exact=known) for objective in OBJECTIVES}
-
     given = {}
     if first is not None:
         given = {name: SoftmaxCode(first, name, Provenance("init, not improved")) for name in OBJECTIVES}
-    held = _held(K, d, catalog, exact)
+    stored = _stored(K, d, catalog, exact)
     too_large = search_memory(K) > machine_memory()
-    if held and (too_large or _search_is_pointless(held["tammes"], starts, budget)):
-        return {name: _better(code, given.get(name)) for name, code in held.items()}
+    if stored and (too_large or _search_is_pointless(stored["tammes"], starts, budget)):
+        return {name: _better(code, given.get(name)) for name, code in stored.items()}
     check_memory(
         f"the search of solve({K}, {d})",
         search_memory(K),
@@ -272,34 +271,28 @@ def solve_both(
     if fitting < effective_n_jobs(n_jobs):
         n_jobs = fitting
     inits = [first] if first is not None else []
-    for code in held.values():
+    for code in stored.values():
         if not any(np.array_equal(code.W, X) for X in inits):
             inits.append(code.W)
-
     plan = _plan(K, d, budget)
     timed = budget is not None and starts is None
     hops = None if timed else 4 * count
     total = count + 4 * count if budget is None else budget
     with Progress(f"({K}, {d})", total, progress, seconds=budget is not None) as bar:
-        found = search(
-            K,
-            d,
-            seed=seed,
-            starts=None if timed else count,
-            hops=hops,
-            clock=plan.clock,
-            n_jobs=n_jobs,
-            device=device,
-            inits=inits,
-            progress=bar,
-        )
+        effort = Effort(None if timed else count, hops, plan.clock)
+        found = search(K, d, effort, seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=bar)
+    made_here = _polished_codes(found, plan, seed, device)
+    return {name: _better(_better(code, stored.get(name)), given.get(name)) for name, code in made_here.items()}
+
+
+def _polished_codes(found: SearchResult, plan: _Plan, seed: int, device: str | None) -> dict[str, SoftmaxCode]:
+    """The codes of a search, polished as far as the plan goes."""
     packing, how = _best_packing(found, plan)
     softmax, made = _best_softmax(found, packing, how, plan)
     if largest_cosines(softmax).max() < largest_cosines(packing).max():  # the HardMax search found a better packing
         packing, how = _centred(polish_tammes(softmax, 1e-9, plan.deadline)), "HardMax search, polished"
         if smallest_margin(packing).margin >= smallest_margin(softmax).margin - 1e-12:
             softmax, made = packing, how
-    codes = {"tammes": (packing, how), "softmax": (softmax, made)}
     provenance = Provenance(
         method=how,
         seed=seed,
@@ -309,14 +302,14 @@ def solve_both(
         device=device or "numba",
         version=installed_version(),
     )
-    made_here = {name: SoftmaxCode(W, name, replace(provenance, method=m)) for name, (W, m) in codes.items()}
-    return {name: _better(_better(code, held.get(name)), given.get(name)) for name, code in made_here.items()}
+    codes = {"tammes": (packing, how), "softmax": (softmax, made)}
+    return {name: SoftmaxCode(W, name, replace(provenance, method=m)) for name, (W, m) in codes.items()}
 
 
-def _held(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode]:
+def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode]:
     """The codes known before any search, for both objectives or for none."""
     if catalog:
-        codes = {objective: best_held(K, d, objective, families=exact) for objective in OBJECTIVES}
+        codes = {objective: best_stored(K, d, objective, families=exact) for objective in OBJECTIVES}
         return {name: code for name, code in codes.items() if code is not None}
     known = exact_codes.best(K, d) if exact else None
     return {} if known is None else {objective: known.code(objective) for objective in OBJECTIVES}
@@ -331,12 +324,12 @@ def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float
     return too_large or bound >= packing.max_cosine - match_tolerance(1 - packing.max_cosine)
 
 
-def _better(code: SoftmaxCode, held: SoftmaxCode | None) -> SoftmaxCode:
-    """The code, unless one held before is as good."""
-    if held is None:
+def _better(code: SoftmaxCode, known: SoftmaxCode | None) -> SoftmaxCode:
+    """The code, unless one known before is as good."""
+    if known is None:
         return code
-    gain = code.margin - held.margin if code.objective == "softmax" else held.max_cosine - code.max_cosine
-    return code if gain > WORTH_KEEPING else held
+    gain = code.margin - known.margin if code.objective == "softmax" else known.max_cosine - code.max_cosine
+    return code if gain > WORTH_KEEPING else known
 
 
 @dataclass(frozen=True)

@@ -75,14 +75,23 @@ _GRAPHS = 'Brouwer and Van Maldeghem, "Strongly Regular Graphs" (2022)'
 _CONWAY = 'Conway, "A characterisation of Leech\'s lattice" (1969), for the lattice; a layer of its minimal vectors'
 
 
+#: Name, K, d, largest cosine as a fraction, fixed vectors, their inner products with the layer over 8, and the source.
+_Row = tuple[str, int, int, tuple[int, int], list[list[int]], tuple[int, ...], str]
+
+
 @lru_cache(maxsize=1)
 def _layers() -> tuple[Layer, ...]:
+    # inner products of lattice vectors are multiples of 8 in these coordinates
+    return tuple(
+        Layer(name, K, d, Fraction(*cosine), fixed, [8 * p for p in products], source)
+        for name, K, d, cosine, fixed, products, source in (*_neighbour_rows(), *_triangle_rows(), *_sign_rows())
+    )
+
+
+def _neighbour_rows() -> list[_Row]:
+    """Type 2: the 4600 neighbours of a minimal vector, their neighbours, and so on."""
     v = [_fan(i) for i in range(5)]
-    # of type 3 (squared norm 48), and a minimal vector with inner product 16 with it
-    w = [5] + [1] * 23
-    u = _sparse(e0=4, e1=-4)
-    table = [
-        # type 2: the 4600 neighbours of a minimal vector, their neighbours, and so on
+    return [
         ("Leech-layer(4600)", 4600, 23, (1, 3), v[:1], (2,), _SHARP),
         ("Leech-layer(891)", 891, 22, (1, 4), v[:2], (2, 2), _SHARP),
         ("Leech-layer(336)", 336, 21, (1, 5), v[:3], (2, 2, 2), _CONWAY),
@@ -100,7 +109,16 @@ def _layers() -> tuple[Layer, ...]:
             (2, 2, 1, 0, 0),
             _CONWAY,
         ),
-        # type 3: the 276 equiangular lines, the McLaughlin and Higman-Sims graphs and their subgraphs
+    ]
+
+
+def _triangle_rows() -> list[_Row]:
+    """Type 3: the 276 equiangular lines, the McLaughlin and Higman-Sims graphs and their subgraphs."""
+    v = [_fan(i) for i in range(5)]
+    # of type 3 (squared norm 48), and a minimal vector with inner product 16 with it
+    w = [5] + [1] * 23
+    u = _sparse(e0=4, e1=-4)
+    return [
         ("equiangular(276)", 552, 23, (1, 5), [w], (3,), _SHARP),
         ("McLaughlin(275)", 275, 22, (1, 6), [w, v[1]], (3, 2), _SHARP),
         ("McLaughlin(162)", 162, 21, (1, 7), [w, v[1], v[2]], (3, 2, 2), _SHARP),
@@ -125,8 +143,11 @@ def _layers() -> tuple[Layer, ...]:
         ),
         ("Leech-layer(60,19)", 60, 19, (1, 11), [w, _sparse(e1=4, e2=-4), _octad((1, 2), 0)], (2, 2, 0), _CONWAY),
     ]
-    # a fixed 3 and s fixed 1s: the words of the Golay code that vanish on s + 1 places, as signs
-    table += [
+
+
+def _sign_rows() -> list[_Row]:
+    """A fixed 3 and s fixed 1s: the words of the Golay code that vanish on s + 1 places, as signs."""
+    return [
         (
             f"Golay-signs({23 - s})",
             2048 >> s,
@@ -138,11 +159,6 @@ def _layers() -> tuple[Layer, ...]:
         )
         for s in range(6)
     ]
-    # inner products of lattice vectors are multiples of 8 in these coordinates
-    return tuple(
-        Layer(name, K, d, Fraction(*cosine), fixed, [8 * p for p in products], source)
-        for name, K, d, cosine, fixed, products, source in table
-    )
 
 
 #: Kissing numbers of the laminated lattices.

@@ -163,17 +163,12 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
             fresh = fresh[np.isfinite(excess[fresh])]
             if not len(fresh):
                 continue  # nothing new to add: what is left is rounding, and the gap reports it
-            kept = pools[i, supports[i, :s]].copy()
-            rest = pools[i, : sizes[i]]
-            if sizes[i] + len(fresh) > room:  # forget the candidates that the optimum does not use
-                rest = kept
-            else:
-                rest = np.concatenate([kept, np.setdiff1d(rest, kept, assume_unique=True)])
-            if len(rest) + len(fresh) > room:
+            pool_of_class = _grown_pool(pools[i, : sizes[i]], supports[i, :s], fresh, room)
+            sizes[i] = len(pool_of_class)
+            if sizes[i] > room:
                 room = min(K - 1, 2 * room + len(fresh))
                 pools = np.pad(pools, ((0, 0), (0, room - pools.shape[1])))
-            sizes[i] = len(rest) + len(fresh)
-            pools[i, : sizes[i]] = np.concatenate([rest, fresh])
+            pools[i, : sizes[i]] = pool_of_class
             supports[i, :s] = np.arange(s)
             again.append(i)
         if not again:
@@ -181,6 +176,14 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
         todo = np.array(again)
     lower = np.minimum(np.maximum(lower, 0.0), values)  # a distance is never negative
     return values, values - lower, H
+
+
+def _grown_pool(pool: np.ndarray, support: np.ndarray, fresh: np.ndarray, room: int) -> np.ndarray:
+    """The candidates of a class, those of the optimum first, with new ones; where room is short, only those two."""
+    used = pool[support]
+    if len(pool) + len(fresh) > room:
+        return np.concatenate([used, fresh])
+    return np.concatenate([used, np.setdiff1d(pool, used, assume_unique=True), fresh])
 
 
 def _tile_size(K: int) -> int:

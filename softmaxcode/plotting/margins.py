@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from softmaxcode.plotting.kinds import BOTH, SOFTMAX, point_handle, write_panel
 from softmaxcode.plotting.style import FAINT, GREEN, INK, add_grid, legend_inside
+from softmaxcode.types import PerClass
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -44,38 +45,7 @@ def draw_margins(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tup
     zoomed = 1e-4 * high < high - low < ZOOM_BELOW * high
     bottom = low - 0.35 * (high - low) if zoomed else 0.0
     ceiling = high + 1.15 * (high - low) if zoomed else 1.75 * high
-    handles: list[Artist] = []
-    for kind, members in groups:
-        half = 0.42 if code.K <= 150 else 0.5
-        corners = np.array([[-half, 0.0], [-half, 1.0], [half, 1.0], [half, 0.0]])
-        bars = np.empty((len(members), 4, 2))
-        bars[:, :, 0] = at[members, None] + corners[None, :, 0]
-        bars[:, :, 1] = bottom + corners[None, :, 1] * (margins[members, None] - bottom)
-        shape = PolyCollection(
-            list(bars),
-            facecolors=kind.bar_colour,
-            edgecolors="white" if kind.rattles else kind.bar_colour,  # the colour of the hatch
-            linewidths=0.0,
-            hatch=kind.hatch if code.K <= 150 and kind.rattles else None,
-            zorder=2,
-        )
-        shape.set_rasterized(code.K > 2000)
-        axes.add_collection(shape, autolim=False)
-        if kind.rattles:
-            x = np.sort(at[members])[:: -(-len(members) // 40)]  # at most 40 markers, evenly along the bars
-            axes.scatter(
-                x,
-                margins[order[x]],
-                s=48,
-                marker=kind.marker,
-                color=kind.colour,
-                edgecolors=INK,
-                linewidths=0.8,
-                zorder=6,
-            )
-            handles.append(point_handle(kind, len(members)))
-        else:
-            handles.append(Patch(facecolor=kind.bar_colour, label=f"{kind.name}: {len(members):,}"))
+    handles = _draw_bars(axes, margins, order, at, bottom, groups)
     axes.axhline(code.margin, color=INK, lw=1.6, zorder=4)
     axes.axhline(packing, color=GREEN, lw=1.6, zorder=5, ls=(0, (3, 3)))
     handles.append(Line2D([], [], color=INK, lw=1.6, label=f"smallest margin = {code.margin:.6g}"))
@@ -101,3 +71,48 @@ def draw_margins(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tup
             color=BOTH.ink if any(kind is BOTH for kind, _ in groups) else SOFTMAX.ink,
         )
     legend_inside(axes, handles, "upper left", (0.0, 1.02))
+
+
+def _draw_bars(
+    axes: Axes,
+    margins: PerClass,
+    order: np.ndarray,
+    at: np.ndarray,
+    bottom: float,
+    groups: list[tuple[Kind, np.ndarray]],
+) -> list[Artist]:
+    """One bar per class at its place ``at``, from ``bottom``, rattlers marked; what the legend shows of them."""
+    K = len(margins)
+    handles: list[Artist] = []
+    for kind, members in groups:
+        half = 0.42 if K <= 150 else 0.5
+        corners = np.array([[-half, 0.0], [-half, 1.0], [half, 1.0], [half, 0.0]])
+        bars = np.empty((len(members), 4, 2))
+        bars[:, :, 0] = at[members, None] + corners[None, :, 0]
+        bars[:, :, 1] = bottom + corners[None, :, 1] * (margins[members, None] - bottom)
+        shape = PolyCollection(
+            list(bars),
+            facecolors=kind.bar_colour,
+            edgecolors="white" if kind.rattles else kind.bar_colour,  # the colour of the hatch
+            linewidths=0.0,
+            hatch=kind.hatch if K <= 150 and kind.rattles else None,
+            zorder=2,
+        )
+        shape.set_rasterized(K > 2000)
+        axes.add_collection(shape, autolim=False)
+        if kind.rattles:
+            x = np.sort(at[members])[:: -(-len(members) // 40)]  # at most 40 markers, evenly along the bars
+            axes.scatter(
+                x,
+                margins[order[x]],
+                s=48,
+                marker=kind.marker,
+                color=kind.colour,
+                edgecolors=INK,
+                linewidths=0.8,
+                zorder=6,
+            )
+            handles.append(point_handle(kind, len(members)))
+        else:
+            handles.append(Patch(facecolor=kind.bar_colour, label=f"{kind.name}: {len(members):,}"))
+    return handles

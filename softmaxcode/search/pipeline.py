@@ -68,14 +68,32 @@ class Clock:
         return self.budget is not None and self.elapsed >= share * self.budget
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How much is searched.
+
+    Attributes
+    ----------
+    starts : int or None
+        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax; None fills their shares
+        of the budget.
+    hops : int or None
+        Basin hops; None hops until the clock's budget is spent.
+    clock : Clock
+        Cuts every stage short when its share of the budget is spent.
+    """
+
+    starts: int | None
+    hops: int | None
+    clock: Clock
+
+
 def search(
     K: int,
     d: int,
+    effort: Effort,
     *,
     seed: int,
-    starts: int | None,
-    hops: int | None,
-    clock: Clock,
     n_jobs: int,
     device: str | None,
     inits: Sequence[Rows],
@@ -87,15 +105,10 @@ def search(
     ----------
     K, d : int
         Number of classes and dimension.
+    effort : Effort
+        Starts, hops and clock.
     seed : int
         Everything random follows from it.
-    starts : int or None
-        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax; None fills their shares
-        of the budget.
-    hops : int or None
-        Basin hops; None hops until the clock's budget is spent.
-    clock : Clock
-        Cuts every stage short when its share of the budget is spent.
     n_jobs : int
         Threads of the CPU search.
     device : str or None
@@ -103,6 +116,7 @@ def search(
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to improve beside the random ones.
     """
+    starts, hops, clock = effort.starts, effort.hops, effort.clock
     threads = Threads(n_jobs)
     root = np.random.SeedSequence(seed)
     tammes_seeds, hardmax_seeds, hop_seed, symmetric_seed = root.spawn(4)

@@ -168,7 +168,7 @@ def test_a_certificate_that_is_not_computed_is_said_in_words(monkeypatch):
     def refuse(code):
         raise sc.NotComputed("not computed: too large")
 
-    monkeypatch.setattr("softmaxcode.certificates.certificate.certify", refuse)
+    monkeypatch.setattr("softmaxcode.code.derive_certificate", refuse)
     figure = sc.plot(random_code(20, 3))
     assert "status not computed" in header(figure)
     assert "Rattlers are not computed at this size" in header(figure)
