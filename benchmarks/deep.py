@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.report import ABSENT, Section, machine, write_document
+from benchmarks.report import ABSENT, Section, machine, write_parts
 from softmaxcode.plotting.style import new_figure, save
 from ufm.deep import DeepRun, simulate_deep
 from ufm.low_rank import code_costs
@@ -201,9 +201,6 @@ def findings(measured: Sequence[Measured]) -> str:
     return " ".join(line for line in lines if line)
 
 
-# Figure
-
-
 def draw(measured: Sequence[Measured], drawn_K: int, path: Path) -> None:
     """Effective rank by depth and by step, and the margin ratio by depth."""
     figure = new_figure((13, 4.2), dpi=100, layout="constrained")
@@ -254,79 +251,8 @@ def _line(axes: Axes, group: Sequence[Measured], name: str, shift: float, style:
     )
 
 
-# The document
-
-THEORY = r"""
-Logits $Z = W_L \cdots W_1 \in \mathbb R^{K \times K}$, one sample a class: $W_1 \in \mathbb R^{p \times K}$ holds the
-free features as columns, $W_L \in \mathbb R^{K \times p}$ is the classifier (L = 2 is the plain model), column k of Z
-holds the logits of sample k. Loss: the mean cross-entropy at temperature 1, without regularisation. `ufm.simulate_deep`
-follows gradient flow from a random start into losses of e^−1000 and less. Garrod, Keating and Thrampoulidis (*The
-Implicit Bias of Depth: From Neural Collapse to Softmax Codes*, ICML 2026, arXiv:2605.23087) report that such models
-drift to low-rank solutions that are Softmax Codes as depth grows; this document measures it.
-
-## Theory
-
-$s_1 \ge s_2 \ge \dots$ are singular values, $P = I - \mathbf 1 \mathbf 1^\top / K$, and the **margin** of Z is
-$\min_{k, j \ne k} (z_{kk} - z_{jk})$. The **cost** of logits of margin 1 at depth L is $c_L(Z) = \sum_i s_i^{2/L}$.
-
-**Where the path leads** (Lyu and Li, ICLR 2020; Ji and Telgarsky, NeurIPS 2020; quoted). The logits are homogeneous of
-degree L in the weights. Once gradient flow classifies every sample right, the weights grow without bound and their
-direction converges to that of a KKT point of: minimise $\sum_l \lVert W_l\rVert_F^2$ over weights whose logits have
-margin at least 1.
-
-**Balance.** Gradient flow conserves $W_{l+1}^\top W_{l+1} - W_l W_l^\top$. *Proof.* With $A = W_L \cdots W_{l+2}$,
-$B = W_{l-1} \cdots W_1$ and $G = \nabla_Z \mathcal L$: $\dot W_{l+1} = -A^\top G (W_l B)^\top$ and
-$\dot W_l = -(A W_{l+1})^\top G B^\top$, so
-$W_{l+1}^\top \dot W_{l+1} = -W_{l+1}^\top A^\top G B^\top W_l^\top = \dot W_l W_l^\top$. Add the transposes. ∎ The
-weights grow without bound and the difference does not, so in the limit direction it is 0.
-
-**What logits cost.** If $p \ge \operatorname{rank} Z$, the least $\sum_l \lVert W_l\rVert_F^2$ over
-$W_L \cdots W_1 = Z$ is $L\,c_L(Z)$. *Proof.* Horn's inequality, $\sum_i s_i(AB)^q \le \sum_i s_i(A)^q s_i(B)^q$ for
-$q \gt 0$, and Hölder's give $\lVert Z\rVert_{2/L} \le \prod_l \lVert W_l\rVert_F$ for the Schatten quasi-norm, so
-$c_L(Z) = \lVert Z\rVert_{2/L}^{2/L} \le \prod_l (\lVert W_l\rVert_F^2)^{1/L} \le \frac1L \sum_l \lVert W_l\rVert_F^2$.
-Equality: $Z = U S V^\top$ and $W_l = Q_l S^{1/L} Q_{l-1}^\top$ with orthonormal columns, $Q_L = U$, $Q_0 = V$. ∎
-
-**The simplex** $Z = P$ has margin 1, rank K − 1 and $c_L = K - 1$ at every depth. At depth 2 nothing costs less.
-*Proof.* P is a contraction, so
-$\sum_i s_i(Z) \ge \operatorname{tr}(P Z) = \frac1K \sum_{k,\,j} (z_{kk} - z_{jk}) \ge \frac1K K (K - 1)$. ∎
-
-It is a KKT point at every depth. *Proof.* $W_l = Q_l Q_{l-1}^\top$ with $Q_l Q_l^\top$ projections of rank K − 1,
-$Q_L Q_0^\top = P$. Stationarity is $W_l = (W_L \cdots W_{l+1})^\top M (W_{l-1} \cdots W_1)^\top$ with
-$M = \sum_{k, j \ne k} \lambda_{jk} (e_k - e_j) e_k^\top$, $\lambda \ge 0$, all constraints being tight;
-$\lambda_{jk} = 1/K$ gives $M = P$, and the right side is $Q_l Q_L^\top P Q_0 Q_{l-1}^\top = Q_l Q_{l-1}^\top$. ∎ So the
-theorem on the limit does not decide which rank is found: the path does.
-
-**A code of rank r** that is a tight frame of unit rows, with $1 - \mu = \rho$, gives $Z = W W^\top / \rho$: margin 1, r
-singular values $K / (r \rho)$, and
-
-$$c_L = r \left(\frac{K}{r \rho}\right)^{2/L} \lt K - 1 \iff L \gt \frac{2 \log (K / (r \rho))}{\log ((K - 1) / r)} .$$
-
-So the larger the margin at given rank, the cheaper; and $c_L \to r$ as L grows: deep models prefer low rank, and at
-that rank large margins. The lowest rank is 2 for $K \ge 3$ (the regular K-gon has a margin). *Rank 1 has none:* if
-$z_{jk} = u_j v_k$, sample k is right only if $u_k$ is the one largest entry of u (for $v_k \gt 0$) or the one smallest
-($v_k \lt 0$), which leaves at most two classes. ∎
-"""
-
-
-READING = """## What the tables say
-
-- *Depth lowers the rank*, at every K and width here: from the simplex at depth 2 to 2 to 4 at depth 10.
-- *So does a small start*, while a wide model stays at higher rank: a product of wide Gaussian factors starts with more
-  equal singular values. Small starts go below the rank of least cost: at K = 10, L = 4 and scale 0.25 most runs end at
-  rank 2 and cost more than the simplex. So the path decides, not the cost alone. Runs that start smaller still, or
-  deeper, wait long at rank 1, which separates no more than two classes.
-- *When the low rank appears*: in deep square models mostly while the loss falls from log K to e^-100, and often before
-  every sample is right; in wide or shallow ones the last singular values fade slowly, down to e^-1000 and below. The
-  direction within the rank goes on moving.
-- *Not yet Softmax Codes.* Margins stay below those of the best known code of the same rank, and costs above those of
-  the cheapest known code. At small depth the alignment says that the direction has nearly settled, so those with a low
-  margin are near other KKT points. At large depth it has not settled: there margins still rise with more steps (last
-  table), and these figures are no limits.
-"""
-
-
-def document(plan: Plan, command: str, link: str, figure: Path | None) -> str:
-    """Run the plan, draw, and describe."""
+def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str, str]:
+    """Run the plan, draw, and describe: the tables, and how they were made."""
     begin = time.perf_counter()
     done: dict[Case, Measured] = {}
     for case in dict.fromkeys((*plan.cases, *plan.scales)):
@@ -363,29 +289,18 @@ def document(plan: Plan, command: str, link: str, figure: Path | None) -> str:
         table([measure(case, plan.seeds, LONGER * plan.steps) for case in plan.longer]),
     )
     image = f"![Effective rank by depth and by step, and margins against Softmax Codes]({link})\n"
-    head = f"# Deep unconstrained feature models\n{THEORY}"
-    tail = (
-        f"Made by `{command}` in {time.perf_counter() - begin:.0f} s on\n\n{machine()}\n\n"
+    made = (
+        f"## How it was made\n\nMade by `{command}` in {time.perf_counter() - begin:.0f} s on\n\n{machine()}\n\n"
         "with one thread of PyTorch. Runs are deterministic on one machine; on another, rounding can lead one to "
         "another code.\n"
     )
-    parts = [
-        head,
-        prediction().markdown(),
-        measured.markdown(),
-        image,
-        by_scale.markdown(),
-        longer.markdown(),
-        READING if plan is FULL else "",
-        "## How it was made\n",
-        tail,
-    ]
-    return "\n".join(parts)
+    tables = [prediction().markdown(), measured.markdown(), image, by_scale.markdown(), longer.markdown()]
+    return {"tables": "\n".join(tables), "made": made}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the document and write it."""
-    write_document("deep", "deep-ufm", __doc__, document, FULL, QUICK, arguments)
+    """Measure, print the parts of the document and write them."""
+    write_parts("deep", "deep-ufm", __doc__, parts, FULL, QUICK, arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables as aligned Markdown, the machine's description, and files written whole or in marked parts."""
+"""Tables as aligned Markdown, the machine's description, and files written atomically, whole or in marked parts."""
 
 from __future__ import annotations
 
@@ -133,16 +133,16 @@ def write_around_parts(path: Path, text: str) -> None:
     write(path, "\n".join([text, *parts]))
 
 
-def write_document(
+def write_parts(
     module: str,
     stem: str,
     about: str | None,
-    document: Callable[[Plan, str, str, Path | None], str],
+    parts: Callable[[Plan, str, str, Path | None], dict[str, str]],
     full: Plan,
     quick: Plan,
     arguments: Sequence[str] | None,
 ) -> None:
-    """The command of a benchmark that makes a document with one figure: measure, print and write it.
+    """The command of a benchmark that makes parts of a document and one figure: measure, print and write them.
 
     Parameters
     ----------
@@ -152,8 +152,8 @@ def write_document(
         Of the figure's name, where no document is written.
     about : str or None
         The module's docstring.
-    document : callable
-        From a plan, the command, the figure's link and where to draw it (or None) to the text.
+    parts : callable
+        From a plan, the command, the figure's link and where to draw it (or None) to the text of each part by name.
     full, quick : Plan
         What is measured, and with ``--quick``.
     arguments : sequence of str or None
@@ -163,13 +163,14 @@ def write_document(
 
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=(about or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: seconds")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document, and the figure beside it")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the parts of this document, and its figure")
     chosen = parser.parse_args(arguments)
     name = chosen.write.stem if chosen.write else stem
     figure = chosen.write.parent / "images" / f"{name}.png" if chosen.write else None
     command = f"python -m benchmarks.{module}" + (" --quick" if chosen.quick else "")
     with one_thread():
-        text = document(quick if chosen.quick else full, command, f"images/{name}.png", figure)
-    print(text)
+        texts = parts(quick if chosen.quick else full, command, f"images/{name}.png", figure)
+    print("\n".join(texts.values()))
     if chosen.write is not None:
-        write(chosen.write, text)
+        for part, text in texts.items():
+            replace_part(chosen.write, part, text)

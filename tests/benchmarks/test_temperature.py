@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +11,17 @@ import pandas as pd
 import pytest
 
 import softmaxcode as sc
-from benchmarks import temperature
-from benchmarks.temperature import Case, Measured, needed, needed_by_bound
+from benchmarks.temperature import command, runs, tables
+from benchmarks.temperature.cases import Case
+from benchmarks.temperature.runs import Measured
+from benchmarks.temperature.tables import needed, needed_by_bound
 from softmaxcode.certificates.loss import minimizer_margin
 
 
 @pytest.fixture(scope="module")
 def measured():
     case = Case(7, 3, starts=(0.1,), seeds=3, steps=500)
-    return Measured(case, temperature.simulate(case, (0.1, 0.02, 0.005)))
+    return Measured(case, runs.simulate(case, (0.1, 0.02, 0.005)))
 
 
 def test_runs_are_annealed_where_the_temperature_is_below_the_start(measured):
@@ -70,7 +73,7 @@ def test_the_bound_is_inverted():
 def test_the_slope_of_a_power_law_is_its_exponent(measured):
     made = Measured(measured.case, measured.runs)
     made.__dict__["deficits"] = pd.Series({tau: tau**1.5 for tau in measured.lowest})
-    (row,) = temperature.by_temperature([made], "slope").to_dict("records")
+    (row,) = tables.by_temperature([made], "slope").to_dict("records")
     assert row == {"(K, d)": "(7, 3)", "0.02 – 0.1": "1.5", "0.005 – 0.02": "1.5"}
 
 
@@ -78,7 +81,7 @@ def test_the_log_loss_is_that_of_the_definition():
     rng = np.random.default_rng(0)
     W, H = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in rng.normal(size=(2, 5, 3)))
     losses = [-math.log(math.exp(H[k] @ W[k] / 0.3) / sum(math.exp(H[k] @ w / 0.3) for w in W)) for k in range(5)]
-    assert temperature.log_loss(W, H, 0.3) == pytest.approx(math.log(np.mean(losses)), abs=1e-12)
+    assert runs.log_loss(W, H, 0.3) == pytest.approx(math.log(np.mean(losses)), abs=1e-12)
 
 
 def test_runs_that_lose_to_the_best_known_code_are_marked(measured):
@@ -91,7 +94,7 @@ def test_runs_that_lose_to_the_best_known_code_are_marked(measured):
 
 def test_distances_of_all_classes_are_those_of_the_run(measured):
     run = measured.lowest[0.005]
-    tight, loose = temperature.tight_and_loose(run)
+    tight, loose = tables.stressed_and_rattling(run)
     H = run.H[:, 0]
     assert tight.classes + loose.classes == 7
     assert max(tight.duality, loose.duality) == pytest.approx(max(1 - (run.W * H).sum(axis=1)), abs=1e-12)
@@ -104,14 +107,14 @@ def test_a_class_far_from_the_rest_is_loose(measured):
     run = replace(
         measured.lowest[0.005], settings=replace(measured.lowest[0.005].settings, K=4, n=1), W=rows, H=rows[:, None]
     )
-    tight, loose = temperature.tight_and_loose(run)
+    tight, loose = tables.stressed_and_rattling(run)
     assert tight.classes == 1 and loose.classes == 3 and tight.duality == loose.duality == 0
 
 
 def test_a_local_code_of_less_entropy_has_the_lower_loss_above_a_temperature():
     case = Case(14, 3, starts=(0.3,), seeds=1, steps=900)
-    made = Measured(case, temperature.simulate(case, (0.1, 1e-3)))
-    (row,) = temperature.crossing_table([made]).to_dict("records")
+    made = Measured(case, runs.simulate(case, (0.1, 1e-3)))
+    (row,) = tables.crossing_table([made]).to_dict("records")
     code, own = made.limits[0]
     crossing = float(row["lower loss above τ"])
     losses = [
@@ -122,11 +125,18 @@ def test_a_local_code_of_less_entropy_has_the_lower_loss_above_a_temperature():
     assert not made.beaten(0.1) and made.beaten(1e-3)
 
 
-def test_the_document_is_written_whole_with_its_figure(tmp_path, capsys):
+def test_the_parts_of_a_document_are_replaced_and_its_text_stays(tmp_path, capsys):
     path = tmp_path / "docs" / "t.md"
-    temperature.main(["--quick", "--write", str(path)])
-    text = path.read_text()
-    assert text.startswith("# How small must the temperature be?") and text in capsys.readouterr().out
+    path.parent.mkdir()
+    answer, tables = (f"<!-- {name} -->\n<!-- /{name} -->\n" for name in ("answer", "tables"))
+    written = f"# How small?\n\n{answer}\nWhat we conclude.\n\n{tables}"
+    path.write_text(written)
+    command.main(["--quick", "--write", str(path)])
+    text, printed = path.read_text(), capsys.readouterr().out
+    parts = re.compile(r"(<!-- (\w+) -->\n)(.*?)(<!-- /\2 -->)", re.S)
+    assert parts.sub(r"\1\4", text) == written
+    assert [part[1] for part in parts.findall(text)] == ["answer", "tables"]
+    assert all(part[2].strip() in printed for part in parts.findall(text))
     assert (tmp_path / "docs" / "images" / "t.png").read_bytes().startswith(b"\x89PNG") and "(images/t.png)" in text
     for heading in ("Temperature needed", "Local rate", "What the certificate costs", "Self-duality and projections"):
         assert f"## {heading}\n" in text

@@ -1,0 +1,5 @@
+"""The command ``python -m benchmarks.temperature``."""
+
+from benchmarks.temperature.command import main
+
+main()
