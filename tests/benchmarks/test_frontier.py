@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from benchmarks import frontier, open_question
-from benchmarks.open_question import Collector, Look, Pair
+from benchmarks import frontier
+from benchmarks.open_question import command, search
+from benchmarks.open_question.pairs import Pair, explain
+from benchmarks.open_question.search import Collector, TargetedSearch
 from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.bounds.literature import LITERATURE
 from softmaxcode.catalog import Entry
@@ -99,26 +101,26 @@ def test_what_is_thought_of_a_pair():
     local = "locally optimal"
     assert paired(1e-11, local, local).agrees and not paired(2e-10, local, local).agrees
     assert paired(0, local, local).polished and not paired(0, local, "feasible").polished
-    assert "not polished" in open_question.explain(paired(1e-6, local, "feasible")).why
-    assert open_question.explain(paired(1e-6, local, local)).why.startswith("candidate, locally optimal")
-    assert open_question.explain(paired(1e-6, "feasible", local)).why.startswith("candidate, not polished")
-    assert "below" in open_question.explain(paired(-1e-6, local, local)).why
+    assert "not polished" in explain(paired(1e-6, local, "feasible")).why
+    assert explain(paired(1e-6, local, local)).why.startswith("candidate, locally optimal")
+    assert explain(paired(1e-6, "feasible", local)).why.startswith("candidate, not polished")
+    assert "below" in explain(paired(-1e-6, local, local)).why
 
 
 def test_a_counterexample_needs_the_proved_upper_bound():
     """mu*(7, 3) is proved: a margin above 1 - mu* would count, one above a poor packing does not."""
     value = 1 - LITERATURE[7, 3].value
-    found = open_question.explain(paired(1e-6, "feasible", "optimal", 7, 3, packing=value))
+    found = explain(paired(1e-6, "feasible", "optimal", 7, 3, packing=value))
     assert found.why.startswith("COUNTEREXAMPLE") and found.method == "literature"
     assert value <= found.upper < value + 1e-15
-    poor = open_question.explain(paired(1e-6, "feasible", "feasible", 7, 3, packing=value - 1e-3))
+    poor = explain(paired(1e-6, "feasible", "feasible", 7, 3, packing=value - 1e-3))
     assert not poor.why.startswith("COUNTEREXAMPLE")
 
 
 @given(st.floats(1e-16, 1, exclude_max=True))
 def test_decades(size):
-    low, _, high = open_question.decade(size).partition(" to ")
-    assert open_question.decade(-size) == open_question.decade(size)
+    low, _, high = command.decade(size).partition(" to ")
+    assert command.decade(-size) == command.decade(size)
     assert float(low) <= size * (1 + 1e-15) and size <= float(high) * (1 + 1e-15)
     assert float(high) == pytest.approx(10 * float(low))
 
@@ -126,12 +128,12 @@ def test_decades(size):
 def test_the_histogram_counts_every_pair_once():
     statuses = ("feasible", "locally optimal")
     pairs = [paired(x, s, s) for x in (0, 3e-16, 4e-16, 2e-9, -2e-9) for s in statuses]
-    table = open_question.histogram(pairs)
+    table = command.histogram(pairs)
     assert table["polished pairs"].sum() == table["others"].sum() == 5
-    assert len(table) == len({open_question.decade(pair.difference) for pair in pairs})
+    assert len(table) == len({command.decade(pair.difference) for pair in pairs})
 
 
-# The hard look
+# The targeted search
 
 
 @given(st.integers(0, 10**6), st.integers(5, 20), st.integers(3, 5))
@@ -141,7 +143,7 @@ def test_a_rattler_stays_in_its_cage(seed, K, d):
     mu = gram(W).max()
     free = np.flatnonzero(gram(W).max(axis=1) < mu)
     i = int(rng.choice(free))
-    moved = open_question.caged(W, i, mu, rng)
+    moved = search.moved_in_cage(W, i, mu, rng)
     assert np.linalg.norm(moved[i] - W[i]) > 0
     assert gram(moved)[i].max() <= mu + 1e-14
     np.testing.assert_allclose(np.delete(moved, i, axis=0), np.delete(W, i, axis=0), atol=1e-15)
@@ -154,90 +156,92 @@ def test_a_cage_is_explored():
     W = np.vstack([walls, [0.0, 0.0, 1.0]])
     mu = 0.8
     rng = np.random.default_rng(0)
-    places = np.array([open_question.caged(W, 3, mu, rng)[3] for _ in range(400)])
+    places = np.array([search.moved_in_cage(W, 3, mu, rng)[3] for _ in range(400)])
     cosines = places @ walls.T
     assert cosines.max() <= mu + 1e-14
     assert (cosines.max(axis=0) > mu - 0.02).all()
 
 
 @given(st.integers(0, 10**6))
-def test_a_class_is_tilted_where_its_margin_exceeds_its_packing_value(seed):
+def test_h_differs_from_w_where_a_margin_exceeds_its_packing_value(seed):
     """docs/theory.md, T1 and T2: h_k = w_k exactly where rho_k = 1 - mu_k."""
     W = random_rows(9, 3, np.random.default_rng(seed))
     found = margins(W)
     excess = found.margins - (1 - gram(W).max(axis=1))
     for k in range(9):
         if abs(excess[k]) > 1e-9 and found.margins[k] > 1e-3:
-            assert open_question.any_tilted(W, found.H, np.array([k]))
+            assert search.any_h_differs(W, found.H, np.array([k]))
 
 
-def test_a_packing_is_not_tilted(packing):
+def test_h_is_w_in_a_packing(packing):
     W = packing(12, 3).X
-    assert not open_question.any_tilted(W, margins(W).H, np.arange(12))
+    assert not search.any_h_differs(W, margins(W).H, np.arange(12))
 
 
 def test_a_collector_counts_and_keeps_one_of_each_margin(packing):
     W = packing(7, 3).X
     value = 1 - LITERATURE[7, 3].value
-    collector = Collector(Look(7, 3, value, best_packing=value))
+    collector = Collector(TargetedSearch(7, 3, value, best_packing=value))
     for beta in (10.0, 100.0):
         collector.take(optimise(HARDMAX, np.vstack([W, W]), beta))
     collector.take(Candidate(0.0, np.vstack([W, W])))  # far below: not polished
-    look = collector.finish()
-    assert (look.near, look.polished, look.unconverged, look.at_packing) == (2, 2, 0, 2)
-    assert look.optima == [pytest.approx(value, abs=1e-14)]
-    assert (look.loose, look.tilted, look.best_tilted, look.best_rows) == (0, 0, None, None)
-    assert value - 1e-14 < look.best_lower_bound <= value + 1e-15
-    assert not look.is_lead
+    one = collector.finish()
+    assert (one.near, one.polished, one.unconverged, one.at_packing) == (2, 2, 0, 2)
+    assert one.optima == [pytest.approx(value, abs=1e-14)]
+    assert (one.margin_above, one.h_differs, one.best_h_differs, one.best_rows) == (0, 0, None, None)
+    assert value - 1e-14 < one.best_lower_bound <= value + 1e-15
+    assert not one.is_candidate
 
 
-def test_a_better_packing_is_no_lead(packing):
+def test_a_better_packing_is_no_candidate(packing):
     W = packing(7, 3).X
     value = 1 - LITERATURE[7, 3].value
-    collector = Collector(Look(7, 3, value - 0.01, best_packing=value - 0.01))
+    collector = Collector(TargetedSearch(7, 3, value - 0.01, best_packing=value - 0.01))
     collector.take(optimise(HARDMAX, np.vstack([W, W]), 100.0))
-    look = collector.finish()
-    assert look.best == pytest.approx(value, abs=1e-14) and not look.is_lead
-    again = sc.SoftmaxCode.from_rows(look.best_rows)
-    assert (again.margin, 1 - again.max_cosine) == pytest.approx((look.best, look.best), abs=1e-14)
-    assert dataclasses.replace(look, best_packing=value - 1e-6).is_lead
+    one = collector.finish()
+    assert one.best == pytest.approx(value, abs=1e-14) and not one.is_candidate
+    again = sc.SoftmaxCode.from_rows(one.best_rows)
+    assert (again.margin, 1 - again.max_cosine) == pytest.approx((one.best, one.best), abs=1e-14)
+    assert dataclasses.replace(one, best_packing=value - 1e-6).is_candidate
 
 
-def test_a_look_and_the_document(tmp_path, capsys):
-    out, path = tmp_path / "look.json", tmp_path / "docs" / "open-question-1.md"
-    assert open_question.main(["--look", "1.5", "--pairs", "7,3", "9,4", "--out", str(out)]) == 0
+def test_a_search_and_the_document(tmp_path, capsys):
+    out, path = tmp_path / "searches.json", tmp_path / "docs" / "open-question-1.md"
+    assert command.main(["--search", "1.5", "--pairs", "7,3", "9,4", "--out", str(out)]) == 0
     assert capsys.readouterr().out.count("best - (1 - mu) = ") == 2
-    looks = open_question.read_looks(out)
-    assert [(look.K, look.d) for look in looks] == [(7, 3), (9, 4)]
-    for look in looks:
-        assert look.random > 0 and look.polished > 0 and look.perturbed > 0 and look.hops > 0
-        assert look.best == pytest.approx(look.one_minus_cosine, abs=1e-9)
-        assert look.best_lower_bound <= look.best + 1e-15
+    found = search.read_searches(out)
+    assert [(one.K, one.d) for one in found] == [(7, 3), (9, 4)]
+    for one in found:
+        assert one.random > 0 and one.polished > 0 and one.perturbed > 0 and one.hops > 0
+        assert one.best == pytest.approx(one.one_minus_cosine, abs=1e-9)
+        assert one.best_lower_bound <= one.best + 1e-15
     assert json.loads(out.read_text())["seed"] == 0
 
-    assert open_question.main(["--write", str(path), "--out", str(out)]) == 0
+    assert command.main(["--write", str(path), "--out", str(out)]) == 0
     text = path.read_text(encoding="utf-8")
-    assert text + "\n" == capsys.readouterr().out
-    assert "The catalogue holds 3 pairs" in text and "In 2 pairs the packing is proved optimal" in text
-    assert "None: every pair agrees to 1e-10." in text
+    printed = capsys.readouterr().out
+    for part in ("agreement", "searches", "pairs"):
+        assert text.split(f"<!-- {part} -->\n")[1].split(f"\n<!-- /{part} -->")[0] in printed
+    assert "The catalogue stores 3 pairs" in text and "In 2 pairs the packing is proved optimal" in text
+    assert "None: all pairs agree to 1e-10." in text
     assert "No margin above 1 − μ of the best packing was met" in text
     for K, d in HELD:
         assert f"{sc.best_known(K, d).margin:.14f}" in text
-    assert open_question.main(["--write", str(path), "--out", str(tmp_path / "missing.json")]) == 0
-    assert "No hard look has been taken yet" in path.read_text(encoding="utf-8")
+    assert command.main(["--write", str(path), "--out", str(tmp_path / "missing.json")]) == 0
+    assert "No targeted search has been run yet" in path.read_text(encoding="utf-8")
 
 
 def test_without_a_catalogue_there_is_no_document(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path / "nowhere.sqlite"))
-    assert open_question.main([]) == 2
+    assert command.main([]) == 2
     assert "no catalogue" in capsys.readouterr().err
 
 
-def test_the_look_that_is_kept_can_be_read():
-    looks = open_question.read_looks(open_question.LOOK_FILE)
-    assert [(look.K, look.d) for look in looks] == list(open_question.LOOK_PAIRS)
-    for look in looks:
-        assert look.best_lower_bound <= look.best + 1e-15
-        assert look.optima == sorted(look.optima, reverse=True)
-        if look.best_rows is not None:
-            assert sc.margin(np.array(look.best_rows)).margin == pytest.approx(look.best, abs=1e-14)
+def test_the_stored_searches_can_be_read():
+    found = search.read_searches(search.SEARCHES)
+    assert [(one.K, one.d) for one in found] == list(search.PAIRS)
+    for one in found:
+        assert one.best_lower_bound <= one.best + 1e-15
+        assert one.optima == sorted(one.optima, reverse=True)
+        if one.best_rows is not None:
+            assert sc.margin(np.array(one.best_rows)).margin == pytest.approx(one.best, abs=1e-14)
