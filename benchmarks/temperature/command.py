@@ -71,17 +71,9 @@ def _reached(each: Measured, allowed: float) -> str:
     )
 
 
-def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str, str]:
-    """Run the plan, draw, and describe: the answer, and the tables behind it."""
-    begin = time.perf_counter()
-    measured = []
-    for case in (*plan.cases, *plan.rattling):
-        measured.append(Measured(case, simulate(case, plan.temperatures)))
-        print(f"{case}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-    main, rattling = measured[: len(plan.cases)], measured[len(plan.cases) :]
-    if figure is not None:
-        draw(main, figure)
-    sections = [
+def _margin_sections(main: Sequence[Measured], plan: Plan) -> list[Section]:
+    """How the margin depends on the temperature."""
+    return [
         Section(
             "Temperature needed",
             "The largest temperature from which on the run of lowest loss has 99 % and 99.9 % of the best known "
@@ -114,6 +106,12 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
             "*Next gap*: how far above its margin the nearest pair without contact is; T10 sets in well below it.",
             constants_table(main),
         ),
+    ]
+
+
+def _code_sections(main: Sequence[Measured]) -> list[Section]:
+    """Which local Softmax Code has the lower loss, and what its certificate costs."""
+    return [
         Section(
             "Which code has the lower loss",
             "Near a code τ log(K L) = −ρ + τ Ent(λ) to first order (T10 (a)), so a local Softmax Code of less entropy "
@@ -127,6 +125,12 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
             "order (T10 (a)), however small the deficit of the margin itself. With n features a class log n is added.",
             certificate_table(main),
         ),
+    ]
+
+
+def _feature_sections(measured: Sequence[Measured], rattling: Sequence[Measured], plan: Plan) -> list[Section]:
+    """Where the features are."""
+    return [
         Section(
             "Self-duality and projections",
             "GNC3 / distance of the features from the projection directions of T1 (`Run.projection_distance`), both "
@@ -143,9 +147,22 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
         Section(
             "Unequal classes",
             "The same two distances where classes have different numbers of features, at held temperatures.",
-            unequal_table(plan.unequal, main[0].case.steps),
+            unequal_table(plan.unequal, measured[0].case.steps),
         ),
     ]
+
+
+def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str, str]:
+    """Run the plan, draw, and describe: the answer, and the tables behind it."""
+    begin = time.perf_counter()
+    measured = []
+    for case in (*plan.cases, *plan.rattling):
+        measured.append(Measured(case, simulate(case, plan.temperatures)))
+        print(f"{case}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    main, rattling = measured[: len(plan.cases)], measured[len(plan.cases) :]
+    if figure is not None:
+        draw(main, figure)
+    sections = [*_margin_sections(main, plan), *_code_sections(main), *_feature_sections(measured, rattling, plan)]
     how = (
         "Every number is of random starts of `ufm` (n = 1, L-BFGS, float64, τ log L), none started from a known code: "
         + "; ".join(
