@@ -214,7 +214,7 @@ def sections(quick: bool) -> list[Section]:
     above = (
         f"One forward and backward pass at d = {DIMENSION}, temperature {TEMPERATURE}, float32, on {device}"
         f" ({torch.get_num_threads()} threads): median of {repeats} rounds of all losses in turn. Peak memory is of the"
-        " first pass in a fresh process, in all and beyond what it held before; errors are relative to dense float64,"
+        " first pass in a fresh process, in all and beyond what it used before; errors are relative to dense float64,"
         " the gradients' in Frobenius norm, of the worse of the two."
     )
     fitting = table(FITTING[:-1] if quick else FITTING, DIMENSION, device, repeats)

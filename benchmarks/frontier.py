@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from benchmarks.report import ABSENT, Section, write
-from softmaxcode.catalog import NotHeldError, best_known
+from softmaxcode.catalog import UnknownCodeError, best_known
 from softmaxcode.plotting.landscape import PAPER_LINES
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Row:
     theirs : float
         The published figure.
     ours : float or None
-        That of the best code held, or None where none is.
+        That of the best stored code, or None where none is.
     lower_bound : float or None
         Rigorous lower bound on it.
     status, method : str
@@ -76,7 +76,7 @@ class Row:
     ours: float | None = None
     lower_bound: float | None = None
     status: str = ABSENT
-    method: str = "no code is held"
+    method: str = "no code is stored"
 
     @property
     def lower(self) -> bool:
@@ -107,10 +107,10 @@ def published() -> list[Row]:
 
 
 def compared(row: Row) -> Row:
-    """The row with the best code held beside it."""
+    """The row with the best stored code beside it."""
     try:
         code: SoftmaxCode = best_known(row.K, row.d, objective=row.objective)
-    except NotHeldError:
+    except UnknownCodeError:
         return row
     certificate = code.certificate
     ours = code.margin if row.objective == "softmax" else 1 - code.max_cosine

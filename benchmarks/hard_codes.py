@@ -63,7 +63,7 @@ def symmetric(K: int, d: int, seed: int, limit: float, threads: Threads) -> tupl
         seed=np.random.SeedSequence(seed),
         tries=None,
         clock=clock,
-        share=1.0,
+        fraction=1.0,
         floor=floor_of(K, d),
         threads=threads,
     )

@@ -69,7 +69,7 @@ def exact(features: Tensor, labels: Tensor, W: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """GNC1 and centred GNC3 of a stream, the seconds they took and the bytes beyond what was held before."""
+    """GNC1 and centred GNC3 of a stream, the seconds they took and the bytes beyond what was used before."""
 
     gnc1: float
     gnc3: float

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.data import Data
 
 
-def plain_seconds(settings: Settings, data: Data, device: torch.device) -> float:
+def pytorch_seconds(settings: Settings, data: Data, device: torch.device) -> float:
     """Seconds that plain PyTorch takes for the steps of a run: no Fabric, no data loader, nothing measured."""
     model = built(settings, data).to(device)
     optimizer = torch.optim.SGD(
@@ -57,7 +57,7 @@ def row(settings: Settings, execution: Execution, rounds: int) -> dict[str, obje
     device = execution.fabric(settings.precision).device
     ours, plain = [], []
     for _ in range(rounds):
-        plain.append(plain_seconds(settings, data, device))
+        plain.append(pytorch_seconds(settings, data, device))
         with tempfile.TemporaryDirectory() as folder:
             train(settings, Path(folder, settings.key), execution)
             run = Run.read(Path(folder, settings.key))

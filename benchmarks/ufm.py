@@ -188,7 +188,7 @@ def row(way: str, K: int, d: int, device: str, steps: int) -> tuple[dict[str, st
     if way == OURS:
         rate = matrix_rate(*sides(K, K, torch.device(device)), d, device)
         cells["matrix rate, TFLOP/s"] = f"{rate / 1e12:.3g}"
-        cells["share of it"] = f"{flops(K, K, d) / found.seconds / rate:.0%}"
+        cells["fraction of it"] = f"{flops(K, K, d) / found.seconds / rate:.0%}"
     return cells, found
 
 
@@ -208,20 +208,20 @@ def check_same(ours: Measured, dense: Measured) -> float:
 
 def device_rows(device: str, sizes: dict[int, int]) -> list[dict[str, str]]:
     """Both ways at every size on one device, then how seconds and memory of each grow."""
-    rows, held = [], {}
+    rows, stored = [], {}
     for K, steps in sizes.items():
         pair = {}
         for way in WAYS:
             cells, found = row(way, K, DIMENSION[device], device, steps)
             if found is not None:
-                held[way, K] = pair[way] = found
+                stored[way, K] = pair[way] = found
             if len(pair) == len(WAYS):
                 cells["s / ours"] = times(pair[DENSE].seconds / pair[OURS].seconds)
                 cells["loss / ours - 1"] = f"{check_same(pair[OURS], pair[DENSE]):.0e}"
             rows.append(cells)
             print("ufm: " + ", ".join(f"{name} {value}" for name, value in cells.items()), file=sys.stderr, flush=True)
     for way in WAYS:
-        run = {K: found for (name, K), found in held.items() if name == way}
+        run = {K: found for (name, K), found in stored.items() if name == way}
         if len(run) > 1:
             grown = {
                 "s a step": exponent(list(run), [found.seconds for found in run.values()]),
@@ -246,7 +246,7 @@ def section(sizes: dict[int, int], described: str, command: str) -> Section:
     """
     rows = [cells for device in DIMENSION for cells in device_rows(device, sizes)]
     columns = ["way", "device", "K = N", "d", "s a step", "s / ours", "peak, GB", "beyond inputs, GB"]
-    columns += ["matrix rate, TFLOP/s", "share of it", "steps", "last loss", "loss / ours - 1"]
+    columns += ["matrix rate, TFLOP/s", "fraction of it", "steps", "last loss", "loss / ours - 1"]
     table = pd.DataFrame(rows).reindex(columns=columns).fillna(ABSENT)
     squares = [
         f"{matrix_rate(side, side, side, device) / 1e12:.3g} TFLOP/s on {device} (side {side:,})"
@@ -258,14 +258,14 @@ def section(sizes: dict[int, int], described: str, command: str) -> Section:
         f"{TEMPERATURE} with respect to W and H (K, d), one feature a class, and one update of both by geoopt's "
         "RiemannianAdam, in float32 from the same random unit rows. Ours computes the logits in tiles, and again for "
         "the gradients; plain geoopt holds them all, for `torch.nn.functional.cross_entropy`. Each row is a process of "
-        "its own: the median of its steps but the first, and its peak memory, in all and beyond what it held before "
+        "its own: the median of its steps but the first, and its peak memory, in all and beyond what it used before "
         f"the first step. {torch.get_num_threads()} threads on the CPU."
     )
     below = (
         "*Matrix rate*: the four products that a step of ours needs (forward, recompute, two gradients; 2NKd flops "
         "each), alone, on tiles of the shape that it uses, TF32 off, measured right after each row; square products "
-        f"reach {' and '.join(squares)}. *Share of it*: the flops of the four products by the seconds of a whole step, "
-        "against that rate."
+        f"reach {' and '.join(squares)}. *Fraction of it*: the flops of the four products by the seconds of a whole "
+        "step, against that rate."
     )
     return Section("The step of the unconstrained feature model", above, table, below)
 

@@ -1,1 +1,1 @@
-"""Real networks trained on real data, held against computed Softmax Codes."""
+"""Real networks trained on real data, compared with computed Softmax Codes."""

@@ -91,7 +91,7 @@ def input_similarity(data: Data) -> Square:
 
     Notes
     -----
-    The square root makes Euclidean distances Hellinger's: a token before k counts by its share there, and the few
+    The square root makes Euclidean distances Hellinger's: a token before k counts by its fraction there, and the few
     tokens that come before everything do not drown the others. Zero counts need no smoothing.
 
     Examples
@@ -113,15 +113,15 @@ def input_similarity(data: Data) -> Square:
 def _mean_images(data: Data) -> Rows:
     """The mean normalised training image of each class, shape (K, channels * height * width)."""
     sums: Any = 0.0
-    for start in range(0, len(data.train_plain), BATCH):
-        images, labels = data.train_plain.batch(range(start, min(start + BATCH, len(data.train_plain))))
+    for start in range(0, len(data.train_unaugmented), BATCH):
+        images, labels = data.train_unaugmented.batch(range(start, min(start + BATCH, len(data.train_unaugmented))))
         members = np.eye(data.K)[labels.numpy()]
         sums = sums + members.T @ images.flatten(1).double().numpy()
     return sums / np.maximum(data.counts.numpy(), 1)[:, None]
 
 
 def _contexts(data: Data) -> Rows:
-    """The square root of the share of each token before a token, shape (K, K)."""
+    """The square root of the fraction of each token before a token, shape (K, K)."""
     labels = data.train.labels.numpy()
     before = data.train.tokens[: len(labels)].numpy()
     counts = np.bincount(labels * data.K + before, minlength=data.K**2).reshape(data.K, data.K)
@@ -138,7 +138,7 @@ def graded(similarity: Square, code: SoftmaxCode, level: float, seed: int = 0) -
     code : SoftmaxCode
     level : float
         1 is the best assignment that `softmaxcode.assignment.assign` finds, -1 the worst, and 0 a random one whose
-        objective is the mean over all. Level l between them is a share |l| of the way from that mean to the best or
+        objective is the mean over all. Level l between them is a fraction |l| of the way from that mean to the best or
         worst objective.
     seed : int
         Of what is drawn between the levels 1, -1; these do not depend on it.

@@ -1,4 +1,4 @@
-"""Classifiers out of other people's files: read without trust, and held against a code."""
+"""Classifiers out of other people's files: read without trust, and compared with a code."""
 
 from __future__ import annotations
 
@@ -114,12 +114,12 @@ def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
         raise ValueError(f"cannot read {path}: the suffix must be one of {', '.join(SUFFIXES)}")
     check_input(path)
     if suffix == ".safetensors":
-        held = _from_safetensors(path)
+        stored = _from_safetensors(path)
     elif suffix in (".npy", ".npz"):
-        held = [_of_array(array) for array in stored_arrays(path) if array.dtype.kind in "fiub"]
+        stored = [_of_array(array) for array in stored_arrays(path) if array.dtype.kind in "fiub"]
     else:
-        held = _from_torch(path)
-    chosen = _chosen(held, path, key)
+        stored = _from_torch(path)
+    chosen = _chosen(stored, path, key)
     W = chosen.read()
     _check_stored(W, path, chosen.name or "the matrix")
     try:
@@ -149,24 +149,24 @@ def _check_stored(W: Tensor, path: Path, name: str) -> None:
     raise ValueError(f"cannot read {path}: {name} is {what}")
 
 
-def _chosen(held: list[Candidate], path: Path, key: str | None) -> Candidate:
-    matrices = sorted((candidate for candidate in held if candidate.is_matrix), key=lambda c: c.unlikeliness)
+def _chosen(stored: list[Candidate], path: Path, key: str | None) -> Candidate:
+    matrices = sorted((candidate for candidate in stored if candidate.is_matrix), key=lambda c: c.unlikeliness)
     if key is None:
         found, asked = matrices, "a key is needed"
     else:
-        found = [c for c in held if c.name == key] or [c for c in held if c.name.endswith(f".{key}")]
+        found = [c for c in stored if c.name == key] or [c for c in stored if c.name.endswith(f".{key}")]
         asked = f"the key {key!r} is that of {len(found) or 'none'}"
     if len(found) == 1:
         return found[0]
     if not matrices:
-        shapes = ", ".join([*(str(c.shape) for c in held[:MAX_NAMED]), *["..."] * (len(held) > MAX_NAMED)])
-        there = f"; its {len(held)} tensors have the shapes {shapes}" if held else ""
+        shapes = ", ".join([*(str(c.shape) for c in stored[:MAX_NAMED]), *["..."] * (len(stored) > MAX_NAMED)])
+        there = f"; its {len(stored)} tensors have the shapes {shapes}" if stored else ""
         raise ValueError(f"cannot use {path}: it has no floating-point matrix of two rows or more{there}")
     shown = ", ".join(f"{printable(c.name) or 'one without a name'} {c.shape}" for c in matrices[:MAX_NAMED])
     more = f" and {len(matrices) - MAX_NAMED} more" if len(matrices) > MAX_NAMED else ""
     raise ValueError(
-        f"cannot choose from {path}: {asked}; its {len(held)} tensors have {len(matrices)} floating-point matrices of "
-        f"two rows or more: {shown}{more}"
+        f"cannot choose from {path}: {asked}; its {len(stored)} tensors have {len(matrices)} floating-point matrices "
+        f"of two rows or more: {shown}{more}"
     )
 
 

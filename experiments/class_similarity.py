@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from softmaxcode.types import Square
 
 ALTERNATIVES = ("two-sided", "greater", "less")
-#: Entries that differ by no more than this share of the largest are equal but for rounding, and share a rank.
+#: Entries that differ by no more than this fraction of the largest are equal but for rounding, and share a rank.
 ROUNDING = 1e-12
-#: Entries (i, j) and (j, i) may differ by this share of the largest, as those of float32 products do.
+#: Entries (i, j) and (j, i) may differ by this fraction of the largest, as those of float32 products do.
 SYMMETRIC = 1e-6
-#: Cosines held at once by `nearest_pairs`, 64 MB.
+#: Cosines stored at once by `nearest_pairs`, 64 MB.
 TILE_COSINES = 2**23
 
 
@@ -40,7 +40,7 @@ class MantelResult:
     correlation : float
         Spearman's rank correlation of the off-diagonal entries, from -1 to 1.
     p_value : float
-        The share of relabellings with a correlation at least as extreme.
+        The fraction of relabellings with a correlation at least as extreme.
     permutations : int
         Relabellings tried: all K! of them where ``exact``.
     exact : bool

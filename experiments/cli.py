@@ -57,7 +57,7 @@ def _settings() -> dict[str, tuple[type, str]]:
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
     """The parser of all commands; only the chosen one is imported, which takes seconds, and has its options."""
-    description = "Real networks trained on real data, held against computed Softmax Codes."
+    description = "Real networks trained on real data, compared with computed Softmax Codes."
     parser = Parser(prog="python -m experiments", description=description)
     commands = parser.add_subparsers(dest="command", parser_class=Parser)
     for name, about in STUDIES.items():
@@ -210,11 +210,11 @@ def _refuse_early(results: Results, runs: list[Settings], execution: Execution) 
             data = loaded(settings, execution.data_root)
             check_batch(settings, data)
             untrained_network(settings, data)
-            _tell_skipped(settings, data)
+            _report_skipped(settings, data)
             checked.add(kind)
 
 
-def _tell_skipped(settings: Settings, data: Data) -> None:
+def _report_skipped(settings: Settings, data: Data) -> None:
     """Name the files that are left out because they hold no image."""
     from softmaxcode.checks.tensors import MAX_NAMED
 
@@ -299,14 +299,14 @@ def _write_plan(path: Path, runs: list[Settings]) -> None:
     left = 0
     if path.is_file():
         keys = {settings.key for settings in runs}
-        left = sum(Settings.from_plain(old).key not in keys for old in read_json(path, Plan)["runs"])
+        left = sum(Settings.from_dict(old).key not in keys for old in read_json(path, Plan)["runs"])
     if left:
         print(
             f"experiments: {path.name} named {left} runs that are not asked for now: they are kept, and the report "
             "leaves them out (another --results folder would keep both)",
             file=sys.stderr,
         )
-    write_json(path, {"runs": [settings.plain() for settings in runs]})
+    write_json(path, {"runs": [settings.to_dict() for settings in runs]})
 
 
 def _report(arguments: argparse.Namespace) -> int:

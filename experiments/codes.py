@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 import softmaxcode as sc
-from softmaxcode.catalog import held
+from softmaxcode.catalog import stored
 
-#: Seconds of search where nothing is held, and its seed.
+#: Seconds of search where nothing is stored, and its seed.
 BUDGET, SEED = 60.0, 0
 
 
 @lru_cache(maxsize=8)
 def code(K: int, d: int) -> sc.SoftmaxCode:
-    """The best code known, or one that is searched for, once in a process, where none is held.
+    """The best code known, or one that is searched for, once in a process, where none is stored.
 
     Parameters
     ----------
@@ -41,5 +41,5 @@ def code(K: int, d: int) -> sc.SoftmaxCode:
     >>> print(f"{best.margin:.3f} {best.provenance.method[:15]}")
     0.669 catalogue entry
     """
-    known = held(K, d, "softmax")
+    known = stored(K, d, "softmax")
     return sc.solve(K, d, budget=BUDGET, seed=SEED, progress=False) if known is None else known

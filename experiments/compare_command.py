@@ -282,15 +282,15 @@ def _margin(found: FileComparison, called: Callable[[int], str]) -> str:
             "classes lie below."
         )
     assert comparison is not None
-    margin, reference, share = comparison.margin, comparison.reference_margin, comparison.margin_ratio
-    if math.isnan(share):
+    margin, reference, fraction = comparison.margin, comparison.reference_margin, comparison.margin_ratio
+    if math.isnan(fraction):
         return f"margin (GNC2) {margin:.4f}; the best known is {reference:.4f}."
     if comparison.code is None:
         return (
-            f"margin (GNC2) {margin:.4f}, at least {share:.3f} of the largest possible, which is at most "
-            f"{reference:.4f}; no code of that size is held."
+            f"margin (GNC2) {margin:.4f}, at least {fraction:.3f} of the largest possible, which is at most "
+            f"{reference:.4f}; no code of that size is stored."
         )
-    return f"margin (GNC2) {margin:.4f}, {share:.3f} of {reference:.4f}, the best known."
+    return f"margin (GNC2) {margin:.4f}, {fraction:.3f} of {reference:.4f}, the best known."
 
 
 def _from_to(angles: np.ndarray) -> str:
@@ -337,9 +337,9 @@ def _relation(result: MantelResult, drawn: int, K: int) -> str:
     if result.p_value >= LEVEL:
         verdict = f"no relation is shown at the level of {LEVEL:g}"
     elif result.correlation > 0:
-        verdict = "similar classes are held closer together"
+        verdict = "similar classes are closer together"
     else:
-        verdict = "similar classes are held further apart"
+        verdict = "similar classes are further apart"
     classes = f"all {K} classes" if drawn == K else f"{drawn} of {K} classes, drawn at random"
     tried = "all" if result.exact else "random"
     return (
@@ -363,7 +363,7 @@ def _figures_table(comparison: Comparison) -> pd.DataFrame:
     )
     table = pd.DataFrame(rows).dropna(subset="margin", ignore_index=True)
     if comparison.reference_margin > 0:
-        table.insert(2, "share", table["margin"] / comparison.reference_margin)
+        table.insert(2, "fraction", table["margin"] / comparison.reference_margin)
     return table.dropna(axis="columns", how="all")
 
 

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 #: Each head has one colour in every figure, and one name in words.
 HEAD_COLOURS = dict(zip(("learned", "cmf", "code", "linear"), COLOURS, strict=False))
-HEAD_WORDS = {"learned": "learned", "cmf": "class means (CMF)", "code": "fixed code", "linear": "linear (unnormalised)"}
+HEAD_LABELS = {
+    "learned": "learned",
+    "cmf": "class means (CMF)",
+    "code": "fixed code",
+    "linear": "linear (unnormalised)",
+}
 
 
 def axes_figure(

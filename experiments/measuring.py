@@ -25,7 +25,7 @@ MEASURED = ("loss", "train_accuracy", "test_loss", "test_accuracy", "ncm_accurac
 
 
 class Measuring:
-    """Measures a classifier on a data set, each process on its share.
+    """Measures a classifier on a data set, each process on its fraction.
 
     Classes that the training data do not have, as of tokens that never come next, are left out of GNC1 to GNC3, since
     nothing is known of their features.
@@ -33,7 +33,7 @@ class Measuring:
     Parameters
     ----------
     data : Data
-        ``train_plain`` is what collapse is measured on, ``test`` what accuracy is.
+        ``train_unaugmented`` is what collapse is measured on, ``test`` what accuracy is.
     d : int
         Width of the features.
     temperature : float
@@ -75,7 +75,8 @@ class Measuring:
                 self.nearest_mean.update(features[known], number[labels[known]])
 
         try:
-            train = self._passed(model, fabric, self.data.train_plain, lambda H, y: self.collapse.update(H, number[y]))
+            source = self.data.train_unaugmented
+            train = self._passed(model, fabric, source, lambda H, y: self.collapse.update(H, number[y]))
             moments = self.collapse["GNC1"]
             assert isinstance(moments, GNC1)
             with moments.sync_context():

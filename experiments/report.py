@@ -212,7 +212,7 @@ def found_sections(results: Path, data_root: str | None = None) -> list[Section]
 def _asked(path: Path) -> list[Settings]:
     """The runs that a study asked for."""
     try:
-        return [Settings.from_plain(stored) for stored in read_json(path, Plan)["runs"]]
+        return [Settings.from_dict(stored) for stored in read_json(path, Plan)["runs"]]
     except ValueError as error:
         raise ValueError(f"cannot read {path}: it is not the plan of a study, or damaged ({error})") from None
 

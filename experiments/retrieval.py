@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: Samples at most: the similarities of all their pairs are held at once, 200 MB for 10,000.
+#: Samples at most: the similarities of all their pairs are stored at once, 200 MB for 10,000.
 MAX_SAMPLES = 10_000
 #: False acceptances at least for a rate to be measured; with fewer, chance decides.
 MIN_FALSE = 10
@@ -41,13 +41,13 @@ def tar_name(far: float) -> str:
 def retrieval_figures(features: Tensor, labels: Tensor, far: Sequence[float] = (1e-3, 1e-2)) -> dict[str, float]:
     r"""Recall@1, MAP@R and the true acceptance rates of verification, every sample a query against all others.
 
-    With R the other samples of a query's class, and P(i) the share of them among its i nearest samples,
+    With R the other samples of a query's class, and P(i) the fraction of them among its i nearest samples,
 
     .. math:: \mathrm{MAP@R} = \frac1N \sum_q \frac{1}{R_q} \sum_{i \le R_q}
         [\text{the i-th is of the class of q}]\, P_q(i) .
 
-    Verification accepts a pair whose cosine exceeds a threshold t. TAR is the share of the pairs of one class that is
-    accepted at the lowest t at which at most the share FAR of the pairs of two classes is.
+    Verification accepts a pair whose cosine exceeds a threshold t. TAR is the fraction of the pairs of one class that
+    is accepted at the lowest t at which at most the fraction FAR of the pairs of two classes is.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def retrieval_figures(features: Tensor, labels: Tensor, far: Sequence[float] = (
     Returns
     -------
     dict
-        ``"Recall@1"``, ``"MAP@R"`` and ``"TAR@FAR=0.001"`` for each rate: shares from 0 to 1. A TAR is NaN where fewer
-        than ten false acceptances would be allowed.
+        ``"Recall@1"``, ``"MAP@R"`` and ``"TAR@FAR=0.001"`` for each rate: fractions from 0 to 1. A TAR is NaN where
+        fewer than ten false acceptances would be allowed.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class Run:
             raise ValueError(f"cannot read {folder}: no finished run is there (it has no run.json)")
         try:
             header = read_json(path, Header)
-            settings = Settings.from_plain(header["settings"])
+            settings = Settings.from_dict(header["settings"])
             if settings.key != folder.name:
                 raise ValueError(f"it is that of {settings.key}")
         except ValueError as error:

@@ -231,13 +231,13 @@ class Settings:
             seed=check_integer("seed", seed, 0),
         )
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as plain data, as JSON gives them back."""
         out: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return out
 
     @classmethod
-    def from_plain(cls, stored: dict[str, Any]) -> Settings:
+    def from_dict(cls, stored: dict[str, Any]) -> Settings:
         """From what `plain` gave.
 
         Raises
@@ -261,5 +261,5 @@ class Settings:
         >>> Settings.checked("digit-pairs", seed=3).key.rpartition("-")[0]
         'digit-pairs-learned-d10-tau0.1-seed3'
         """
-        digest = hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.data}-{self.head}-d{self.d}-tau{self.temperature:g}-seed{self.seed}-{digest}"

@@ -88,7 +88,7 @@ def unigram(data: Data) -> Unigram:
     Returns
     -------
     dict
-        ``loss``, in nats a token, and ``accuracy``, the share of the token that is the most frequent in training.
+        ``loss``, in nats a token, and ``accuracy``, the fraction of the token that is the most frequent in training.
 
     Examples
     --------

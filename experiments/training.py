@@ -57,7 +57,7 @@ class Execution:
         What it runs on.
     devices : int
         Processes, one a device, that share each batch (DistributedDataParallel). Batch normalisation takes the
-        statistics of each process's share, so this alone is felt in the result; ``run.json`` notes it.
+        statistics of each process's fraction, so this alone is felt in the result; ``run.json`` notes it.
     workers : int
         Processes that read the data ahead.
     data_root : str or None
@@ -130,7 +130,7 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 
 class EpochBatches:
-    """The batches of an epoch, one process's share of each: indices, and a seed for what is drawn for them.
+    """The batches of an epoch, one process's fraction of each: indices, and a seed for what is drawn for them.
 
     Order and seeds follow from the seed of the run and the epoch.
     """
@@ -234,7 +234,7 @@ class Training:
                 stack.enter_context(one_writer(folder / "run.json"))
                 if (folder / "run.json").is_file() and fabric.world_size == 1:
                     return  # another process has finished it meanwhile
-                write_json(folder / "settings.json", settings.plain())
+                write_json(folder / "settings.json", settings.to_dict())
             fabric.barrier()
             self._train(model, data)
 
@@ -316,7 +316,7 @@ class Training:
         if self.fabric.is_global_zero:
             stored = {
                 "format": FORMAT,
-                "settings": json.dumps(self.settings.plain(), sort_keys=True),
+                "settings": json.dumps(self.settings.to_dict(), sort_keys=True),
                 "data": self.fingerprint,
                 "epoch": self.epoch,
                 "seconds": self.seconds,
@@ -334,7 +334,7 @@ class Training:
             return
         stored = read_tensors(path)
         try:
-            if stored["format"] != FORMAT or json.loads(stored["settings"]) != self.settings.plain():
+            if stored["format"] != FORMAT or json.loads(stored["settings"]) != self.settings.to_dict():
                 raise ValueError
             progress = read_record(Progressed, {name: stored[name] for name in ("epoch", "seconds")})
             rows = read_record(list[dict[str, int | float]], parse_json(stored["rows"]))
@@ -365,7 +365,7 @@ class Training:
         write_tensors(folder / "model.pt", state, hashed=False)  # a plain state dict, for anybody's PyTorch
         device = torch.cuda.get_device_name() if self.fabric.device.type == "cuda" else self.fabric.device.type
         header = {
-            "settings": self.settings.plain(),
+            "settings": self.settings.to_dict(),
             "status": status,
             "reason": reason,
             "seconds": round(self.seconds, 3),

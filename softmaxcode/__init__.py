@@ -12,7 +12,7 @@ from softmaxcode.moved import redirect
 
 if TYPE_CHECKING:
     from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
-    from softmaxcode.catalog import Catalog, CatalogError, NotHeldError, best_known
+    from softmaxcode.catalog import Catalog, CatalogError, UnknownCodeError, best_known
     from softmaxcode.certificates.certificate import Certificate
     from softmaxcode.certificates.proof import NotRegular, ProvedValue
     from softmaxcode.checks.limits import NotComputed
@@ -31,7 +31,7 @@ _HOME = {
     "Certificate": "certificates.certificate",
     "Margins": "margins.exact",
     "NotComputed": "checks.limits",
-    "NotHeldError": "catalog",
+    "UnknownCodeError": "catalog",
     "NotRegular": "certificates.proof",
     "ProvedValue": "certificates.proof",
     "Provenance": "storage.provenance",
@@ -56,12 +56,12 @@ __all__ = [
     "Certificate",
     "Margins",
     "NotComputed",
-    "NotHeldError",
     "NotRegular",
     "ProvedValue",
     "Provenance",
     "SampledMargin",
     "SoftmaxCode",
+    "UnknownCodeError",
     "best_known",
     "certify",
     "load",

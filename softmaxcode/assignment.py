@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     Permutation = Int[np.ndarray, " K"]
 
-#: A class mean is taken to be the mean of all where they differ by no more than this share of the largest norm.
+#: A class mean is taken to be the mean of all where they differ by no more than this fraction of the largest norm.
 ROUNDING = 1e-13
-#: A swap of two classes must gain this share of the largest objective imaginable, which rounding cannot feign.
+#: A swap of two classes must gain this fraction of the largest objective imaginable, which rounding cannot feign.
 GAIN = 1e-12
 
 
@@ -96,7 +96,7 @@ def similarity_from_means(means: ArrayLike, *, centred: bool = True) -> Square:
 def similarity_from_confusion(confusion: ArrayLike) -> Square:
     r"""Similarity of classes as the rate at which they are confused.
 
-    With :math:`R_{ij}` the share of class i's samples that are predicted as class j,
+    With :math:`R_{ij}` the fraction of class i's samples that are predicted as class j,
     :math:`S_{ij} = (R_{ij} + R_{ji}) / 2` for :math:`i \ne j`.
 
     Parameters

@@ -12,7 +12,7 @@ from joblib import effective_n_jobs
 
 from softmaxcode import exact as exact_codes
 from softmaxcode.bounds.best import max_cosine_lower_bound
-from softmaxcode.catalog import held as best_stored
+from softmaxcode.catalog import stored as best_stored
 from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.certificates.proof import check_digits, closed_form_decimal, prove_margin, prove_tammes
 from softmaxcode.checks.arguments import (
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
 FINE_BETA = 1e5
 #: The last rung where there is no polish.
 FINEST_BETA = 1e7
-#: The largest share of a budget that polishing may take.
-POLISH_SHARE = 0.4
+#: The largest fraction of a budget that polishing may take.
+POLISH_FRACTION = 0.4
 #: How much a candidate of the search may still gain.
 SEARCH_ERROR = 2e-3
-#: A code must beat the one held before by this, which float64 coordinates can resolve.
+#: A code must beat the one stored before by this, which float64 coordinates can resolve.
 WORTH_KEEPING = 1e-15
 #: A start of the search evaluates some hundred energies of 4 K^2 d floating-point operations, at some 1e10 a second.
 START_FLOPS = 400 * 4
@@ -146,7 +146,7 @@ def solve(
     Closed forms are returned where they are optimal (d = 1, d = 2, K <= 2d). Elsewhere the search starts from the best
     code that the catalogue and the exact families hold, from many random ones and from orbits of random groups: they
     are optimised on both objectives, each seeding the other, the best goes through basin hopping, and the winners are
-    polished to machine precision. The answer is never worse than the code held. Where that is proved to be an optimal
+    polished to machine precision. The answer is never worse than the stored code. Where that is proved to be an optimal
     packing, or one start of the search would take longer than the budget (ten minutes without one), it is returned as
     it is.
 
@@ -316,7 +316,7 @@ def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode
 
 
 def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float | None) -> bool:
-    """Whether a held packing is proved optimal, or too large to search in the time given."""
+    """Whether a stored packing is proved optimal, or too large to search in the time given."""
     K, d = packing.K, packing.d
     patience = PATIENCE if budget is None else budget
     too_large = starts is None and START_FLOPS * K * K * d > patience * FLOPS_PER_SECOND
@@ -354,9 +354,9 @@ def _plan(K: int, d: int, budget: float | None) -> _Plan:
     """Leave polishing the time it is expected to need, or leave it out where that is too much of the budget."""
     if budget is None:
         return _Plan(can_polish(K, d), Clock(None), None)
-    share = expected_seconds(K, d) / budget if can_polish(K, d) else math.inf
-    polish = share <= POLISH_SHARE
-    return _Plan(polish, Clock((1 - share if polish else 0.85) * budget), budget)
+    fraction = expected_seconds(K, d) / budget if can_polish(K, d) else math.inf
+    polish = fraction <= POLISH_FRACTION
+    return _Plan(polish, Clock((1 - fraction if polish else 0.85) * budget), budget)
 
 
 def _refine(kind: int, candidate: Candidate) -> Candidate:

@@ -22,13 +22,13 @@ from softmaxcode.checks.arguments import (
     shown,
 )
 from softmaxcode.code import SoftmaxCode
-from softmaxcode.exact import best, closed_form, thinned
+from softmaxcode.exact import best, closed_form, greedy_subset
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.parallel.workers import one_line, run, workers
 from softmaxcode.search.neighbours import grow, shrink
 from softmaxcode.solver import SearchOptions, solve_both
 from softmaxcode.storage.files import checked_provenance
-from softmaxcode.storage.journal import Journal, check_pairs, plain
+from softmaxcode.storage.journal import Journal, check_pairs, json_options
 from softmaxcode.storage.provenance import Provenance, installed_version
 
 if TYPE_CHECKING:
@@ -124,12 +124,12 @@ def solve_pair(
     """
     own = [X for X in initial if len(X) == K]
     seeds = [*own[1:], *_from_neighbours(K, d, seed, [X for X in initial if len(X) != K])]
-    share = None if budget is None else budget / (1 + len(seeds))
+    fraction = None if budget is None else budget / (1 + len(seeds))
     # random starts were the first attempt's; here they only keep the search from being empty
     few = None if starts is None and budget is not None else 1
     attempts = [(starts, own[0] if own else None), *((few, X) for X in seeds)]
     found = [
-        solve_both(K, d, seed=seed, starts=n, budget=share, init=X, n_jobs=1, progress=False, catalog=False)
+        solve_both(K, d, seed=seed, starts=n, budget=fraction, init=X, n_jobs=1, progress=False, catalog=False)
         for n, X in attempts
     ]
     best = {
@@ -164,7 +164,7 @@ def sweep(
 ) -> SweepReport:
     """Solve many pairs for both objectives on many processes, and enter what is better into a catalogue.
 
-    Each pair is searched anew, and from what the catalogue held at the beginning: its own codes and those of
+    Each pair is searched anew, and from what the catalogue has at the beginning: its own codes and those of
     (K - 1, d) and (K + 1, d). In the end a code for K + 1 classes that is better than the one for K is passed down,
     less a row. A worker that dies or hangs costs its pair a try, and no other pair anything.
 
@@ -279,9 +279,9 @@ def sweep(
 def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any], wanted: list[Pair]) -> Journal:
     """The journal of these options and pairs."""
     if path is None:
-        known = hashlib.sha256(json.dumps([plain(options), wanted]).encode()).hexdigest()[:12]
-        held = Path(catalog.path)
-        return Journal(held.with_name(f"{held.name}.sweep-{known}"), options)
+        known = hashlib.sha256(json.dumps([json_options(options), wanted]).encode()).hexdigest()[:12]
+        stored = Path(catalog.path)
+        return Journal(stored.with_name(f"{stored.name}.sweep-{known}"), options)
     return Journal(check_path(path), options)
 
 
@@ -291,7 +291,7 @@ def _held(catalog: Catalog, K: int, d: int) -> dict[str, SoftmaxCode | None]:
 
 
 def _initial(catalog: Catalog, K: int, d: int) -> list[Rows]:
-    """Where a worker is to begin from: the different codes held of the pair, and one of each neighbour."""
+    """Where a worker is to begin from: the different codes stored of the pair, and one of each neighbour."""
     arrays: list[Rows] = []
     for rows, most in ((K, 2), (K - 1, 1), (K + 1, 1)):
         codes = [code for code in _held(catalog, rows, d).values() if code is not None]
@@ -310,7 +310,7 @@ def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
         raise _NoCodeError(outcome.reason)
     try:
         sent = [(name, outcome.result[name]) for name in OBJECTIVES]
-        codes = [SoftmaxCode(held["W"], name, Provenance(**held["provenance"])) for name, held in sent]
+        codes = [SoftmaxCode(stored["W"], name, Provenance(**stored["provenance"])) for name, stored in sent]
         for code in codes:
             checked_provenance(code.provenance)
         if any((code.K, code.d) != (K, d) for code in codes):
@@ -347,7 +347,7 @@ def _passed_down(catalog: Catalog, pairs: list[Pair]) -> dict[Pair, list[Improve
             old, new = _value(here[name]), _value(code)
             if code is None or new is None or (old is not None and new <= old + WORTH_PASSING):
                 continue
-            W = code.W[thinned(code.W, K)]
+            W = code.W[greedy_subset(code.W, K)]
             made = Provenance(f"subset of a code of {K + 1} ({code.provenance.method})", version=installed_version())
             improved.setdefault((K, d), []).extend(_enter(catalog, [SoftmaxCode(W, name, made)]))
     return improved

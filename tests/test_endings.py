@@ -108,8 +108,8 @@ def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does(tmp_path, hangu
 def test_an_ignored_hangup_stays_ignored():
     """As nohup has it."""
     code = (
-        "import signal; from softmaxcode.cli.arguments import end_when_told;"
-        "signal.signal(signal.SIGHUP, signal.SIG_IGN); end_when_told();"
+        "import signal; from softmaxcode.cli.arguments import install_sigterm_handler;"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); install_sigterm_handler();"
         "signal.raise_signal(signal.SIGHUP); print('here')"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)

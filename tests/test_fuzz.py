@@ -80,18 +80,18 @@ def within_limits() -> Iterator[None]:
 
     before = signal.signal(signal.SIGPROF, too_long)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    held = _peak(start=True)
+    stored = _peak(start=True)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
-    taken = _peak() - held
+    taken = _peak() - stored
     assert taken < MEMORY, f"took {taken / 1e9:.1f} GB"
 
 
 def _peak(*, start: bool = False) -> int:
-    """The most memory that this process has held since ``start``, in bytes; 0 where the system does not say."""
+    """The most memory that this process has used since ``start``, in bytes; 0 where the system does not say."""
     try:
         if start:
             Path("/proc/self/clear_refs").write_text("5")
@@ -362,9 +362,9 @@ def experiment(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         run = folder / SETTINGS.key
         run.mkdir()
-        header = {"settings": SETTINGS.plain(), "status": "finished", "seconds": 1.5, "data": "0" * 64}
+        header = {"settings": SETTINGS.to_dict(), "status": "finished", "seconds": 1.5, "data": "0" * 64}
         (run / "run.json").write_text(json.dumps(header))
-        (run / "gnc.json").write_text(json.dumps({"runs": [SETTINGS.plain()]}))
+        (run / "gnc.json").write_text(json.dumps({"runs": [SETTINGS.to_dict()]}))
         pd.DataFrame([dict.fromkeys(("epoch", *MEASURED), 0.5)]).to_csv(run / "history.csv", index=False)
         np.save(run / "W.npy", np.eye(10, 2))
         state = {"network.weight": torch.ones(6, 3), "head.weight": torch.eye(10, 2)}

@@ -182,10 +182,10 @@ def test_every_public_function_has_a_numpydoc_docstring(name):
     function = FUNCTIONS[name]
     doc = inspect.cleandoc(function.__doc__ or "")
     assert re.match(r"[A-Z].*\.$", doc.split("\n\n")[0].replace("\n", " "))
-    held = sections(doc)
-    assert {"Parameters", "Returns", "Examples"} <= set(held)
+    stored = sections(doc)
+    assert {"Parameters", "Returns", "Examples"} <= set(stored)
     order = ["Parameters", "Returns", "Raises", "Notes", "References", "Examples"]
-    assert held == [section for section in order if section in held]
+    assert stored == [section for section in order if section in stored]
     assert ">>> " in doc.split("Examples\n--------")[1]
     described = doc.split("Parameters\n----------")[1].split("\n\n")[0] + doc
     for parameter in inspect.signature(function).parameters.values():

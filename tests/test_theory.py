@@ -455,10 +455,10 @@ def test_t8_proved_optima_lie_between_covering_and_packing(K, d, cosine):
     assert (K - 1) * cap(theta, d) >= 1 - 1e-12
 
 
-@given(K=st.integers(2, 60), d=st.integers(2, 9), seed=SEEDS, share=st.floats(0.5, 0.999))
-def test_t8_greedy_codes_reach_the_covering_angle(K, d, seed, share):
+@given(K=st.integers(2, 60), d=st.integers(2, 9), seed=SEEDS, fraction=st.floats(0.5, 0.999))
+def test_t8_greedy_codes_reach_the_covering_angle(K, d, seed, fraction):
     """The construction of the proof: while caps do not cover, a point outside them can be added."""
-    x = special.betaincinv((d - 1) / 2, (d - 1) / 2, share / max(1, K - 1))
+    x = special.betaincinv((d - 1) / 2, (d - 1) / 2, fraction / max(1, K - 1))
     cosine = 1 - 2 * x
     rng = np.random.default_rng(seed)
     W = random_rows(1, d, rng)

@@ -166,27 +166,27 @@ def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
     balanced = balance(system, X)
     _check_residual(balanced.residual)
     _check_idle(system, X, balanced.positive)
-    held = system.subset(balanced.positive)
-    J = held.jacobian(X, tangent_basis(X)).toarray()
+    stressed = system.subset(balanced.positive)
+    J = stressed.jacobian(X, tangent_basis(X)).toarray()
     weights = _largest_entropy(J)
     residual = float(np.linalg.norm(J.T @ weights))
     _check_residual(residual)
     loss = float(special.entr(weights).sum())
-    class_margins = loss + _best_mean_logs(held, X, weights)
-    stress = Stress(weights, np.ones(len(held), dtype=bool), residual)
+    class_margins = loss + _best_mean_logs(stressed, X, weights)
+    stress = Stress(weights, np.ones(len(stressed), dtype=bool), residual)
     return FirstOrder(
         optimum=code.margin,
         loss=loss,
         feature_margin=loss + float(np.log(weights.max())),
         margin=max(0.0, float(np.nanmax(class_margins))),  # at least 0 but for rounding
-        pairs=np.column_stack([held.c, held.b]),
+        pairs=np.column_stack([stressed.c, stressed.b]),
         stress=weights,
-        class_stress=np.bincount(held.c, weights, K),
+        class_stress=np.bincount(stressed.c, weights, K),
         class_margins=class_margins,
         contacts=len(system),
         next_gap=_gap_above_contacts(code),
         residual=residual,
-        rigidity=rigidity(held, X, stress),
+        rigidity=rigidity(stressed, X, stress),
     )
 
 
@@ -289,13 +289,13 @@ def _largest_entropy(J: np.ndarray) -> PerContact:
     return special.softmax(-U @ z)
 
 
-def _best_mean_logs(held: ContactSystem, X: Rows, weights: PerContact) -> PerClass:
+def _best_mean_logs(stressed: ContactSystem, X: Rows, weights: PerContact) -> PerClass:
     """max_alpha sum_j alpha_j log weight_kj over the optimal weights of class k, shape (K,); nan without contacts."""
     K = len(X) // 2
     basis = tangent_basis(X)
     best = np.full(K, np.nan)
-    for k in np.unique(held.c):
-        own = held.c == k
+    for k in np.unique(stressed.c):
+        own = stressed.c == k
         logs = np.log(weights[own])
-        best[k] = _best_weights((X[k] - X[held.b[own]]) @ basis[K + k], logs) @ logs
+        best[k] = _best_weights((X[k] - X[stressed.b[own]]) @ basis[K + k], logs) @ logs
     return best

@@ -96,7 +96,7 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint beside ``path`` and put it in its place."""
     header = {
-        "runs": [run.plain() for run in checkpoint.runs],
+        "runs": [run.to_dict() for run in checkpoint.runs],
         "records": [{"rows": r.rows, "status": r.status, "reason": r.reason} for r in checkpoint.records],
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
@@ -132,7 +132,7 @@ def load(path: Path) -> Checkpoint:
         if stored["format"] != FORMAT:
             raise ValueError
         header, tensors = read_record(Header, parse_json(stored["plain"])), stored["tensors"]
-        runs = [Settings.from_plain(run) for run in header.runs]
+        runs = [Settings.from_dict(run) for run in header.runs]
         _check(runs, header, tensors)
         optimizer = "optimizer."
         return Checkpoint(
@@ -182,7 +182,7 @@ def matching(path: Path, runs: Sequence[Settings]) -> Checkpoint:
     if len(found.runs) != len(runs):
         raise ValueError(f"{path} is a checkpoint of {len(found.runs)} runs, not of these {len(runs)}")
     for stored, wanted in zip(found.runs, runs, strict=True):
-        for (name, old), new in zip(stored.plain().items(), wanted.plain().values(), strict=True):
+        for (name, old), new in zip(stored.to_dict().items(), wanted.to_dict().values(), strict=True):
             if old != new:
                 raise ValueError(
                     f"{path} is a checkpoint of another run, with {name} = {old!r} and not {new!r}; name another file, "

@@ -217,7 +217,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each K, d and temperature: the best GNC2 over the seeds and its share of the best known margin,
+        One row for each K, d and temperature: the best GNC2 over the seeds and its fraction of the best known margin,
         the largest GNC1 and GNC3, the best certified margin, the bound of T6 (c), how many seeds meet it, and the
         violations of all of them.
 

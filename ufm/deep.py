@@ -32,7 +32,7 @@ COPIES = 4
 SMALL = 2**16
 #: Rows of the history a seed, about, where the caller does not say.
 RECORDS = 200
-#: A step's length aims at this share of the tolerance, and changes by no more than these factors at once.
+#: A step's length aims at this fraction of the tolerance, and changes by no more than these factors at once.
 SAFETY, SHRINK, GROW = 0.9, 0.5, 1.2
 
 
@@ -141,7 +141,7 @@ def simulate_deep(
         root of its number of columns. They are drawn from ``torch.Generator().manual_seed(seed)`` in the order
         W_1, ..., W_L, in float64.
     tolerance : float
-        The share, between 0 and 1, by which the gradient may change within a step.
+        The fraction, between 0 and 1, by which the gradient may change within a step.
     record_every : int, optional
         Evaluations between two rows of the history; by default there are about 200 rows a seed. The start and the end
         are always in it.
@@ -279,9 +279,9 @@ def _log_loss(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # below FAR, log(log(1 + e^a)) is a to double precision
     logs = torch.where(a < FAR, a, (-torch.nn.functional.logsigmoid(-a.clamp(min=FAR))).log())
     total = logs.logsumexp(dim=1)
-    share = torch.exp(torch.nn.functional.logsigmoid(a) - total[:, None])
-    G = torch.exp(gaps - a[:, None, :]) * share[:, None, :]
-    return total - math.log(Z.shape[-1]), -gaps.amax(dim=(1, 2)), G - torch.diag_embed(share)
+    fraction = torch.exp(torch.nn.functional.logsigmoid(a) - total[:, None])
+    G = torch.exp(gaps - a[:, None, :]) * fraction[:, None, :]
+    return total - math.log(Z.shape[-1]), -gaps.amax(dim=(1, 2)), G - torch.diag_embed(fraction)
 
 
 def _descent(point: _Point, tolerance: float, steps: int) -> Iterator[_Point]:

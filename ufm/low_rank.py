@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 
-#: A singular value below this share of the largest counts as 0.
+#: A singular value below this fraction of the largest counts as 0.
 RANK_THRESHOLD = 0.01
 
 
@@ -68,7 +68,7 @@ def ranks(singular_values: Tensor, threshold: float = RANK_THRESHOLD) -> dict[st
     singular_values : Tensor, shape (B, K)
         In falling order, the first positive.
     threshold : float
-        The share t of the largest, from 0 up to 1.
+        The fraction t of the largest, from 0 up to 1.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def code_costs(K: int, depth: int) -> dict[int, float]:
     Raises
     ------
     ValueError
-        If an argument is not as above; `softmaxcode.NotHeldError` if no code is known at some rank.
+        If an argument is not as above; `softmaxcode.UnknownCodeError` if no code is known at some rank.
 
     Examples
     --------

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ufm.parallel import Shard
 
-#: Logits held at once of a batch of small runs: what fits in a cache on the CPU, half a gigabyte on a GPU.
+#: Logits stored at once of a batch of small runs: what fits in a cache on the CPU, half a gigabyte on a GPU.
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
 
 
@@ -52,13 +52,13 @@ class Objective:
     kind : str
         One of ``ufm.settings.OBJECTIVES``.
     labels : Tensor of int64, shape (N,)
-        The class of each feature held here.
+        The class of each feature of this process.
     samples : int
         Features of all processes.
     weight_decay : float
         Half of it times the squared norms of W and H is added.
     shard : Shard
-        The classes held here.
+        The classes of this process.
     """
 
     def __init__(self, kind: str, labels: Tensor, samples: int, weight_decay: float, shard: Shard) -> None:
@@ -104,7 +104,7 @@ class Objective:
         log_loss = total - math.log(self.samples)
         if self.kind == "cross-entropy":
             return log_loss.exp(), s.sigmoid() / self.samples
-        # sigmoid(s_i) / softplus(s_i) times the share of sample i in the loss
+        # sigmoid(s_i) / softplus(s_i) times the fraction of sample i in the loss
         return temperatures * log_loss, temperatures[:, None] * (logsigmoid(s) - total[:, None]).exp()
 
     def _dense(self, W: Tensor, H: Tensor, temperatures: Tensor) -> Evaluated:
@@ -122,7 +122,7 @@ class Objective:
         return Evaluated(values, torch.bmm(C.mT, scaled), torch.bmm(C, W) / temperatures[:, None, None])
 
     def _tiled(self, W: Tensor, H: Tensor, temperature: Tensor) -> Evaluated:
-        """One run whose logits are never held."""
+        """One run whose logits are never stored."""
         w, h = W.detach().requires_grad_(), H.detach().requires_grad_()
         with torch.enable_grad():
             s = parallel.log_odds(h, w, self.labels, float(temperature), self.shard)

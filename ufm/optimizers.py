@@ -28,7 +28,7 @@ MOMENTUM = 0.9
 MEMORY = 12
 #: No row moves further than this in one step of L-BFGS, in radians.
 REACH = 0.5
-#: Share of the slope that a step must gain (Armijo).
+#: Fraction of the slope that a step must gain (Armijo).
 SUFFICIENT = 1e-4
 #: The gain of a step, in units of the rounding of the objective, below which it cannot be seen: no shorter is tried.
 RESOLUTION = 1.0
@@ -36,7 +36,7 @@ RESOLUTION = 1.0
 TINY = 1e-300
 
 
-def numbers_held(settings: Settings) -> int:
+def numbers_stored(settings: Settings) -> int:
     """Numbers that one run holds at once, about."""
     copies = COPIES + (2 * MEMORY if settings.optimizer == "lbfgs" else 0)
     return (settings.K + settings.samples) * settings.d * copies
@@ -105,19 +105,19 @@ class FirstOrder:
         """The averages and the count of steps."""
         kept: dict[str, Tensor] = {}
         for name, point in (("W", self.model.W), ("H", self.model.H)):
-            held = self.optimizer.state[point]
-            kept |= {f"{name}.{average}": held[average] for average in self.averages if average in held}
-            if "step" in held:
-                kept["step"] = torch.tensor(held["step"])
+            stored = self.optimizer.state[point]
+            kept |= {f"{name}.{average}": stored[average] for average in self.averages if average in stored}
+            if "step" in stored:
+                kept["step"] = torch.tensor(stored["step"])
         return kept
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Put the averages back."""
         for name, point in (("W", self.model.W), ("H", self.model.H)):
-            held = {average: state[f"{name}.{average}"].to(point.device) for average in self.averages}
+            stored = {average: state[f"{name}.{average}"].to(point.device) for average in self.averages}
             if "step" in state:
-                held["step"] = int(state["step"])  # type: ignore[assignment]
-            self.optimizer.state[point] = held
+                stored["step"] = int(state["step"])  # type: ignore[assignment]
+            self.optimizer.state[point] = stored
 
 
 class Lbfgs:

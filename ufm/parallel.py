@@ -124,7 +124,7 @@ class Shard:
 
     @classmethod
     def here(cls, K: int, device: torch.device | str = "cpu") -> Shard:
-        """This process's share of K classes: all of them unless a process group is running."""
+        """This process's fraction of K classes: all of them unless a process group is running."""
         if not dist.is_initialized():
             return cls.alone(K, device)
         return cls(dist.get_rank(), dist.get_world_size(), K, torch.device(device))

@@ -38,7 +38,7 @@ FLOOR = 1e-16
 SWEEP_COLUMNS = ("K", "d", "temperature", "GNC1", "GNC2", "GNC3", "best_known", "minimizer_bound")
 #: What tells the lines of a sweep apart; K and d always, the others where a table has several.
 FAMILY = ("K", "d", "n", "objective", "optimizer", "steps")
-_FAMILY_WORDS = {"K": "K = {}", "d": "d = {}", "n": "n = {:g}", "steps": "{} steps"}
+_FAMILY_LABELS = {"K": "K = {}", "d": "d = {}", "n": "n = {:g}", "steps": "{} steps"}
 
 
 def plot_run(run: Run, path: str | Path | None = None) -> Figure:
@@ -164,7 +164,7 @@ def plot_sweep(table: pd.DataFrame, path: str | Path | None = None) -> Figure:
     kept = [name for name in FAMILY if name in ("K", "d") or (name in table and table[name].nunique() > 1)]
     for i, (values, family) in enumerate(_from_floor(table).groupby(kept, sort=False)):
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        label = ", ".join(_FAMILY_WORDS.get(name, "{}").format(v) for name, v in zip(kept, values, strict=True))
+        label = ", ".join(_FAMILY_LABELS.get(name, "{}").format(v) for name, v in zip(kept, values, strict=True))
         _temperature_series(panels["GNC2"], family, "GNC2", colour, marker, label)
         for name in ("GNC1", "GNC3"):
             _temperature_series(panels[name], family, name, colour, marker)

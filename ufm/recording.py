@@ -48,7 +48,7 @@ COLUMNS = (
 
 @functools.lru_cache(maxsize=64)
 def best_known_margin(K: int, d: int) -> float:
-    """The best margin known of K unit vectors in dimension d; NaN where no code is held."""
+    """The best margin known of K unit vectors in dimension d; NaN where no code is stored."""
     limit = GNC2(K, d).limit
     return math.nan if limit is None else limit
 
@@ -82,13 +82,14 @@ def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperatur
         GNC1, GNC2, GNC3, GNC3_centred : of unit rows; GNC2 is the margin.
         feature_margin : min over i and j != y_i of <w_{y_i} - w_j, h_i> of unit rows, m of docs/theory.md, T6.
         certified_margin : what the loss certifies, NaN off the sphere; at most the feature margin, itself at most GNC2.
-        gap : one minus the certified share of the best known margin.
-        unsure_fraction : for more than ``MAX_EXACT`` classes, the share of classes that may be nearer to the rest than
+        gap : one minus the certified fraction of the best known margin.
+        unsure_fraction : for more than ``MAX_EXACT`` classes, the fraction of classes that may be nearer to the rest
+        than
             GNC2 says, at confidence ``CONFIDENCE``.
     """
     K, d, N = settings.K, settings.d, settings.samples
     log_loss = None if settings.spherical else _log_loss(W.detach().double(), H.detach().double(), labels, temperature)
-    W, H = unit_rows(W.detach().double()), unit_rows(H.detach().double())  # nothing larger is held beside them
+    W, H = unit_rows(W.detach().double()), unit_rows(H.detach().double())  # nothing larger is stored beside them
     if log_loss is None:
         log_loss = _log_loss(W, H, labels, temperature)
     feature_margin = _feature_margin(W, H, labels)
@@ -132,7 +133,7 @@ def _collapse(K: int, d: int, W: Tensor, H: Tensor, labels: Tensor) -> dict[str,
 
 
 def _margin(W: Tensor) -> dict[str, float]:
-    """The exact margin, on a GPU to 1e-6; or the smallest of a sample of classes and the share that it is unsure of."""
+    """The exact margin, on a GPU to 1e-6; or the smallest of a sample of classes, with the fraction not covered."""
     if len(W) > MAX_EXACT:
         sampled = sampled_margin(W.cpu().numpy(), SAMPLED, confidence=CONFIDENCE)
         return {"GNC2": sampled.margin, "unsure_fraction": sampled.fraction}

@@ -91,7 +91,7 @@ class Run:
 
     @property
     def best_known(self) -> float:
-        """The best margin known of (K, d), NaN where no code is held."""
+        """The best margin known of (K, d), NaN where no code is stored."""
         return best_known_margin(self.settings.K, self.settings.d)
 
     @property
@@ -198,7 +198,7 @@ class RunComparison:
 
     @property
     def margin_ratio(self) -> float:
-        """The margin as a share of the best known, of the proved upper bound where no code is held; or NaN."""
+        """The margin as a fraction of the best known, of the proved upper bound where no code is stored; or NaN."""
         return self.run.margin / self.run.best_known if self.code is None else self.code.margin_ratio
 
     @cached_property
@@ -242,7 +242,7 @@ class RunComparison:
         if math.isnan(bound):
             if not self.run.settings.spherical or self.run.settings.objective == "hardmax":
                 return "T6 (c) speaks of cross-entropy on the sphere, not of this run"
-            return "no bound of T6 (c): no code is held for this (K, d)"
+            return "no bound of T6 (c): no code is stored for this (K, d)"
         if meets is None:
             return f"the bound of T6 (c) says nothing here: it is {bound:.6f}, of a margin of {margin:.6f}"
         if meets:

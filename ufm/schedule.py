@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ufm.settings import Settings
 
-#: Share of the steps in which an annealed temperature falls.
+#: Fraction of the steps in which an annealed temperature falls.
 FALLING = 0.5
 #: Largest quotient of two temperatures in succession.
 RUNG = 1.5
 
 
 def temperature(settings: Settings, step: int) -> float:
-    """The temperature of a step: held, or falling from ``anneal`` by equal factors over the first half of the run.
+    """The temperature of a step: fixed, or falling from ``anneal`` by equal factors over the first half of the run.
 
     Examples
     --------

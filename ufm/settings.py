@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OBJECTIVES = ("log-cross-entropy", "cross-entropy", "hardmax")
 OPTIMIZERS = ("lbfgs", "adam", "sgd")
 DTYPES = ("float64", "float32")
-#: Logits a problem may have to be small: for L-BFGS, and to be held at once.
+#: Logits a problem may have to be small: for L-BFGS, and to be stored at once.
 SMALL = 2**22
 #: Float32 moves a log-odds by 6e-8 / tau; below this temperature that is felt in the gradient.
 FLOAT32_TEMPERATURE = 1e-3
@@ -195,14 +195,14 @@ class Settings:
         """Mean over smallest count of features a class: 1 when all are equal."""
         return 1.0 if isinstance(self.n, int) else self.samples / self.K / min(self.n)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The fields as plain data."""
         out = asdict(self)
         out["n"] = self.n if isinstance(self.n, int) else list(self.n)
         return out
 
     @classmethod
-    def from_plain(cls, stored: dict[str, Any]) -> Settings:
+    def from_dict(cls, stored: dict[str, Any]) -> Settings:
         """From what `plain` gave.
 
         Raises

@@ -17,7 +17,7 @@ from softmaxcode.parallel.torch_threads import one_thread
 from softmaxcode.storage.disk import check_output
 from ufm import checkpoint as checkpoints
 from ufm.batch import Batch
-from ufm.optimizers import numbers_held
+from ufm.optimizers import numbers_stored
 from ufm.parallel import Shard, join, started
 from ufm.run import Run
 from ufm.settings import SMALL, Settings, check_options
@@ -132,7 +132,7 @@ def _check_memory(runs: Sequence[Settings], place: torch.device, ranks: int) -> 
     what, instead = f"simulating {_label(runs)}", "take fewer classes, features, dimensions or runs"
     check_memory(what, (first.K + first.samples) * first.d * size, instead)  # a start is drawn whole, on the CPU
     device = torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else None
-    check_memory(what, numbers_held(first) * size * len(runs) // ranks, instead, device)
+    check_memory(what, numbers_stored(first) * size * len(runs) // ranks, instead, device)
 
 
 def _label(runs: Sequence[Settings]) -> str:

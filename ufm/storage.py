@@ -49,7 +49,7 @@ def is_finished(folder: Path, settings: Settings) -> bool:
             raise ValueError(f"{folder} holds {foreign[0]}, which no run wrote; name another folder with -o")
         return False
     stored = read_header(folder)["settings"]
-    for name, new in settings.plain().items():
+    for name, new in settings.to_dict().items():
         old = stored.get(name)
         if old != new:
             raise ValueError(
@@ -91,7 +91,7 @@ def write_run(run: Run, folder: Path, history: str, device: str) -> None:
     plot_run(run, folder / "figure.png")
     libraries = ("torch", "geoopt", "numpy", "pandas")
     header = {
-        "settings": run.settings.plain(),
+        "settings": run.settings.to_dict(),
         "status": run.status,
         "reason": run.reason,
         "device": device,
@@ -157,7 +157,7 @@ def read_run(folder: Path) -> Run:
     file = next((folder / name for name in HISTORIES if (folder / name).is_file()), folder / HISTORIES[0])
     history = read_table(file, COLUMNS)
     try:
-        settings = Settings.from_plain(header["settings"])
+        settings = Settings.from_dict(header["settings"])
     except ValueError as error:
         raise ValueError(f"cannot read {folder / 'run.json'}: {error}") from None
     W, H = (_rows_of(folder / f"{name}.npy", settings) for name in "WH")

@@ -19,7 +19,7 @@ from softmaxcode.storage.records import Count, Finite, NonNegative
 from softmaxcode.tables import rows_file, write
 from ufm import parallel
 from ufm.checkpoint import matching
-from ufm.optimizers import numbers_held
+from ufm.optimizers import numbers_stored
 from ufm.recording import best_known_margin
 from ufm.settings import Settings, check_options
 from ufm.simulation import run_batch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 #: What the checkpoint of a batch adds to the name of the table, as a regular expression: K, d, temperature, seed.
 BATCH_NAME = r"\d+-\d+-[\d.e+-]+-\d+"
-#: Numbers held by one batch, 1 GB in float64.
+#: Numbers in one batch, 1 GB in float64.
 BATCH = 2**27
 SUFFIXES = (".parquet", ".csv", ".md", ".tex")
 
@@ -84,7 +84,7 @@ def _is_list(given: Any) -> bool:
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
     """Runs of one (K, d) in parts that fit in memory."""
     first = runs[0]
-    size = max(1, BATCH // numbers_held(first))
+    size = max(1, BATCH // numbers_stored(first))
     return [runs[start : start + size] for start in range(0, len(runs), size)]
 
 
@@ -193,7 +193,7 @@ def _groups(
 
 def _header(groups: dict[tuple[int, int], list[Settings]]) -> dict[str, Any]:
     """What a journal is of."""
-    return {"runs": [[run.plain() for run in runs] for runs in groups.values()]}
+    return {"runs": [[run.to_dict() for run in runs] for runs in groups.values()]}
 
 
 def _resumed(

@@ -48,8 +48,8 @@ SCHEDULE_ERROR = 1e-3
 RESOLUTION = 1e-9
 #: A stressed class counts as h ≠ w where h_k is further than this from w_k.
 H_DIFFERS = 1e-6
-#: Shares of the time for random starts and for descents from the packing; hopping has the rest.
-RANDOM_SHARE, PERTURBED_SHARE = 0.4, 0.35
+#: Fractions of the time for random starts and for descents from the packing; hopping has the rest.
+RANDOM_FRACTION, PERTURBED_FRACTION = 0.4, 0.35
 #: Random starts made between two readings of the clock.
 ROUND = 8
 
@@ -256,14 +256,14 @@ def targeted_search(packing: SoftmaxCode, seconds: float, seed: int) -> Targeted
     collector = Collector(search)
     random_seeds, perturbed_seeds, hop_seeds = np.random.SeedSequence([seed, K, d]).spawn(3)
     ends: list[Candidate] = []
-    while time.monotonic() - begin < RANDOM_SHARE * seconds:
+    while time.monotonic() - begin < RANDOM_FRACTION * seconds:
         found = multistart(HARDMAX, K, d, random_seeds.spawn(ROUND), threads)
         search.random += ROUND
         for candidate in found:
             collector.take(candidate)
         ends = best_distinct(ends + found, CHAINS)
     free, _ = rattlers(packing)
-    while time.monotonic() - begin < (RANDOM_SHARE + PERTURBED_SHARE) * seconds:
+    while time.monotonic() - begin < (RANDOM_FRACTION + PERTURBED_FRACTION) * seconds:
         start = perturbed_start(W, free, np.random.default_rng(perturbed_seeds.spawn(1)[0]))
         collector.take(optimise(HARDMAX, *start))
         search.perturbed += 1

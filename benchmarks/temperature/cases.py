@@ -20,7 +20,7 @@ class Case(NamedTuple):
 
 
 class Unequal(NamedTuple):
-    """Classes with different numbers of features, and temperatures that are held."""
+    """Classes with different numbers of features, and fixed temperatures."""
 
     K: int
     d: int

@@ -77,7 +77,7 @@ def _margin_sections(main: Sequence[Measured], plan: Plan) -> list[Section]:
         Section(
             "Temperature needed",
             "The largest temperature from which on the run of lowest loss has 99 % and 99.9 % of the best known "
-            "margin, interpolated between those measured; what T10 says, (1 − share) ρ* / c; and what suffices by "
+            "margin, interpolated between those measured; what T10 says, (1 − fraction) ρ* / c; and what suffices by "
             "T6 (c) for every global minimiser.",
             needed_table(main),
         ),
@@ -146,7 +146,7 @@ def _feature_sections(measured: Sequence[Measured], rattling: Sequence[Measured]
         ),
         Section(
             "Unequal classes",
-            "The same two distances where classes have different numbers of features, at held temperatures.",
+            "The same two distances where classes have different numbers of features, at fixed temperatures.",
             unequal_table(plan.unequal, measured[0].case.steps),
         ),
     ]
@@ -171,8 +171,8 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
             for key in dict.fromkeys((case.starts, case.seeds, case.steps) for case in plan.cases)
             for starts, seeds, steps in (key,)
         )
-        + ". Where τ is not below a start it is held. At each τ the run of lowest loss counts. T6 and T10 are sections "
-        "of [theory.md](theory.md). ρ* is that of the best known code, not proved optimal in general.\n"
+        + ". Where τ is not below a start it is fixed. At each τ the run of lowest loss counts. T6 and T10 are "
+        "sections of [theory.md](theory.md). ρ* is that of the best known code, not proved optimal in general.\n"
     )
     tail = (
         f"## How it was made\n\nMade by `{command}` in {time.perf_counter() - begin:.0f} s, "

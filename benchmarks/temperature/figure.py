@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from benchmarks.temperature.runs import Measured
 
 
-#: Shares of the best margin that the summary asks for.
-SHARES = (0.99, 0.999)
+#: Fractions of the best margin that the summary asks for.
+FRACTIONS = (0.99, 0.999)
 
 
 def draw(measured: Sequence[Measured], path: Path) -> None:
@@ -38,10 +38,10 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
     bounds.plot(taus, last.deficits / last.optimum, "o-", ms=4, label=f"measured, {last.case}", **black)
     bounds.plot(fine, last.constants.margin * fine / last.optimum, "--", label=f"T10, {last.case}", **black)
     bounds.plot(fine, [last.bound(t) / last.optimum for t in fine], ":", label=f"T6 (c), {last.case}", **black)
-    for share in SHARES:
-        bounds.axhline(1 - share, color="#9aa5b1", lw=0.8)
-        bounds.text(taus.max(), 1 - share, f"{share:.1%}", ha="right", va="bottom", color="#5f6b76")
-    bounds.set(yscale="log", ylim=(1e-6, 3), ylabel="deficit / ρ*", title="Share of the best margin that is lost")
+    for fraction in FRACTIONS:
+        bounds.axhline(1 - fraction, color="#9aa5b1", lw=0.8)
+        bounds.text(taus.max(), 1 - fraction, f"{fraction:.1%}", ha="right", va="bottom", color="#5f6b76")
+    bounds.set(yscale="log", ylim=(1e-6, 3), ylabel="deficit / ρ*", title="Fraction of the best margin that is lost")
     rate.set(ylabel="(ρ* − ρ(W)) / τ", ylim=(0, 1), title="Deficit in temperatures; dotted: c of T10")
     duality.set(yscale="log", ylabel="1 − cosine, mean over classes", title="Features from projections; dots: GNC3")
     rate.legend(frameon=False, ncols=2, fontsize=8)

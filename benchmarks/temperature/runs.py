@@ -36,7 +36,7 @@ ROUNDING = 1e-8
 
 
 def simulate(case: Case, temperatures: Sequence[float]) -> list[Run]:
-    """Random starts at every temperature: annealed from each of ``starts`` that is above it, else held."""
+    """Random starts at every temperature: annealed from each of ``starts`` that is above it, else fixed."""
     runs: list[Run] = []
     for start in case.starts:
         for anneal, taus in (

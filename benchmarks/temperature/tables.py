@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from benchmarks.report import ABSENT
-from benchmarks.temperature.figure import SHARES
+from benchmarks.temperature.figure import FRACTIONS
 from benchmarks.temperature.runs import ROUNDING, SAME_MARGIN, beyond_rounding, seeds_at
 from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.margins.exact import margins
@@ -58,10 +58,10 @@ def needed(deficits: pd.Series, allowed: float) -> float:
     return np.exp(np.interp(math.log(allowed), y, x))
 
 
-def needed_by_bound(K: int, margin: float, share: float) -> float:
-    """The largest temperature at which T6 (c) promises this share of the margin."""
+def needed_by_bound(K: int, margin: float, fraction: float) -> float:
+    """The largest temperature at which T6 (c) promises this fraction of the margin."""
     low, high = math.log(1e-9), math.log(10.0)
-    return math.exp(brentq(lambda x: minimizer_margin(K, margin, math.exp(x)) - share * margin, low, high))
+    return math.exp(brentq(lambda x: minimizer_margin(K, margin, math.exp(x)) - fraction * margin, low, high))
 
 
 # Tables
@@ -80,15 +80,15 @@ def _temperature(value: float, measured: Measured) -> str:
 
 
 def needed_table(measured: Sequence[Measured]) -> pd.DataFrame:
-    """Temperatures that suffice for a share of the best margin: measured, by T10 and by T6 (c)."""
+    """Temperatures that suffice for a fraction of the best margin: measured, by T10 and by T6 (c)."""
     rows = []
     for each in measured:
         row = {"(K, d)": str(each.case), "ρ*": f"{each.optimum:.6f}"}
-        for share in SHARES:
-            allowed, c = (1 - share) * each.optimum, each.constants.margin
-            row[f"{share:.1%}: measured"] = _temperature(needed(each.deficits, allowed), each)
-            row[f"{share:.1%}: T10"] = f"{allowed / c:.2g}" if c > SAME_MARGIN else "any"
-            row[f"{share:.1%}: T6 (c)"] = f"{needed_by_bound(each.case.K, each.optimum, share):.2g}"
+        for fraction in FRACTIONS:
+            allowed, c = (1 - fraction) * each.optimum, each.constants.margin
+            row[f"{fraction:.1%}: measured"] = _temperature(needed(each.deficits, allowed), each)
+            row[f"{fraction:.1%}: T10"] = f"{allowed / c:.2g}" if c > SAME_MARGIN else "any"
+            row[f"{fraction:.1%}: T6 (c)"] = f"{needed_by_bound(each.case.K, each.optimum, fraction):.2g}"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -177,7 +177,7 @@ def certificate_table(measured: Sequence[Measured]) -> pd.DataFrame:
                 "Ent(λ)": f"{entropy:.4f}",
                 "log(K (K − 1))": f"{math.log(K * (K - 1)):.2f}",
                 "(limit − ρ(W)) / τ": _number(beyond_rounding(each.limit.margin - run.margin) / tau),
-                **{f"τ that certifies {share:.1%}": f"{(1 - share) * each.optimum / entropy:.2g}" for share in SHARES},
+                **{f"τ that certifies {q:.1%}": f"{(1 - q) * each.optimum / entropy:.2g}" for q in FRACTIONS},
             }
         )
     return pd.DataFrame(rows)

@@ -159,7 +159,7 @@ class Data:
         Its name in the registry.
     train, test : LabelledImages or TokenContexts
         What is learned from, and what accuracy is measured on.
-    train_plain : LabelledImages or TokenContexts
+    train_unaugmented : LabelledImages or TokenContexts
         ``train`` without augmentation, in the same order: what neural collapse is measured on.
     class_names : tuple of str
         One a class, in the order of the labels.
@@ -167,7 +167,7 @@ class Data:
 
     name: str
     train: Any
-    train_plain: Any
+    train_unaugmented: Any
     test: Any
     class_names: tuple[str, ...]
 
@@ -188,7 +188,7 @@ class ImageData(Data):
 
     Attributes
     ----------
-    train, train_plain, test : LabelledImages
+    train, train_unaugmented, test : LabelledImages
     similarity : ndarray, shape (K, K), or None
         What is known of the classes beforehand: from 0, nothing in common, to 1, symmetric, with unit diagonal.
     skipped : tuple of str
@@ -196,7 +196,7 @@ class ImageData(Data):
     """
 
     train: LabelledImages
-    train_plain: LabelledImages
+    train_unaugmented: LabelledImages
     test: LabelledImages
     similarity: np.ndarray | None = None
     skipped: tuple[str, ...] = ()
@@ -229,8 +229,8 @@ class TextData(Data):
 
     Attributes
     ----------
-    train, train_plain, test : TokenContexts
-        ``train_plain`` is ``train``.
+    train, train_unaugmented, test : TokenContexts
+        ``train_unaugmented`` is ``train``.
     class_names : tuple of str
         The tokens, in which byte-level pairs write a space as Ġ and a line's end as Ċ.
     source : str
@@ -240,7 +240,7 @@ class TextData(Data):
     """
 
     train: TokenContexts
-    train_plain: TokenContexts
+    train_unaugmented: TokenContexts
     test: TokenContexts
     source: str
     decode: Callable[[list[int]], str] = field(repr=False)

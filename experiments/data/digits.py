@@ -44,7 +44,7 @@ def read_digits(root: str | Path | None) -> Source:
 
 
 def digit_similarity(places: int) -> np.ndarray:
-    """The share of places in which two numbers have the same digit, shape (10^places, 10^places).
+    """The fraction of places in which two numbers have the same digit, shape (10^places, 10^places).
 
     Examples
     --------

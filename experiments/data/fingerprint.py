@@ -26,7 +26,7 @@ def fingerprint(data: Data) -> str:
     False
     """
     digest = hashlib.sha256("\n".join(data.class_names).encode(errors="surrogateescape"))
-    for part in (data.train_plain, data.test):
+    for part in (data.train_unaugmented, data.test):
         digest.update(part.labels.contiguous().numpy().tobytes())
         digest.update(part.tokens.numpy().tobytes() if isinstance(part, TokenContexts) else _inputs(part))
     return digest.hexdigest()[:16]

@@ -138,15 +138,15 @@ def _check_alike(counts: dict[str, int], advice: str) -> None:
 
 
 def _split(folders: Sequence[Path], test_share: float, seed: int) -> tuple[Files, Files]:
-    """Images of every class folder, of which a share is drawn for the test set; a class has both."""
+    """Images of every class folder, of which a fraction is drawn for the test set; a class has both."""
     train: Files = []
     test: Files = []
     for k, folder in enumerate(folders):
         images = _images(folder)
         if len(images) < 2:
             raise ValueError(f"{folder} has one image; a class that is split into train and test needs two")
-        held = min(max(round(test_share * len(images)), 1), len(images) - 1)
-        drawn = set(stream(seed, f"test images of {folder.name}").permutation(len(images))[:held].tolist())
+        count = min(max(round(test_share * len(images)), 1), len(images) - 1)
+        drawn = set(stream(seed, f"test images of {folder.name}").permutation(len(images))[:count].tolist())
         for i, path in enumerate(images):
             (test if i in drawn else train).append((path, k))
     return train, test
@@ -226,7 +226,7 @@ def read_faces(
 ) -> Source:
     """BUPT-CBFace-50 from a folder of that name in the root: one folder of images for each identity.
 
-    The identities may also lie in its folder ``images``. It has no test set of its own, so a share of the images of
+    The identities may also lie in its folder ``images``. It has no test set of its own, so a fraction of the images of
     each identity is drawn for one.
 
     Parameters
@@ -297,7 +297,7 @@ def read_image_folder(
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}; image-folder needs one with a folder of images for each class")
     size = check_integer("image_size", image_size, 1)
-    share = check_number("test_share", test_share, 0, 1)
+    fraction = check_number("test_share", test_share, 0, 1)
     train_folder = folder / "train"
     test_folder = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
     is_split = train_folder.is_dir() and test_folder is not None
@@ -306,7 +306,7 @@ def read_image_folder(
         raise ValueError(f"{folder} must have a folder of images for each of at least two classes; got {len(folders)}")
     names = [f.name for f in folders]
     if not is_split:
-        return _source(*_split(folders, share, seed), names, size, skip_corrupt)
+        return _source(*_split(folders, fraction, seed), names, size, skip_corrupt)
     assert test_folder is not None
     number = {name: k for k, name in enumerate(names)}
     train = [(path, number[f.name]) for f in folders for path in _images(f)]

@@ -78,8 +78,8 @@ def few_shot_rows(labels: np.ndarray, few_shot: Mapping[int, int], K: int, seed:
     return np.flatnonzero(kept)
 
 
-def noisy(labels: np.ndarray, share: float, K: int, seed: int) -> np.ndarray:
-    """Labels of which a share, rounded to whole images, is replaced by other classes, uniformly at random.
+def noisy(labels: np.ndarray, fraction: float, K: int, seed: int) -> np.ndarray:
+    """Labels of which a fraction, rounded to whole images, is replaced by other classes, uniformly at random.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def noisy(labels: np.ndarray, share: float, K: int, seed: int) -> np.ndarray:
     6
     """
     rng = stream(seed, "label noise")
-    changed = rng.choice(len(labels), math.floor(share * len(labels) + 0.5), replace=False)
+    changed = rng.choice(len(labels), math.floor(fraction * len(labels) + 0.5), replace=False)
     out = labels.copy()
     out[changed] = (labels[changed] + rng.integers(1, K, len(changed))) % K
     return out

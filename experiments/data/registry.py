@@ -125,7 +125,7 @@ class ImageEntry:
         return ImageData(
             name=self.name,
             train=images(source.train, rows, labels, augmentation=augmentation),
-            train_plain=images(source.train, rows, labels),
+            train_unaugmented=images(source.train, rows, labels),
             test=images(source.test, test_rows, test_labels, shift=shift),
             class_names=names,
             similarity=similarity,
@@ -187,7 +187,7 @@ DATASETS: dict[str, ImageEntry | TextEntry] = {
         ),
         ImageEntry(
             "bupt-cbface-50",
-            "faces, 50 of each of 10,000 people, of which a share is held out to test with",
+            "faces, 50 of each of 10,000 people, of which a fraction is held out to test with",
             None,
             (50, 50),
             Normalisation((0.5,) * 3, (0.5,) * 3),
@@ -307,7 +307,7 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
         ``few_shot`` : mapping from class to int
             So many training images of these classes, drawn at random.
         ``label_noise`` : float
-            Share of the training labels replaced by other classes at random. Without it, the same options give the
+            Fraction of the training labels replaced by other classes at random. Without it, the same options give the
             true labels in the same order.
         ``shift`` : str or Shift
             Of the test images, such as ``"gaussian-noise:0.2"``, ``"translation:2"`` or ``"contrast:0.5"``.

@@ -27,7 +27,7 @@ class Shift:
         displacements is ``severity``, and black comes in; ``gaussian-noise`` adds N(0, severity^2) to every value
         and clips to [0, 1]; ``contrast`` draws every image towards its mean m: m + (1 - severity) (x - m).
     severity : float
-        Pixels, a standard deviation in units of the full range, or a share from 0 to 1.
+        Pixels, a standard deviation in units of the full range, or a fraction from 0 to 1.
     seed : int
 
     Examples
@@ -50,7 +50,7 @@ class Shift:
         if self.kind == "translation" and self.severity != round(self.severity):
             raise ValueError(f"a translation is by whole pixels; got {self.severity!r}")
         if self.kind == "contrast" and self.severity > 1:
-            raise ValueError(f"the severity of contrast is a share from 0 to 1; got {self.severity!r}")
+            raise ValueError(f"the severity of contrast is a fraction from 0 to 1; got {self.severity!r}")
 
     @classmethod
     def parsed(cls, text: str, seed: int = 0) -> Shift:

@@ -47,8 +47,8 @@ def read_text(
     """Text as contexts of byte-pair tokens, of which each next token is to be predicted.
 
     Files are taken in a random order until their size reaches the one asked for; then the first of them, until the
-    test share is reached, are the test text. The tokens are learned on the training text alone, by byte-pair encoding
-    of the bytes that it has; others are left out of the test text.
+    test fraction is reached, are the test text. The tokens are learned on the training text alone, by byte-pair
+    encoding of the bytes that it has; others are left out of the test text.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def read_text(
         raise ValueError(f"vocabulary must be at most 8192; got {K}")
     T = check_integer("context", context, 1)
     size = check_integer("size", size, 1)
-    share = check_number("test_share", test_share, 0, 1)
+    fraction = check_number("test_share", test_share, 0, 1)
     files, name = _files(root, suffix)
     taken: list[str] = []
     length = 0
@@ -93,9 +93,9 @@ def read_text(
             break
         taken.append(disk.read_text(files[i]))
         length += len(taken[-1])
-    held, count = 0, 0
-    while count == 0 or (held < share * length and count < len(taken) - 1):
-        held += len(taken[count])
+    length_taken, count = 0, 0
+    while count == 0 or (length_taken < fraction * length and count < len(taken) - 1):
+        length_taken += len(taken[count])
         count += 1
     parts = taken[count:], taken[:count]
 
@@ -120,7 +120,7 @@ def read_text(
     return TextData(
         name="text",
         train=contexts[0],
-        train_plain=contexts[0],
+        train_unaugmented=contexts[0],
         test=contexts[1],
         class_names=tuple(sorted(ids, key=ids.__getitem__)),
         source=f"{len(taken)} files of {name}, {length} characters, {count} of the files for the test",

@@ -1,4 +1,4 @@
-"""What the studies share: the words for runs, their last measurements, and what a margin is held against."""
+"""What the studies share: the words for runs, their last measurements, and what a margin is compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 import ufm
 from experiments.data import DATASETS
-from experiments.drawing import HEAD_WORDS
+from experiments.drawing import HEAD_LABELS
 from experiments.settings import Settings
 from experiments.statistics import Interval, Slope, mean_interval, paired_difference
 from experiments.studies.findings import Findings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MEASURES = {
     "GNC1": "GNC1",
     "GNC2": "GNC2",
-    "share": "share of best known",
+    "fraction": "fraction of best known",
     "GNC3": "GNC3",
     "test_accuracy": "test accuracy, %",
     "ncm_accuracy": "NCM accuracy, %",
@@ -80,29 +80,29 @@ def class_count(settings: Settings) -> int:
     return K
 
 
-def cell_words(head: str, temperature: float) -> str:
+def cell_label(head: str, temperature: float) -> str:
     """The words for the runs of a head and temperature.
 
     Examples
     --------
-    >>> cell_words("cmf", 1 / 7)
+    >>> cell_label("cmf", 1 / 7)
     'class means (CMF), τ = 0.143'
     """
-    return f"{HEAD_WORDS[head]}, τ = {temperature:.3g}"
+    return f"{HEAD_LABELS[head]}, τ = {temperature:.3g}"
 
 
-def run_words(run: Run) -> str:
-    """`cell_words` of a run."""
-    return cell_words(run.settings.head, run.settings.temperature)
+def run_label(run: Run) -> str:
+    """`cell_label` of a run."""
+    return cell_label(run.settings.head, run.settings.temperature)
 
 
-def nothing_found(runs: Sequence[Run], words: Callable[[Run], str] = run_words) -> Findings:
+def nothing_found(runs: Sequence[Run], words: Callable[[Run], str] = run_label) -> Findings:
     """What is found where no run is finished, or none but those that diverged."""
     why = "No run is finished but those that diverged." if runs else "No run is finished."
     return Findings([why, *diverged_sentences(runs, words)])
 
 
-def diverged_sentences(runs: Iterable[Run], words: Callable[[Run], str] = run_words) -> list[str]:
+def diverged_sentences(runs: Iterable[Run], words: Callable[[Run], str] = run_label) -> list[str]:
     """Which runs diverged.
 
     Parameters
@@ -123,7 +123,7 @@ def diverged_sentences(runs: Iterable[Run], words: Callable[[Run], str] = run_wo
 
 def missing_sentences(
     runs: Iterable[Run],
-    words: Callable[[Run], str] = run_words,
+    words: Callable[[Run], str] = run_label,
     alike: Callable[[Run], Any] = lambda run: None,
 ) -> list[str]:
     """Which runs are missing: seeds that others of their kind have. One that diverged is not missing.
@@ -203,7 +203,8 @@ def final_values(runs: Iterable[Run]) -> pd.DataFrame:
     -------
     DataFrame
         A row a run: ``data``, ``network``, ``head``, ``temperature``, ``d``, ``K``, ``seed``, ``key``, ``best_known``
-        (the best margin known of (K, d), NaN where no code is held) and `MEASURES`, where ``share`` is GNC2 over it.
+        (the best margin known of (K, d), NaN where no code is stored) and `MEASURES`, where ``fraction`` is GNC2 over
+        it.
     """
     names = ("data", "network", "head", "temperature", "d", "seed", "key")
     rows = []
@@ -215,8 +216,8 @@ def final_values(runs: Iterable[Run]) -> pd.DataFrame:
         final = run.final
         rows.append(
             {name: getattr(run.settings, name) for name in names}
-            | {"K": K, "best_known": known, "share": final["GNC2"] / known}
-            | {name: (100 if "accuracy" in name else 1) * final[name] for name in MEASURES if name != "share"}
+            | {"K": K, "best_known": known, "fraction": final["GNC2"] / known}
+            | {name: (100 if "accuracy" in name else 1) * final[name] for name in MEASURES if name != "fraction"}
         )
     return pd.DataFrame(rows, columns=[*names, "K", "best_known", *MEASURES])
 
@@ -236,12 +237,12 @@ def mean_values(group: pd.DataFrame) -> dict[str, str]:
 
 def beside_best_known(group: pd.DataFrame) -> str:
     """The mean margin of `final_values` of one K and d beside the best known, in words."""
-    first, share = group.iloc[0], group["share"].mean()
+    first, fraction = group.iloc[0], group["fraction"].mean()
     if not math.isfinite(first["best_known"]):
-        return f"no code of K = {first['K']}, d = {first['d']} is held to compare it with"
-    words = f"{share:.3f} of the best known margin {first['best_known']:.4f}"
+        return f"no code of K = {first['K']}, d = {first['d']} is stored to compare it with"
+    words = f"{fraction:.3f} of the best known margin {first['best_known']:.4f}"
     # a millionth is left to rounding
-    return words + (", so the code held for this K and d is not the best there is" if share > 1 + 1e-6 else "")
+    return words + (", so the stored code of this K and d is not the best there is" if fraction > 1 + 1e-6 else "")
 
 
 @functools.cache

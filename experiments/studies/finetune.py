@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
+from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
 from experiments.settings import Settings
 from experiments.shifted import shifted_accuracy
 from experiments.statistics import mean_interval
@@ -141,7 +141,7 @@ def _mode(settings: Settings) -> str:
 
 
 def _words(run: Run) -> str:
-    return f"{_mode(run.settings)}, {HEAD_WORDS[run.settings.head]}"
+    return f"{_mode(run.settings)}, {HEAD_LABELS[run.settings.head]}"
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _head_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
             f"{side(difference, 'better', 'worse', 'neither shown to be better nor worse')}"
             for name, words in (("test", "in distribution"), ("shifted", "under shift"))
         )
-        out.append(f"Trained {mode}, {HEAD_WORDS[head]} against the learned head: {differences}.")
+        out.append(f"Trained {mode}, {HEAD_LABELS[head]} against the learned head: {differences}.")
     return out
 
 
@@ -192,13 +192,13 @@ def _gain_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
                 f"{paired_groups(group, scratch, name)} points {words}"
                 for name, words in (("test", "in distribution"), ("shifted", "under shift"))
             )
-            out.append(f"Pre-training is worth to {HEAD_WORDS[head]}, {mode} trained, {gains}.")
+            out.append(f"Pre-training is worth to {HEAD_LABELS[head]}, {mode} trained, {gains}.")
     return out
 
 
 def _parameter_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
     counts = [
-        f"{mode}, {HEAD_WORDS[head]}: {group['trained in all'].iloc[0]} ({group['trained in the head'].iloc[0]} of "
+        f"{mode}, {HEAD_LABELS[head]}: {group['trained in all'].iloc[0]} ({group['trained in the head'].iloc[0]} of "
         "them in the head)"
         for (mode, head), group in groups.items()
     ]
@@ -210,7 +210,7 @@ def _table(groups: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
         [
             {
                 "trained": mode,
-                "head": HEAD_WORDS[head],
+                "head": HEAD_LABELS[head],
                 "runs": len(group),
                 **{words: mean_interval(group[name]).text for name, words in MEASURES.items()},
                 "parameters in the head": group["trained in the head"].iloc[0],
@@ -232,7 +232,7 @@ def _figure(groups: dict[tuple[str, str], pd.DataFrame]) -> Figure:
             if group is not None:
                 apart = 0.15 * (i - (len(heads) - 1) / 2)
                 points = {at + apart: mean_interval(group[name]) for at, name in enumerate(sets)}
-                errorbar_panel(panel, points, HEAD_WORDS[head], color=HEAD_COLOURS[head], ls="none")
+                errorbar_panel(panel, points, HEAD_LABELS[head], color=HEAD_COLOURS[head], ls="none")
         words = [MEASURES[name].replace(":", "\n").replace(" ", "\n").replace("-", "\n") for name in sets]
         panel.set_xticks(range(len(sets)), words)
         panel.set_xlim(-0.5, len(sets) - 0.5)

@@ -17,7 +17,7 @@ from experiments.studies.common import (
     MEASURES,
     NOTE,
     beside_best_known,
-    cell_words,
+    cell_label,
     check_not_fixed,
     diverged_sentences,
     every_run,
@@ -47,7 +47,7 @@ QUESTION = (
 )
 
 #: What is asked of the learned head on digit-pairs at d = 10 and temperature 1/10: bound, and whether from below.
-ASKED = {"share": (0.80, True), "GNC1": (0.02, False), "GNC3": (0.01, False)}
+ASKED = {"fraction": (0.80, True), "GNC1": (0.02, False), "GNC3": (0.01, False)}
 #: Line styles of the temperatures.
 STYLES = ("-", "--", "-.", ":")
 
@@ -143,8 +143,8 @@ def _collapse_sentence(group: pd.DataFrame) -> str:
         return f" (target: at {'least' if below else 'most'} {bound:.2f}; {'met' if met else 'not met'})"
 
     return (
-        f"{cell_words(first['head'], first['temperature'])}: mean GNC2 {mean_interval(group['GNC2'])}, "
-        f"{beside_best_known(group)}{verdict('share')}; "
+        f"{cell_label(first['head'], first['temperature'])}: mean GNC2 {mean_interval(group['GNC2'])}, "
+        f"{beside_best_known(group)}{verdict('fraction')}; "
         f"GNC1 {mean_interval(group['GNC1'])}{verdict('GNC1')}; GNC3 {mean_interval(group['GNC3'])}{verdict('GNC3')}."
     )
 
@@ -173,7 +173,7 @@ def _accuracy_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
     learned = {tau: group for (*_, head, tau), group in groups.items() if head == "learned"}
     for (*_, head, temperature), group in groups.items():
         sentence = (
-            f"{cell_words(head, temperature)}: test accuracy in %: {mean_interval(group['test_accuracy'])}; nearest "
+            f"{cell_label(head, temperature)}: test accuracy in %: {mean_interval(group['test_accuracy'])}; nearest "
             f"class mean less classifier: {mean_interval(group['ncm_accuracy'] - group['test_accuracy'])}"
         )
         for tau, other in learned.items():
@@ -189,24 +189,24 @@ def _table(groups: dict[Any, pd.DataFrame]) -> pd.DataFrame:
     """A row a head, and for reference the feature model, the best code known and the paper's networks."""
     rows: dict[str, dict[str, str]] = {}
     for (*_, head, temperature), group in groups.items():
-        rows[cell_words(head, temperature)] = {"runs": str(len(group))} | mean_values(group)
+        rows[cell_label(head, temperature)] = {"runs": str(len(group))} | mean_values(group)
     for K, d, temperature in dict.fromkeys((K, d, tau) for K, d, head, tau in groups if head != "linear"):
         free, known = ufm_margin(K, d, temperature), best_known_margin(K, d)
         if free.n:
             rows[f"for reference: feature model, τ = {temperature:.3g}"] = {
                 "runs": str(free.n),
                 "GNC2": free.text,
-                MEASURES["share"]: f"{free.mean / known:.4g}",
+                MEASURES["fraction"]: f"{free.mean / known:.4g}",
             }
-        rows["for reference: best code known"] = {"GNC2": f"{known:.4f}", MEASURES["share"]: "1"}
+        rows["for reference: best code known"] = {"GNC2": f"{known:.4f}", MEASURES["fraction"]: "1"}
     for size in dict.fromkeys((K, d) for K, d, *_ in groups):
         name, networks = paper.LEARNED.get(size, ("", {}))
         known = best_known_margin(*size)
         for network, values in networks.items():
             rows[f"for reference: the paper's {network}, {name}, d = 10, τ = 0.1"] = {"runs": "1"} | {
-                words: f"{(values | {'share': values['GNC2'] / known})[measure]:.4g}"
+                words: f"{(values | {'fraction': values['GNC2'] / known})[measure]:.4g}"
                 for measure, words in MEASURES.items()
-                if measure in values or measure == "share"
+                if measure in values or measure == "fraction"
             }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["runs", *MEASURES.values()]).fillna("")
     return table.rename_axis("classifier").reset_index()
@@ -233,7 +233,7 @@ def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
             style = "-" if head == "linear" else STYLES[temperatures.index(tau) % len(STYLES)]
             scale = 100 if name == "test_accuracy" else 1
             values = pd.DataFrame({row["seed"]: scale * histories[row["key"]][name] for _, row in group.iterrows()})
-            band_panel(panel, values, cell_words(head, tau), color=HEAD_COLOURS[head], ls=style)
+            band_panel(panel, values, cell_label(head, tau), color=HEAD_COLOURS[head], ls=style)
     for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
         known = best_known_margin(K, d)
         draw_level(panels["GNC2"], known, "best known margin")

@@ -10,7 +10,7 @@ from experiments.data import DATASETS
 from experiments.data.seeding import stream
 from experiments.drawing import (
     HEAD_COLOURS,
-    HEAD_WORDS,
+    HEAD_LABELS,
     axes_figure,
     errorbar_panel,
     shared_legend,
@@ -22,7 +22,7 @@ from experiments.settings import Settings
 from experiments.statistics import mean_interval, slope
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
-    cell_words,
+    cell_label,
     check_not_fixed,
     diverged_sentences,
     missing_sentences,
@@ -83,7 +83,7 @@ def plan(
         All classes of the data set, at least two more than are trained on; 0 where it says them itself, which a folder
         does not.
     d : int
-        Width of the features; a fixed code has to be held for it.
+        Width of the features; a fixed code must be known for it.
     epochs : int
         Epochs of every run.
     **settings
@@ -204,13 +204,13 @@ def _statements(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str,
     best = max(groups, key=lambda cell: groups[cell]["MAP@R"].mean())
     figures = ", ".join(f"{name} {mean_interval(groups[best][name])} %" for name in MEASURES)
     raw = ", ".join(f"{name} {value:.1f} %" for name, value in pixels.items())
-    out = [f"Of what was trained, the highest mean MAP@R on held-out classes has {cell_words(*best)}: {figures}."]
+    out = [f"Of what was trained, the highest mean MAP@R on held-out classes has {cell_label(*best)}: {figures}."]
     out.append(f"The pixels themselves have {raw}.")
     learned = groups.get(("learned", 0.1))
     for cell, group in groups.items():
         if learned is not None and group is not learned:
             differences = ", ".join(f"{name} {paired_groups(group, learned, name)} points" for name in MEASURES)
-            out.append(f"{cell_words(*cell)} less {cell_words('learned', 0.1)}: {differences}.")
+            out.append(f"{cell_label(*cell)} less {cell_label('learned', 0.1)}: {differences}.")
     tempered = [group for (head, _), group in groups.items() if head == "learned"]
     if len(tempered) > 1:
         rows = pd.concat(tempered)
@@ -223,7 +223,7 @@ def _table(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, floa
     shown = [*MEASURES, "GNC2", "GNC1", "test accuracy"]
     rows = [
         {
-            "head": HEAD_WORDS[head],
+            "head": HEAD_LABELS[head],
             "τ": f"{temperature:.3g}",
             "runs": str(len(group)),
             **{name: mean_interval(group[name]).text for name in shown},
@@ -243,7 +243,7 @@ def _figure(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, flo
         for i, head in enumerate(dict.fromkeys(head for head, _ in groups)):
             # a little apart, since most heads have one temperature
             points = {tau * 1.03**i: mean_interval(group[name]) for (own, tau), group in groups.items() if own == head}
-            errorbar_panel(panel, points, HEAD_WORDS[head], color=HEAD_COLOURS[head])
+            errorbar_panel(panel, points, HEAD_LABELS[head], color=HEAD_COLOURS[head])
         panel.set_ylabel("%", fontsize=9)
     shared_legend(figure, columns=3)
     return figure

@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments import paper
 from experiments.drawing import (
-    HEAD_WORDS,
+    HEAD_LABELS,
     axes_figure,
     errorbar_panel,
     shared_legend,
@@ -180,11 +180,11 @@ def findings(runs: Sequence[Run]) -> Findings:
 
 
 def _words(run: Run) -> str:
-    return f"{_line_words(run.settings.head, run.settings.d)}, τ = {run.settings.temperature:.3g}"
+    return f"{_line_label(run.settings.head, run.settings.d)}, τ = {run.settings.temperature:.3g}"
 
 
-def _line_words(head: str, d: int) -> str:
-    return f"{HEAD_WORDS[head]}, d = {d}"
+def _line_label(head: str, d: int) -> str:
+    return f"{HEAD_LABELS[head]}, d = {d}"
 
 
 def _lines(cells: Cells) -> dict[tuple[str, int], dict[float, pd.DataFrame]]:
@@ -293,7 +293,7 @@ def _table(cells: Cells) -> pd.DataFrame:
         K, known = int(group["K"].iloc[0]), group["best_known"].iloc[0]
         least = least_margin(K, known, tau)
         rows.append(
-            {"head": HEAD_WORDS[head], "d": d, "τ": f"{tau:.3g}", "runs": len(group)}
+            {"head": HEAD_LABELS[head], "d": d, "τ": f"{tau:.3g}", "runs": len(group)}
             | mean_values(group)
             | {"best known": f"{known:.4f}", "T6 bound": f"{least:.4f}" if math.isfinite(least) else ""}
         )
@@ -306,7 +306,7 @@ def _paper_table() -> pd.DataFrame:
         {
             "τ": _fraction(tau),
             "GNC2": values["GNC2"],
-            MEASURES["share"]: values["GNC2"] / known,
+            MEASURES["fraction"]: values["GNC2"] / known,
             "GNC3": values.get("GNC3"),
         }
         for tau, values in paper.TEMPERATURES.items()
@@ -318,7 +318,7 @@ def _figure(cells: Cells, d: int) -> Figure:
     """The margin at one dimension beside its limits, and everything else by dimension."""
     titles = {
         "limits": f"margin (GNC2), d = {d}",
-        "share": "GNC2 over the best known margin",
+        "fraction": "GNC2 over the best known margin",
         "GNC1": "variability within classes (GNC1)",
         "GNC3": "self-duality (GNC3)",
         "test_accuracy": "test accuracy in %",
@@ -335,9 +335,9 @@ def _figure(cells: Cells, d: int) -> Figure:
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         if head == "linear":
             style |= {"color": INK, "ls": "--"}
-        label = _line_words(head, width)
+        label = _line_label(head, width)
         apart = 1.03**i  # or the intervals of one temperature would lie on each other
-        for name in ("share", "GNC1", "GNC3", "test_accuracy"):
+        for name in ("fraction", "GNC1", "GNC3", "test_accuracy"):
             points = {apart * tau: mean_interval(group[name]) for tau, group in line.items()}
             errorbar_panel(panels[name], points, label, **style)
         nearest = {apart * tau: interval for tau, interval in _nearest(line).items()}
@@ -346,7 +346,7 @@ def _figure(cells: Cells, d: int) -> Figure:
             margins = {tau: mean_interval(group["GNC2"]) for tau, group in line.items()}
             errorbar_panel(panels["limits"], margins, label, **style)
     _draw_limits(panels["limits"], cells, d)
-    panels["share"].set_ylim(bottom=0)
+    panels["fraction"].set_ylim(bottom=0)
     panels["nearest"].axhline(0, color=INK, lw=0.8)
     shared_legend(figure, columns=3)
     return figure

@@ -14,7 +14,7 @@ from experiments.assignments import input_similarity
 from experiments.class_similarity import mantel, nearest_pairs
 from experiments.drawing import (
     HEAD_COLOURS,
-    HEAD_WORDS,
+    HEAD_LABELS,
     axes_figure,
     errorbar_panel,
     shared_legend,
@@ -24,7 +24,7 @@ from experiments.statistics import mean_interval
 from experiments.studies import gnc
 from experiments.studies.common import (
     beside_best_known,
-    cell_words,
+    cell_label,
     diverged_sentences,
     final_values,
     missing_sentences,
@@ -57,7 +57,7 @@ QUESTION = (
 MEASURES = {
     "GNC1": "GNC1",
     "GNC2": "GNC2",
-    "share": "share of best known",
+    "fraction": "fraction of best known",
     "GNC3": "GNC3",
     "train_accuracy": "training accuracy, %",
     "test_accuracy": "test accuracy, %",
@@ -140,7 +140,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     # the tokens are listed of the smallest temperature, of the learned head if it was trained there
     head, tau = min(groups, key=lambda cell: (cell[0] == "linear", cell[1], cell[0] != "learned"))
     coldest = [run for run in finished if (run.settings.head, run.settings.temperature) == (head, tau)]
-    where = cell_words(head, tau)
+    where = cell_label(head, tau)
     tokens, pairs = _token_table(coldest), _pair_table(coldest)
     statements = [
         *_collapse_sentences(groups),
@@ -223,7 +223,7 @@ def _collapse_sentences(groups: Groups) -> list[str]:
         best = max(series, key=lambda tau: series[tau]["GNC2"].mean())
         group = series[best]
         out.append(
-            f"{HEAD_WORDS[head]}: of {len(series)} temperatures mean GNC2 is largest at τ = {best:.3g}, "
+            f"{HEAD_LABELS[head]}: of {len(series)} temperatures mean GNC2 is largest at τ = {best:.3g}, "
             f"{mean_interval(group['GNC2'])}, {beside_best_known(group)}; there GNC1 is "
             f"{mean_interval(group['GNC1'])} and GNC3 {mean_interval(group['GNC3'])}."
         )
@@ -234,7 +234,7 @@ def _collapse_sentences(groups: Groups) -> list[str]:
             collapsed = {tau: series[tau]["GNC1"].mean() for tau in series}
             least = min(collapsed, key=lambda tau: collapsed[tau])
             out.append(
-                f"{HEAD_WORDS[head]}: as τ falls from {max(series):.3g} to {min(series):.3g}, GNC2 changes by "
+                f"{HEAD_LABELS[head]}: as τ falls from {max(series):.3g} to {min(series):.3g}, GNC2 changes by "
                 f"{change}. Of {len(steps)} steps it is shown to grow at {shown.count('grows')} and to shrink at "
                 f"{shown.count('shrinks')}. GNC1 is {collapsed[max(series)]:.3g} at the largest τ, "
                 f"{collapsed[min(series)]:.3g} at the smallest, and least at τ = {least:.3g}, {collapsed[least]:.3g}."
@@ -255,7 +255,7 @@ def _frequency_sentences(groups: Groups) -> list[str]:
         )
         difference = mean_interval(group[QUINTILES[-1]] - group[QUINTILES[0]])
         out.append(
-            f"{cell_words(head, tau)}: {shown} (rank correlation of count and margin {correlation}); the "
+            f"{cell_label(head, tau)}: {shown} (rank correlation of count and margin {correlation}); the "
             f"mean margin of the most frequent fifth less that of the rarest is {difference}."
         )
     return out
@@ -270,13 +270,13 @@ def _smallest_sentence(tokens: pd.DataFrame, where: str) -> str:
 
 
 def _similarity_sentences(groups: Groups) -> list[str]:
-    """Whether tokens that stand after the same tokens are held close."""
+    """Whether tokens that stand after the same tokens are close."""
     out = []
     for head, series in _of_sphere(groups).items():
         told = ", ".join(f"{mean_interval(group['similarity']).text} at τ = {tau:.3g}" for tau, group in series.items())
         largest = max(group["p_value"].max() for group in series.values())
         out.append(
-            f"{HEAD_WORDS[head]}: rank correlation of the cosine of two tokens with how alike the tokens before them "
+            f"{HEAD_LABELS[head]}: rank correlation of the cosine of two tokens with how alike the tokens before them "
             f"are: {told}; the largest p-value of a run (Mantel's test, one-sided) is {largest:.2g}."
         )
     return out
@@ -290,7 +290,7 @@ def _accuracy_sentences(groups: Groups, chances: Unigram) -> list[str]:
         best = min(series, key=lambda tau: series[tau]["perplexity"].mean())
         group = series[best]
         out.append(
-            f"{HEAD_WORDS[head]}: test perplexity is least at τ = {best:.3g}, {mean_interval(group['perplexity'])}, "
+            f"{HEAD_LABELS[head]}: test perplexity is least at τ = {best:.3g}, {mean_interval(group['perplexity'])}, "
             f"with test accuracy {mean_interval(group['test_accuracy'])} %; the training counts alone give "
             f"perplexity {math.exp(chances['loss']):.1f} and accuracy {100 * chances['accuracy']:.1f} %."
         )
@@ -298,8 +298,8 @@ def _accuracy_sentences(groups: Groups, chances: Unigram) -> list[str]:
             difference = paired_groups(other, group, "perplexity")
             shown = side(difference, "worse", "better", "neither shown to be better nor worse")
             out.append(
-                f"Without the spherical constraint, {cell_words('linear', tau)}, test perplexity is "
-                f"{mean_interval(other['perplexity'])}, less that of the {HEAD_WORDS[head]} head at τ = {best:.3g} "
+                f"Without the spherical constraint, {cell_label('linear', tau)}, test perplexity is "
+                f"{mean_interval(other['perplexity'])}, less that of the {HEAD_LABELS[head]} head at τ = {best:.3g} "
                 f"{difference}: {shown}."
             )
     return out
@@ -312,12 +312,12 @@ def _theory_sentences(groups: Groups) -> list[str]:
         tau = min(series, key=lambda one: series[one]["loss"].mean())
         certified = max(group["certified_margin"].max() for group in series.values())
         out.append(
-            f"{HEAD_WORDS[head]}: the training loss is least at τ = {tau:.3g}, {mean_interval(series[tau]['loss'])} "
+            f"{HEAD_LABELS[head]}: the training loss is least at τ = {tau:.3g}, {mean_interval(series[tau]['loss'])} "
             f"nats a token at training accuracy {mean_interval(series[tau]['train_accuracy'])} %; "
             f"the margin that a loss certifies (docs/theory.md, T6) is "
             + (f"{certified:.4f} at most." if certified > 0 else "above 0 at no temperature.")
         )
-        out.append(f"{HEAD_WORDS[head]}: {_imbalance_sentence(series)}")
+        out.append(f"{HEAD_LABELS[head]}: {_imbalance_sentence(series)}")
     return out
 
 
@@ -327,7 +327,7 @@ def _imbalance_sentence(series: dict[float, pd.DataFrame]) -> str:
     K, margin, imbalance = int(first["tokens"]), first["best_known"], first["imbalance"]
     unequal = f"the mean count of a token is {imbalance:.4g} times the smallest"
     if not math.isfinite(margin):
-        return f"{unequal}; no code is held, so that no bound on GNC2 of a global minimiser is computed."
+        return f"{unequal}; no code is stored, so that no bound on GNC2 of a global minimiser is computed."
     told = [
         f"{least:.4f} at τ = {tau:.3g}, where the mean is {group['GNC2'].mean():.4f}"
         for tau, group in series.items()
@@ -353,7 +353,7 @@ def _table(groups: Groups) -> pd.DataFrame:
     """A row a head and temperature."""
     return pd.DataFrame(
         [
-            {"head": HEAD_WORDS[head], "τ": f"{tau:.3g}", "runs": len(group)}
+            {"head": HEAD_LABELS[head], "τ": f"{tau:.3g}", "runs": len(group)}
             | {words: mean_interval(group[name]).text for name, words in MEASURES.items()}
             for (head, tau), group in groups.items()
         ]
@@ -364,7 +364,7 @@ def _margin_table(groups: Groups) -> pd.DataFrame:
     """A row a head and temperature, a column a fifth of the tokens."""
     return pd.DataFrame(
         [
-            {"head": HEAD_WORDS[head], "τ": f"{tau:.3g}", "runs": len(group)}
+            {"head": HEAD_LABELS[head], "τ": f"{tau:.3g}", "runs": len(group)}
             | {str(q): mean_interval(group[q]).text for q in QUINTILES}
             for (head, tau), group in groups.items()
         ]
@@ -411,7 +411,7 @@ def _figure(groups: Groups, chances: Unigram) -> Figure:
         for i, head in enumerate(dict.fromkeys(head for head, _ in groups)):
             points = {tau: mean_interval(group[name]) for (h, tau), group in groups.items() if h == head}
             style = {"color": HEAD_COLOURS[head], "marker": MARKERS[i % len(MARKERS)]}
-            errorbar_panel(panel, points, HEAD_WORDS[head], **style)
+            errorbar_panel(panel, points, HEAD_LABELS[head], **style)
     draw_level(axes[0], next(iter(groups.values()))["best_known"].iloc[0], "best known margin")
     draw_level(axes[-1], math.exp(chances["loss"]), "training counts alone", color=INK, ls=":")
     for panel in axes[:-1]:
@@ -428,7 +428,7 @@ def _margin_figure(groups: Groups, tokens: pd.DataFrame, where: str) -> Figure:
     for i, ((head, tau), group) in enumerate(groups.items()):
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         style |= {"ls": "--"} if head == "linear" else {}
-        label = cell_words(head, tau)
+        label = cell_label(head, tau)
         errorbar_panel(fifths, {q: mean_interval(group[q]) for q in QUINTILES}, label, **style)
         errorbar_panel(ranks, {tau: mean_interval(group["rank_correlation"])}, **style)
     fifths.set_xlabel("fifth of the tokens, the rarest first", fontsize=9)

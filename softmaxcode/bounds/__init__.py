@@ -1,6 +1,6 @@
 """Proved bounds on 1 - mu and on the margin of any K unit vectors in R^d."""
 
-from softmaxcode.bounds.best import Bracket, margin_bounds, max_cosine_lower_bound
+from softmaxcode.bounds.best import MarginBounds, margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.bound import Bound
 from softmaxcode.bounds.delsarte_bound import DelsarteCertificate, delsarte, delsarte_certificate
 from softmaxcode.bounds.levenshtein_bound import levenshtein, levenshtein_size
@@ -9,8 +9,8 @@ from softmaxcode.bounds.volume_bound import VolumeBounds, volume
 
 __all__ = [
     "Bound",
-    "Bracket",
     "DelsarteCertificate",
+    "MarginBounds",
     "VolumeBounds",
     "delsarte",
     "delsarte_certificate",

@@ -28,7 +28,7 @@ LEVENSHTEIN_POINTS_LIMIT_3D = 10**6
 
 
 @dataclass(frozen=True)
-class Bracket:
+class MarginBounds:
     """``lower`` <= rho*(K, d) <= ``upper``, both rounded outward, and how each was obtained."""
 
     lower: float
@@ -99,8 +99,8 @@ def _best(K: int, d: int, lp: bool) -> Bound:
     return max((bound for bound in candidates if bound.proved), key=lambda bound: bound.value)
 
 
-def margin_bounds(K: int, d: int, lp: bool = True) -> Bracket:
-    """Bracket of rho*(K, d), the largest margin of K unit vectors in R^d.
+def margin_bounds(K: int, d: int, lp: bool = True) -> MarginBounds:
+    """MarginBounds of rho*(K, d), the largest margin of K unit vectors in R^d.
 
     Exact (both ends the same number, rounded outward) for d <= 2 and K <= 2d: K/(K - 1) for K <= d + 1, 1 for
     d + 2 <= K <= 2d, 1 - cos(2 pi/K) on the circle. Otherwise from below the volume bound, or 1 - mu* where the
@@ -118,7 +118,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> Bracket:
 
     Returns
     -------
-    Bracket
+    MarginBounds
 
     Raises
     ------
@@ -128,7 +128,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> Bracket:
     Examples
     --------
     >>> margin_bounds(3, 8)
-    Bracket(lower=1.5, upper=1.5, lower_method='closed form', upper_method='closed form')
+    MarginBounds(lower=1.5, upper=1.5, lower_method='closed form', upper_method='closed form')
     >>> bracket = margin_bounds(24, 3)
     >>> print(f"{bracket.lower:.10f} {bracket.upper:.10f}")
     0.2769215317 0.7442063312
@@ -137,7 +137,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> Bracket:
     lp = check_flag("lp", lp)
     if d == 1:
         margin = 2.0 if K == 2 else 0.0
-        return Bracket(margin, margin, "closed form", "closed form")
+        return MarginBounds(margin, margin, "closed form", "closed form")
     if d == 2 or K <= 2 * d:
         with flint.ctx.workprec(BITS):
             if K <= d + 1:
@@ -146,7 +146,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> Bracket:
                 exact = flint.arb(1)
             else:
                 exact = 1 - flint.arb.cos_pi_fmpq(flint.fmpq(2, K))
-            return Bracket(float_below(exact), float_above(exact), "closed form", "closed form")
+            return MarginBounds(float_below(exact), float_above(exact), "closed form", "closed form")
     best = max_cosine_lower_bound(K, d, lp)
     lower, lower_method = volume(K, d).margin_lower, "volume"
     if best.exact:
@@ -156,5 +156,5 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> Bracket:
     with flint.ctx.workprec(BITS):
         upper = float_above(flint.arb(2 - 2 * rational(best.value)).sqrt())
     if upper >= 1:
-        return Bracket(lower, 1.0, lower_method, "K >= d + 2")
-    return Bracket(lower, upper, lower_method, "smallest distance, " + best.method)
+        return MarginBounds(lower, 1.0, lower_method, "K >= d + 2")
+    return MarginBounds(lower, upper, lower_method, "smallest distance, " + best.method)

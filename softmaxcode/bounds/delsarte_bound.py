@@ -305,7 +305,7 @@ def _delsarte(K: int, d: int, degree: int) -> tuple[DelsarteCertificate | None, 
         if candidate is not None and (best is None or candidate.s > best.s):
             best = candidate
     if best is None:
-        best = _plain_certificate(critical, K, d)
+        best = _unpolished_certificate(critical, K, d)
     return best, critical.s
 
 
@@ -349,17 +349,17 @@ def _refined_certificate(start: _Programme, K: int, d: int) -> DelsarteCertifica
         for bits in (56, 52, 48, 44, 40, 36):
             back = flint.fmpq(1, 1 << bits)
             s = float_below(right - back)
-            share = min(fall * back / (2 * rise), flint.fmpq(1, 2))
-            if share <= 0 or not -1 <= s < 1:
+            fraction = min(fall * back / (2 * rise), flint.fmpq(1, 2))
+            if fraction <= 0 or not -1 <= s < 1:
                 return None
-            mixed = [(1 - share) * a + share * b for a, b in zip(f, h, strict=True)]
-            candidate = _certificate_from(mixed, share * gap / (2 * K), s, K, d)
+            mixed = [(1 - fraction) * a + fraction * b for a, b in zip(f, h, strict=True)]
+            candidate = _certificate_from(mixed, fraction * gap / (2 * K), s, K, d)
             if candidate.holds():
                 return candidate
     return None
 
 
-def _plain_certificate(critical: _Programme, K: int, d: int) -> DelsarteCertificate | None:
+def _unpolished_certificate(critical: _Programme, K: int, d: int) -> DelsarteCertificate | None:
     """A certificate straight from floating point, at the price of a step back in s of 1e-11 or more."""
     degree = len(critical.f) - 1
     for exponent in range(-11, -3):

@@ -21,7 +21,7 @@ class VolumeBounds:
     margin_lower: float
 
 
-def _cap_bracket(K: int, d: int) -> tuple[float, float]:
+def _cap_bounds(K: int, d: int) -> tuple[float, float]:
     """Floats around the x = (1 - cos t)/2 at which a cap of angular radius t is 1/K of the sphere, verified."""
     with flint.ctx.workprec(BITS):
         half = flint.arb(d - 1) / 2
@@ -89,7 +89,7 @@ def volume(K: int, d: int) -> VolumeBounds:
     if d == 1:
         closed = rankin(K, d)
         return VolumeBounds(closed, 2.0 if K == 2 else 0.0)
-    low, high = _cap_bracket(K, d)
+    low, high = _cap_bounds(K, d)
     cosine = 1 - 2 * rational(high)
     value = float_below(2 * cosine * cosine - 1)
     return VolumeBounds(Bound(value, "volume", True, "disjoint caps of half the Tammes angle"), 2 * low)

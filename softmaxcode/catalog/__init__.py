@@ -8,12 +8,12 @@ name of the construction and the indices of its rows.
 from softmaxcode.catalog.entry import Entry
 from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.known import (
-    NotHeldError,
+    UnknownCodeError,
     best_known,
     bracket,
-    held,
     installed,
     shipped_path,
+    stored,
     user_catalog,
     user_path,
 )
@@ -26,14 +26,14 @@ __all__ = [
     "CatalogError",
     "Entry",
     "ImportReport",
-    "NotHeldError",
+    "UnknownCodeError",
     "best_known",
     "bracket",
     "export",
-    "held",
     "import_codes",
     "installed",
     "shipped_path",
+    "stored",
     "user_catalog",
     "user_path",
     "verify",

@@ -73,10 +73,10 @@ class Entry:
         return mine > theirs
 
 
-def hopeful(code: SoftmaxCode, objective: str, held: Entry | None) -> bool:
+def may_improve(code: SoftmaxCode, objective: str, stored: Entry | None) -> bool:
     """Whether certifying is worth the time: floats are within 1e-12 of the rigorous values."""
     value = code.margin if objective == "softmax" else 1 - code.max_cosine
-    return held is None or value > held.lower_bound - 1e-12
+    return stored is None or value > stored.lower_bound - 1e-12
 
 
 def measured(entry: Entry, code: SoftmaxCode) -> Entry:

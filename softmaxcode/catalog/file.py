@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from softmaxcode import exact
-from softmaxcode.catalog.entry import IMPROVEMENT, Entry, assess, hopeful, measured
+from softmaxcode.catalog.entry import IMPROVEMENT, Entry, assess, may_improve, measured
 from softmaxcode.catalog.schema import (
     MAX_COORDINATES,
     CatalogError,
@@ -274,7 +274,7 @@ class Catalog:
         candidates = [
             assess(code, name, None if known is None else known.name)
             for name in ([code.objective] + [name for name in OBJECTIVES if name != code.objective])
-            if hopeful(code, name, self.entry(code.K, code.d, name))
+            if may_improve(code, name, self.entry(code.K, code.d, name))
         ]
         if not any(map(self._is_beaten_by, candidates)):
             return ()

@@ -22,35 +22,35 @@ from softmaxcode.checks.arguments import check_objective, check_pair, machine_me
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from softmaxcode.bounds.best import Bracket
+    from softmaxcode.bounds.best import MarginBounds
     from softmaxcode.code import SoftmaxCode
 
 #: The variable that names another file than the one in the user's data folder.
 ENVIRONMENT = "SOFTMAXCODE_CATALOG"
 
 
-class NotHeldError(LookupError):
+class UnknownCodeError(LookupError):
     """No code of this pair is known here.
 
     Attributes
     ----------
     K, d, objective
         What was asked for.
-    bracket : Bracket
+    bracket : MarginBounds
         What bounds say of the optimal value all the same: of rho*, or of 1 - mu*.
     """
 
-    def __init__(self, K: int, d: int, objective: str, bracket: Bracket) -> None:
+    def __init__(self, K: int, d: int, objective: str, bracket: MarginBounds) -> None:
         self.K, self.d, self.objective, self.bracket = K, d, objective, bracket
         value = "the largest margin" if objective == "softmax" else "1 - mu*"
         fits = search_memory(K) <= machine_memory()
         hint = f"solve({K}, {d}) searches" if fits else "the memory here is too small to search for one"
         super().__init__(
-            f"no code of (K, d) = ({K}, {d}) is held for {objective}; {value} lies between {bracket.lower:.10g} "
+            f"no code of (K, d) = ({K}, {d}) is stored for {objective}; {value} lies between {bracket.lower:.10g} "
             f"({bracket.lower_method}) and {bracket.upper:.10g} ({bracket.upper_method}); {hint}"
         )
 
-    def __reduce__(self) -> tuple[type, tuple[int, int, str, Bracket]]:
+    def __reduce__(self) -> tuple[type, tuple[int, int, str, MarginBounds]]:
         return type(self), (self.K, self.d, self.objective, self.bracket)
 
 
@@ -110,7 +110,7 @@ def installed() -> Iterator[Catalog | None]:
         yield catalog
 
 
-def held(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
+def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
     """The best code of the catalogues and the exact families, its provenance naming the entry; None where none is."""
     known = exact.best(K, d) if families else None
     with installed() as catalog:
@@ -148,8 +148,8 @@ def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
     ------
     ValueError
         For a bad pair or objective; `CatalogError` (a ValueError) for a catalogue that cannot be read.
-    NotHeldError
-        If no code is held; its ``bracket`` holds the bounds on the optimal value.
+    UnknownCodeError
+        If no code is stored; its ``bracket`` holds the bounds on the optimal value.
 
     Examples
     --------
@@ -159,19 +159,19 @@ def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
     (0.5, 'matches Tammes')
     >>> try:
     ...     sc.best_known(10**6, 3)
-    ... except sc.NotHeldError as error:
+    ... except sc.UnknownCodeError as error:
     ...     print(f"{error.bracket.lower:.1e} {error.bracket.upper:.1e}")
     2.0e-06 3.8e-03
     """
     K, d = check_pair(K, d)
     objective = check_objective(objective)
-    code = held(K, d, objective)
+    code = stored(K, d, objective)
     if code is None:
-        raise NotHeldError(K, d, objective, bracket(K, d, objective))
+        raise UnknownCodeError(K, d, objective, bracket(K, d, objective))
     return code
 
 
-def bracket(K: int, d: int, objective: str) -> Bracket:
+def bracket(K: int, d: int, objective: str) -> MarginBounds:
     """The bounds on rho* ("softmax") or 1 - mu* ("tammes")."""
     both = margin_bounds(K, d)
     if objective == "softmax":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.known import installed
 from softmaxcode.catalog.schema import CatalogError, sqlite_errors
-from softmaxcode.catalog.verification import unborne_claim
+from softmaxcode.catalog.verification import inconsistency
 from softmaxcode.checks.arguments import check_flag, check_path, printable
 from softmaxcode.code import load
 from softmaxcode.storage.disk import check_output, written_whole
@@ -75,7 +75,7 @@ def _import_entry(entry: Entry | CatalogError, other: Catalog, catalog: Catalog)
         code = other.read(entry)
     except CatalogError as error:
         return "refused", str(error)
-    problem = unborne_claim(entry, code)
+    problem = inconsistency(entry, code)
     if problem:
         return "refused", f"{entry.name}: {problem}"
     return ("entered" if catalog.improve(_imported(code)) else "not better"), entry.name

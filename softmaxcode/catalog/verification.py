@@ -90,10 +90,10 @@ def verify_entry(path: str | Path, entry: Entry) -> Verified:
             code = catalog.read(entry)
     except CatalogError as error:
         return Verified(entry, str(error))
-    return Verified(entry, unborne_claim(entry, code))
+    return Verified(entry, inconsistency(entry, code))
 
 
-def unborne_claim(entry: Entry, code: SoftmaxCode) -> str:
+def inconsistency(entry: Entry, code: SoftmaxCode) -> str:
     """What an entry claims that the coordinates of its code do not bear, in words; empty if there is nothing."""
     derived = assess(code, entry.objective, entry.construction)
     for name in ("lower_bound", "margin", "max_cosine"):

@@ -137,8 +137,8 @@ def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _First
         # fewer contacts are balanced no better: what all of them leave unbalanced rules out smaller thresholds as well
         if 10 * balanced(LARGEST_THRESHOLD)[1].unbalanced > LARGEST_THRESHOLD:
             threshold = LARGEST_THRESHOLD
-    held = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
-    return _FirstOrder(stress.residual, threshold, held)
+    rigid = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
+    return _FirstOrder(stress.residual, threshold, rigid)
 
 
 def _tammes_first_order(W: Rows) -> _FirstOrder:
@@ -220,8 +220,8 @@ def derive_certificate(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
         status = "optimal" if packing_optimal else ""
     if not status:
         stationary = first.residual is not None and first.residual <= RESIDUAL_TOLERANCE
-        held = first.rigidity in ("infinitesimal", "second order")
-        status = "locally optimal" if stationary and held else "feasible"
+        rigid = first.rigidity in ("infinitesimal", "second order")
+        status = "locally optimal" if stationary and rigid else "feasible"
     gap = _next_gap(code, first.threshold)
     return Certificate(
         objective=code.objective,

@@ -1,4 +1,4 @@
-"""What commands share: how pairs and search options are written on the command line, and what ends a command."""
+"""Common to all commands: how pairs and search options are written on the command line, and what ends a command."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{name}: {message} (see {self.prog}{f' {command}' if command else ''} --help)\n")
 
 
-def end_when_told() -> None:
+def install_sigterm_handler() -> None:
     """Have the signals of `ENDING` end this process as Ctrl-C does, also where Ctrl-C is ignored.
 
     A shell has what it starts in the background ignore Ctrl-C. SIGHUP stays ignored where it is, as under ``nohup``.
@@ -98,7 +98,7 @@ def run_command(
             print(f"{name}: {printable(message)}", file=sys.stderr)
         return code
 
-    end_when_told()
+    install_sigterm_handler()
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # it was closed before the start, as by >&-
             setattr(sys, stream, open(os.devnull, "w"))  # noqa: SIM115

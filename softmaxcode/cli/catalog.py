@@ -27,7 +27,7 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     """Add the actions to the parser of ``softmaxcode catalog``."""
     actions = parser.add_subparsers(dest="action", parser_class=Parser)
 
-    listing = actions.add_parser("list", help="what is held, one line an entry")
+    listing = actions.add_parser("list", help="what is stored, one line an entry")
     listing.add_argument("--classes", help="only these K, such as 4:32 or 10,20,30")
     listing.add_argument("--dims", help="only these d, such as 3,4")
     listing.add_argument("--objective", help="only softmax, or only tammes")
@@ -38,14 +38,14 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
     output_option(show, "write the code: .npz, .csv, or .txt as pack.d.K.txt")
 
-    improve = actions.add_parser("improve", help="search many (K, d), and keep what is better than what is held")
+    improve = actions.add_parser("improve", help="search many (K, d), and keep what is better than what is stored")
     pairs_options(improve)
     search_options(improve)
     improve.add_argument("--jobs", type=int, default=-1, help="local processes (default: every core)")
     improve.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
     improve.add_argument("--catalog", help="the file to improve (default: yours, in the user's data folder)")
 
-    out = actions.add_parser("export", help="write what is held into a new catalogue file")
+    out = actions.add_parser("export", help="write what is stored into a new catalogue file")
     out.add_argument("file", help="the file to write")
     out.add_argument("--force", action="store_true", help="replace a file that exists")
     pairs_options(out)
@@ -82,8 +82,8 @@ def _list(arguments: argparse.Namespace) -> int:
     classes = set(numbers(arguments.classes, "classes")) if arguments.classes else None
     dims = set(numbers(arguments.dims, "dims")) if arguments.dims else None
     objective = check_objective(arguments.objective) if arguments.objective else None
-    with installed() as held:
-        entries = [] if held is None else held.entries()
+    with installed() as stored:
+        entries = [] if stored is None else stored.entries()
     chosen = [
         e
         for e in entries
@@ -100,14 +100,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from softmaxcode.catalog import NotHeldError, best_known
+    from softmaxcode.catalog import UnknownCodeError, best_known
     from softmaxcode.report import print_and_save
     from softmaxcode.storage.files import WRITABLE
 
     output = chosen_output(arguments, WRITABLE)
     try:
         code = best_known(arguments.K, arguments.d, objective=arguments.objective)
-    except NotHeldError as error:
+    except UnknownCodeError as error:
         print(error)
         return 1
     print_and_save(code, output)

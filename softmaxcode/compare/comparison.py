@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.assignment import default_starts
-from softmaxcode.catalog import NotHeldError, best_known
+from softmaxcode.catalog import UnknownCodeError, best_known
 from softmaxcode.checks.arguments import check_flag, check_integer
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.compare.alignment import MAX_ALIGN_CLASSES, MOST_STARTS, aligned_rows, check_alike
@@ -67,7 +67,7 @@ class Comparison:
     K, d : int
         Number of classes and dimension.
     code : SoftmaxCode or None
-        The reference; None where none was given and none is held.
+        The reference; None where none was given and none is stored.
     learned : Figures
         Of the classifier.
     random : Figures or None
@@ -102,7 +102,7 @@ class Comparison:
 
     @property
     def margin_ratio(self) -> float:
-        """The margin as a share of the reference's; NaN where that is 0. At most rho(W)/rho* against a bound."""
+        """The margin as a fraction of the reference's; NaN where that is 0. At most rho(W)/rho* against a bound."""
         return self.margin / self.reference_margin if self.reference_margin > 0 else float("nan")
 
     @property
@@ -178,7 +178,7 @@ def compare(
     W : array_like, shape (K, d)
         A classifier; rows of any non-zero norm, scaled to norm 1.
     code : SoftmaxCode or array_like, shape (K, d), optional
-        The reference, by default `softmaxcode.best_known`. Where none is held, the margin is compared with the proved
+        The reference, by default `softmaxcode.best_known`. Where none is stored, the margin is compared with the proved
         upper bound on rho* and nothing is aligned.
     align : bool
         Align the code with the classifier, and with two nulls: random points and another local optimum.
@@ -222,10 +222,10 @@ def compare(
         reference_margin, reference_name = reference.margin, "code"
         if align and K > MAX_ALIGN_CLASSES:
             note = f"alignment not computed: {K} classes (the limit is {MAX_ALIGN_CLASSES})"
-    except NotHeldError as error:
+    except UnknownCodeError as error:
         bound = error.bracket
         reference_margin, reference_name = bound.upper, f"upper bound ({bound.upper_method})"
-        note = f"spectrum distance and alignment not computed: no code of (K, d) = ({K}, {d}) is held"
+        note = f"spectrum distance and alignment not computed: no code of (K, d) = ({K}, {d}) is stored"
     aligned = align and not note
 
     def measured(X: Rows) -> Figures:

@@ -30,7 +30,7 @@ def other_optima(
     starts: int | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """How near a classifier is to local optima other than a code: what its angle from that code is to be held against.
+    """How near a classifier is to local optima other than a code: what its angle from that code is to be compared with.
 
     Good codes come within some degrees of each other, so a classifier is that code in particular only if it is nearer
     to it than to the others.

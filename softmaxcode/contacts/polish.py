@@ -3,7 +3,7 @@ r"""From the 1e-4 … 1e-7 of a search to machine precision: a primal-dual inter
 Maximise m subject to g_e(X) >= m for the near-contacts e of a `ContactSystem`, with the exact Hessian of the
 Lagrangian on the product of spheres. The interior-point path picks the active contacts by itself, and where the
 stresses are not unique (degenerate contact graphs such as E8's, with more contacts than unknowns) it stays
-bounded and tends to their analytic centre. Rattlers are held by the regularisation and centred afterwards.
+bounded and tends to their analytic centre. Rattlers are kept in place by the regularisation and centred afterwards.
 A few multiplier (equality-constrained Newton) steps on the contacts found remove the last rounding.
 """
 
@@ -238,7 +238,7 @@ def centre_rattlers(W: Rows, free: Mask | None = None, clearance: float = 1e-6) 
 
     Rattlers are the rows marked ``free`` (those that carry no stress may rest against a neighbour), or those whose
     largest cosine is below the largest of all by more than ``clearance``. A rattler's own largest cosine is minimised
-    with the other rows held, by a log-sum-exp ladder; the packing's value does not change.
+    with the other rows fixed, by a log-sum-exp of increasing β; the packing's value does not change.
     """
     W = W.copy()
     C = gram(W)

@@ -165,7 +165,7 @@ def _rebalance(J: sparse.csr_array, weights: PerContact, *, may_vanish: bool = F
 def rigidity(system: ContactSystem, X: Rows, stress: Stress) -> str:
     """How the stressed contacts hold the vectors that they meet.
 
-    No other vector must be held: whatever the others do, the smallest value on the stressed contacts cannot rise
+    No other vector must be fixed: whatever the others do, the smallest value on the stressed contacts cannot rise
     (docs/theory.md, "What rigidity means here").
 
     Numerical evidence, not a proof: eigenvalues count as zero below 1e-10 (of J^T J) and below 1e-6 of its scale
@@ -175,7 +175,7 @@ def rigidity(system: ContactSystem, X: Rows, stress: Stress) -> str:
     -------
     str
         ``"infinitesimal"`` where the contacts, as bars, leave only rotations; ``"second order"`` where the motions
-        they leave are held by the Hessian of the Lagrangian (the second-order sufficient condition); ``"none"``
+        they leave are excluded by the Hessian of the Lagrangian (the second-order sufficient condition); ``"none"``
         otherwise. Either of the first two makes the code a local optimum, strict up to rotation and the motion of
         vectors that meet no stressed contact (rattlers among them).
     """

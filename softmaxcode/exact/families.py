@@ -13,7 +13,7 @@ from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.checks.arguments import check_integer, check_pair
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.exact.classical import closed_form
-from softmaxcode.exact.subcodes import Subset, subsets, thinned
+from softmaxcode.exact.subcodes import Subset, greedy_subset, subsets
 from softmaxcode.storage.provenance import Provenance, installed_version
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _chosen(K: int, d: int, construction: Construction, subset: Subset | None) -
     cosine = construction.max_cosine if subset is None else subset.max_cosine
     if size > K and size <= MAX_SUBSET_CODE:
         W = _rows(construction, indices, d)
-        kept = thinned(W, K)
+        kept = greedy_subset(W, K)
         return _made(construction, cosine, kept if indices is None else indices[kept], W[kept])
     if size != K:
         indices = np.arange(K)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @lru_cache(maxsize=1)
-def golay_words() -> np.ndarray:
+def golay_codewords() -> np.ndarray:
     """The 4096 words of the extended binary Golay code, shape (4096, 24), int8 entries 0 and 1.
 
     The extended quadratic residue code of length 24: the span of the 23 cyclic shifts of the set of non-zero squares
@@ -20,7 +20,7 @@ def golay_words() -> np.ndarray:
 
     Examples
     --------
-    >>> np.bincount(golay_words().sum(axis=1))[[0, 8, 12, 16, 24]].tolist()
+    >>> np.bincount(golay_codewords().sum(axis=1))[[0, 8, 12, 16, 24]].tolist()
     [1, 759, 2576, 759, 1]
     """
     squares = sorted({x * x % 23 for x in range(1, 23)})
@@ -42,7 +42,7 @@ def octads() -> np.ndarray:
     >>> octads().sum(axis=0)[:3].tolist()
     [253, 253, 253]
     """
-    words = golay_words()
+    words = golay_codewords()
     return words[words.sum(axis=1) == 8]
 
 

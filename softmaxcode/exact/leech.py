@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.exact.construction import Construction, rounded_quotients
-from softmaxcode.exact.golay import golay_words, octads
+from softmaxcode.exact.golay import golay_codewords, octads
 from softmaxcode.exact.root_systems import Layer
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def minimal_vectors() -> np.ndarray:
     eights = np.zeros((len(blocks), len(even), 24), dtype=np.int8)
     for row, block in zip(eights, blocks, strict=True):
         row[:, block == 1] = even
-    threes = (1 - 2 * golay_words())[:, None, :] * (1 - 4 * np.eye(24, dtype=np.int8))
+    threes = (1 - 2 * golay_codewords())[:, None, :] * (1 - 4 * np.eye(24, dtype=np.int8))
     vectors = np.vstack([part.reshape(-1, 24) for part in (pairs, eights, threes)])
     vectors.setflags(write=False)
     return vectors

@@ -96,7 +96,7 @@ def _filled(near: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> n
     return chosen
 
 
-def thinned(W: Rows, K: int) -> np.ndarray:
+def greedy_subset(W: Rows, K: int) -> np.ndarray:
     """Indices of K rows, ascending: the row with the most contacts goes first, then the next, until K are left."""
     G = gram(W)
     contacts = G > G.max() - LEVEL

@@ -41,7 +41,7 @@ def smallest_margin_on_device(
     rounds : tuple of int
         Gradient steps of each round.
     tile : int
-        Numbers in the largest array held.
+        Numbers in the largest array stored.
 
     Returns
     -------

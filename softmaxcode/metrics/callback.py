@@ -58,7 +58,7 @@ class GNCCallback(Callback):
     history : DataFrame
         What was measured, indexed by epoch (the first is 0).
     limits : dict
-        The lines of the figure: the best margin known, or the bounds on it where no code is held; and the margin that
+        The lines of the figure: the best margin known, or the bounds on it where no code is stored; and the margin that
         a global minimiser of the loss has at least (docs/theory.md, T6) where the head has a temperature.
 
     Raises

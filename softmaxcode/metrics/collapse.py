@@ -10,7 +10,7 @@ from torch import Tensor
 from softmaxcode.checks.tensors import check_alike, check_classifier, check_dense, unit_rows
 from softmaxcode.metrics.moments import ClassifierMetric, ClassMoments, StreamMetric
 
-#: Squared distances held at a time by `NearestClassMeanAccuracy`.
+#: Squared distances stored at a time by `NearestClassMeanAccuracy`.
 TILE = 2**22
 
 
@@ -48,13 +48,13 @@ class GNC1(ClassMoments):
     Notes
     -----
     Classes not seen are left out, K then being the number seen, and a UserWarning names them. Features may be of any
-    floating-point precision; moments are held in float64. The pseudo-inverse leaves out singular values of the centred
-    class means (divided by the root of K) below the machine epsilon times the largest of K, d and the class counts,
-    which is their rounding; if all class means are equal it is 0, and so is GNC1. Then, and where they are nearly equal
-    (a mean squared distance from their mean below 5e-4), a UserWarning reports it. Rounding of the features themselves
-    is not left out: where float32 features span fewer than min(K - 1, d) dimensions, their noise of 1e-7 counts as
-    directions in which nothing has collapsed, and GNC1 is of the order of the samples a class.
-    States are saved in a state dict after ``metric.persistent(True)``.
+    floating-point precision; moments are stored in float64. The pseudo-inverse leaves out singular values of the
+    centred class means (divided by the root of K) below the machine epsilon times the largest of K, d and the class
+    counts, which is their rounding; if all class means are equal it is 0, and so is GNC1. Then, and where they are
+    nearly equal (a mean squared distance from their mean below 5e-4), a UserWarning reports it. Rounding of the
+    features themselves is not left out: where float32 features span fewer than min(K - 1, d) dimensions, their noise of
+    1e-7 counts as directions in which nothing has collapsed, and GNC1 is of the order of the samples a class. States
+    are saved in a state dict after ``metric.persistent(True)``.
 
     References
     ----------
@@ -146,8 +146,8 @@ class EffectiveRank(ClassMoments):
         values = values[values > self.rounding(counts)]
         if not len(values):
             return values.new_zeros(())
-        shares = values / values.sum()
-        return torch.special.entr(shares).sum().exp()
+        fractions = values / values.sum()
+        return torch.special.entr(fractions).sum().exp()
 
 
 class GNC3(ClassifierMetric, ClassMoments):
@@ -219,7 +219,7 @@ class GNC3(ClassifierMetric, ClassMoments):
 
 
 class NearestClassMeanAccuracy(StreamMetric):
-    r"""Share of features whose nearest class mean is that of their label.
+    r"""Fraction of features whose nearest class mean is that of their label.
 
     .. math:: \frac1N \#\Bigl\{i : \operatorname{arg\,min}_k \|h_i - m_k\| = y_i\Bigr\}
 
@@ -250,7 +250,7 @@ class NearestClassMeanAccuracy(StreamMetric):
     -----
     Of equally near means the one of the smallest class counts; means nearer to each other than 1e-8 of the largest
     distance between means may be confused. A feature of a class without a mean counts as wrong.
-    The N x K distances are never held.
+    The N x K distances are never stored.
 
     Examples
     --------

@@ -35,7 +35,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
     -------
     dict of Tensor, shape (), float64
         By ``compute``: "GNC1", "GNC2", "GNC2_gap", "GNC2_ratio" (or "GNC2_ratio_lower" and "GNC2_ratio_upper", where
-        no code is held), "GNC3" (about the origin), "GNC3_centred", "effective_rank" of the class means and, with a
+        no code is stored), "GNC3" (about the origin), "GNC3_centred", "effective_rank" of the class means and, with a
         temperature, "certified_margin".
 
     Raises
@@ -45,7 +45,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
 
     Notes
     -----
-    GNC1, both GNC3 and the effective rank share one state, of K + K d + d d numbers. ``forward`` evaluates the batch
+    GNC1, both GNC3 and the effective rank fraction one state, of K + K d + d d numbers. ``forward`` evaluates the batch
     alone as well, and so costs several times an ``update``; GNC2 is then solved for every batch.
 
     References
@@ -125,7 +125,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
     def limits(self) -> dict[str, float]:
         """What theory sets beside the margin, by name: the lines of a figure.
 
-        The best margin known of (K, d), or the bounds on it where no code is held; and with a temperature the margin
+        The best margin known of (K, d), or the bounds on it where no code is stored; and with a temperature the margin
         that a global minimiser of the loss of a free feature model has at least (docs/theory.md, T6 (c)).
         """
         margin = self._modules["GNC2"]

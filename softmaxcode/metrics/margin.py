@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softmaxcode import exact
 from softmaxcode.bounds.best import margin_bounds
-from softmaxcode.catalog import NotHeldError, best_known
+from softmaxcode.catalog import UnknownCodeError, best_known
 from softmaxcode.certificates.loss import certified_margin
 from softmaxcode.checks.arguments import check_temperature
 from softmaxcode.checks.tensors import check_classifier, unit_rows
@@ -22,9 +22,9 @@ from softmaxcode.nn.functional import spherical_cross_entropy
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
-    from softmaxcode.bounds.best import Bracket
+    from softmaxcode.bounds.best import MarginBounds
 
-#: The margin of a code held is computed up to this K * K * d.
+#: The margin of a code stored is computed up to this K * K * d.
 MAX_LIMIT = 10**12
 
 
@@ -80,7 +80,7 @@ class GNC2(ClassifierMetric):
     dict of Tensor, shape (), float64
         By ``compute``: "GNC2", the margin; "GNC2_gap", its primal-dual gap; and "GNC2_ratio", the margin divided by
         that of `softmaxcode.best_known` (1 where both are 0, which is so for d = 1 and K > 2). Where no code of (K, d)
-        is held there are instead "GNC2_ratio_lower" and "GNC2_ratio_upper", the margin divided by the upper and the
+        is stored there are instead "GNC2_ratio_lower" and "GNC2_ratio_upper", the margin divided by the upper and the
         lower bound on the largest one.
 
     Raises
@@ -116,7 +116,7 @@ class GNC2(ClassifierMetric):
 
     @functools.cached_property
     def limit(self) -> float | None:
-        """The margin of the best code known of (K, d); None where none is held.
+        """The margin of the best code known of (K, d); None where none is stored.
 
         Of the exact families' codes too large for their margin to be computed in a minute or two it is 1 - mu, which
         their margin is at least.
@@ -126,11 +126,11 @@ class GNC2(ClassifierMetric):
             return None if known is None else 1 - known.max_cosine
         try:
             return best_known(self.K, self.d).margin
-        except NotHeldError:
+        except UnknownCodeError:
             return None
 
     @functools.cached_property
-    def bracket(self) -> Bracket:
+    def bracket(self) -> MarginBounds:
         """Bounds on the largest margin of (K, d)."""
         return margin_bounds(self.K, self.d)
 
@@ -207,7 +207,7 @@ class CertifiedMargin(ClassifierMetric):
     -----
     The certificate is one of the network in evaluation mode and of one classifier: do not change W between batches.
     Losses are evaluated in float64 from their logarithms, since they underflow at small temperatures; N x K logits are
-    never held. Rounding is not part of the certificate. Of classes not seen it says nothing, and a UserWarning names
+    never stored. Rounding is not part of the certificate. Of classes not seen it says nothing, and a UserWarning names
     them; ``forward`` does not warn, and what it returns speaks of the classes of its batch alone.
 
     References

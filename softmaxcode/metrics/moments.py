@@ -64,9 +64,9 @@ def merge_means(a: Tensor, means_a: Tensor, b: Tensor, means_b: Tensor) -> tuple
     ----------
     Chan, Golub, LeVeque, The American Statistician 37 (1983).
     """
-    share = (b / (a + b).clamp(min=1))[:, None]
+    fraction = (b / (a + b).clamp(min=1))[:, None]
     delta = means_b - means_a
-    return a + b, means_a + share * delta, (a[:, None] * share).sqrt() * delta
+    return a + b, means_a + fraction * delta, (a[:, None] * fraction).sqrt() * delta
 
 
 def merge(stacked: Tensor, K: int, d: int) -> Tensor:

@@ -314,7 +314,7 @@ class CMFClassifier(SphericalHead):
         r"""Set every class's row to the normalised mean of all its unit features, in one pass over the data.
 
         What is pending is dropped. Where `torch.distributed` is initialised every rank has to call it, with its own
-        share of the data. Sums are float64, K x (d + 1) of them while it runs.
+        fraction of the data. Sums are float64, K x (d + 1) of them while it runs.
 
         Parameters
         ----------

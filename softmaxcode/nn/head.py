@@ -1,4 +1,4 @@
-"""What the heads share: logits of unit vectors over a temperature, or their cross-entropy without the logits."""
+"""Common to all heads: logits of unit vectors over a temperature, or their cross-entropy without the logits."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class SphericalHead(nn.Module):
         Returns
         -------
         Tensor, shape (N, K) or ()
-            The logits, or the loss, for which they are never held. Computed in the dtype of ``weight``, under
+            The logits, or the loss, for which they are never stored. Computed in the dtype of ``weight``, under
             `torch.autocast` too; the loss of a half-precision head in float32.
 
         Raises
@@ -129,7 +129,7 @@ class SphericalHead(nn.Module):
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *lists)
         key = prefix + "_extra_state"
-        if key in missing:  # saved before the state dict held it
+        if key in missing:  # saved before the state dict had it
             missing.remove(key)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Log-odds of the wrong classes and the best wrong class, in tiles: the N x K logits are never held."""
+"""Log-odds of the wrong classes and the best wrong class, in tiles: the N x K logits are never stored."""
 
 from __future__ import annotations
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a Dask scheduler to answer, for its first worker, for a stuck worker to be restarted, and for
 #: a result on its way.
-SCHEDULER_PATIENCE = 10.0
-WORKER_PATIENCE = 30.0
-RESTART_PATIENCE = 10.0
-TRANSFER_PATIENCE = 300.0
+SCHEDULER_TIMEOUT = 10.0
+WORKER_TIMEOUT = 30.0
+RESTART_TIMEOUT = 10.0
+TRANSFER_TIMEOUT = 300.0
 #: Seconds after which a process without a task ends, and between two looks of a process at its parent.
-IDLE_PATIENCE = 300.0
+IDLE_TIMEOUT = 300.0
 WATCH_EVERY = 1.0
 #: Every worker's numerical libraries get one thread: the tasks fill the cores.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -140,7 +140,7 @@ class _Flight:
 
 
 class Workers(ParallelBackendBase):
-    """What both kinds of workers share; a context manager that leaves no process and no thread behind.
+    """The common part of both kinds of workers; a context manager that leaves no process and no thread behind.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ class LocalWorkers(Workers):
                     self._broken.append(executor)
         with _starting():  # the process that removes semaphores starts here
             executor = ProcessPoolExecutor(
-                max_workers=1, env=ONE_THREAD, timeout=IDLE_PATIENCE, initializer=end_with, initargs=(os.getpid(),)
+                max_workers=1, env=ONE_THREAD, timeout=IDLE_TIMEOUT, initializer=end_with, initargs=(os.getpid(),)
             )
         return executor, self._handed(executor, func)
 
@@ -340,7 +340,7 @@ class DaskWorkers(Workers):
             if not flight.claim():
                 return
             try:
-                [outcome] = ended.result(timeout=TRANSFER_PATIENCE)
+                [outcome] = ended.result(timeout=TRANSFER_TIMEOUT)
             except BaseException as error:
                 outcome = Outcome(flight.key, None, f"the worker died ({one_line(error).split('. ')[0]})")
             self._futures.discard(future)
@@ -357,7 +357,7 @@ class DaskWorkers(Workers):
             at = [address for address, keys in self._client.processing().items() if job.key in keys]
             self._client.cancel([job], force=True)
             if at:
-                self._client.restart_workers(at, timeout=RESTART_PATIENCE, raise_for_error=False)
+                self._client.restart_workers(at, timeout=RESTART_TIMEOUT, raise_for_error=False)
 
         _bounded(free)
         self._futures.discard(job)
@@ -368,7 +368,7 @@ class DaskWorkers(Workers):
         def leave() -> None:
             if self._futures:
                 self._client.cancel(list(self._futures), force=True)
-            self._client.close(timeout=SCHEDULER_PATIENCE)
+            self._client.close(timeout=SCHEDULER_TIMEOUT)
 
         _bounded(leave)
 
@@ -382,7 +382,7 @@ def _bounded(action: Callable[[], Any]) -> None:
 
     thread = threading.Thread(target=quietly, daemon=True)
     thread.start()
-    thread.join(1.5 * RESTART_PATIENCE)
+    thread.join(1.5 * RESTART_TIMEOUT)
 
 
 def workers(n_jobs: int, scheduler: str | None, patience: float) -> Workers:
@@ -408,7 +408,7 @@ def workers(n_jobs: int, scheduler: str | None, patience: float) -> Workers:
             return LocalWorkers(effective_n_jobs(n_jobs), patience)
     client = _client(scheduler)
     try:
-        client.wait_for_workers(1, timeout=WORKER_PATIENCE)
+        client.wait_for_workers(1, timeout=WORKER_TIMEOUT)
         cores = sum(client.ncores().values())
     except Exception as error:
         _bounded(client.close)
@@ -424,6 +424,6 @@ def _client(scheduler: str) -> Any:
     if not re.fullmatch(r"([a-z]+://)?[^\s/]+:\d+|[a-z]+://\S+", scheduler):
         raise ValueError(f"scheduler must be an address such as tcp://10.0.0.1:8786; got {shown(scheduler)}")
     try:
-        return Client(scheduler, timeout=SCHEDULER_PATIENCE, set_as_default=False)
+        return Client(scheduler, timeout=SCHEDULER_TIMEOUT, set_as_default=False)
     except Exception as error:  # OSError for no answer, ValueError and others for what is no address
         raise ValueError(f"no Dask scheduler answers at {scheduler} ({one_line(error)})") from None

@@ -44,7 +44,7 @@ class Kind(NamedTuple):
         return bool(self.hatch)
 
 
-FIXED = Kind("held classes", BLUE, "#a6c8de", "#9cc3dd", "#00598c", "o", "")
+FIXED = Kind("fixed classes", BLUE, "#a6c8de", "#9cc3dd", "#00598c", "o", "")
 BOTH = Kind("Tammes and Softmax rattlers", RED, "#ecb68f", RED, "#c24f00", "D", "////")
 TAMMES = Kind("Tammes rattlers (no contact)", "#F0B400", "#f3dc9b", "#F0B400", "#8a6200", "^", "....")
 SOFTMAX = Kind("Softmax rattlers (larger margin)", PURPLE, "#dcb0c9", PURPLE, "#8f2763", "s", "xxxx")
@@ -58,18 +58,18 @@ class Derived:
     threshold: float | None
     ambiguous: bool
     margins: PerClass | None
-    margins_words: str
-    spectrum_words: str
+    margins_reason: str
+    spectrum_reason: str
     tammes: Mask | None
     softmax: Mask | None
 
     def groups(self, K: int) -> list[tuple[Kind, np.ndarray]]:
-        """Classes by kind, the held ones first; a kind without classes is left out."""
+        """Classes by kind, the fixed ones first; a kind without classes is left out."""
         none = np.zeros(K, dtype=bool)
         tammes = none if self.tammes is None else self.tammes
         softmax = none if self.softmax is None else self.softmax
-        held = FIXED if self.tammes is not None or self.softmax is not None else FIXED._replace(name="classes")
-        masks = [(held, ~tammes & ~softmax), (BOTH, tammes & softmax)]
+        fixed = FIXED if self.tammes is not None or self.softmax is not None else FIXED._replace(name="classes")
+        masks = [(fixed, ~tammes & ~softmax), (BOTH, tammes & softmax)]
         masks += [(TAMMES, tammes & ~softmax), (SOFTMAX, softmax & ~tammes)]
         return [(kind, np.flatnonzero(mask)) for kind, mask in masks if mask.any()]
 
@@ -82,10 +82,10 @@ def derive(code: SoftmaxCode) -> Derived:
             words = f"not computed: contacts of {code.K} classes (the limit is {MAX_CONTACT_CLASSES})"
     except NotComputed as error:
         words = f"contacts need the certificate, which is {error}"
-    margins, margins_words = value_or_reason(lambda: code.margins)
+    margins, margins_reason = value_or_reason(lambda: code.margins)
     tammes, _ = value_or_reason(lambda: code.is_tammes_rattler)
     softmax, _ = value_or_reason(lambda: code.is_softmax_rattler)
-    return Derived(status, threshold, ambiguous, margins, margins_words, words, tammes, softmax)
+    return Derived(status, threshold, ambiguous, margins, margins_reason, words, tammes, softmax)
 
 
 def value_or_reason(get: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:

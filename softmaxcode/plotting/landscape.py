@@ -87,7 +87,7 @@ class Panel:
     ----------
     d : int
         The dimension.
-    held : dict
+    stored : dict
         The best margin of the catalogue by K.
     exact : list of ExactPoint
         Exact codes in d dimensions or fewer that no code known surpasses with as many classes or more, by K.
@@ -98,7 +98,7 @@ class Panel:
     """
 
     d: int
-    held: dict[int, float]
+    stored: dict[int, float]
     exact: list[ExactPoint]
     paper: dict[int, tuple[float, float | None]]
     classes: tuple[int, int]
@@ -134,43 +134,43 @@ def panel(d: int, max_classes: int | None = None) -> Panel:
         max_classes = check_integer("max_classes", max_classes, d + 2)
     with installed() as catalog:
         entries = [] if catalog is None else catalog.entries()
-    held = {e.K: e.margin for e in entries if e.d == d and e.objective == "softmax"}
+    stored = {e.K: e.margin for e in entries if e.d == d and e.objective == "softmax"}
     paper = {K: value for (K, dimension), value in PAPER_LINES.items() if dimension == d}
     # a code in fewer dimensions is one in d as well
     known = itertools.chain.from_iterable(constructions(n) for n in range(2, d + 1))
     found = [ExactPoint(c.K, 1 - c.max_cosine, c.name) for c in known if c.K > 2 * d]
     if max_classes is None:
-        sizes = [*held, *paper, *(point.K for point in found if point.K <= WIDEST)]
+        sizes = [*stored, *paper, *(point.K for point in found if point.K <= WIDEST)]
         max_classes = max([2 * d, *sizes])
     simple = [(d + 1, (d + 1) / d, "simplex"), (2 * d, 1.0, "cross-polytope")]
-    exact = unsurpassed([ExactPoint(*point) for point in simple] + found, held)
+    exact = unsurpassed([ExactPoint(*point) for point in simple] + found, stored)
     return Panel(
         d,
-        {K: held[K] for K in sorted(held) if K <= max_classes},
+        {K: stored[K] for K in sorted(stored) if K <= max_classes},
         [point for point in exact if point.K <= max_classes],
-        {K: (paper[K], _best_margin(K, d, held)) for K in sorted(paper) if K <= max_classes},
+        {K: (paper[K], _best_margin(K, d, stored)) for K in sorted(paper) if K <= max_classes},
         (d + 1, max_classes),
     )
 
 
-def unsurpassed(points: list[ExactPoint], held: dict[int, float]) -> list[ExactPoint]:
+def unsurpassed(points: list[ExactPoint], stored: dict[int, float]) -> list[ExactPoint]:
     """The exact codes that are best at their K: to leave classes out never lowers a margin."""
     kept: list[ExactPoint] = []
     ceiling = -np.inf
     for point in sorted(points, key=lambda p: (-p.K, -p.margin, p.name)):
-        above = max((margin for K, margin in held.items() if K >= point.K), default=-np.inf)
+        above = max((margin for K, margin in stored.items() if K >= point.K), default=-np.inf)
         if point.margin > ceiling + SAME and point.margin >= above - SAME:
             kept.append(point)
         ceiling = max(ceiling, point.margin)
     return kept[::-1]
 
 
-def _best_margin(K: int, d: int, held: dict[int, float]) -> float | None:
+def _best_margin(K: int, d: int, stored: dict[int, float]) -> float | None:
     """The best margin of the catalogue and the exact families, closed forms included; None where none is known."""
     known = best(K, d)
     candidates = [] if known is None else [1 - known.max_cosine]
-    if K in held:
-        candidates.append(held[K])
+    if K in stored:
+        candidates.append(stored[K])
     return max(candidates, default=None)
 
 
@@ -240,7 +240,7 @@ def _draw(axes: Axes, shown: Panel) -> None:
     axes.fill_between(sampled, below, above, color="#f4f6f8", zorder=0, linewidth=0)
     axes.plot(sampled, above, color=_UPPER, lw=1.5, ls=(0, (5, 2)), zorder=2)
     axes.plot(sampled, below, color=_LOWER, lw=1.5, ls=(0, (1.5, 1.5)), zorder=2)
-    axes.plot(list(shown.held), list(shown.held.values()), ls="none", marker="o", ms=3.6, color=_STORED, zorder=4)
+    axes.plot(list(shown.stored), list(shown.stored.values()), ls="none", marker="o", ms=3.6, color=_STORED, zorder=4)
     axes.plot(
         [point.K for point in shown.exact],
         [point.margin for point in shown.exact],
@@ -294,7 +294,7 @@ def _write_paper(axes: Axes, shown: Panel) -> None:
     """The paper's figures beside ours, below the curves, where the panel is empty."""
     lines = []
     for K, (value, ours) in shown.paper.items():
-        lines.append(f"K = {K:,}: {value:.4f}, " + ("none held" if ours is None else f"ours {ours:.4f}"))
+        lines.append(f"K = {K:,}: {value:.4f}, " + ("none stored" if ours is None else f"ours {ours:.4f}"))
     if lines:
         text = "Jiang et al. (2023)\n" + "\n".join(lines)
         axes.text(0.04, 0.05, text, transform=axes.transAxes, size=10, color=_PAPER, va="bottom", linespacing=1.35)
@@ -334,8 +334,8 @@ def _write_legend(figure: Figure, panels: list[Panel]) -> None:
         Line2D([], [], color=_UPPER, lw=1.8, ls=(0, (5, 2)), label="Levenshtein: no packing has a larger $1-\\mu$"),
         Line2D([], [], color=_LOWER, lw=1.8, ls=(0, (1.5, 1.5)), label="volume: the best margin is no smaller"),
     ]
-    if any(shown.held or shown.paper for shown in panels):
-        handles.append(Line2D([], [], ls="none", marker="o", ms=5, color=_STORED, label="best margin held"))
+    if any(shown.stored or shown.paper for shown in panels):
+        handles.append(Line2D([], [], ls="none", marker="o", ms=5, color=_STORED, label="best margin stored"))
     handles.append(Line2D([], [], ls="none", marker="D", ms=7, color=_EXACT, markeredgecolor=INK, label="exact code"))
     if any(shown.paper for shown in panels):
         label = "Jiang et al. (2023), and from it to ours"

@@ -31,7 +31,7 @@ def draw_margins(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tup
     add_grid(axes, "y")
     axes.set_title("Margin of each class, sorted", size=12.5, color=INK, loc="left")
     if known.margins is None:
-        write_panel(axes, known.margins_words)
+        write_panel(axes, known.margins_reason)
         return
     margins = known.margins
     order = np.argsort(margins, kind="stable")

@@ -91,7 +91,7 @@ def _write_header(figure: Figure, code: SoftmaxCode, known: Derived) -> None:
     kind = "Softmax Code" if code.objective == "softmax" else "Tammes code"
     margin, _ = value_or_reason(lambda: np.array(code.margin))
     measured = "not computed" if margin is None else f"{float(margin):.6g}"
-    rattle, colour = _rattling_words(code.K, known)
+    rattle, colour = _rattling_line(code.K, known)
     lines = [
         (f"{kind} of {code.K:,} classes in dimension {code.d}", 17, "bold", INK),
         (
@@ -107,7 +107,7 @@ def _write_header(figure: Figure, code: SoftmaxCode, known: Derived) -> None:
         figure.text(0.5, 1 - inches / height, text, size=size, weight=weight, color=ink, ha="center", va="center")
 
 
-def _rattling_words(K: int, known: Derived) -> tuple[str, str]:
+def _rattling_line(K: int, known: Derived) -> tuple[str, str]:
     """The sentence on rattlers, with their numbers where the line has room, and its colour."""
     words, ink = _rattling_sentence(K, known, _names)
     return (words, ink) if len(words) <= MAX_LINE else _rattling_sentence(K, known, lambda mask: "")

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 #: The spectrum holds at most this many cosines, the largest; all pairs of 2000 classes fit.
 MAX_COSINES = 2_000_000
-#: Ranks up to this one are all drawn; later ones are thinned to as many again, evenly on the logarithmic axis.
+#: Ranks up to this one are all drawn; later ones are greedy_subset to as many again, evenly on the logarithmic axis.
 ALL_RANKS = 5_000
 
 
 def largest_pair_cosines(W: Rows, keep: int, level: float, tile: int = 512) -> tuple[np.ndarray, int]:
     """The ``keep`` largest cosines of pairs i < j in falling order, and how many pairs reach ``level``.
 
-    Rows are taken in tiles, so that K x K numbers are never held.
+    Rows are taken in tiles, so that K x K numbers are never stored.
     """
     kept = np.empty(0)
     reached = 0
@@ -50,17 +50,17 @@ def drawn_ranks(count: int) -> np.ndarray:
     """Ranks from 1 to draw: all up to `ALL_RANKS`, then as many again at even steps of the logarithm."""
     if count <= 2 * ALL_RANKS:
         return np.arange(1, count + 1)
-    thinned = np.geomspace(ALL_RANKS + 1, count, ALL_RANKS).astype(np.int64)
-    return np.unique(np.concatenate([np.arange(1, ALL_RANKS + 1), thinned, [count]]))
+    greedy_subset = np.geomspace(ALL_RANKS + 1, count, ALL_RANKS).astype(np.int64)
+    return np.unique(np.concatenate([np.arange(1, ALL_RANKS + 1), greedy_subset, [count]]))
 
 
 def draw_spectrum(axes: Axes, code: SoftmaxCode, known: Derived) -> None:
     """Cosines of pairs in falling order over their rank."""
     add_grid(axes, "y")
     pairs = code.K * (code.K - 1) // 2
-    if known.spectrum_words or known.threshold is None:
+    if known.spectrum_reason or known.threshold is None:
         axes.set_title("Cosines of all pairs", size=12.5, color=INK, loc="left")
-        write_panel(axes, known.spectrum_words)
+        write_panel(axes, known.spectrum_reason)
         return
     top = code.max_cosine
     cosines, contacts = largest_pair_cosines(code.W, MAX_COSINES, top - known.threshold)

@@ -37,7 +37,7 @@ _FAR_EDGE = "#a8b7c5"
 
 
 def _marker_area(K: int) -> float:
-    """Area of a held class's marker in square points: distances shrink as 1/sqrt(K) on the sphere."""
+    """Area of a fixed class's marker in square points: distances shrink as 1/sqrt(K) on the sphere."""
     return float(np.clip(4500 / K, 3, 130))
 
 

@@ -1,7 +1,7 @@
 """Many starts at once on a CPU or a CUDA device: Riemannian Adam (geoopt) on the energies of `energy`.
 
 The array (B, N, d) of B starts is one parameter on geoopt's `Sphere`, whose points are the rows. Every start has its
-own beta, which is held at the first one while the start settles and then climbs geometrically to the last; the learning
+own beta, which stays at the first one while the start settles and then climbs geometrically to the last; the learning
 rate of a start follows its 1 / beta, the length on which its energy changes. The result is about as good as that of
 `energy.descend`, and is meant for the same finishing: `energy.minimize` at a large beta, then a polish.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Points = Float[torch.Tensor, "B N d"]
     Betas = Float[torch.Tensor, "B 1 1"]
 
-#: Share of the steps taken at the first beta.
+#: Fraction of the steps taken at the first beta.
 _SETTLING = 0.5
 #: The learning rate is min(_LARGEST_ANGLE, _REACH / beta), in radians: Adam moves a row by about as much in one step.
 _REACH = 10.0
@@ -137,7 +137,7 @@ def search_batch(
     steps : int
         Steps of Riemannian Adam: half of them at the first beta, half climbing.
     progress : callable, optional
-        Called after every step with the share of the work done, from 0 to 1.
+        Called after every step with the fraction of the work done, from 0 to 1.
     deadline : float, optional
         Reading of `time.monotonic` at which to stop. Starts are taken in chunks that fit in memory: at the deadline
         the present chunk is returned as far as it has come, the later ones as they were given.

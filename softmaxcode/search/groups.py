@@ -178,11 +178,11 @@ def random_permutations(_K: int, rng: np.random.Generator) -> tuple[Permutations
 def draw_group(K: int, rng: np.random.Generator) -> Group:
     """A group of at most ``LARGEST_ORDER`` elements, perhaps a product of two."""
     families = (affine, projective, random_permutations)
-    shares = (0.8, 0.1, 0.1)
+    fractions = (0.8, 0.1, 0.1)
     while True:
-        generators, name = families[rng.choice(3, p=shares)](K, rng)
+        generators, name = families[rng.choice(3, p=fractions)](K, rng)
         if rng.random() < 0.2:
-            more, other = families[rng.choice(3, p=shares)](K, rng)
+            more, other = families[rng.choice(3, p=fractions)](K, rng)
             generators = _product(generators, more)
             name = f"{name} x {other}"
         group = Group.generated(generators, name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LAST_BETA = 1e4
 #: The factor between rungs, the iterations a rung may take and the decrease (times 1/beta) at which it ends.
 LADDER = (2.0, 300, 1e-4)
-#: The share of Tammes starts that are made of layers.
+#: The fraction of Tammes starts that are made of layers.
 LAYERED = 1 / 8
 
 

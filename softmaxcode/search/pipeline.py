@@ -47,7 +47,7 @@ class SearchResult:
 
 
 class Clock:
-    """Whether a share of the budget has been spent."""
+    """Whether a fraction of the budget has been spent."""
 
     def __init__(self, budget: float | None) -> None:
         self.begin = time.monotonic()
@@ -63,9 +63,9 @@ class Clock:
         """When the budget ends, as `time.monotonic` tells it."""
         return None if self.budget is None else self.begin + self.budget
 
-    def spent(self, share: float) -> bool:
-        """Whether ``share`` of the budget is used up; never, without a budget."""
-        return self.budget is not None and self.elapsed >= share * self.budget
+    def spent(self, fraction: float) -> bool:
+        """Whether ``fraction`` of the budget is used up; never, without a budget."""
+        return self.budget is not None and self.elapsed >= fraction * self.budget
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Effort:
     Attributes
     ----------
     starts : int or None
-        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax; None fills their shares
-        of the budget.
+        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax; None fills their
+        fractions of the budget.
     hops : int or None
         Basin hops; None hops until the clock's budget is spent.
     clock : Clock
-        Cuts every stage short when its share of the budget is spent.
+        Cuts every stage short when its fraction of the budget is spent.
     """
 
     starts: int | None
@@ -125,12 +125,12 @@ def search(
     pool: list[Candidate] = []
     pool += threads.run("inits", [_task(TAMMES, X, beta) for X in inits for beta in (1e4, 100.0)])
 
-    def run_starts(kind: int, count: int | None, seeds: np.random.SeedSequence, share: float) -> list[Candidate]:
+    def run_starts(kind: int, count: int | None, seeds: np.random.SeedSequence, fraction: float) -> list[Candidate]:
         found: list[Candidate] = []
         made = 0
         bound = floor if kind == TAMMES else -np.inf
         batch = ROUND[kind] if device is None else BATCH
-        while (count is None or made < count) and not (found and (clock.spent(share) or found[0].value <= bound)):
+        while (count is None or made < count) and not (found and (clock.spent(fraction) or found[0].value <= bound)):
             wanted = seeds.spawn(batch if count is None else min(batch, count - made))
             if device is None:
                 found += multistart(kind, K, d, wanted, threads)
@@ -147,7 +147,7 @@ def search(
     if pool[0].value > floor:
         tries = None if starts is None else starts // SYMMETRIC
         symmetric = symmetric_search(
-            K, d, seed=symmetric_seed, tries=tries, clock=clock, share=0.45, floor=floor, threads=threads
+            K, d, seed=symmetric_seed, tries=tries, clock=clock, fraction=0.45, floor=floor, threads=threads
         )
         pool = best_distinct([*pool, *symmetric], KEPT)
     # Tammes optima seed the HardMax search …

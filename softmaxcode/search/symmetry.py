@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
     class Clock(Protocol):
-        """Tells whether a share of the time is over (`pipeline.Clock`)."""
+        """Tells whether a fraction of the time is over (`pipeline.Clock`)."""
 
-        def spent(self, share: float) -> bool: ...
+        def spent(self, fraction: float) -> bool: ...
 
 
 #: Points of the largest code: the commutant is found among all pairs of points.
@@ -160,7 +160,7 @@ def symmetric_search(
     seed: np.random.SeedSequence,
     tries: int | None,
     clock: Clock,
-    share: float,
+    fraction: float,
     floor: float,
     threads: Threads,
 ) -> list[SymmetricCandidate]:
@@ -173,11 +173,11 @@ def symmetric_search(
     seed : SeedSequence
         Groups, orbits, representations and starts follow from it; the number of threads does not matter.
     tries : int or None
-        Groups to try, and choices to try again; None goes on until the clock's share is spent or the floor is met.
+        Groups to try, and choices to try again; None goes on until the clock's fraction is spent or the floor is met.
     clock : Clock
         Looked at between rounds of ``ROUND`` tries.
-    share : float
-        The search ends when ``clock.spent(share)``.
+    fraction : float
+        The search ends when ``clock.spent(fraction)``.
     floor : float
         The search ends when a candidate has no larger value: nothing better is looked for.
     threads : Threads
@@ -195,7 +195,7 @@ def symmetric_search(
     >>> from softmaxcode.search.pipeline import Clock
     >>> from softmaxcode.parallel.threads import Threads
     >>> best, *_ = symmetric_search(
-    ...     16, 5, seed=np.random.SeedSequence(1), tries=48, clock=Clock(None), share=1.0, floor=0.2 + 1e-6,
+    ...     16, 5, seed=np.random.SeedSequence(1), tries=48, clock=Clock(None), fraction=1.0, floor=0.2 + 1e-6,
     ...     threads=Threads(1))
     >>> round(best.value, 6)
     0.2
@@ -205,7 +205,7 @@ def symmetric_search(
     found: list[SymmetricCandidate] = []
     leading: list[_Start] = []
     made = 0
-    while (tries is None or made < tries) and not (clock.spent(share) or (found and found[0].value <= floor)):
+    while (tries is None or made < tries) and not (clock.spent(fraction) or (found and found[0].value <= floor)):
         wanted = seed.spawn(ROUND if tries is None else min(ROUND, tries - made))
         made += len(wanted)
         # one try in three goes back to one of the choices that did best so far

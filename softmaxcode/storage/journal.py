@@ -45,13 +45,13 @@ def check_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return list(out)
 
 
-def plain(options: dict[str, Any]) -> dict[str, Any]:
+def json_options(options: dict[str, Any]) -> dict[str, Any]:
     """Options as JSON would give them back: sorted, without those that are None, NumPy's scalars as Python's.
 
     Examples
     --------
     >>> import numpy as np
-    >>> plain({"seed": np.int64(3), "budget": None})
+    >>> json_options({"seed": np.int64(3), "budget": None})
     {'seed': 3}
     """
     given = {name: options[name] for name in sorted(options) if options[name] is not None}
@@ -111,7 +111,7 @@ def noted(path: Path, options: dict[str, Any], kind: Any = Noted) -> dict[tuple[
         raise ValueError(
             f"cannot write the journal {path}: the file is something else; move it, or name another file to write"
         )
-    if head != plain(options):
+    if head != json_options(options):
         return None
     entries = {}
     for line in lines:
@@ -160,7 +160,7 @@ class Journal:
     def __init__(self, path: Path | None, options: dict[str, Any], kind: Any = Noted) -> None:
         self.entries: dict[tuple[int, int], dict[str, Any]] = {}
         self._path = path
-        self._header = plain(options)
+        self._header = json_options(options)
         self._whole = False  # whether the file is as this process wrote it, and can be appended to
         if path is None:
             return

@@ -77,11 +77,11 @@ def read_record(kind: type[Kind], stored: Any) -> Kind:
     except RecursionError:
         raise RecordError("nested too deeply") from None
     except msgspec.ValidationError as error:
-        raise RecordError(_plain_message(str(error))) from None
+        raise RecordError(_message_of(str(error))) from None
     return record
 
 
-def _plain_message(message: str) -> str:
+def _message_of(message: str) -> str:
     """The message of msgspec, "Expected `int`, got `str` - at `$.K`", as "K: expected int, got str"."""
     what, _, where = message.replace("`", "").partition(" - at ")
     where = where.removeprefix("$").removeprefix(".")

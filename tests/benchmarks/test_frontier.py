@@ -54,7 +54,7 @@ def test_exact_codes_need_no_catalogue(monkeypatch, tmp_path):
 
 def test_a_row_is_lower_beyond_rounding_only():
     row = frontier.Row(12, 3, "", "tammes", 0.5)
-    assert row.lower  # nothing is held
+    assert row.lower  # nothing is stored
     assert not dataclasses.replace(row, ours=0.5 - 0.9e-12, lower_bound=0.4).lower
     assert dataclasses.replace(row, ours=0.5 - 1.1e-12, lower_bound=0.4).lower
     assert row.cells()["ours"] == "–"

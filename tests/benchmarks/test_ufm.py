@@ -22,7 +22,7 @@ def test_both_ways_begin_at_the_loss_of_the_definition_and_lower_it(way):
     assert losses[-1] < losses[0] / 2
 
 
-@pytest.mark.parametrize("K", [60, 2100])  # logits held at once, and in tiles
+@pytest.mark.parametrize("K", [60, 2100])  # logits stored at once, and in tiles
 def test_both_ways_make_the_same_steps(K):
     run = ufm.settings(K, 8, 6)
     steps = {way: make(run, "cpu") for way, make in ufm.WAYS.items()}

@@ -17,7 +17,7 @@ from experiments.studies.assignment import findings, plan
 from experiments.studies.assignment.analysis import measure
 from experiments.studies.assignment.plan import ARRANGEMENTS, SQUARE_CLASSES
 
-SLOPES = "Slope of accuracy, in points from share 0 to share 1, and from the worst to the best"
+SLOPES = "Slope of accuracy, in points from fraction 0 to fraction 1, and from the worst to the best"
 LEVELS = (1.0, 0.6, 0.3, 0.0, -0.5, -1.0)
 
 
@@ -29,23 +29,23 @@ def fake(settings, accuracy, found, train=1.0):
     )
 
 
-def found(share, K=100, opposite=None, correlation=None):
+def found(fraction, K=100, opposite=None, correlation=None):
     p = None if correlation is None else 0.001
     return {
-        "K": K, "objective": 10 + 90 * share, "best": 100.0, "mean": 10.0, "worst": -10.0,
+        "K": K, "objective": 10 + 90 * fraction, "best": 100.0, "mean": 10.0, "worst": -10.0,
         "correlation": correlation, "p_value": p, "opposite": opposite,
     }  # fmt: skip
 
 
 def runs(gain, noise=0.0, seeds=3, levels=LEVELS, learned=True, **options):
-    """Accuracy 0.9 + gain times the share, and noise."""
+    """Accuracy 0.9 + gain times the fraction, and noise."""
     rng = np.random.default_rng(0)
     out = []
     for seed, level in itertools.product(range(seeds), levels):
-        share = level if level > 0 else level / 5
-        accuracy = 0.9 + 0.001 * seed + gain * share + noise * rng.normal()
+        fraction = level if level > 0 else level / 5
+        accuracy = 0.9 + 0.001 * seed + gain * fraction + noise * rng.normal()
         settings = Settings.checked(**options, head="code", assignment=level, seed=seed)
-        out.append(fake(settings, accuracy, found(share)))
+        out.append(fake(settings, accuracy, found(fraction)))
     if learned:
         for seed in range(seeds):
             settings = Settings.checked(**options, seed=seed)
@@ -140,14 +140,14 @@ def test_either_outcome_is_said(gain, verdict, word):
 def test_a_better_fit_is_not_called_generalisation():
     made = runs(0.03, noise=0.001)
     for run in made:  # training accuracy rises twice as much
-        share = (run.evaluation("", None, None)["objective"] - 10) / 90
-        run.final["train_accuracy"] = 0.5 + 0.06 * share
+        fraction = (run.evaluation("", None, None)["objective"] - 10) / 90
+        run.final["train_accuracy"] = 0.5 + 0.06 * fraction
     said = findings(made).statements
     assert "higher test accuracy is supported on digit-pairs" in said[0]
     assert "so generalise better, is contradicted on digit-pairs" in said[1]
     assert "Test less training accuracy changes by -2.98" in said[2]
     table = findings(made).tables[
-        "Slope of accuracy, in points from share 0 to share 1, and from the worst to the best"
+        "Slope of accuracy, in points from fraction 0 to fraction 1, and from the worst to the best"
     ]
     assert table["slope of test less training"].tolist() == pytest.approx([-3], abs=0.2)
 
@@ -160,9 +160,9 @@ def test_slope_and_differences_are_in_points():
     assert row["best less worst"] == pytest.approx(3.0 * 1.2)
     assert row["best less learned"] == pytest.approx(100 * (0.9 + 0.001 + 0.03 - 0.92))
     assert row["slope, n"] == 6 and row["best less worst, n"] == 3
-    levels = out.tables["Accuracy by assignment, in percent; share 0 is a random assignment, 1 the best"]
-    assert levels["share"].tolist() == pytest.approx([1, 0.6, 0.3, 0, -0.1, -0.2])
-    assert levels["accuracy"].tolist() == pytest.approx([90.1 + 3 * share for share in levels["share"]])
+    levels = out.tables["Accuracy by assignment, in percent; fraction 0 is a random assignment, 1 the best"]
+    assert levels["fraction"].tolist() == pytest.approx([1, 0.6, 0.3, 0, -0.1, -0.2])
+    assert levels["accuracy"].tolist() == pytest.approx([90.1 + 3 * fraction for fraction in levels["fraction"]])
     assert len(out.figures) == 1
 
 
@@ -201,7 +201,7 @@ def test_learned_vectors_are_correlated_with_the_inputs():
     out = findings(runs(0.0))
     row = out.tables["Learned class vectors and the similarity of inputs"].iloc[0]
     assert row["rank correlation"] == pytest.approx(0.5) and row["rank correlation, n"] == 3
-    assert row["share"] == pytest.approx(1.1)
+    assert row["fraction"] == pytest.approx(1.1)
 
 
 def test_part_of_a_study_is_enough():
@@ -223,7 +223,7 @@ def test_runs_that_diverged_are_left_out():
     out = findings(made)
     left_out = "Diverged and left out: digit-pairs (K = 100, d = 10), fixed code, assignment 1.0, seed 0."
     assert left_out in out.statements and not any("Missing" in one for one in out.statements)
-    assert out.tables["Accuracy by assignment, in percent; share 0 is a random assignment, 1 the best"][
+    assert out.tables["Accuracy by assignment, in percent; fraction 0 is a random assignment, 1 the best"][
         "accuracy, n"
     ].tolist() == [2, 3, 3, 3, 3, 3]
     assert findings(made[:1]).statements == ["No run is finished but those that diverged.", left_out]

@@ -36,7 +36,7 @@ def text(tokens, K, context=3):
     return TextData(
         name="text",
         train=contexts,
-        train_plain=contexts,
+        train_unaugmented=contexts,
         test=contexts,
         class_names=tuple(map(str, range(K))),
         source="",
@@ -47,7 +47,7 @@ def text(tokens, K, context=3):
 def test_similarity_of_images_is_that_of_their_means():
     data = load("digits", few_shot={0: 3}, label_noise=0.1)
     images = {k: [] for k in range(10)}
-    for image, label in data.train_plain:
+    for image, label in data.train_unaugmented:
         images[label].append(image.numpy().ravel().astype(float))
     means = [np.mean(images[k], axis=0) for k in range(10)]
     middle = np.mean(means, axis=0)
@@ -61,14 +61,14 @@ def test_similarity_of_tokens_is_that_of_what_comes_before_them():
     tokens = np.random.default_rng(5).choice(5, 40, p=[0.4, 0.3, 0.1, 0.1, 0.1]).tolist()
     data = text(tokens, 6)  # token 5 never comes
     used = tokens[: 1 + 39 // 3 * 3]
-    shares = []
+    fractions = []
     for k in range(5):
         before = [used[i - 1] for i in range(1, len(used)) if used[i] == k]
-        shares.append(np.sqrt([before.count(token) / len(before) for token in range(6)]))
-    middle = np.mean(shares, axis=0)
+        fractions.append(np.sqrt([before.count(token) / len(before) for token in range(6)]))
+    middle = np.mean(fractions, axis=0)
     S = input_similarity(data)
     for i, j in itertools.combinations(range(5), 2):
-        assert S[i, j] == S[j, i] == pytest.approx(cosine(shares[i] - middle, shares[j] - middle), abs=1e-9)
+        assert S[i, j] == S[j, i] == pytest.approx(cosine(fractions[i] - middle, fractions[j] - middle), abs=1e-9)
     assert not S[5].any() and not S[:, 5].any() and not np.diagonal(S).any()
 
 
@@ -157,7 +157,7 @@ def test_code_is_the_best_known(K, d):
 
 def test_code_is_searched_for_where_none_is_held(monkeypatch):
     monkeypatch.setattr(codes, "BUDGET", 1.0)
-    with pytest.raises(sc.NotHeldError) as missing:
+    with pytest.raises(sc.UnknownCodeError) as missing:
         sc.best_known(150, 3)
     found = codes.code.__wrapped__(150, 3)
     assert found.W.shape == (150, 3)

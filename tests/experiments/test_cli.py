@@ -45,7 +45,7 @@ def test_a_study_from_end_to_end(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert study("gnc").TITLE in out and "4 of 4 runs are in" in out
     assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
-    plan = [Settings.from_plain(stored) for stored in json.loads((tmp_path / "gnc.json").read_text())["runs"]]
+    plan = [Settings.from_dict(stored) for stored in json.loads((tmp_path / "gnc.json").read_text())["runs"]]
     runs = Results(tmp_path).finished(plan)
     assert {(run.settings.head, run.settings.seed) for run in runs} == {
         (head, seed) for head in ("learned", "cmf") for seed in (0, 1)
@@ -75,7 +75,7 @@ def test_every_study_has_help_and_says_its_question(name, capsys):
 def test_every_study_asks_for_three_seeds_at_least(name):
     seeds: dict[str, set[int]] = {}
     for settings in study(name).plan():
-        plain = settings.plain() | {"seed": None, "initial": settings.initial and "a run"}
+        plain = settings.to_dict() | {"seed": None, "initial": settings.initial and "a run"}
         plain["data_options"].pop("seed", None)
         seeds.setdefault(json.dumps(plain, sort_keys=True), set()).add(settings.seed)
     assert min(len(found) for found in seeds.values()) >= 3

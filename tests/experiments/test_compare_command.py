@@ -55,8 +55,8 @@ def test_margin_and_share(tmp_path: Path) -> None:
     assert list(table.index) == ["classifier", "random points", "another local optimum", "best code known"]
     cosines = unit_rows(W) @ unit_rows(W).T
     assert table.loc["classifier", "max_cosine"] == pytest.approx(cosines[np.triu_indices(9, 1)].max())
-    assert table.loc["classifier", "share"] == pytest.approx(margin / best)
-    assert table.loc["best code known", "share"] == 1
+    assert table.loc["classifier", "fraction"] == pytest.approx(margin / best)
+    assert table.loc["best code known", "fraction"] == 1
 
 
 def test_a_rotated_code_is_recognised_and_random_points_are_not(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_where_every_start_finds_the_code(tmp_path: Path) -> None:
 
 def test_where_no_code_is_held(tmp_path: Path) -> None:
     K, d = 131, 3
-    with pytest.raises(sc.NotHeldError) as error:
+    with pytest.raises(sc.UnknownCodeError) as error:
         sc.best_known(K, d)
     W = rows(K, d)
     findings = compare_findings(saved(tmp_path, W))
@@ -138,15 +138,16 @@ def test_rank_correlation_with_a_matrix(tmp_path: Path) -> None:
     findings = compare_findings(saved(tmp_path, W), similarity=S + 100 * np.eye(12), align=False, count=4)
     sentence = about(findings, "rank correlation")
     assert f"rank correlation {by_definition(G, symmetric):.3f} over the pairs of all 12 classes" in sentence
-    assert "similar classes are held closer together" in sentence
+    assert "similar classes are closer together" in sentence
     table = findings.tables[CLOSEST]
     upper = np.triu_indices(12, 1)
-    shares = 100 * (rankdata(symmetric[upper]) - 0.5) / len(upper[0])
+    fractions = 100 * (rankdata(symmetric[upper]) - 0.5) / len(upper[0])
     order = np.argsort(-G[upper])[:4]
     np.testing.assert_allclose(table["cosine"], G[upper][order])
     np.testing.assert_allclose(table["similarity"], symmetric[upper][order])
-    np.testing.assert_allclose(table["similarity_percentile"], shares[order])
-    assert f"The 4 closest pairs are more alike than {np.median(shares[order]):.1f} %" in about(findings, "more alike")
+    np.testing.assert_allclose(table["similarity_percentile"], fractions[order])
+    wanted = f"The 4 closest pairs are more alike than {np.median(fractions[order]):.1f} %"
+    assert wanted in about(findings, "more alike")
 
 
 def test_rank_correlation_with_vectors(tmp_path: Path) -> None:
@@ -159,8 +160,8 @@ def test_rank_correlation_with_vectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("correlation", "p_value", "verdict"),
     [
-        (0.4, 0.01, "similar classes are held closer together"),
-        (-0.4, 0.01, "similar classes are held further apart"),
+        (0.4, 0.01, "similar classes are closer together"),
+        (-0.4, 0.01, "similar classes are further apart"),
         (0.4, 0.2, "no relation is shown at the level of 0.05"),
     ],
 )
@@ -180,7 +181,7 @@ def test_of_many_classes_some_are_drawn(tmp_path: Path, monkeypatch: pytest.Monk
     first, again, other = (compare_findings(path, similarity=-S, sample=5, seed=seed).statements for seed in (0, 0, 1))
     assert first == again
     assert "rank correlation -1.000 over the pairs of 8 of 30 classes, drawn at random" in first[2]
-    assert "similar classes are held further apart" in first[2]
+    assert "similar classes are further apart" in first[2]
     assert other[2] != "" and "8 of 30" in other[2]
 
 

@@ -93,7 +93,7 @@ def test_cifar_reads_every_byte_of_the_official_format(tmp_path: Path, K: int, l
     files = cifar_files(K, 20, np.random.default_rng(K))
     data = images(f"cifar{K}", lay(tmp_path, K, files))
     train_names = [n for n in files if "train" in n or "data_batch" in n]
-    for split, names in (("train_plain", train_names), ("test", [n for n in files if n.startswith("test")])):
+    for split, names in (("train_unaugmented", train_names), ("test", [n for n in files if n.startswith("test")])):
         content = b"".join(files[name] for name in names)
         size = len(content) // (3072 + (1 if K == 10 else 2))
         records = np.frombuffer(content, np.uint8).reshape(size, -1)
@@ -240,8 +240,8 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     assert [label for _, label in data.test] == [1, 2, 0, 1]
     assert np.abs(raw(data, "test") - 50 * np.arange(4)[:, None, None, None]).max() <= 2  # JPEG loses a little
     shade = {0: 40, 1: 80, 2: 0}  # by class, sorted
-    wanted = np.array([shade[label] + 10 * (i % 3) for i, (_, label) in enumerate(data.train_plain)])
-    assert np.abs(raw(data, "train_plain") - wanted[:, None, None, None]).max() <= 2
+    wanted = np.array([shade[label] + 10 * (i % 3) for i, (_, label) in enumerate(data.train_unaugmented)])
+    assert np.abs(raw(data, "train_unaugmented") - wanted[:, None, None, None]).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_faces_are_split_within_each_identity(tmp_path: Path, inner: str) -> Non
     assert (data.K, data.image_size, data.class_names) == (3, (50, 50), ("m.00", "m.01", "m.02"))
     assert data.counts.tolist() == [8, 8, 8]
     assert np.bincount(data.test.labels).tolist() == [2, 2, 2]
-    shades = {split: raw(data, split).mean(axis=(1, 2, 3)).round() for split in ("train_plain", "test")}
+    shades = {split: raw(data, split).mean(axis=(1, 2, 3)).round() for split in ("train_unaugmented", "test")}
     together = np.sort(np.concatenate(list(shades.values())))
     assert np.allclose(together, np.sort((60 * np.arange(3)[:, None] + 5 * np.arange(10)).ravel()), atol=2)
     assert raw(images("bupt-cbface-50", tmp_path, image_size=20), "test").shape == (6, 3, 20, 20)
@@ -341,7 +341,7 @@ def test_image_folder_with_train_and_test(tmp_path: Path) -> None:
     assert data.class_names == ("a", "b")
     assert [label for _, label in data.train] == [0, 0, 0, 1, 1]
     wanted = [train[f"a/{i}.png"] for i in range(3)] + [train[f"b/{i}.png"] for i in range(2)]
-    assert np.array_equal(raw(data, "train_plain"), np.stack(wanted).transpose(0, 3, 1, 2))
+    assert np.array_equal(raw(data, "train_unaugmented"), np.stack(wanted).transpose(0, 3, 1, 2))
     assert np.array_equal(raw(data, "test")[0], test["b/0.png"].transpose(2, 0, 1))
     folders(tmp_path / "train", {"c": 1}, rng)
     with pytest.raises(ValueError, match=r"image-folder has no test images of the chosen classes \[0, 2\]"):
@@ -360,13 +360,13 @@ def test_image_folder_with_a_test_folder_of_any_usual_name(tmp_path: Path, name:
     assert data.class_names == ("a", "b") and (len(data.train), len(data.test)) == (5, 2)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_image_folder_split_by_a_share(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_image_folder_split_by_a_share(tmp_path: Path, fraction: float) -> None:
     files = folders(tmp_path, {"a": 10, "b": 2}, np.random.default_rng(0))
-    data = images("image-folder", tmp_path, image_size=8, test_share=share)
-    wanted = {0.0: [1, 1], 0.3: [3, 1], 1.0: [9, 1]}[share]
+    data = images("image-folder", tmp_path, image_size=8, test_share=fraction)
+    wanted = {0.0: [1, 1], 0.3: [3, 1], 1.0: [9, 1]}[fraction]
     assert np.bincount(data.test.labels).tolist() == wanted
-    together = np.concatenate([raw(data, "train_plain"), raw(data, "test")])
+    together = np.concatenate([raw(data, "train_unaugmented"), raw(data, "test")])
     assert sorted(image.tobytes() for image in together.astype(np.uint8)) == sorted(
         file.astype(np.uint8).transpose(2, 0, 1).tobytes() for file in files.values()
     )
@@ -399,10 +399,10 @@ def test_corrupt_images_are_named_and_left_out_only_where_asked(tmp_path: Path, 
     broken.write_bytes(broken.read_bytes()[:100] if content is None else content)
     data = images("image-folder", tmp_path, image_size=8)
     with pytest.raises(ValueError, match=r"b/2.png is not a whole image .*; the data option skip_corrupt leaves"):
-        raw(data, "train_plain"), raw(data, "test")
+        raw(data, "train_unaugmented"), raw(data, "test")
     data = images("image-folder", tmp_path, image_size=8, skip_corrupt=True)
     assert data.skipped == (str(broken),)
-    assert len(raw(data, "train_plain")) + len(raw(data, "test")) == len(files) - 1
+    assert len(raw(data, "train_unaugmented")) + len(raw(data, "test")) == len(files) - 1
 
 
 def test_corrupt_images_of_the_official_folders(tmp_path: Path) -> None:
@@ -419,10 +419,10 @@ def test_corrupt_images_of_the_official_folders(tmp_path: Path) -> None:
         broken = tmp_path / file
         broken.write_bytes(broken.read_bytes()[:200])
         with pytest.raises(ValueError, match=f"{file} is not a whole image"):
-            raw(whole, "train_plain"), raw(whole, "test")
+            raw(whole, "train_unaugmented"), raw(whole, "test")
         data = images(name, tmp_path, skip_corrupt=True)
         assert data.skipped == (str(broken),)
-        assert len(raw(data, "train_plain")) + len(raw(data, "test")) == len(whole.train) + len(whole.test) - 1
+        assert len(raw(data, "train_unaugmented")) + len(raw(data, "test")) == len(whole.train) + len(whole.test) - 1
 
 
 @pytest.mark.parametrize(
@@ -466,7 +466,7 @@ def test_offline_sets_are_as_registered(name: str) -> None:
     data, entry = images(name, **options), DATASETS[name]
     assert (data.K, data.image_size, data.channels) == (entry.K, entry.image_size, entry.channels)  # type: ignore[union-attr]
     assert data.augmentation == entry.augmentation  # type: ignore[union-attr]
-    pixels, _ = data.train_plain.batch(torch.arange(len(data.train)))
+    pixels, _ = data.train_unaugmented.batch(torch.arange(len(data.train)))
     assert pixels.dtype == torch.float32
     assert pixels.mean(dim=(0, 2, 3)).abs().max() < 0.04
     assert (pixels.std(dim=(0, 2, 3)) - 1).abs().max() < 0.04
@@ -474,7 +474,7 @@ def test_offline_sets_are_as_registered(name: str) -> None:
 
 def test_digits_are_those_of_scikit_learn_in_their_order() -> None:
     data, truth = images("digits"), load_digits()
-    pixels = np.concatenate([raw(data, "train_plain"), raw(data, "test")])[:, 0]
+    pixels = np.concatenate([raw(data, "train_unaugmented"), raw(data, "test")])[:, 0]
     assert np.array_equal(np.rint(pixels / 255 * 16), truth.images)
     assert torch.equal(torch.cat([data.train.labels, data.test.labels]), torch.from_numpy(truth.target))
 
@@ -489,7 +489,7 @@ def test_the_split_is_where_a_form_begins() -> None:
 def test_every_part_of_a_number_is_a_source_image_of_its_digit_and_split(name: str, places: int) -> None:
     truth = load_digits()
     data = images(name, train_per_class=3, test_per_class=2)
-    for split, first, last, count in (("train_plain", 0, 1287, 3), ("test", 1287, 1797, 2)):
+    for split, first, last, count in (("train_unaugmented", 0, 1287, 3), ("test", 1287, 1797, 2)):
         digit_of = {
             np.rint(image / 16 * 255).astype(int).tobytes(): digit
             for image, digit in zip(truth.images[first:last], truth.target[first:last], strict=True)
@@ -573,13 +573,13 @@ LABELS = st.tuples(st.integers(2, 6), st.integers(1, 60), st.integers(0, 2**32))
 )
 
 
-@given(case=LABELS, share=st.floats(0, 1))
-def test_noise_changes_exactly_its_share(case: tuple[int, np.ndarray, int], share: float) -> None:
+@given(case=LABELS, fraction=st.floats(0, 1))
+def test_noise_changes_exactly_its_share(case: tuple[int, np.ndarray, int], fraction: float) -> None:
     K, labels, seed = case
-    out = noisy(labels, share, K, seed)
-    assert (out != labels).sum() == math.floor(share * len(labels) + 0.5)
+    out = noisy(labels, fraction, K, seed)
+    assert (out != labels).sum() == math.floor(fraction * len(labels) + 0.5)
     assert 0 <= out.min() <= out.max() < K
-    assert np.array_equal(out, noisy(labels, share, K, seed))
+    assert np.array_equal(out, noisy(labels, fraction, K, seed))
 
 
 def test_noise_is_uniform_over_the_other_classes() -> None:
@@ -620,7 +620,7 @@ def test_label_options_of_load() -> None:
     noise = images("digit-pairs", label_noise=0.25, **PAIRS)
     assert torch.equal(noise.train.rows, clean.train.rows)
     assert (noise.train.labels != clean.train.labels).sum() == 100
-    assert torch.equal(noise.train.labels, noise.train_plain.labels)
+    assert torch.equal(noise.train.labels, noise.train_unaugmented.labels)
     assert torch.equal(noise.test.labels, clean.test.labels)
 
     part = images("digit-pairs", classes=range(90, 100), few_shot={0: 1, 9: 2}, **PAIRS)
@@ -644,7 +644,7 @@ def test_label_options_of_load() -> None:
 def test_one_seed_gives_one_data_set(name: str) -> None:
     options = {**PAIRS, "label_noise": 0.3, "relabel": "images", "shift": "gaussian-noise:0.1"}
     first, again, other = (images(name, **options, seed=seed) for seed in (1, 1, 2))
-    for split in ("train_plain", "test"):
+    for split in ("train_unaugmented", "test"):
         batches = [getattr(data, split).batch(torch.arange(0, 200, 9)) for data in (first, again, other)]
         assert torch.equal(batches[0][0], batches[1][0])
         assert torch.equal(getattr(first, split).labels, getattr(again, split).labels)
@@ -684,7 +684,7 @@ def test_one_seed_gives_one_data_set(name: str) -> None:
         ("digits", {"shift": "contrast:much"}, "a shift is written kind:severity, such as .*; got 'contrast:much'"),
         ("digits", {"shift": "contrast:-1"}, "severity of a shift must be a finite number of at least 0; got -1"),
         ("digits", {"shift": "gaussian-noise:inf"}, "must be a finite number of at least 0; got inf"),
-        ("digits", {"shift": "contrast:2"}, "the severity of contrast is a share from 0 to 1; got 2"),
+        ("digits", {"shift": "contrast:2"}, "the severity of contrast is a fraction from 0 to 1; got 2"),
         ("digits", {"shift": "translation:1.5"}, "a translation is by whole pixels; got 1.5"),
         ("digits", {"shift": 3}, "shift must be a Shift, a string such as 'contrast:0.5', or None; got 3"),
     ],
@@ -769,7 +769,7 @@ def test_shifts_do_not_depend_on_the_batch() -> None:
         assert torch.equal(data.test[11][0], together[11])
         assert not torch.equal(together, images("digit-pairs", **PAIRS).test.batch(torch.arange(40))[0])
         assert torch.equal(
-            data.train_plain.batch([0, 1])[0], images("digit-pairs", **PAIRS).train_plain.batch([0, 1])[0]
+            data.train_unaugmented.batch([0, 1])[0], images("digit-pairs", **PAIRS).train_unaugmented.batch([0, 1])[0]
         )
 
 
@@ -816,11 +816,11 @@ def test_data_loader() -> None:
     assert batches[1].dtype == torch.int64
     assert len(batches) == 6
     assert all(torch.equal(a, b) for a, b in zip(batches, epoch(), strict=True))
-    plain = DataLoader(data.train_plain, batch_size=400)
+    plain = DataLoader(data.train_unaugmented, batch_size=400)
     (pixels, labels), *_ = plain
     assert torch.equal(labels, data.train.labels)
-    assert torch.equal(pixels[7], data.train_plain[7][0])
-    assert isinstance(data.train_plain[7][1], int)
+    assert torch.equal(pixels[7], data.train_unaugmented[7][0])
+    assert isinstance(data.train_unaugmented[7][1], int)
     assert torch.equal(images("digit-pairs-32", augmentation=None, **PAIRS).train[7][0], pixels[7])
 
 
@@ -870,7 +870,7 @@ def test_text_is_split_by_files_and_its_tokens_are_of_the_training_files(library
 def test_contexts_are_consecutive_and_shifted_by_one(library: Path) -> None:
     data = text(library, suffix=".txt", vocabulary=512, context=16)
     assert data.context == 16
-    assert data.train_plain is data.train
+    assert data.train_unaugmented is data.train
     tokens = data.train.tokens
     pairs = [data.train[i] for i in range(len(data.train))]
     assert len(pairs) == (len(tokens) - 1) // 16

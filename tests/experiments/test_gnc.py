@@ -19,7 +19,7 @@ from experiments.statistics import mean_interval
 from experiments.studies import common, gnc
 from experiments.studies.findings import Findings
 
-#: Of every made-up run: K and d where the best margin is 1, so that a share is GNC2 itself.
+#: Of every made-up run: K and d where the best margin is 1, so that a fraction is GNC2 itself.
 K, D = 12, 10
 EPOCHS = [5, 10]
 
@@ -116,7 +116,7 @@ def test_nothing_is_asked_elsewhere() -> None:
     for options in ({"d": 11}, {"heads": ("cmf",)}, {"temperatures": (0.2,)}, {"epochs": 2, "data": "digits", "d": 10}):
         every: dict[str, Any] = {"seeds": 2, "heads": ("learned",)} | options
         assert "asked" not in matching(found([MadeUp(s) for s in gnc.plan(**every)]), "mean GNC2")
-    assert gnc.ASKED == {"share": (0.80, True), "GNC1": (0.02, False), "GNC3": (0.01, False)}
+    assert gnc.ASKED == {"fraction": (0.80, True), "GNC1": (0.02, False), "GNC3": (0.01, False)}
 
 
 def test_table_is_the_mean_and_interval_over_seeds_in_any_order() -> None:
@@ -137,7 +137,7 @@ def test_table_is_the_mean_and_interval_over_seeds_in_any_order() -> None:
     assert len(every) == 16
     for run in runs:
         (own,) = every[every["key"] == run.settings.key].to_dict("records")
-        assert own["GNC2"] == own["share of best known"] == run.final["GNC2"]
+        assert own["GNC2"] == own["fraction of best known"] == run.final["GNC2"]
 
 
 @pytest.mark.parametrize("gain", [0.02, -0.02])
@@ -189,7 +189,7 @@ def test_references_stand_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     table = table_of(found(runs))
     row = table.loc["for reference: the paper's ResNet18, CIFAR100, d = 10, τ = 0.1"]
     known = sc.best_known(K, 10).margin
-    assert row["GNC2"] == "0.5709" and float(row["share of best known"]) == pytest.approx(0.5709 / known, abs=1e-4)
+    assert row["GNC2"] == "0.5709" and float(row["fraction of best known"]) == pytest.approx(0.5709 / known, abs=1e-4)
     assert row["test accuracy, %"] == "70.8" and row["certified margin"] == ""
     assert table.loc["for reference: best code known", "GNC2"] == "1.0000"
     assert table.loc["for reference: feature model, τ = 0.1", "GNC2"].startswith("0.91 ± 0.1")

@@ -298,11 +298,11 @@ def test_bad_input_says_what_is_wanted(tmp_path: Path) -> None:
 def results_folder(root: Path) -> list[Settings]:
     """Three runs asked for by a study, of which two are finished."""
     asked = [Settings.checked("digits", seed=seed) for seed in range(3)]
-    (root / "gnc.json").write_text(json.dumps({"runs": [settings.plain() for settings in asked]}))
+    (root / "gnc.json").write_text(json.dumps({"runs": [settings.to_dict() for settings in asked]}))
     for settings in asked[:2]:
         folder = root / "runs" / settings.key
         folder.mkdir(parents=True)
-        header = {"settings": settings.plain(), "status": "finished", "data": "", "seconds": 45.0}
+        header = {"settings": settings.to_dict(), "status": "finished", "data": "", "seconds": 45.0}
         (folder / "run.json").write_text(json.dumps(header))
     return asked
 
@@ -322,7 +322,7 @@ def test_report_of_a_results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "seeds [0, 1]" in {element["text"] for element in page.all("li")}
     assert "2 of 3 planned runs, 90 s of training" in {element["text"] for element in page.all("p")}
 
-    (tmp_path / "text.json").write_text(json.dumps({"runs": [settings.plain() for settings in asked]}))
+    (tmp_path / "text.json").write_text(json.dumps({"runs": [settings.to_dict() for settings in asked]}))
     monkeypatch.setitem(sys.modules, "experiments.studies.text", study)
     page = Page(report(tmp_path).read_text())
     assert [element["id"] for element in page.all("section")] == ["gnc", "text"]

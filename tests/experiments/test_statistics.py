@@ -102,7 +102,7 @@ def test_slope_intervals_cover_where_cells_have_effects_of_their_own() -> None:
         y = 2.0 * level + rng.normal(size=6)[level] + rng.normal(size=120)
         found = slope(level, y, level)
         covered += found.lower <= 2.0 <= found.upper
-    # 0.95 within five standard errors of such a share
+    # 0.95 within five standard errors of such a fraction
     assert abs(covered / 1000 - 0.95) < 5 * math.sqrt(0.95 * 0.05 / 1000)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from experiments.drawing import HEAD_WORDS
+from experiments.drawing import HEAD_LABELS
 from experiments.settings import Settings
 from experiments.statistics import mean_interval
 from experiments.studies import temperature
@@ -176,7 +176,7 @@ def test_the_largest_margin_and_accuracy_by_dimension() -> None:
 def test_a_margin_above_the_best_known_is_said_to_be() -> None:
     statements = found(made_up(temperature.plan(dims=()), GNC2=lambda s: 1.1)).statements
     assert any(
-        "1.100 of the best known margin 1.0000, so the code held for this K and d is not the best" in s
+        "1.100 of the best known margin 1.0000, so the stored code of this K and d is not the best" in s
         for s in statements
     )
 
@@ -218,7 +218,7 @@ def test_table_has_all_cells() -> None:
     runs = made_up(temperature.plan(seeds=2, claim_seeds=3, dims=(6,)))
     shuffled = [runs[i] for i in np.random.default_rng(0).permutation(len(runs))]
     table, _, every = found(shuffled).tables.values()
-    cells = Counter((HEAD_WORDS[r.settings.head], r.settings.d, f"{r.settings.temperature:.3g}") for r in runs)
+    cells = Counter((HEAD_LABELS[r.settings.head], r.settings.d, f"{r.settings.temperature:.3g}") for r in runs)
     assert {(row["head"], row["d"], row["τ"]): row["runs"] for _, row in table.iterrows()} == cells
     row = table[(table["head"] == "linear (unnormalised)") & (table["τ"] == "0.2")].iloc[0]
     values = [r.final["GNC3"] for r in runs if (r.settings.head, r.settings.temperature) == ("linear", 0.2)]
@@ -231,7 +231,7 @@ def test_table_has_all_cells() -> None:
 def test_a_dimension_without_a_held_code_has_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.studies.common.best_known_margin", lambda K, d: math.nan)
     findings = found(made_up(temperature.plan(seeds=2, dims=(6,))))
-    assert any(f"no code of K = {K}, d = 6 is held to compare it with" in s for s in findings.statements)
+    assert any(f"no code of K = {K}, d = 6 is stored to compare it with" in s for s in findings.statements)
     assert not any("T6" in s for s in findings.statements)
 
 

@@ -38,15 +38,15 @@ WORDS = tuple(f"w{k}" for k in range(K))
 def made_up_text(seed: int = 0) -> TextData:
     """Tokens with counts that fall as 1/k, token `UNSEEN` only as the first of the training text."""
     rng = np.random.default_rng(seed)
-    share = 1 / np.arange(1, K + 1)
-    share[UNSEEN] = 0
-    train, test = (rng.choice(K, n, p=share / share.sum()) for n in (900, 300))
+    fraction = 1 / np.arange(1, K + 1)
+    fraction[UNSEEN] = 0
+    train, test = (rng.choice(K, n, p=fraction / fraction.sum()) for n in (900, 300))
     train[:K] = [UNSEEN, *SEEN]
     contexts = [TokenContexts(torch.tensor(tokens), 8) for tokens in (train, test)]
     return TextData(
         name="text",
         train=contexts[0],
-        train_plain=contexts[0],
+        train_unaugmented=contexts[0],
         test=contexts[1],
         class_names=WORDS,
         source="made up",
@@ -132,7 +132,7 @@ def test_a_context_that_there_is_not(index: int) -> None:
 
 
 def distance_to_hull(w: np.ndarray, others: np.ndarray) -> float:
-    """By non-negative least squares with the sum of the weights held at 1 by a heavy row."""
+    """By non-negative least squares with the sum of the weights fixed at 1 by a heavy row."""
     heavy = 1e5
     A = np.vstack([others.T, heavy * np.ones(len(others))])
     weights, _ = nnls(A, np.append(w, heavy))
@@ -162,11 +162,12 @@ def test_token_margins_are_distances_among_the_tokens_that_come_next() -> None:
 
 def test_unigram_is_the_prediction_by_counts() -> None:
     counts = Counter(DATA.train.labels.tolist())
-    shares = [(1 + counts[k]) / (K + sum(counts.values())) for k in range(K)]
-    assert sum(shares) == pytest.approx(1)
+    fractions = [(1 + counts[k]) / (K + sum(counts.values())) for k in range(K)]
+    assert sum(fractions) == pytest.approx(1)
     labels = DATA.test.labels.tolist()
     most = max(counts, key=lambda k: counts[k])
-    wanted = {"loss": -np.mean([math.log(shares[k]) for k in labels]), "accuracy": np.mean([k == most for k in labels])}
+    loss = -np.mean([math.log(fractions[k]) for k in labels])
+    wanted = {"loss": loss, "accuracy": np.mean([k == most for k in labels])}
     assert unigram(DATA) == pytest.approx(wanted)
 
 
@@ -242,8 +243,8 @@ def test_the_margin_grows_or_shrinks_as_the_temperature_falls(sign: int) -> None
     assert "Of 2 steps it is shown to grow at 1 and to shrink at 1" in sentence
     best = max(level, key=lambda tau: level[tau])
     half = stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(3)
-    share = (level[best] + 0.01) / sc.best_known(K, D).margin
-    wanted = f"largest at τ = {best:g}, {level[best] + 0.01:.3f} ± {half:.3f} (n = 3), {share:.3f} of the best known"
+    fraction = (level[best] + 0.01) / sc.best_known(K, D).margin
+    wanted = f"largest at τ = {best:g}, {level[best] + 0.01:.3f} ± {half:.3f} (n = 3), {fraction:.3f} of the best known"
     assert wanted in matching(findings, "mean GNC2 is largest")
 
 

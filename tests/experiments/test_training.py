@@ -69,7 +69,7 @@ def test_defaults_are_the_papers_for_photographs():
 
 def test_settings_survive_json_and_name_themselves():
     settings = quick(head="code", assignment=[2, 0, 1], data_options={"classes": [1, 2, 3]})
-    again = Settings.from_plain(json.loads(json.dumps(settings.plain())))
+    again = Settings.from_dict(json.loads(json.dumps(settings.to_dict())))
     assert again == settings and again.key == settings.key
     others = [quick(seed=1), quick(temperature=0.2), quick(epochs=5), quick(data_options={"label_noise": 0.1})]
     assert len({settings.key, *(other.key for other in others)}) == 5
@@ -115,7 +115,7 @@ def test_data_set_that_does_not_exist():
 
 def test_stored_settings_of_another_kind():
     with pytest.raises(ValueError, match="not the settings of a run"):
-        Settings.from_plain({"data": "digits"})
+        Settings.from_dict({"data": "digits"})
 
 
 # Training
@@ -136,7 +136,7 @@ def test_every_head_learns_and_is_measured(heads, head):
         logits = model.logits(H)
     assert final["test_accuracy"] == pytest.approx((logits.argmax(1) == y).double().mean().item(), abs=1e-12)
     assert final["test_loss"] == pytest.approx(cross_entropy(logits, y).item(), rel=1e-5)
-    F, labels = collect(model, data.train_plain)
+    F, labels = collect(model, data.train_unaugmented)
     unit = normalize(F.double(), dim=1)
     means = torch.stack([unit[labels == k].mean(0) for k in range(10)])
     W = normalize(torch.from_numpy(run.W), dim=1)
@@ -202,13 +202,15 @@ from experiments.training import Execution, train
 import json
 for settings, folder in zip(sys.argv[1::2], sys.argv[2::2]):
     execution = Execution(accelerator="cpu", progress=False, checkpoint_seconds=0)
-    train(Settings.from_plain(json.loads(settings)), Path(folder), execution)
+    train(Settings.from_dict(json.loads(settings)), Path(folder), execution)
 """
 
 
 def arguments(runs, folders):
     """The arguments of ``SCRIPT``."""
-    return [word for run, folder in zip(runs, folders, strict=True) for word in (json.dumps(run.plain()), str(folder))]
+    return [
+        text for run, folder in zip(runs, folders, strict=True) for text in (json.dumps(run.to_dict()), str(folder))
+    ]
 
 
 #: The same, which waits for its end when it has written its first checkpoint.
@@ -370,10 +372,11 @@ def test_a_checkpoint_of_another_run(tmp_path):
     settings = quick(epochs=2, measure_every=2)
     folder = tmp_path / settings.key
     folder.mkdir()
-    write_tensors(folder / "checkpoint.pt", {"format": "experiments 1", "settings": json.dumps(quick(seed=1).plain())})
+    other = json.dumps(quick(seed=1).to_dict())
+    write_tensors(folder / "checkpoint.pt", {"format": "experiments 1", "settings": other})
     with pytest.raises(ValueError, match="is not a checkpoint of this run"):
         train(settings, folder, CPU)
-    whole = {"format": "experiments 1", "settings": json.dumps(settings.plain()), "epoch": 1, "seconds": 1.0}
+    whole = {"format": "experiments 1", "settings": json.dumps(settings.to_dict()), "epoch": 1, "seconds": 1.0}
     model = built(settings, load("digits"))
     state = {"model": model.state_dict(), "optimizer": torch.optim.SGD(model.parameters(), 0.1).state_dict()}
     write_tensors(folder / "checkpoint.pt", whole | state | {"rows": "[]", "scaler": {}, "data": "other"})

@@ -118,10 +118,10 @@ def test_rattlers_of_fifty_points():
     assert not np.isin(code.tammes_rattlers, code.contacts).any()
     assert np.flatnonzero(code.is_tammes_rattler).tolist() == code.tammes_rattlers.tolist()
     assert np.flatnonzero(code.is_softmax_rattler).tolist() == code.softmax_rattlers.tolist()
-    held = ~code.is_softmax_rattler
-    np.testing.assert_allclose(code.margins[held], code.margin, atol=1e-9)
-    assert (code.margins[~held] > code.margin + 1e-6).all()
-    assert set(code.contacts.ravel()) == set(np.flatnonzero(held))
+    stored = ~code.is_softmax_rattler
+    np.testing.assert_allclose(code.margins[stored], code.margin, atol=1e-9)
+    assert (code.margins[~stored] > code.margin + 1e-6).all()
+    assert set(code.contacts.ravel()) == set(np.flatnonzero(stored))
 
 
 def test_twenty_points_have_two_rattlers():

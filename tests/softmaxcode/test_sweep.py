@@ -32,7 +32,7 @@ from softmaxcode.parallel import workers as workers_module
 from softmaxcode.parallel.workers import LocalWorkers, Outcome, Workers, run, workers
 from softmaxcode.solver import solve_both
 from softmaxcode.sphere import largest_cosines, random_rows
-from softmaxcode.storage.journal import Journal, check_pairs, is_journal, plain
+from softmaxcode.storage.journal import Journal, check_pairs, is_journal, json_options
 from softmaxcode.storage.provenance import Provenance
 from softmaxcode.sweep import Improvement, SweepReport, solve_pair, sweep
 from tests.processes import HANG, wait_for
@@ -95,7 +95,7 @@ def cluster():
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs="CRITICAL"
         ) as local,
     ):
-        for name in ("SCHEDULER_PATIENCE", "WORKER_PATIENCE"):
+        for name in ("SCHEDULER_TIMEOUT", "WORKER_TIMEOUT"):
             patient.setattr(workers_module, name, HANG)
         yield local.scheduler_address
 
@@ -185,8 +185,8 @@ def fake(
             "nothing": None,
             "other shape": answer(K + 1, d, seed),
             "one missing": {"tammes": answer(K, d, seed)["tammes"]},
-            "not finite": {name: {**held, "W": held["W"] * np.nan} for name, held in answer(K, d, seed).items()},
-            "no provenance": {name: {**held, "provenance": {"x": 1}} for name, held in answer(K, d, seed).items()},
+            "not finite": {name: {**stored, "W": stored["W"] * np.nan} for name, stored in answer(K, d, seed).items()},
+            "no provenance": {name: {**stored, "provenance": {"x": 1}} for name, stored in answer(K, d, seed).items()},
         }[how]
     return answer(K, d, seed)
 
@@ -678,14 +678,14 @@ def test_a_journal_cut_anywhere_holds_the_whole_lines(tmp_path_factory, pairs, d
         with pytest.raises(ValueError, match="the file is something else"):
             Journal(path, {"seed": 1})
         return
-    held = Journal(path, {"seed": 1}).entries
-    assert list(held) == pairs[:whole]
-    assert all(entry == {"K": K, "d": d, "note": K * d} for (K, d), entry in held.items())
+    stored = Journal(path, {"seed": 1}).entries
+    assert list(stored) == pairs[:whole]
+    assert all(entry == {"K": K, "d": d, "note": K * d} for (K, d), entry in stored.items())
 
 
 @given(st.dictionaries(st.text(max_size=4), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)))
 def test_plain_options_are_what_json_gives_back(options):
-    given_ = plain(options)
+    given_ = json_options(options)
     assert json.loads(json.dumps(given_)) == given_ == {k: v for k, v in options.items() if v is not None}
     assert list(given_) == sorted(given_)
 
@@ -730,7 +730,7 @@ def test_a_scheduler_address_that_is_none_is_refused_at_once(catalog, address):
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "tcp://no-such-host.invalid:8786"])
 def test_a_scheduler_that_does_not_answer_is_one_sentence(catalog, monkeypatch, address):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(workers_module, "SCHEDULER_PATIENCE", 1.0)
+    monkeypatch.setattr(workers_module, "SCHEDULER_TIMEOUT", 1.0)
     with pytest.raises(ValueError, match=re.escape(f"no Dask scheduler answers at {address}")) as raised:
         sweep(PAIRS, catalog=catalog, scheduler=address)
     assert "\n" not in str(raised.value)
@@ -739,8 +739,8 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(catalog, monkeypatch, 
 @pytest.mark.processes
 def test_a_scheduler_without_workers_is_one_sentence(catalog, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(workers_module, "SCHEDULER_PATIENCE", HANG)
-    monkeypatch.setattr(workers_module, "WORKER_PATIENCE", 0.5)
+    monkeypatch.setattr(workers_module, "SCHEDULER_TIMEOUT", HANG)
+    monkeypatch.setattr(workers_module, "WORKER_TIMEOUT", 0.5)
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty,
         pytest.raises(ValueError, match="has no worker"),

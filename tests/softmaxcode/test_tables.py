@@ -263,8 +263,8 @@ def test_tex_is_read_back(solved, tmp_path):
     lines = text.splitlines()
     assert lines[0] == r"\begin{tabular}{" + "r" * len(ORDER) + "}" and lines[-1] == r"\end{tabular}"
     assert not re.search(r"(?<!\\)_", text)
-    held = [line.removesuffix(r" \\") for line in lines if line.endswith(r" \\")]
-    head, *rows = cells(held, "&")
+    stored = [line.removesuffix(r" \\") for line in lines if line.endswith(r" \\")]
+    head, *rows = cells(stored, "&")
     assert [name.replace("\\", "") for name in head] == ORDER
     check_cells(rows, solved)
 

@@ -16,7 +16,7 @@ from softmaxcode.nn import tiles
 from ufm.parallel import Shard, join, log_odds
 
 
-def share(shard: Shard, case: dict) -> tuple[Tensor, Tensor, Tensor]:
+def fraction(shard: Shard, case: dict) -> tuple[Tensor, Tensor, Tensor]:
     """This rank's features, rows of W and labels; the features are cut by the case's sizes."""
     H, y = (case[name].split(case["sizes"])[shard.rank] for name in ("H", "y"))
     return H.clone().requires_grad_(), shard.rows(case["W"]).clone().requires_grad_(), y
@@ -24,7 +24,7 @@ def share(shard: Shard, case: dict) -> tuple[Tensor, Tensor, Tensor]:
 
 def odds_and_gradients(case: dict) -> list[Tensor]:
     shard = Shard.here(len(case["W"]))
-    H, W, y = share(shard, case)
+    H, W, y = fraction(shard, case)
     s = log_odds(H, W, y, case["temperature"], shard)
     s.backward(case["g"].split(case["sizes"])[shard.rank])
     return [s.detach(), H.grad, W.grad]
@@ -61,7 +61,7 @@ def messages(case: dict) -> dict[str, str]:
     """What each rank says where the last alone was given bad input; none may be left waiting."""
     shard = Shard.here(len(case["W"]))
     last = shard.rank == shard.ranks - 1
-    H, W, y = share(shard, case)
+    H, W, y = fraction(shard, case)
     bad = {
         "features": (H[:, :-1], W, y),
         "weight": (H, W[:-1], y),
@@ -89,7 +89,7 @@ def messages(case: dict) -> dict[str, str]:
 def train(case: dict, shard: Shard, steps: int) -> dict[str, Tensor]:
     """Steps of Riemannian Adam on tau log L, of this rank's rows of H and W."""
     sphere, tau, N = geoopt.Sphere(), case["temperature"], len(case["y"])
-    H, W, y = share(shard, case)
+    H, W, y = fraction(shard, case)
     H, W = geoopt.ManifoldParameter(H.detach(), sphere), geoopt.ManifoldParameter(W.detach(), sphere)
     optimizer = geoopt.optim.RiemannianAdam([H, W], lr=0.02)
     values = []

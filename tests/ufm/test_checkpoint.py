@@ -21,7 +21,7 @@ import pytest
 import torch
 
 import ufm
-from softmaxcode.cli.arguments import end_when_told
+from softmaxcode.cli.arguments import install_sigterm_handler
 from tests.processes import run_ranks
 from tests.ufm.test_simulation import equal
 from ufm import checkpoint, optimizers, simulation
@@ -130,7 +130,7 @@ def test_a_checkpoint_every_minute(tmp_path, monkeypatch):
 def told() -> Iterator[None]:
     """SIGTERM and SIGHUP end this process as they do a command."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    end_when_told()
+    install_sigterm_handler()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -266,10 +266,10 @@ def same_records(a: list[checkpoint.RunRecord], b: list[checkpoint.RunRecord]) -
 DAMAGED = "run.pt is not a checkpoint of ufm, or it is damaged"
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_truncated_files(file, share):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9, 0.999])
+def test_truncated_files(file, fraction):
     whole = file.read_bytes()
-    file.write_bytes(whole[: int(share * len(whole))])
+    file.write_bytes(whole[: int(fraction * len(whole))])
     refused(file, DAMAGED)
 
 
@@ -287,7 +287,7 @@ def test_a_changed_byte_is_noticed_or_is_no_part_of_the_run(file):
             assert changed.runs == found.runs
             assert same_records(changed.records, found.records)
             assert changed.optimizer.keys() == found.optimizer.keys()
-            assert all(same_tensors(changed.optimizer[name], held) for name, held in found.optimizer.items())
+            assert all(same_tensors(changed.optimizer[name], stored) for name, stored in found.optimizer.items())
     assert noticed > len(whole) // 202
 
 

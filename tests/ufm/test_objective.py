@@ -27,7 +27,7 @@ def rows(counts, d, B=1, seed=0, dtype=torch.float64, unit=True):
 
 
 def dense(kind: str, W: Tensor, H: Tensor, labels: Tensor, tau: float, decay: float = 0.0) -> Tensor:
-    """The objective of one run from its definition, all leads held, for autograd."""
+    """The objective of one run from its definition, all leads stored, for autograd."""
     leads = H @ W.T - (H * W[labels]).sum(1, keepdim=True)
     own = torch.zeros_like(leads, dtype=torch.bool).scatter_(1, labels[:, None], True)
     s = (leads / tau).masked_fill(own, -torch.inf).logsumexp(1)
@@ -60,9 +60,9 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         monkeypatch.setitem(module.CHUNK, "cpu", 1)
     if request.param == "tiled":
         monkeypatch.setattr(module, "SMALL", 0)
-        monkeypatch.setattr(Objective, "_dense", lambda *_: pytest.fail("the logits were held"))
+        monkeypatch.setattr(Objective, "_dense", lambda *_: pytest.fail("the logits were stored"))
     else:
-        monkeypatch.setattr(Objective, "_tiled", lambda *_: pytest.fail("the logits were not held"))
+        monkeypatch.setattr(Objective, "_tiled", lambda *_: pytest.fail("the logits were not stored"))
     return str(request.param)
 
 
@@ -114,7 +114,7 @@ def test_small_temperatures_neither_overflow_nor_lose_the_gradient(tau, n, route
     H, labels = W.repeat_interleave(n, dim=1), torch.arange(6).repeat_interleave(n)
     temperature = torch.tensor([tau], dtype=torch.float64)
     value, grad_W, grad_H = Objective("log-cross-entropy", labels, 6 * n, 0.0, Shard.alone(6))(W, H, temperature)
-    # log L = log(4 e^(-1/tau) + ...), each feature's share 1 / (6 n), each of four wrong classes a quarter of it
+    # log L = log(4 e^(-1/tau) + ...), each feature's fraction 1 / (6 n), each of four wrong classes a quarter of it
     assert float(value) == pytest.approx(-1 + tau * np.log(4), rel=1e-12)
     expected = -W.repeat_interleave(n, dim=1) / (6 * n)
     # what is common to all features cancels against log L up to its rounding, which is that of 1 / tau

@@ -116,7 +116,7 @@ def test_counts_of_features(counts):
     assert settings.counts == tuple(counts) and settings.samples == sum(counts)
     assert settings.imbalance == pytest.approx(np.mean(counts) / min(counts), rel=1e-15)
     assert isinstance(settings.n, int) == (len(set(counts)) == 1)
-    assert Settings.from_plain(settings.plain()) == settings
+    assert Settings.from_dict(settings.to_dict()) == settings
 
 
 def test_numpy_numbers_are_numbers():

@@ -138,7 +138,7 @@ def test_known_optima_are_reached_from_random_starts(K, d, margin, seeds, n):
     tau = 0.01
     runs = ufm.simulate_batch(K, d, n, [tau], range(seeds), steps=1500, record_every=1500)
     best = max(runs, key=lambda run: run.margin)
-    # these codes are held by symmetry, so that T10's term of first order in tau is 0
+    # these codes are fixed by symmetry, so that T10's term of first order in tau is 0
     assert best.margin == pytest.approx(margin, abs=1e-6)
     assert best.status == "stationary" and best.violations == 0
     assert best.minimizer_bound == pytest.approx(minimizer_margin(K, margin, tau), abs=1e-9)

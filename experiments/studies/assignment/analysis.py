@@ -85,7 +85,7 @@ def measure(run: Run) -> Measured:
 
 
 def measurement_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row a run; ``share`` is 0 for the mean over all assignments and 1 for the best."""
+    """One row a run; ``fraction`` is 0 for the mean over all assignments and 1 for the best."""
     rows = []
     for run in runs:
         settings = run.settings
@@ -99,7 +99,7 @@ def measurement_frame(runs: Iterable[Run]) -> pd.DataFrame:
                 "head": settings.head,
                 "level": settings.assignment if isinstance(settings.assignment, float) else math.nan,
                 "seed": settings.seed,
-                "share": (found["objective"] - found["mean"]) / spread if spread > 0 else math.nan,
+                "fraction": (found["objective"] - found["mean"]) / spread if spread > 0 else math.nan,
                 "what": "training" if settings.data_options.get("relabel") else "test",
                 "control": is_control(settings),
             }
@@ -111,7 +111,7 @@ def measurement_frame(runs: Iterable[Run]) -> pd.DataFrame:
 
 def group_key(settings: Settings) -> str:
     """What runs that are compared have in common: everything but head, assignment and seeds."""
-    plain = settings.plain()
+    plain = settings.to_dict()
     for name in ("head", "assignment", "cmf_momentum", "seed"):
         del plain[name]
     plain["data_options"].pop("seed", None)
@@ -154,13 +154,13 @@ class Graded:
     @property
     def slope(self) -> Slope:
         """Points of accuracy from a random assignment to the best, through the means of the levels."""
-        return slope(self.fixed["share"], self.fixed["accuracy"], self.fixed["level"])
+        return slope(self.fixed["fraction"], self.fixed["accuracy"], self.fixed["level"])
 
     @property
     def gap_slope(self) -> Slope:
         """The same of test less training accuracy: what generalises, where training accuracy changes as well."""
         gap = self.fixed["test_accuracy"] - self.fixed["train_accuracy"]
-        return slope(self.fixed["share"], 100 * gap, self.fixed["level"])
+        return slope(self.fixed["fraction"], 100 * gap, self.fixed["level"])
 
     @property
     def difference(self) -> Interval:
@@ -210,13 +210,13 @@ class Graded:
                     "data": self.data,
                     "level": wanted,
                     "objective": part["objective"].mean(),
-                    "share": part["share"].mean(),
+                    "fraction": part["fraction"].mean(),
                     "accuracy of": self.what,
                     **interval_columns("accuracy", mean_interval(part["accuracy"])),
                     "training accuracy": 100 * part["train_accuracy"].mean(),
                 }
             )
-        return pd.DataFrame(rows).sort_values("share", ascending=False)
+        return pd.DataFrame(rows).sort_values("fraction", ascending=False)
 
     def row(self) -> dict[str, Any]:
         """The slope and the differences."""

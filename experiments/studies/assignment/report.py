@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
+from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
 from experiments.statistics import Slope, mean_interval
 from experiments.studies.assignment.analysis import (
     Arranged,
@@ -41,7 +41,7 @@ def _words(run: Run) -> str:
     """The data and the assignment of a run in words."""
     settings = run.settings
     assignment = "" if settings.assignment is None else f", assignment {settings.assignment}"
-    return f"{data_label(settings, len(run.W))}, {HEAD_WORDS[settings.head]}{assignment}"
+    return f"{data_label(settings, len(run.W))}, {HEAD_LABELS[settings.head]}{assignment}"
 
 
 def findings(runs: Sequence[Run]) -> Findings:
@@ -80,12 +80,11 @@ def findings(runs: Sequence[Run]) -> Findings:
     ]
     tables = {}
     if graded_groups:
-        tables["Accuracy by assignment, in percent; share 0 is a random assignment, 1 the best"] = pd.concat(
+        tables["Accuracy by assignment, in percent; fraction 0 is a random assignment, 1 the best"] = pd.concat(
             [one.table() for one in graded_groups], ignore_index=True
         )
-        tables["Slope of accuracy, in points from share 0 to share 1, and from the worst to the best"] = pd.DataFrame(
-            [one.row() for one in graded_groups]
-        )
+        caption = "Slope of accuracy, in points from fraction 0 to fraction 1, and from the worst to the best"
+        tables[caption] = pd.DataFrame([one.row() for one in graded_groups])
     if arranged:
         tables["Four classes on the circle: accuracy in percent by arrangement"] = pd.concat(
             [one.table() for one in arranged], ignore_index=True
@@ -145,7 +144,7 @@ def _learned_row(group: pd.DataFrame) -> dict[str, Any]:
     return {
         "data": group["data"].iloc[0],
         **interval_columns("accuracy", mean_interval(group["accuracy"])),
-        "share": group["share"].mean(),
+        "fraction": group["fraction"].mean(),
         **interval_columns("rank correlation", mean_interval(group["correlation"].astype(float))),
         "largest p": group["p_value"].astype(float).max(),
     }
@@ -157,7 +156,7 @@ def _learned_sentence(group: pd.DataFrame) -> str:
     return (
         f"Learned class vectors, {group['data'].iloc[0]}: their cosines and the similarity of inputs have the rank "
         f"correlation {correlation} (largest p of Mantel's test "
-        f"{group['p_value'].astype(float).max():.3g}), and the objective is {group['share'].mean():.2f} of the way "
+        f"{group['p_value'].astype(float).max():.3g}), and the objective is {group['fraction'].mean():.2f} of the way "
         "from a random assignment of the fixed code to its best."
     )
 
@@ -167,13 +166,13 @@ def _drawn(groups: list[Graded]) -> Figure:
     figure, panels = axes_figure([one.data for one in groups])
     for axes, one in zip(panels, groups, strict=True):
         fixed = one.fixed
-        axes.plot(fixed["share"] + 0.02, fixed["accuracy"], ".", color=INK, alpha=0.35, ms=4, label="a run")
-        points = {float(part["share"].mean()): mean_interval(part["accuracy"]) for _, part in fixed.groupby("level")}
+        axes.plot(fixed["fraction"] + 0.02, fixed["accuracy"], ".", color=INK, alpha=0.35, ms=4, label="a run")
+        points = {float(part["fraction"].mean()): mean_interval(part["accuracy"]) for _, part in fixed.groupby("level")}
         errorbar_panel(axes, points, "mean and its 95 % interval", color=HEAD_COLOURS["code"], ls="none")
         if math.isfinite(one.slope.slope):
-            ends = np.array([fixed["share"].min(), fixed["share"].max()])
-            means = fixed.groupby("level")[["share", "accuracy"]].mean().mean()
-            line = means["accuracy"] + one.slope.slope * (ends - means["share"])
+            ends = np.array([fixed["fraction"].min(), fixed["fraction"].max()])
+            means = fixed.groupby("level")[["fraction", "accuracy"]].mean().mean()
+            line = means["accuracy"] + one.slope.slope * (ends - means["fraction"])
             axes.plot(ends, line, color=COLOURS[3], lw=1.2, label="least squares")
         if len(one.learned):
             axes.axhline(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import pandas as pd
 import torch
 
-from experiments.drawing import HEAD_WORDS
+from experiments.drawing import HEAD_LABELS
 from experiments.settings import Settings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.statistics import Interval, mean_interval, non_inferior
@@ -42,7 +42,7 @@ def shots_of(run: Run) -> int:
 
 def classifier_label(settings: Settings) -> str:
     momentum = "" if settings.cmf_momentum is None else f", momentum {settings.cmf_momentum:g}"
-    return HEAD_WORDS[settings.head] + momentum
+    return HEAD_LABELS[settings.head] + momentum
 
 
 def accuracy_frame(runs: Sequence[Run]) -> pd.DataFrame:

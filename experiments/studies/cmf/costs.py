@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import pandas as pd
 import torch
 
-from experiments.drawing import HEAD_WORDS
+from experiments.drawing import HEAD_LABELS
 from softmaxcode.nn import CMFClassifier, SphericalClassifier
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def cost_frame(runs: Sequence[Run]) -> pd.DataFrame:
             memory = head_memory(run.settings.head, K, d)
             network = sum(p.numel() for p in run.model().network.parameters() if p.requires_grad)
             rows[run.settings.head, K, d] = {
-                "classifier": HEAD_WORDS[run.settings.head],
+                "classifier": HEAD_LABELS[run.settings.head],
                 "K": K,
                 "d": d,
                 "parameters": memory["parameters"],
@@ -176,4 +176,4 @@ def timing_frame(runs: Sequence[Run]) -> pd.DataFrame:
     table = pd.DataFrame(heads["cmf"].evaluation("step-seconds", _Timings, measure)["steps"])
     table["learned / CMF"] = table["learned"] / table["cmf"]
     table[["learned", "cmf"]] *= 1000
-    return table.rename(columns=HEAD_WORDS)
+    return table.rename(columns=HEAD_LABELS)

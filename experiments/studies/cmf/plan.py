@@ -33,7 +33,7 @@ def plan(
     few_shot : tuple of int
         Training images that every second class keeps, a comparison each; 0 is the plain comparison.
     label_noise : tuple of float
-        Shares of wrong training labels, a comparison each; 0 is the plain comparison.
+        Fractions of wrong training labels, a comparison each; 0 is the plain comparison.
     many_classes : str
         Data set of many classes; none leaves it out.
     many_epochs : int
@@ -73,9 +73,9 @@ def plan(
     for shots in few_shot:
         if shots:
             out += runs(stress_seeds, momenta[:1], settings, few_shot=dict.fromkeys(range(0, classes, 2), shots))
-    for share in label_noise:
-        if share:
-            out += runs(stress_seeds, momenta[:1], settings, label_noise=share)
+    for fraction in label_noise:
+        if fraction:
+            out += runs(stress_seeds, momenta[:1], settings, label_noise=fraction)
     if many_classes not in ("none", main.data):
         out += runs(stress_seeds, momenta[:1], {"epochs": many_epochs} | settings | {"data": many_classes})
     return out

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from experiments import paper
-from experiments.drawing import HEAD_COLOURS, HEAD_WORDS, axes_figure, errorbar_panel, shared_legend
+from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
 from experiments.statistics import Interval, mean_interval
 from experiments.studies.cmf.analysis import (
     SHIFTED,
@@ -125,7 +125,7 @@ def _paper_table() -> pd.DataFrame:
             rows.append(
                 {
                     "network": network,
-                    "classifier": f"{HEAD_WORDS['cmf']}, momentum {momentum:g}",
+                    "classifier": f"{HEAD_LABELS['cmf']}, momentum {momentum:g}",
                     "accuracy": accuracy,
                     "learned": learned,
                     "difference": accuracy - learned,
@@ -138,19 +138,19 @@ def _cost_sentences(costs: pd.DataFrame, timed: pd.DataFrame) -> list[str]:
     out = []
     for (K, d), group in costs.groupby(["K", "d"]):
         by_head = group.set_index("classifier")
-        if {HEAD_WORDS["learned"], HEAD_WORDS["cmf"]} <= set(by_head.index):
-            learned, cmf = by_head.loc[HEAD_WORDS["learned"]], by_head.loc[HEAD_WORDS["cmf"]]
+        if {HEAD_LABELS["learned"], HEAD_LABELS["cmf"]} <= set(by_head.index):
+            learned, cmf = by_head.loc[HEAD_LABELS["learned"]], by_head.loc[HEAD_LABELS["cmf"]]
             saved = learned[["bytes of gradient", "bytes of optimizer state"]].sum()
             kept = cmf[["bytes of gradient", "bytes of optimizer state"]].sum()
             out.append(
                 f"K = {K}, d = {d}: the learned classifier has {learned['parameters']} of the model's "
-                f"{learned['parameters with network']} parameters, {HEAD_WORDS['cmf']} {cmf['parameters']} of "
+                f"{learned['parameters with network']} parameters, {HEAD_LABELS['cmf']} {cmf['parameters']} of "
                 f"{cmf['parameters with network']}; gradient and SGD momentum take {saved} and {kept} bytes."
             )
     if len(timed):
         ratios = ", ".join(f"{row['learned / CMF']:.2f} at K = {row['K']:,.0f}" for _, row in timed.iterrows())
         out.append(
-            f"Time of a step of the learned classifier alone over that of {HEAD_WORDS['cmf']} "
+            f"Time of a step of the learned classifier alone over that of {HEAD_LABELS['cmf']} "
             f"(batch {BATCH}, d = {TIMED[0][1]}, medians of steps taken in turns; one measurement on one machine): "
             f"{ratios}."
         )
@@ -158,7 +158,7 @@ def _cost_sentences(costs: pd.DataFrame, timed: pd.DataFrame) -> list[str]:
 
 
 def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
-    """Accuracy against the share of wrong labels, the images of few-shot classes and severities; the time of a step."""
+    """Accuracy against wrong labels, images of few-shot classes and severities of shifts; the time of a step."""
     plain = accuracies[accuracies["group"].isin(["all", "few-shot classes", "other classes"])]
     shifted = accuracies.drop(plain.index)
     titles = ["wrong labels", "few images of every second class", *SHIFTS, "time of a step, learned / CMF"]
@@ -185,7 +185,7 @@ def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
             rows = turned[kinds[0] == kind].assign(severity=kinds[2].astype(float))
             unshifted = everything[everything["label_noise"] == 0].assign(severity=0.0)
             errorbar_panel(panel, _intervals(pd.concat([unshifted, rows]), "severity"), str(name), **style)
-    below = ["share of wrong labels", "images a class", *["severity"] * 3, "K"]
+    below = ["fraction of wrong labels", "images a class", *["severity"] * 3, "K"]
     for panel, label in zip(axes, below, strict=True):
         panel.set_xlabel(label, fontsize=9)
     for panel in axes[:-1]:

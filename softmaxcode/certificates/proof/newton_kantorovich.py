@@ -45,7 +45,7 @@ class ProvedCode:
     level: arb
     moved: arb
     imposed: int
-    held: int
+    without_contacts: int
 
 
 # --- Newton's method and the proof ----------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def _what_is_solved(proved: ProvedCode, contacts: int) -> str:
         f"{plural(proved.imposed, 'contact equation')} exactly"
         + (f" and {left} more to within the digits given" if left else "")
         + ", is locally unique up to rotation"
-        + (f" ({plural(proved.held, 'vector')} without contacts held)" if proved.held else "")
+        + (f" ({plural(proved.without_contacts, 'vector')} without contacts fixed)" if proved.without_contacts else "")
     )
 
 

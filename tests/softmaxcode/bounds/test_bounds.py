@@ -16,7 +16,7 @@ from scipy.special import betainc
 
 import softmaxcode as sc
 from softmaxcode.bounds import best, delsarte_bound, levenshtein_bound, literature, rounding
-from softmaxcode.bounds.best import Bracket, margin_bounds, max_cosine_lower_bound
+from softmaxcode.bounds.best import MarginBounds, margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.bound import Bound
 from softmaxcode.bounds.delsarte_bound import DelsarteCertificate, delsarte, delsarte_certificate
 from softmaxcode.bounds.gegenbauer import count_roots
@@ -499,8 +499,8 @@ def test_bounds_grow_with_the_number_of_points(d):
 
 
 def test_margin_brackets_in_closed_form():
-    assert margin_bounds(2, 1) == Bracket(2.0, 2.0, "closed form", "closed form")
-    assert margin_bounds(5, 1) == Bracket(0.0, 0.0, "closed form", "closed form")
+    assert margin_bounds(2, 1) == MarginBounds(2.0, 2.0, "closed form", "closed form")
+    assert margin_bounds(5, 1) == MarginBounds(0.0, 0.0, "closed form", "closed form")
     assert margin_bounds(1000, 512).lower == margin_bounds(1000, 512).upper == 1
     for d in range(2, 9):
         for K in range(2, d + 2):

@@ -22,7 +22,7 @@ from softmaxcode import exact
 from softmaxcode.catalog import (
     Catalog,
     CatalogError,
-    NotHeldError,
+    UnknownCodeError,
     export,
     import_codes,
     installed,
@@ -83,9 +83,9 @@ def test_only_better_codes_enter(path: Path) -> None:
         assert "softmax" in catalog.improve(worse)
         assert "softmax" in catalog.improve(better)
         assert "softmax" not in catalog.improve(worse)
-        held = catalog.code(9, 3, "softmax")
-        assert held is not None
-        np.testing.assert_array_equal(held.W, better.W)
+        stored = catalog.code(9, 3, "softmax")
+        assert stored is not None
+        np.testing.assert_array_equal(stored.W, better.W)
         entry = catalog.entry(9, 3, "softmax")
         assert entry is not None
         assert entry.lower_bound <= better.margin
@@ -158,9 +158,9 @@ def test_a_base_is_held_too_and_must_be_beaten(tmp_path: Path, path: Path) -> No
     with Catalog(tmp_path / "above.sqlite", base=base) as catalog:
         assert "softmax" not in catalog.improve(worse)
         assert [e.margin for e in catalog.entries() if e.objective == "softmax"] == [better.margin]
-        held = catalog.code(9, 3, "softmax")
-        assert held is not None
-        np.testing.assert_array_equal(held.W, better.W)
+        stored = catalog.code(9, 3, "softmax")
+        assert stored is not None
+        np.testing.assert_array_equal(stored.W, better.W)
 
 
 def test_readonly_is_readonly(filled: Path) -> None:
@@ -225,8 +225,8 @@ def test_a_kill_in_the_middle_loses_nothing(path: Path, tmp_path: Path, delay: f
     process.join(HANG)
     seeds = [int(word) for word in noted.read_text().split("\n")[:-1]]
     assert len(seeds) >= 3
-    held, promised = held_margins(path), best_margins(seeds)
-    assert all(held[K] >= margin for K, margin in promised.items())
+    stored, promised = held_margins(path), best_margins(seeds)
+    assert all(stored[K] >= margin for K, margin in promised.items())
 
 
 def test_a_writer_that_does_not_end_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +435,7 @@ def test_an_inflated_claim_hides_no_better_code(inflated: Path, objective: str) 
         assert entry is not None and entry.margin == pytest.approx(code.margin, abs=1e-15) and entry.verified
         listed = {(e.K, e.d, e.objective): e for e in catalog.entries()}
         assert listed[30, 3, objective] == entry
-    assert panel(3).held[30] == pytest.approx(code.margin, abs=1e-12)
+    assert panel(3).stored[30] == pytest.approx(code.margin, abs=1e-12)
     assert solve_both(30, 3, starts=1)[objective].margin > 0.2184
 
 
@@ -698,7 +698,7 @@ def test_a_user_catalogue_that_is_just_being_made_holds_nothing(monkeypatch: pyt
 
 
 def test_not_held_survives_pickling() -> None:
-    with pytest.raises(NotHeldError) as caught:
+    with pytest.raises(UnknownCodeError) as caught:
         sc.best_known(2_000_003, 3)
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
@@ -706,7 +706,7 @@ def test_not_held_survives_pickling() -> None:
 
 
 def test_init_is_never_lost() -> None:
-    """Neither to a code held nor to a search that ends too soon."""
+    """Neither to a code stored nor to a search that ends too soon."""
     good = sc.solve(25, 4, starts=8, catalog=False, exact=False)
     for options in ({"budget": 1e-3}, {"starts": 1, "catalog": False}):
         again = sc.solve(25, 4, init=good.W, **options)  # type: ignore[arg-type]
@@ -724,7 +724,7 @@ def test_best_known_names_the_entry(monkeypatch: pytest.MonkeyPatch, filled: Pat
 
 @pytest.mark.parametrize("objective", ["softmax", "tammes"])
 def test_an_unknown_pair_is_answered_by_its_bracket(objective: str) -> None:
-    with pytest.raises(NotHeldError, match="lies between") as caught:
+    with pytest.raises(UnknownCodeError, match="lies between") as caught:
         sc.best_known(2_000_003, 3, objective=objective)
     assert 0 < caught.value.bracket.lower < caught.value.bracket.upper < 0.01
 

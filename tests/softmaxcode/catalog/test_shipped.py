@@ -55,13 +55,13 @@ def entries():
 
 def test_what_is_there(entries):
     assert shipped_path().stat().st_size < 20 * 2**20
-    held = {name: {(e.K, e.d) for e in entries if e.objective == name} for name in ("softmax", "tammes")}
-    assert held["softmax"] == held["tammes"]
-    assert all(closed_form(K, d) is None for K, d in held["tammes"])
-    assert len(held["tammes"]) >= 400
+    stored = {name: {(e.K, e.d) for e in entries if e.objective == name} for name in ("softmax", "tammes")}
+    assert stored["softmax"] == stored["tammes"]
+    assert all(closed_form(K, d) is None for K, d in stored["tammes"])
+    assert len(stored["tammes"]) >= 400
     wanted = {(K, 3) for K in range(7, 131)} | {(K, 4) for K in range(9, 131)}
     wanted |= {(K, d) for d in (5, 6, 7, 8) for K in range(2 * d + 1, 65)} | set(REACHED)
-    assert wanted <= held["tammes"]
+    assert wanted <= stored["tammes"]
 
 
 def test_order(entries):

@@ -115,7 +115,7 @@ def test_float_value_is_near_the_decimal(case: tuple) -> None:
 def test_statement_names_rattlers_and_what_was_left_out() -> None:
     rattling = polished(13, 3)
     text = prove_tammes(rattling.X, rattling.contacts, 30).statement
-    assert "1 vector without contacts held" in text
+    assert "1 vector without contacts fixed" in text
     assert "no other code is better is not part" in text
     over = polished(12, 3)
     assert "22 contact equations exactly and 8 more" in prove_tammes(over.X, over.contacts, 30).statement
@@ -153,9 +153,9 @@ def with_pair(contacts: ContactSystem, i: int, j: int) -> ContactSystem:
 
 def wrong_pair(code: Polished) -> tuple[int, int]:
     """Two vectors of the backbone that do not touch."""
-    held = set(zip(code.contacts.a.tolist(), code.contacts.b.tolist(), strict=True))
+    stored = set(zip(code.contacts.a.tolist(), code.contacts.b.tolist(), strict=True))
     member = np.flatnonzero(code.contacts.members(len(code.X))).tolist()
-    return next((i, j) for i in member for j in member if i < j and (i, j) not in held)
+    return next((i, j) for i in member for j in member if i < j and (i, j) not in stored)
 
 
 def test_flexible_code_is_refused_with_its_freedom() -> None:
@@ -292,7 +292,7 @@ def test_margin_counts_features_without_contacts() -> None:
     contacts = hardmax_system(code.X, code.X, 1e-9)
     useless = code.contacts.subset(np.arange(3))
     proved = prove_margin(code.X, code.X, useless, 50, contacts_hardmax=contacts)
-    assert "4 vectors without contacts held" in proved.statement
+    assert "4 vectors without contacts fixed" in proved.statement
     free = np.flatnonzero(~contacts.members(40)[20:])
     assert len(free) == 2
     H = code.X.copy()
@@ -401,7 +401,7 @@ def test_balls_hold_unit_vectors() -> None:
     with flint.ctx.workprec(200):
         proved = newton_kantorovich.prove_code(W, code.contacts, 30, 150)
         assert all((row * row.transpose())[0, 0].contains(1) for row in proved.rows)
-        assert proved.held == 1
+        assert proved.without_contacts == 1
         assert 5e-8 < float(proved.moved) + 1e-8 < 1e-7
 
 

@@ -261,10 +261,10 @@ def test_a_search_takes_no_more_threads_than_fit_into_memory(monkeypatch):
 
 
 def test_a_pair_too_large_to_be_searched_is_not_offered_a_search(monkeypatch):
-    with pytest.raises(sc.NotHeldError, match=r"solve\(1500, 3\) searches"):
+    with pytest.raises(sc.UnknownCodeError, match=r"solve\(1500, 3\) searches"):
         sc.best_known(1500, 3)
     monkeypatch.setattr("softmaxcode.catalog.known.machine_memory", lambda: 10**6)
-    with pytest.raises(sc.NotHeldError, match="the memory here is too small to search for one"):
+    with pytest.raises(sc.UnknownCodeError, match="the memory here is too small to search for one"):
         sc.best_known(1500, 3)
 
 

@@ -201,13 +201,13 @@ def test_without_alignment() -> None:
 def test_where_no_code_is_held() -> None:
     K, d = 1203, 3  # a pair the catalogue has no reason to hold
     W = random_rows(K, d, np.random.default_rng(2))
-    with pytest.raises(sc.NotHeldError) as held:
+    with pytest.raises(sc.UnknownCodeError) as caught:
         sc.best_known(K, d)
     found = compare(W)
     assert found.code is None and found.alignment is None and found.spectrum_distance is None
-    assert found.reference_margin == held.value.bracket.upper
+    assert found.reference_margin == caught.value.bracket.upper
     assert found.reference.startswith("upper bound (")
-    assert found.note == "spectrum distance and alignment not computed: no code of (K, d) = (1203, 3) is held"
+    assert found.note == "spectrum distance and alignment not computed: no code of (K, d) = (1203, 3) is stored"
     assert found.note in str(found)
 
 

@@ -12,7 +12,7 @@ from softmaxcode import exact
 from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.bounds.simple import rankin
 from softmaxcode.exact.families import constructions
-from softmaxcode.exact.subcodes import subsets, thinned
+from softmaxcode.exact.subcodes import greedy_subset, subsets
 from softmaxcode.sphere import gram
 
 SMALL = [c for d in range(2, 25) for c in constructions(d) if c.K <= 1200]
@@ -108,8 +108,8 @@ def test_subsets_avoid_the_largest_cosine(K, d, size, mu):
 
 def test_thinning_takes_the_row_with_most_contacts_first():
     W = np.array([[1, 0], [0.8, 0.6], [0.8, -0.6], [-1, 0.0]])
-    assert thinned(W, 3).tolist() == [1, 2, 3]
-    assert thinned(W, 4).tolist() == [0, 1, 2, 3]
+    assert greedy_subset(W, 3).tolist() == [1, 2, 3]
+    assert greedy_subset(W, 4).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

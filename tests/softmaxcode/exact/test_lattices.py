@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from softmaxcode.bounds.levenshtein_bound import levenshtein_size
 from softmaxcode.exact import leech, polytopes, root_systems
-from softmaxcode.exact.golay import derived_octads, golay_words, octads
+from softmaxcode.exact.golay import derived_octads, golay_codewords, octads
 from softmaxcode.exact.leech import minimal_vectors
 from softmaxcode.exact.root_systems import e8_roots, layer
 
@@ -203,8 +203,8 @@ def test_coordinates_of_layers_are_within_half_an_ulp(name):
     for row in rows:
         rest = list(row)
         for b in basis:
-            share = sum(x * y for x, y in zip(rest, b, strict=True)) / sum(y * y for y in b)
-            rest = [x - share * y for x, y in zip(rest, b, strict=True)]
+            fraction = sum(x * y for x, y in zip(rest, b, strict=True)) / sum(y * y for y in b)
+            rest = [x - fraction * y for x, y in zip(rest, b, strict=True)]
         if any(rest):
             basis.append(rest)
     assert len(basis) == W.shape[1]
@@ -260,13 +260,13 @@ def test_the_minimal_vectors_of_the_leech_lattice():
     parity = X[:, :1] % 2
     assert (X % 2 == parity).all()
     assert (X.astype(int).sum(axis=1) % 8 == 4 * parity[:, 0]).all()
-    assert set(map(bytes, (X - parity) // 2 % 2)) <= set(map(bytes, golay_words()))
+    assert set(map(bytes, (X - parity) // 2 % 2)) <= set(map(bytes, golay_codewords()))
 
 
 def test_every_vector_of_the_leech_lattice_touches_4600_others():
     X = minimal_vectors()
     known = set(map(bytes, X))
-    words = golay_words()
+    words = golay_codewords()
     basis = words[[2**i for i in range(12)]]
     for word in basis:
         assert all(bytes(row) in known for row in X[::29] * (1 - 2 * word))
@@ -305,7 +305,7 @@ def test_the_leech_lattice_is_closed_under_differences_and_sign_changes(i, j, k)
     assert inner % 8 == 0 and (inner <= 16 or i == j)
     if inner == 16:
         assert (X == x - y).all(axis=1).any()
-    assert (X == x * (1 - 2 * golay_words()[k])).all(axis=1).any()
+    assert (X == x * (1 - 2 * golay_codewords()[k])).all(axis=1).any()
 
 
 def test_the_leech_rows_are_correctly_rounded():
@@ -339,7 +339,7 @@ def test_laminated_lattices(d):
 
 
 def test_the_golay_code_is_self_dual_and_doubly_even():
-    words = golay_words().astype(int)
+    words = golay_codewords().astype(int)
     assert len(np.unique(words, axis=0)) == 4096
     assert np.bincount(words.sum(axis=1))[[0, 8, 12, 16, 24]].sum() == 4096
     basis = words[[2**i for i in range(12)]]
@@ -349,7 +349,7 @@ def test_the_golay_code_is_self_dual_and_doubly_even():
 
 @given(st.integers(0, 4095), st.integers(0, 4095))
 def test_sums_of_golay_words_are_golay_words(i, j):
-    words = golay_words()
+    words = golay_codewords()
     assert np.count_nonzero((words == words[i] ^ words[j]).all(axis=1)) == 1
 
 
@@ -362,7 +362,7 @@ def test_steiner_systems(points, strength, blocks):
 
 
 def test_the_shared_arrays_cannot_be_written():
-    for array in (golay_words(), e8_roots(), minimal_vectors()):
+    for array in (golay_codewords(), e8_roots(), minimal_vectors()):
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0] = 1
     assert octads().sum() == 759 * 8

@@ -115,9 +115,9 @@ def test_memory_does_not_grow_with_the_classes_drawn(monkeypatch):
 # Confidence
 
 
-@given(K=st.integers(2, 60), share=st.floats(0, 1), confidence=st.floats(0.001, 0.999999))
-def test_the_fraction_is_the_largest_that_the_draw_does_not_refute(K, share, confidence):
-    S = max(1, round(share * K))
+@given(K=st.integers(2, 60), fraction=st.floats(0, 1), confidence=st.floats(0.001, 0.999999))
+def test_the_fraction_is_the_largest_that_the_draw_does_not_refute(K, fraction, confidence):
+    S = max(1, round(fraction * K))
     M = sampled_margins._nearer_at_most(K, S, confidence)
     alpha, slack = 1 - Fraction(confidence), Fraction(1, 10**12)  # a tie may be rounded either way
     assert chance_of_missing(M, K, S) > alpha * (1 - slack)
@@ -127,7 +127,7 @@ def test_the_fraction_is_the_largest_that_the_draw_does_not_refute(K, share, con
 @pytest.mark.parametrize("confidence", [0.3, 0.7, 0.95])
 @pytest.mark.parametrize(("K", "S"), [(7, 1), (7, 3), (9, 4), (8, 7), (6, 6)])
 def test_coverage_over_all_draws(K, S, confidence):
-    """Of all draws the share that refutes the statement is at most 1 - confidence; a stronger statement fails."""
+    """Of all draws the fraction that refutes the statement is at most 1 - confidence; a stronger statement fails."""
     M = sampled_margins._nearer_at_most(K, S, confidence)
     nearer = [min(draw) for draw in itertools.combinations(range(K), S)]  # classes in the order of their distances
     assert np.mean([n > M for n in nearer]) <= 1 - confidence + 1e-12
@@ -138,9 +138,9 @@ def test_coverage_of_the_whole_function_on_a_classifier():
     K, S, confidence, draws = 60, 8, 0.8, 400
     W = random_rows(K, 3, np.random.default_rng(8))
     exact = np.sort(margins(W).margins)
-    held = [sc.sampled_margin(W, S, confidence=confidence, seed=seed, n_jobs=1) for seed in range(draws)]
-    true = np.mean([np.sum(exact < f.margin - 1e-12) <= f.fraction * K + 1e-9 for f in held])
-    chance = 1 - float(chance_of_missing(round(held[0].fraction * K) + 1, K, S))
+    stored = [sc.sampled_margin(W, S, confidence=confidence, seed=seed, n_jobs=1) for seed in range(draws)]
+    true = np.mean([np.sum(exact < f.margin - 1e-12) <= f.fraction * K + 1e-9 for f in stored])
+    chance = 1 - float(chance_of_missing(round(stored[0].fraction * K) + 1, K, S))
     assert chance >= confidence
     assert abs(true - chance) < 5 * math.sqrt(chance * (1 - chance) / draws)
 

@@ -676,7 +676,7 @@ def test_margin_of_any_classifier():
 def test_ratio_is_bracketed_where_no_code_is_held(monkeypatch, tmp_path):
     monkeypatch.setattr(known_codes, "shipped_path", lambda: tmp_path / "none.sqlite")
     K, d = 211, 3
-    with pytest.raises(sc.NotHeldError) as error:
+    with pytest.raises(sc.UnknownCodeError) as error:
         sc.best_known(K, d)
     bracket = error.value.bracket
     W = torch.randn(K, d, generator=torch.Generator().manual_seed(19))

@@ -738,7 +738,7 @@ def test_bad_batches_leave_the_class_means_alone():
 # Two processes
 
 
-def shares(step: int) -> Sequence[slice]:
+def fractions(step: int) -> Sequence[slice]:
     """How a step's 12 features are spread: evenly, unequally, all on one rank."""
     return [(slice(0, 6), slice(6, 12)), (slice(0, 3), slice(3, 12)), (slice(0, 12), slice(12, 12))][step]
 
@@ -752,9 +752,9 @@ def one_rank(rank: int, folder: str) -> None:
         head.step()  # no rank has seen anything
         for step in range(3):
             features, labels = batch(12, step, torch.float64)
-            share = shares(step)[rank]
-            if len(labels[share]):
-                head(features[share], labels[share])
+            fraction = fractions(step)[rank]
+            if len(labels[fraction]):
+                head(features[fraction], labels[fraction])
             head.step()
             weights.append(head.weight.clone())
         features, labels = batch(12, 3, torch.float64)

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("only_small_catalogue")
 
 def test_a_panel_holds_what_the_catalogue_and_the_families_hold():
     shown = panel(3)
-    assert list(shown.held) == [7, 10]
-    assert shown.held[7] == sc.best_known(7, 3).margin
+    assert list(shown.stored) == [7, 10]
+    assert shown.stored[7] == sc.best_known(7, 3).margin
     names = {point.name: point for point in shown.exact}
     assert {"simplex", "cross-polytope", "icosahedron", "snub-cube"} <= set(names)
     assert names["icosahedron"].margin == pytest.approx(1 - 5**-0.5, abs=1e-15)
@@ -40,7 +40,7 @@ def test_a_panel_holds_what_the_catalogue_and_the_families_hold():
 
 def test_max_classes_widens_and_narrows():
     assert [point.name for point in panel(3, 12).exact][-1] == "icosahedron"
-    assert list(panel(3, 7).held) == [7]
+    assert list(panel(3, 7).stored) == [7]
     assert max(point.K for point in panel(24, 200_000).exact) == 196_560
     assert max(point.K for point in panel(24).exact) <= landscape.WIDEST
 
@@ -51,7 +51,7 @@ def test_exact_codes_lie_between_the_bounds_and_are_unsurpassed(d):
     for point in shown.exact:
         # every one of them is a packing with a margin of 1 - mu
         assert volume(point.K, d).margin_lower <= point.margin <= 1 - levenshtein(point.K, d).value + 1e-12
-    everything = list(shown.held.items())
+    everything = list(shown.stored.items())
     families = [c for n in range(2, d + 1) for c in constructions(n)]
     everything += [(c.K, 1 - c.max_cosine) for c in families]
     for K, margin, _ in shown.exact:
@@ -67,13 +67,13 @@ values = st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5])
 
 
 @given(st.lists(st.tuples(sizes, values), max_size=8), st.dictionaries(sizes, values, max_size=5))
-def test_unsurpassed_is_the_pareto_front(points, held):
+def test_unsurpassed_is_the_pareto_front(points, stored):
     exact = [ExactPoint(K, margin, str(i)) for i, (K, margin) in enumerate(points)]
-    kept = landscape.unsurpassed(exact, held)
+    kept = landscape.unsurpassed(exact, stored)
     front = set()
     for K, margin in points:
         by_exact = any((size > K and other >= margin) or (size == K and other > margin) for size, other in points)
-        by_held = any(size >= K and other > margin for size, other in held.items())
+        by_held = any(size >= K and other > margin for size, other in stored.items())
         if not by_exact and not by_held:
             front.add((K, margin))
     assert [(point.K, point.margin) for point in kept] == sorted(front)
@@ -113,7 +113,7 @@ def test_every_panel_shows_what_it_holds():
     figure = plot_landscape([3, 10])
     three, ten = figure.axes
     assert [axes.get_label() for axes in figure.axes] == ["d=3", "d=10"]
-    assert drawn(three, "o") == panel(3).held
+    assert drawn(three, "o") == panel(3).stored
     assert drawn(three, "D") == {point.K: point.margin for point in panel(3).exact}
     assert drawn(ten, "v") == {100: PAPER_LINES[100, 10], 200: PAPER_LINES[200, 10]}
     (words,) = [text.get_text() for text in ten.texts if "Jiang" in text.get_text()]
@@ -158,7 +158,7 @@ def test_without_any_catalogue(monkeypatch, tmp_path):
     figure = plot_landscape([3])
     assert drawn(figure.axes[0], "o") == {}
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "best margin held" not in labels and "exact code" in labels
+    assert "best margin stored" not in labels and "exact code" in labels
 
 
 @pytest.mark.parametrize(

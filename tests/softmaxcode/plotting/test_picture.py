@@ -81,7 +81,7 @@ def test_rattlers_are_named_and_counted(nineteen):
     for name in ("sphere", "margins"):
         words = legend_words(panels(figure)[name])
         assert "Tammes and Softmax rattlers: 1" in words
-        assert "held classes: 18" in words
+        assert "fixed classes: 18" in words
         assert str(k) in [text.get_text() for text in panels(figure)[name].texts]
     assert f"contacts: {len(nineteen.contacts)}" in legend_words(panels(figure)["spectrum"])
 

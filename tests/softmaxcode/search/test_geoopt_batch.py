@@ -160,11 +160,11 @@ def test_chunks_leave_every_start_its_own(monkeypatch, limit):
 def test_progress_ends_at_one(monkeypatch):
     starts, betas = random_starts(3, 10, 3, 8)
     monkeypatch.setitem(geoopt_batch.CHUNK, "cpu", 2 * 100)
-    shares: list[float] = []
-    search_batch(TAMMES, starts, betas, device="cpu", steps=10, progress=shares.append)
-    assert len(shares) == 20
-    assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1.0)
+    fractions: list[float] = []
+    search_batch(TAMMES, starts, betas, device="cpu", steps=10, progress=fractions.append)
+    assert len(fractions) == 20
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
 
 
 def test_deadline_returns_what_there_is(monkeypatch):

@@ -38,7 +38,7 @@ def run(K, d, *, seed=1, tries=48, floor=-1.0, threads=1):
         seed=np.random.SeedSequence(seed),
         tries=tries,
         clock=Clock(None),
-        share=1.0,
+        fraction=1.0,
         floor=floor,
         threads=Threads(threads),
     )
@@ -206,6 +206,6 @@ def test_no_group_fits_a_simplex_or_a_code_too_large():
 def test_a_spent_clock_ends_the_search_at_once():
     clock = Clock(0.0)
     found = symmetric_search(
-        24, 3, seed=np.random.SeedSequence(0), tries=None, clock=clock, share=0.5, floor=-1.0, threads=Threads(1)
+        24, 3, seed=np.random.SeedSequence(0), tries=None, clock=clock, fraction=0.5, floor=-1.0, threads=Threads(1)
     )
     assert found == []

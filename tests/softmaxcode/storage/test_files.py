@@ -711,10 +711,10 @@ def test_nothing_is_ever_unpickled(originals, tmp_path, kind):
         file.write_bytes(raw)
     else:
         W, header = parts(originals["c.npz"])
-        held: dict[str, Any] = {"W": W, "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
-        held[kind.removeprefix("raw ")] = raw if kind.startswith("raw") else pickled
+        stored: dict[str, Any] = {"W": W, "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
+        stored[kind.removeprefix("raw ")] = raw if kind.startswith("raw") else pickled
         with zipfile.ZipFile(file, "w") as archive:
-            for name, data in held.items():
+            for name, data in stored.items():
                 member(archive, f"{name}.npy", data)
     with pytest.raises(ValueError, match="cannot read"):
         sc.load(file)
@@ -776,11 +776,11 @@ def test_unknown_suffixes_are_refused(originals, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "held", [{}, {"a": np.eye(3)}, {"W": np.eye(3)}, {"header": np.eye(3)}, {"W": np.eye(3), "header": 1, "c": 2}]
+    "stored", [{}, {"a": np.eye(3)}, {"W": np.eye(3)}, {"header": np.eye(3)}, {"W": np.eye(3), "header": 1, "c": 2}]
 )
-def test_foreign_npz_files_are_refused(tmp_path, held):
-    np.savez(tmp_path / "x.npz", **held)
-    named = ", ".join(map(repr, sorted(held))) or "nothing"
+def test_foreign_npz_files_are_refused(tmp_path, stored):
+    np.savez(tmp_path / "x.npz", **stored)
+    named = ", ".join(map(repr, sorted(stored))) or "nothing"
     with pytest.raises(ValueError, match=f"not a softmaxcode file .it holds {named}"):
         sc.load(tmp_path / "x.npz")
 
