@@ -28,7 +28,7 @@ Measured = dict[tuple[str, int, int], float]
 
 
 def seconds_per_start(kind: int, K: int, d: int, seeds: Sequence[int]) -> float:
-    """Mean seconds of one start on one thread; the first rungs are the same draws at every size."""
+    """Mean seconds of one start on one thread; the first values of beta are the same draws at every size."""
     starts = [random_start(kind, K, d, np.random.SeedSequence(seed))[0] for seed in seeds]
     betas = [first_beta(np.random.default_rng(seed)) for seed in seeds]
     with threadpool_limits(1, "blas"):
@@ -129,7 +129,7 @@ def section(quick: bool, seed: int, figure: Path | None, link: str | None) -> Se
         draw(measured, figure)
     above = (
         f"Mean over seeds {seeds[0]} to {seeds[-1]} of the seconds that one random start takes on one thread, from "
-        "the first rung of its ladder to the last; the last two rows are the exponents fitted to the series."
+        "the first beta of its schedule to the last; the last two rows are the exponents fitted to the series."
     )
     below = "" if link is None else f"![Seconds a start against K and against d, log-log]({link})"
     return Section("Growth of the cost", above, table(measured), below)

@@ -128,14 +128,14 @@ def prediction() -> Section:
         rows.append({"K": str(K), "simplex": f"{K - 1}", **found})
     above = (
         "The rank $r \\le K - 1$ whose best known Softmax Code costs least at depth L, and that cost $c_L$ in "
-        "brackets; the simplex costs $K - 1$ at every depth. The codes are those of `softmaxcode.best_known(K, r)`, so "
-        "a cost is an upper value of the least one of its rank."
+        "parentheses; the simplex costs $K - 1$ at every depth. The codes are those of `softmaxcode.best_known(K, r)`, "
+        "so a cost is an upper value of the least one of its rank."
     )
     return Section("The rank to expect", above, pd.DataFrame(rows))
 
 
 def _span(values: pd.Series, digits: int) -> str:
-    """Median, and the extremes in brackets."""
+    """Median, and the extremes in parentheses."""
     if not len(values):
         return ABSENT
     low, middle, high = (f"{round(x, digits) + 0.0:.{digits}f}" for x in (values.min(), values.median(), values.max()))
@@ -143,7 +143,7 @@ def _span(values: pd.Series, digits: int) -> str:
 
 
 def table(measured: Sequence[Measured]) -> pd.DataFrame:
-    """One row a case: medians over the separated seeds, extremes in brackets."""
+    """One row a case: medians over the separated seeds, extremes in parentheses."""
     rows = []
     for each in measured:
         case, good = each.case, each.separated
@@ -268,7 +268,7 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
         "Measured by depth and width",
         f"{plan.seeds} seeds a row, {plan.steps:,} gradient evaluations each, from normal entries of standard "
         "deviation scale / √columns. *Separated*: runs that classify every sample right; the other columns are of "
-        "these, medians with the extremes in brackets. *Effective rank*: exponential of the entropy of the singular "
+        "these, medians with the extremes in parentheses. *Effective rank*: exponential of the entropy of the singular "
         "values (Roy and Vetterli 2007). *Ranks*: singular values above 0.01 of the largest. *Predicted*: the rank of "
         "the table above, and under *known code* its cost; *cost* is that of the logits scaled to margin 1. *Appears*: "
         "log L where the rank is the final one for good. The code is $U_r S_r^{1/2}$ and $V_r S_r^{1/2}$ of the logits "

@@ -19,7 +19,7 @@ from softmaxcode.cli.arguments import parse_pair
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.multistart import multistart
-from softmaxcode.search.pipeline import MET, ROUND, Clock
+from softmaxcode.search.pipeline import MET, ROUND, Timer
 from softmaxcode.search.symmetry import symmetric_search
 
 if TYPE_CHECKING:
@@ -47,27 +47,27 @@ def floor_of(K: int, d: int) -> float:
 
 def random_starts(K: int, d: int, seed: int, limit: float, threads: Threads) -> tuple[float, float, str]:
     """Seconds, the smallest largest cosine and the number of random starts, for comparison."""
-    clock, root, best, made = Clock(limit), np.random.SeedSequence(seed), math.inf, 0
-    while not clock.spent(1.0) and best > floor_of(K, d) + 1e-4:  # a start ends at beta = 1e4, 1e-4 or so too high
+    timer, root, best, made = Timer(limit), np.random.SeedSequence(seed), math.inf, 0
+    while not timer.spent(1.0) and best > floor_of(K, d) + 1e-4:  # a start ends at beta = 1e4, 1e-4 or so too high
         best = min([best, *(c.value for c in multistart(TAMMES, K, d, root.spawn(ROUND[TAMMES]), threads))])
         made += ROUND[TAMMES]
-    return clock.elapsed, best, f"{made} random starts"
+    return timer.elapsed, best, f"{made} random starts"
 
 
 def symmetric(K: int, d: int, seed: int, limit: float, threads: Threads) -> tuple[float, float, str]:
     """Seconds, the smallest largest cosine and the group that found it."""
-    clock = Clock(limit)
+    timer = Timer(limit)
     found = symmetric_search(
         K,
         d,
         seed=np.random.SeedSequence(seed),
         tries=None,
-        clock=clock,
+        timer=timer,
         fraction=1.0,
         floor=floor_of(K, d),
         threads=threads,
     )
-    return clock.elapsed, found[0].value if found else math.inf, found[0].group if found else "no group fits"
+    return timer.elapsed, found[0].value if found else math.inf, found[0].group if found else "no group fits"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,7 +24,7 @@ WARM_UPS = ((7, 3), (8, 3), (20, 6), (25, 4))
 
 @dataclass(frozen=True)
 class Run:
-    """A code with the seconds that `solve` took and the call in words."""
+    """A code with the seconds that `solve` took and the call as text."""
 
     code: SoftmaxCode
     seconds: float
@@ -70,8 +70,8 @@ def timed_solve(K: int, d: int, seed: int, **options: Any) -> Run:
         begin = time.perf_counter()
         code = sc.solve(K, d, seed=seed, progress=False, **SEARCH, **options)
         times.append(time.perf_counter() - begin)
-    words = ", ".join([f"{K}, {d}", *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"])
-    run = Run(code, median(times), f"solve({words})")
+    arguments = ", ".join([f"{K}, {d}", *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"])
+    run = Run(code, median(times), f"solve({arguments})")
     if not run.searched:
         raise RuntimeError(f"{run.call} is {code.provenance.method}, not a search")
     return run

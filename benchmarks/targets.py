@@ -73,7 +73,7 @@ class Target:
 
     @property
     def wanted(self) -> str:
-        """The target in words."""
+        """The target as text."""
         within = f"{self.tolerance:.0e}".replace("e-0", "e-")
         value = f"margin ≥ {self.margin - self.tolerance:.6f}" if self.mu is None else f"μ within {within}"
         return f"{value}, {self.limit:g} s"

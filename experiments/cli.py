@@ -326,9 +326,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (0 done, 1 a run failed, else as `run_command`)."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    parser = _parser(words[0] if words else "")
-    arguments = parser.parse_args(words)
+    given = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser(given[0] if given else "")
+    arguments = parser.parse_args(given)
     if arguments.command is None:
         parser.error(f"say what to do: {', '.join(STUDIES)}, compare or report")
     action = {"compare": _compare, "report": _report}.get(arguments.command, _study)

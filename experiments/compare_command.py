@@ -1,4 +1,4 @@
-"""``python -m experiments compare``: a classifier out of a file against the best code known, in words and tables."""
+"""``python -m experiments compare``: a classifier out of a file against the best code known, as text and tables."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-#: Each head has one colour in every figure, and one name in words.
+#: Each head has one colour in every figure, and one name as text.
 HEAD_COLOURS = dict(zip(("learned", "cmf", "code", "linear"), COLOURS, strict=False))
 HEAD_LABELS = {
     "learned": "learned",

@@ -263,8 +263,8 @@ def _duration(seconds: float) -> str:
 
 def _slug(text: str) -> str:
     """Lower-case letters and digits with hyphens between, for ids and file names."""
-    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return (words if len(words) <= MAX_SLUG else words[:MAX_SLUG].rpartition("-")[0]) or "untitled"
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return (slug if len(slug) <= MAX_SLUG else slug[:MAX_SLUG].rpartition("-")[0]) or "untitled"
 
 
 def _unlike(names: Iterable[str]) -> list[str]:

@@ -210,7 +210,7 @@ class Results:
                     yield settings, self._attempt(settings, execution)
                 continue
             tasks = {key: {"settings": s, "folder": self.folder(s), "execution": execution} for key, s in wave.items()}
-            with LocalWorkers(jobs, patience=math.inf) as workers:
+            with LocalWorkers(jobs, timeout=math.inf) as workers:
                 for outcome in run_tasks(workers, train, tasks):
                     yield wave[outcome.key], outcome.reason
 

@@ -81,6 +81,8 @@ def __getattr__(name: str) -> Any:
         from softmaxcode.storage.provenance import installed_version
 
         return installed_version()
+    if name == "NotHeldError":
+        return getattr(importlib.import_module("softmaxcode.catalog"), name)  # which warns
     if name not in _HOME:
         raise AttributeError(f"module 'softmaxcode' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"softmaxcode.{_HOME[name]}"), name)

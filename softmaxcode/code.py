@@ -322,7 +322,7 @@ def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -
     ----------
     path : path
         ``.npz`` as `SoftmaxCode.save` writes it; ``.npy`` with a (K, d) array; ``.txt`` or ``.csv`` with numbers
-        between spaces, commas or line ends. In those a ``#`` begins a comment, and a first line of words (or that
+        between spaces, commas or line ends. In those a ``#`` begins a comment, and a first line of names (or that
         counts 0, 1, 2, ... as tables of pandas do) is a heading.
     dim : int, optional
         Dimension of a ``.txt`` or ``.csv`` file. It is taken from a name ``pack.d.K.txt`` where it is not given, else
@@ -333,7 +333,7 @@ def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -
     Returns
     -------
     SoftmaxCode
-        Its provenance is what an ``.npz`` file claims, in the file's own words.
+        Its provenance is what an ``.npz`` file claims.
 
     Raises
     ------

@@ -37,7 +37,7 @@ from softmaxcode.margins.exact import smallest_margin
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
-from softmaxcode.search.pipeline import Clock, Effort, search
+from softmaxcode.search.pipeline import Effort, Timer, search
 from softmaxcode.sphere import check_rows, largest_cosines
 from softmaxcode.storage.provenance import Provenance, installed_version
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 #: The temperature at which candidates are handed to polishing; values are then within about 1e-5 of a local optimum.
 FINE_BETA = 1e5
-#: The last rung where there is no polish.
+#: The last beta where there is no polish.
 FINEST_BETA = 1e7
 #: The largest fraction of a budget that polishing may take.
 POLISH_FRACTION = 0.4
@@ -63,7 +63,7 @@ WORTH_KEEPING = 1e-15
 START_FLOPS = 400 * 4
 FLOPS_PER_SECOND = 1e10
 #: Seconds that one start may take without a budget.
-PATIENCE = 600.0
+SEARCH_TIMEOUT = 600.0
 #: A HardMax optimum must beat the best packing by this to be worth a polish of its own.
 WORTH_POLISHING = 1e-8
 
@@ -279,7 +279,7 @@ def solve_both(
     hops = None if timed else 4 * count
     total = count + 4 * count if budget is None else budget
     with Progress(f"({K}, {d})", total, progress, seconds=budget is not None) as bar:
-        effort = Effort(None if timed else count, hops, plan.clock)
+        effort = Effort(None if timed else count, hops, plan.timer)
         found = search(K, d, effort, seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=bar)
     made_here = _polished_codes(found, plan, seed, device)
     return {name: _better(_better(code, stored.get(name)), given.get(name)) for name, code in made_here.items()}
@@ -298,7 +298,7 @@ def _polished_codes(found: SearchResult, plan: _Plan, seed: int, device: str | N
         seed=seed,
         starts=found.starts,
         hops=found.hops,
-        seconds=plan.clock.elapsed,
+        seconds=plan.timer.elapsed,
         device=device or "numba",
         version=installed_version(),
     )
@@ -318,8 +318,8 @@ def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode
 def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float | None) -> bool:
     """Whether a stored packing is proved optimal, or too large to search in the time given."""
     K, d = packing.K, packing.d
-    patience = PATIENCE if budget is None else budget
-    too_large = starts is None and START_FLOPS * K * K * d > patience * FLOPS_PER_SECOND
+    seconds = SEARCH_TIMEOUT if budget is None else budget
+    too_large = starts is None and START_FLOPS * K * K * d > seconds * FLOPS_PER_SECOND
     bound = max_cosine_lower_bound(K, d, lp=False).value
     return too_large or bound >= packing.max_cosine - match_tolerance(1 - packing.max_cosine)
 
@@ -334,29 +334,29 @@ def _better(code: SoftmaxCode, known: SoftmaxCode | None) -> SoftmaxCode:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Whether to polish, the clock of the search, and the seconds for everything."""
+    """Whether to polish, the timer of the search, and the seconds for everything."""
 
     polish: bool
-    clock: Clock
+    timer: Timer
     budget: float | None
 
     @property
     def deadline(self) -> float | None:
         """When the budget for everything ends, as `time.monotonic` tells it."""
-        return None if self.budget is None else self.clock.begin + self.budget
+        return None if self.budget is None else self.timer.begin + self.budget
 
     def in_time(self) -> bool:
         """Whether budget is left."""
-        return self.budget is None or self.clock.elapsed < self.budget
+        return self.budget is None or self.timer.elapsed < self.budget
 
 
 def _plan(K: int, d: int, budget: float | None) -> _Plan:
     """Leave polishing the time it is expected to need, or leave it out where that is too much of the budget."""
     if budget is None:
-        return _Plan(can_polish(K, d), Clock(None), None)
+        return _Plan(can_polish(K, d), Timer(None), None)
     fraction = expected_seconds(K, d) / budget if can_polish(K, d) else math.inf
     polish = fraction <= POLISH_FRACTION
-    return _Plan(polish, Clock((1 - fraction if polish else 0.85) * budget), budget)
+    return _Plan(polish, Timer((1 - fraction if polish else 0.85) * budget), budget)
 
 
 def _refine(kind: int, candidate: Candidate) -> Candidate:

@@ -21,6 +21,7 @@ from softmaxcode.checks.arguments import (
     check_seconds,
     shown,
 )
+from softmaxcode.checks.renamed import renamed_argument
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.exact import best, closed_form, greedy_subset
 from softmaxcode.parallel.progress import Progress
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
-#: Without ``patience`` a pair may take this many seconds, and with a budget this many times it and the grace besides.
+#: Without ``timeout`` a pair may take this many seconds, and with a budget this many times it and the grace besides.
 LONGEST = 86_400.0
 OVERRUN = 10.0
 GRACE = 300.0
@@ -147,6 +148,7 @@ def _from_neighbours(K: int, d: int, seed: int, neighbours: list[Rows]) -> list[
     return [grow(X, K - len(X), rng) if len(X) < K else shrink(X, len(X) - K, rng) for X in neighbours]
 
 
+@renamed_argument("patience", "timeout")
 def sweep(
     pairs: Iterable[Pair],
     *,
@@ -159,7 +161,7 @@ def sweep(
     journal: str | Path | None = None,
     progress: bool | None = None,
     tries: int = 3,
-    patience: float | None = None,
+    timeout: float | None = None,
     task: Callable[..., dict[str, dict[str, Any]]] = solve_pair,
 ) -> SweepReport:
     """Solve many pairs for both objectives on many processes, and enter what is better into a catalogue.
@@ -188,7 +190,7 @@ def sweep(
         Show a bar; by default on a terminal only.
     tries : int
         How often a pair is tried before it counts as failed.
-    patience : float, optional
+    timeout : float, optional
         Seconds that a pair may take before its worker counts as stuck and is ended; by default ten times the budget
         and five minutes, or a day where there is no budget. On a cluster they include the wait for a worker.
     task : callable
@@ -227,9 +229,9 @@ def sweep(
     progress = check_progress(progress)
     check_callable("task", task)
     tries = check_integer("tries", tries, 1)
-    if patience is None:
-        patience = LONGEST if chosen.budget is None else OVERRUN * chosen.budget + GRACE
-    patience = check_seconds("patience", patience)
+    if timeout is None:
+        timeout = LONGEST if chosen.budget is None else OVERRUN * chosen.budget + GRACE
+    timeout = check_seconds("timeout", timeout)
     named = {**options, "task": getattr(task, "__qualname__", type(task).__name__)}
     notes = _journal(catalog, journal, named, wanted)
 
@@ -245,7 +247,7 @@ def sweep(
     improved: dict[Pair, list[Improvement]] = {}
     reasons: dict[Pair, str] = {}
     if todo:
-        with workers(n_jobs, scheduler, patience) as processes, Progress("sweep", len(todo), progress) as bar:
+        with workers(n_jobs, scheduler, timeout) as processes, Progress("sweep", len(todo), progress) as bar:
             for turn in range(tries):
                 left = {pair: todo[pair] for pair in todo if pair not in improved}
                 if not left:

@@ -8,9 +8,20 @@ import importlib.metadata
 import re
 import sys
 from functools import cache
+from typing import TYPE_CHECKING
 
 import grimp
 import pytest
+
+import softmaxcode as sc
+import softmaxcode.bounds
+import softmaxcode.catalog
+from softmaxcode.catalog import Catalog
+from softmaxcode.metrics import GNC2
+from softmaxcode.sweep import sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: From the top: a module imports from its own layer and those below.
 LAYERS = (
@@ -172,3 +183,28 @@ def test_names_are_still_found_where_they_were(module: str, monkeypatch: pytest.
         assert getattr(home, public) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = home.nonsense
+
+
+def test_old_names_still_work() -> None:
+    with pytest.warns(DeprecationWarning, match="catalog.NotHeldError is now .*UnknownCodeError"):
+        assert sc.NotHeldError is sc.UnknownCodeError
+    with pytest.warns(DeprecationWarning, match="bounds.Bracket is now .*MarginBounds"):
+        assert softmaxcode.bounds.Bracket is softmaxcode.bounds.MarginBounds
+    for old, new in (("held", "stored"), ("bracket", "objective_bounds"), ("NotHeldError", "UnknownCodeError")):
+        with pytest.warns(DeprecationWarning, match=f"catalog.{old} is now softmaxcode.catalog.{new}"):
+            assert getattr(softmaxcode.catalog, old) is getattr(softmaxcode.catalog, new)
+    with pytest.raises(sc.UnknownCodeError) as caught:
+        sc.best_known(10**6, 3)
+    with pytest.warns(DeprecationWarning, match="UnknownCodeError.bounds"):
+        assert caught.value.bracket is caught.value.bounds
+    metric = GNC2(7, 3)
+    with pytest.warns(DeprecationWarning, match="GNC2.bounds"):
+        assert metric.bracket == metric.bounds == sc.margin_bounds(7, 3)
+
+
+def test_an_old_argument_still_works_but_not_with_its_new_name(tmp_path: Path) -> None:
+    with Catalog(tmp_path / "catalog.sqlite") as catalog:
+        with pytest.warns(DeprecationWarning, match="the argument patience of sweep is now timeout"):
+            sweep([(6, 3)], catalog=catalog, n_jobs=1, patience=60)
+        with pytest.raises(ValueError, match="patience is the old name of timeout: pass one of them"):
+            sweep([(6, 3)], catalog=catalog, n_jobs=1, patience=60, timeout=60)

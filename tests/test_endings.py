@@ -35,12 +35,12 @@ COMMANDS = {
 class Command:
     """A command in a session of its own, as a terminal starts it, and every process that comes of it."""
 
-    def __init__(self, *words: str, cwd: Path, **more: str) -> None:
+    def __init__(self, *arguments: str, cwd: Path, **more: str) -> None:
         self.mark = uuid.uuid4().hex
         self.shared_before = set(SHARED.glob("*"))  # a process id comes again, and with it the names of what was left
         environment = os.environ | {MARK: self.mark, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *arguments],
             cwd=cwd,
             env=environment,
             start_new_session=True,

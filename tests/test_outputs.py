@@ -47,7 +47,7 @@ def place(tmp_path, monkeypatch):
 
 def call(main: Callable[[list[str]], int], command: str, output: str, capsys) -> tuple[int, str, str]:
     capsys.readouterr()
-    code = main([word.replace("OUT", output) for word in command.split()])
+    code = main([argument.replace("OUT", output) for argument in command.split()])
     return code, *capsys.readouterr()
 
 
@@ -137,9 +137,9 @@ def test_names_are_printed_with_their_control_characters_shown(place, capsys):
         (softmaxcode, ["check", f"{hostile}3.npz"]),
         (ufm, ["plot", "sweep.csv", "-o", f"{hostile}.pdf"]),
     ]
-    for main, words in commands:
+    for main, arguments in commands:
         capsys.readouterr()
-        main(words)
+        main(arguments)
         out, err = capsys.readouterr()
-        assert "\x1b" not in out + err and "\nforged" not in out + err, words
-        assert words[1] == "import" or shown in out + err, words
+        assert "\x1b" not in out + err and "\nforged" not in out + err, arguments
+        assert arguments[1] == "import" or shown in out + err, arguments

@@ -198,12 +198,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _sweep_name(arguments: argparse.Namespace) -> str:
     """Of every option that was given, so that two sweeps never share a file."""
-    words = []
+    parts = []
     for name, given in vars(arguments).items():
         if name in ("K", "d", "seeds", *OPTIONS):
             values = given if isinstance(given, list) else [given]
-            words.append(name + "-".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
-    return f"sweep-{'-'.join(words)}.parquet"
+            parts.append(name + "-".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
+    return f"sweep-{'-'.join(parts)}.parquet"
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 #: Fraction of the steps in which an annealed temperature falls.
 FALLING = 0.5
 #: Largest quotient of two temperatures in succession.
-RUNG = 1.5
+FACTOR = 1.5
 
 
 def temperature(settings: Settings, step: int) -> float:
@@ -26,12 +26,13 @@ def temperature(settings: Settings, step: int) -> float:
     """
     if settings.anneal is None or settings.anneal == settings.temperature:
         return settings.temperature
-    rungs = max(1, math.ceil(math.log(settings.anneal / settings.temperature) / math.log(RUNG)))
-    rung = rungs if step == settings.steps - 1 else min(rungs, int(rungs * step / max(1.0, FALLING * settings.steps)))
+    levels = max(1, math.ceil(math.log(settings.anneal / settings.temperature) / math.log(FACTOR)))
+    reached = int(levels * step / max(1.0, FALLING * settings.steps))
+    level = levels if step == settings.steps - 1 else min(levels, reached)
     return (
         settings.temperature
-        if rung == rungs
-        else settings.anneal * (settings.temperature / settings.anneal) ** (rung / rungs)
+        if level == levels
+        else settings.anneal * (settings.temperature / settings.anneal) ** (level / levels)
     )
 
 

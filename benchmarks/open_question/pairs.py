@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.open_question.search import rattlers
-from softmaxcode.catalog import bracket
+from softmaxcode.catalog import objective_bounds
 
 if TYPE_CHECKING:
     from softmaxcode.catalog import Catalog, Entry
@@ -57,7 +57,7 @@ def explain(pair: Pair) -> Disagreement:
     A counterexample needs the rigorous lower bound on the margin above the *proved* upper bound on 1 - mu*; that some
     packing in hand is worse proves nothing.
     """
-    proved = bracket(pair.tammes.K, pair.tammes.d, "tammes")
+    proved = objective_bounds(pair.tammes.K, pair.tammes.d, "tammes")
     if pair.softmax.lower_bound > proved.upper:
         why = "COUNTEREXAMPLE: the margin is proved to exceed 1 − μ*"
     elif pair.difference < 0:

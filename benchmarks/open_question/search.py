@@ -50,7 +50,7 @@ RESOLUTION = 1e-9
 H_DIFFERS = 1e-6
 #: Fractions of the time for random starts and for descents from the packing; hopping has the rest.
 RANDOM_FRACTION, PERTURBED_FRACTION = 0.4, 0.35
-#: Random starts made between two readings of the clock.
+#: Random starts made between two readings of the timer.
 ROUND = 8
 
 

@@ -192,7 +192,7 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     if not wnids or len(set(wnids)) < len(wnids):
         raise ValueError(f"{folder / 'wnids.txt'} must name each class once, a line each; got {len(wnids)} lines")
     lines = _lines(folder / "words.txt")
-    words = {wnid: name for wnid, _, name in (line.partition("\t") for line in lines)}
+    names_of = {wnid: name for wnid, _, name in (line.partition("\t") for line in lines)}
     train: Files = []
     counts = {}
     for k, wnid in enumerate(wnids):
@@ -213,7 +213,7 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     named, there = len(test), len(_images(annotations.parent / "images"))
     if named != there:
         raise ValueError(f"{annotations} names {named} images, and its folder has {there}: one of the two is cut off")
-    return _source(train, test, [words.get(wnid, wnid) for wnid in wnids], 64, skip_corrupt)
+    return _source(train, test, [names_of.get(wnid, wnid) for wnid in wnids], 64, skip_corrupt)
 
 
 def read_faces(

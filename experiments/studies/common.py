@@ -1,4 +1,4 @@
-"""What the studies share: the words for runs, their last measurements, and what a margin is compared with."""
+"""What the studies share: labels of runs, their last measurements, and what a margin is compared with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from experiments.runs import Run
 
-#: Of `final_values`, with their words; accuracies are in per cent.
+#: Of `final_values`, with their labels; accuracies are in per cent.
 MEASURES = {
     "GNC1": "GNC1",
     "GNC2": "GNC2",
@@ -81,7 +81,7 @@ def class_count(settings: Settings) -> int:
 
 
 def cell_label(head: str, temperature: float) -> str:
-    """The words for the runs of a head and temperature.
+    """The label for the runs of a head and temperature.
 
     Examples
     --------
@@ -96,34 +96,34 @@ def run_label(run: Run) -> str:
     return cell_label(run.settings.head, run.settings.temperature)
 
 
-def nothing_found(runs: Sequence[Run], words: Callable[[Run], str] = run_label) -> Findings:
+def nothing_found(runs: Sequence[Run], label: Callable[[Run], str] = run_label) -> Findings:
     """What is found where no run is finished, or none but those that diverged."""
     why = "No run is finished but those that diverged." if runs else "No run is finished."
-    return Findings([why, *diverged_sentences(runs, words)])
+    return Findings([why, *diverged_sentences(runs, label)])
 
 
-def diverged_sentences(runs: Iterable[Run], words: Callable[[Run], str] = run_label) -> list[str]:
+def diverged_sentences(runs: Iterable[Run], label: Callable[[Run], str] = run_label) -> list[str]:
     """Which runs diverged.
 
     Parameters
     ----------
     runs : iterable of Run
         Of any status.
-    words : callable
-        The words for a run but for its seed.
+    label : callable
+        The label of a run without its seed.
 
     Returns
     -------
     list of str
-        A sentence for all seeds of the same words, in the order of the words.
+        A sentence for all seeds of the same label, in the order of the labels.
     """
-    seeds = _seeds((run for run in runs if run.status != "finished"), words)
+    seeds = _seeds((run for run in runs if run.status != "finished"), label)
     return [f"Diverged and left out: {name}, seed {_listed(there)}." for name, there in sorted(seeds.items())]
 
 
 def missing_sentences(
     runs: Iterable[Run],
-    words: Callable[[Run], str] = run_label,
+    label: Callable[[Run], str] = run_label,
     alike: Callable[[Run], Any] = lambda run: None,
 ) -> list[str]:
     """Which runs are missing: seeds that others of their kind have. One that diverged is not missing.
@@ -132,22 +132,22 @@ def missing_sentences(
     ----------
     runs : iterable of Run
         Of any status.
-    words : callable
-        The words for a run but for its seed.
+    label : callable
+        The label of a run without its seed.
     alike : callable
         Runs for which this gives the same are of one kind, and are planned with the same seeds; by default all are.
 
     Returns
     -------
     list of str
-        A sentence for all seeds of the same words, in the order of the words.
+        A sentence for all seeds of the same label, in the order of the labels.
     """
     kinds: dict[Any, list[Run]] = {}
     for run in runs:
         kinds.setdefault(alike(run), []).append(run)
     out = []
     for kind in kinds.values():
-        seeds = _seeds(kind, words)
+        seeds = _seeds(kind, label)
         everyone = set().union(*seeds.values())
         out += [
             f"Missing: {name}, seed {_listed(everyone - there)}." for name, there in seeds.items() if everyone - there
@@ -155,11 +155,11 @@ def missing_sentences(
     return sorted(out)
 
 
-def _seeds(runs: Iterable[Run], words: Callable[[Run], str]) -> dict[str, set[int]]:
-    """Seeds of runs by their words."""
+def _seeds(runs: Iterable[Run], label: Callable[[Run], str]) -> dict[str, set[int]]:
+    """Seeds of runs by their labels."""
     out: dict[str, set[int]] = {}
     for run in runs:
-        out.setdefault(words(run), set()).add(run.settings.seed)
+        out.setdefault(label(run), set()).add(run.settings.seed)
     return out
 
 
@@ -223,26 +223,26 @@ def final_values(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def every_run(finals: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """Columns of `final_values`, with `MEASURES` by their words; a certificate that says nothing is missing."""
+    """Columns of `final_values`, with `MEASURES` by their labels; a certificate that says nothing is missing."""
     certified = finals["certified_margin"].where(finals["certified_margin"] > 0)
     return finals.assign(certified_margin=certified)[[*names, *MEASURES, "key"]].rename(columns=MEASURES)
 
 
 def mean_values(group: pd.DataFrame) -> dict[str, str]:
-    """Mean and interval of each of `MEASURES` over `final_values`, by its words."""
-    shown = {words: mean_interval(group[name]).text for name, words in MEASURES.items()}
+    """Mean and interval of each of `MEASURES` over `final_values`, by its label."""
+    shown = {label: mean_interval(group[name]).text for name, label in MEASURES.items()}
     certified = group["certified_margin"].max() > 0
     return shown if certified else shown | {MEASURES["certified_margin"]: ""}
 
 
 def beside_best_known(group: pd.DataFrame) -> str:
-    """The mean margin of `final_values` of one K and d beside the best known, in words."""
+    """The mean margin of `final_values` of one K and d beside the best known, as text."""
     first, fraction = group.iloc[0], group["fraction"].mean()
     if not math.isfinite(first["best_known"]):
         return f"no code of K = {first['K']}, d = {first['d']} is stored to compare it with"
-    words = f"{fraction:.3f} of the best known margin {first['best_known']:.4f}"
+    label = f"{fraction:.3f} of the best known margin {first['best_known']:.4f}"
     # a millionth is left to rounding
-    return words + (", so the stored code of this K and d is not the best there is" if fraction > 1 + 1e-6 else "")
+    return label + (", so the stored code of this K and d is not the best there is" if fraction > 1 + 1e-6 else "")
 
 
 @functools.cache

@@ -37,7 +37,7 @@ QUESTION = (
 MODES = ("all layers", "last layer", "from scratch")
 #: Shifts of the test images: two pixels, of digits eight high, would leave nothing to tell classes apart by.
 SHIFTS = ("gaussian-noise:0.2", "translation:1", "contrast:0.5")
-#: What is measured, with its words.
+#: What is measured, with its label.
 MEASURES = {"test": "in distribution", "shifted": "mean over shifts", **{shift: shift for shift in SHIFTS}}
 
 
@@ -110,7 +110,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finished = [run for run in runs if run.status == "finished" and _mode(run.settings) in MODES]
     if not finished:
-        return Findings(["No run of fine-tuning is finished.", *diverged_sentences(runs, _words)])
+        return Findings(["No run of fine-tuning is finished.", *diverged_sentences(runs, _label)])
     accuracies = pd.DataFrame([_row(run) for run in finished])
     groups = {
         (mode, head): group
@@ -122,8 +122,8 @@ def findings(runs: Sequence[Run]) -> Findings:
         _head_sentences(groups)
         + _gain_sentences(groups)
         + _parameter_sentences(groups)
-        + diverged_sentences(runs, _words)
-        + missing_sentences(runs, _words),
+        + diverged_sentences(runs, _label)
+        + missing_sentences(runs, _label),
         {
             "Test accuracy in % on the fine-tuned classes (mean and 95 % interval)": _table(groups),
             "Every run": accuracies,
@@ -140,7 +140,7 @@ def _mode(settings: Settings) -> str:
     return "last layer" if settings.frozen else "all layers"
 
 
-def _words(run: Run) -> str:
+def _label(run: Run) -> str:
     return f"{_mode(run.settings)}, {HEAD_LABELS[run.settings.head]}"
 
 
@@ -173,10 +173,10 @@ def _head_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
         if head == "learned" or learned is None:
             continue
         differences = "; ".join(
-            f"{words} {mean_interval(group[name])} against {mean_interval(learned[name])} %, difference "
+            f"{label} {mean_interval(group[name])} against {mean_interval(learned[name])} %, difference "
             f"{(difference := paired_groups(group, learned, name))} points, "
             f"{side(difference, 'better', 'worse', 'neither shown to be better nor worse')}"
-            for name, words in (("test", "in distribution"), ("shifted", "under shift"))
+            for name, label in (("test", "in distribution"), ("shifted", "under shift"))
         )
         out.append(f"Trained {mode}, {HEAD_LABELS[head]} against the learned head: {differences}.")
     return out
@@ -189,8 +189,8 @@ def _gain_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
         scratch = groups.get(("from scratch", head))
         if mode != "from scratch" and scratch is not None:
             gains = ", ".join(
-                f"{paired_groups(group, scratch, name)} points {words}"
-                for name, words in (("test", "in distribution"), ("shifted", "under shift"))
+                f"{paired_groups(group, scratch, name)} points {label}"
+                for name, label in (("test", "in distribution"), ("shifted", "under shift"))
             )
             out.append(f"Pre-training is worth to {HEAD_LABELS[head]}, {mode} trained, {gains}.")
     return out
@@ -212,7 +212,7 @@ def _table(groups: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
                 "trained": mode,
                 "head": HEAD_LABELS[head],
                 "runs": len(group),
-                **{words: mean_interval(group[name]).text for name, words in MEASURES.items()},
+                **{label: mean_interval(group[name]).text for name, label in MEASURES.items()},
                 "parameters in the head": group["trained in the head"].iloc[0],
                 "parameters in all": group["trained in all"].iloc[0],
             }
@@ -233,8 +233,8 @@ def _figure(groups: dict[tuple[str, str], pd.DataFrame]) -> Figure:
                 apart = 0.15 * (i - (len(heads) - 1) / 2)
                 points = {at + apart: mean_interval(group[name]) for at, name in enumerate(sets)}
                 errorbar_panel(panel, points, HEAD_LABELS[head], color=HEAD_COLOURS[head], ls="none")
-        words = [MEASURES[name].replace(":", "\n").replace(" ", "\n").replace("-", "\n") for name in sets]
-        panel.set_xticks(range(len(sets)), words)
+        label = [MEASURES[name].replace(":", "\n").replace(" ", "\n").replace("-", "\n") for name in sets]
+        panel.set_xticks(range(len(sets)), label)
         panel.set_xlim(-0.5, len(sets) - 0.5)
         panel.set_ylim(0, 100)
         panel.tick_params(axis="x", labelsize=8)

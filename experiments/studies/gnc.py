@@ -204,8 +204,8 @@ def _table(groups: dict[Any, pd.DataFrame]) -> pd.DataFrame:
         known = best_known_margin(*size)
         for network, values in networks.items():
             rows[f"for reference: the paper's {network}, {name}, d = 10, τ = 0.1"] = {"runs": "1"} | {
-                words: f"{(values | {'fraction': values['GNC2'] / known})[measure]:.4g}"
-                for measure, words in MEASURES.items()
+                label: f"{(values | {'fraction': values['GNC2'] / known})[measure]:.4g}"
+                for measure, label in MEASURES.items()
                 if measure in values or measure == "fraction"
             }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["runs", *MEASURES.values()]).fillna("")

@@ -147,7 +147,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finals = final_values(runs)
     if finals.empty:
-        return nothing_found(runs, _words)
+        return nothing_found(runs, _label)
     # the dimension whose temperatures are varied most
     d = max(set(finals["d"]), key=lambda width: finals.loc[finals["d"] == width, "temperature"].nunique())
     grouped: Any = finals.groupby(["head", "d", "temperature"])
@@ -164,8 +164,8 @@ def findings(runs: Sequence[Run]) -> Findings:
         *_bound_sentences(cells, d),
         *_linear_sentences(cells, d),
         *_accuracy_sentences(cells),
-        *diverged_sentences(runs, _words),
-        *missing_sentences(runs, _words, claimed),
+        *diverged_sentences(runs, _label),
+        *missing_sentences(runs, _label, claimed),
     ]
     order = ["head", "d", "temperature", "seed"]
     return Findings(
@@ -179,7 +179,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _words(run: Run) -> str:
+def _label(run: Run) -> str:
     return f"{_line_label(run.settings.head, run.settings.d)}, τ = {run.settings.temperature:.3g}"
 
 

@@ -53,7 +53,7 @@ QUESTION = (
     "smaller margins?"
 )
 
-#: What is measured at the end of a run, with its words; ``rank_correlation`` is of count and margin over the tokens.
+#: What is measured at the end of a run, with its label; ``rank_correlation`` is of count and margin over the tokens.
 MEASURES = {
     "GNC1": "GNC1",
     "GNC2": "GNC2",
@@ -354,7 +354,7 @@ def _table(groups: Groups) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"head": HEAD_LABELS[head], "τ": f"{tau:.3g}", "runs": len(group)}
-            | {words: mean_interval(group[name]).text for name, words in MEASURES.items()}
+            | {label: mean_interval(group[name]).text for name, label in MEASURES.items()}
             for (head, tau), group in groups.items()
         ]
     )

@@ -6,6 +6,7 @@ from softmaxcode.bounds.delsarte_bound import DelsarteCertificate, delsarte, del
 from softmaxcode.bounds.levenshtein_bound import levenshtein, levenshtein_size
 from softmaxcode.bounds.simple import fejes_toth, rankin
 from softmaxcode.bounds.volume_bound import VolumeBounds, volume
+from softmaxcode.checks.renamed import renamed_names
 
 __all__ = [
     "Bound",
@@ -22,3 +23,5 @@ __all__ = [
     "rankin",
     "volume",
 ]
+
+__getattr__ = renamed_names(__name__, {"Bracket": "MarginBounds"})

@@ -1,4 +1,4 @@
-"""The best of all bounds on mu*, and the bracket that it gives for the largest margin."""
+"""The best of all bounds on mu*, and the bounds that it gives for the largest margin."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> MarginBounds:
     --------
     >>> margin_bounds(3, 8)
     MarginBounds(lower=1.5, upper=1.5, lower_method='closed form', upper_method='closed form')
-    >>> bracket = margin_bounds(24, 3)
-    >>> print(f"{bracket.lower:.10f} {bracket.upper:.10f}")
+    >>> bounds = margin_bounds(24, 3)
+    >>> print(f"{bounds.lower:.10f} {bounds.upper:.10f}")
     0.2769215317 0.7442063312
     """
     K, d = check_pair(K, d)

@@ -10,8 +10,8 @@ from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.known import (
     UnknownCodeError,
     best_known,
-    bracket,
     installed,
+    objective_bounds,
     shipped_path,
     stored,
     user_catalog,
@@ -20,6 +20,7 @@ from softmaxcode.catalog.known import (
 from softmaxcode.catalog.schema import CatalogError
 from softmaxcode.catalog.transfer import ImportReport, export, import_codes
 from softmaxcode.catalog.verification import verify
+from softmaxcode.checks.renamed import renamed_names
 
 __all__ = [
     "Catalog",
@@ -28,13 +29,17 @@ __all__ = [
     "ImportReport",
     "UnknownCodeError",
     "best_known",
-    "bracket",
     "export",
     "import_codes",
     "installed",
+    "objective_bounds",
     "shipped_path",
     "stored",
     "user_catalog",
     "user_path",
     "verify",
 ]
+
+__getattr__ = renamed_names(
+    __name__, {"NotHeldError": "UnknownCodeError", "bracket": "objective_bounds", "held": "stored"}
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,22 +37,28 @@ class UnknownCodeError(LookupError):
     ----------
     K, d, objective
         What was asked for.
-    bracket : MarginBounds
+    bounds : MarginBounds
         What bounds say of the optimal value all the same: of rho*, or of 1 - mu*.
     """
 
-    def __init__(self, K: int, d: int, objective: str, bracket: MarginBounds) -> None:
-        self.K, self.d, self.objective, self.bracket = K, d, objective, bracket
+    def __init__(self, K: int, d: int, objective: str, bounds: MarginBounds) -> None:
+        self.K, self.d, self.objective, self.bounds = K, d, objective, bounds
         value = "the largest margin" if objective == "softmax" else "1 - mu*"
         fits = search_memory(K) <= machine_memory()
         hint = f"solve({K}, {d}) searches" if fits else "the memory here is too small to search for one"
         super().__init__(
-            f"no code of (K, d) = ({K}, {d}) is stored for {objective}; {value} lies between {bracket.lower:.10g} "
-            f"({bracket.lower_method}) and {bracket.upper:.10g} ({bracket.upper_method}); {hint}"
+            f"no code of (K, d) = ({K}, {d}) is stored for {objective}; {value} lies between {bounds.lower:.10g} "
+            f"({bounds.lower_method}) and {bounds.upper:.10g} ({bounds.upper_method}); {hint}"
         )
 
     def __reduce__(self) -> tuple[type, tuple[int, int, str, MarginBounds]]:
-        return type(self), (self.K, self.d, self.objective, self.bracket)
+        return type(self), (self.K, self.d, self.objective, self.bounds)
+
+    @property
+    def bracket(self) -> MarginBounds:
+        """The old name of ``bounds``."""
+        warnings.warn("UnknownCodeError.bracket is now UnknownCodeError.bounds", DeprecationWarning, stacklevel=2)
+        return self.bounds
 
 
 def shipped_path() -> Path:
@@ -85,7 +92,7 @@ def _shipped() -> Catalog | None:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether this process may look at a path: a home folder of somebody else holds no catalogue of ours."""
+    """Whether this process may look at a path: a home folder of somebody else has no catalogue of ours."""
     try:
         path.exists()
     except PermissionError:
@@ -149,7 +156,7 @@ def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
     ValueError
         For a bad pair or objective; `CatalogError` (a ValueError) for a catalogue that cannot be read.
     UnknownCodeError
-        If no code is stored; its ``bracket`` holds the bounds on the optimal value.
+        If no code is stored; its ``bounds`` are those of the optimal value.
 
     Examples
     --------
@@ -160,18 +167,18 @@ def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
     >>> try:
     ...     sc.best_known(10**6, 3)
     ... except sc.UnknownCodeError as error:
-    ...     print(f"{error.bracket.lower:.1e} {error.bracket.upper:.1e}")
+    ...     print(f"{error.bounds.lower:.1e} {error.bounds.upper:.1e}")
     2.0e-06 3.8e-03
     """
     K, d = check_pair(K, d)
     objective = check_objective(objective)
     code = stored(K, d, objective)
     if code is None:
-        raise UnknownCodeError(K, d, objective, bracket(K, d, objective))
+        raise UnknownCodeError(K, d, objective, objective_bounds(K, d, objective))
     return code
 
 
-def bracket(K: int, d: int, objective: str) -> MarginBounds:
+def objective_bounds(K: int, d: int, objective: str) -> MarginBounds:
     """The bounds on rho* ("softmax") or 1 - mu* ("tammes")."""
     both = margin_bounds(K, d)
     if objective == "softmax":

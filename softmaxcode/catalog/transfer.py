@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from softmaxcode.catalog.entry import Entry
     from softmaxcode.code import SoftmaxCode
 
-#: How the provenance of an imported code begins; what follows are the words of the file.
+#: How the provenance of an imported code begins; what follows is text of the file.
 IMPORTED = "imported: "
 
 

@@ -94,7 +94,7 @@ def verify_entry(path: str | Path, entry: Entry) -> Verified:
 
 
 def inconsistency(entry: Entry, code: SoftmaxCode) -> str:
-    """What an entry claims that the coordinates of its code do not bear, in words; empty if there is nothing."""
+    """What an entry claims that the coordinates of its code do not support, as text; empty if there is nothing."""
     derived = assess(code, entry.objective, entry.construction)
     for name in ("lower_bound", "margin", "max_cosine"):
         mine, claimed = getattr(derived, name), getattr(entry, name)

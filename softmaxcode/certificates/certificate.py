@@ -203,12 +203,12 @@ def derive_certificate(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     met = known.value >= code.max_cosine - tolerance
     if not met and lp:  # a bound that the code meets cannot be improved
         known = max_cosine_lower_bound(K, d)
-    bracket = margin_bounds(K, d, lp=lp and not met)
+    bounds = margin_bounds(K, d, lp=lp and not met)
     packing_upper = one_minus_above(known.value)
     packing_optimal = known.proved and proved.one_minus_cosine >= packing_upper - tolerance
     solved = d <= 2 or K <= 2 * d  # docs/theory.md, T3
     if softmax:
-        upper, method = bracket.upper, bracket.upper_method
+        upper, method = bounds.upper, bounds.upper_method
         if solved and proved.margin >= upper - match_tolerance(upper):
             status = "optimal"
         elif packing_optimal and abs(code.margin - one_minus) <= max(tolerance, 10 * 2.0**-52 * d):

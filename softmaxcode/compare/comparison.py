@@ -223,7 +223,7 @@ def compare(
         if align and K > MAX_ALIGN_CLASSES:
             note = f"alignment not computed: {K} classes (the limit is {MAX_ALIGN_CLASSES})"
     except UnknownCodeError as error:
-        bound = error.bracket
+        bound = error.bounds
         reference_margin, reference_name = bound.upper, f"upper bound ({bound.upper_method})"
         note = f"spectrum distance and alignment not computed: no code of (K, d) = ({K}, {d}) is stored"
     aligned = align and not note

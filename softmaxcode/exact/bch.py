@@ -28,10 +28,10 @@ def _functions(m: int, t: int, numbers: np.ndarray) -> np.ndarray:
 def bch_dual(m: int, t: int = 2) -> CosetUnion:
     """The dual of the extended BCH code of length 2^m that corrects t = 2 or 3 errors.
 
-    Its words are Tr(b_1 x^3 + b_2 x^5 + c x) + e on GF(2^m), with b_2 only for t = 3. The alternating form of such a
-    word has as radical the roots of a linearised polynomial of degree at most 4^(t - 1), and its rank is even: so the
-    radical has dimension at most 2t - 3 for odd m, 2t - 2 for even m, and a sum of signs is at most 2^((m + that)/2).
-    The weight distributions show that this is reached.
+    Its codewords are Tr(b_1 x^3 + b_2 x^5 + c x) + e on GF(2^m), with b_2 only for t = 3. The alternating form of such
+    a codeword has as radical the roots of a linearised polynomial of degree at most 4^(t - 1), and its rank is even: so
+    the radical has dimension at most 2t - 3 for odd m, 2t - 2 for even m, and a sum of signs is at most 2^((m +
+    that)/2). The weight distributions show that this is reached.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ def bch_dual(m: int, t: int = 2) -> CosetUnion:
 def constructions(d: int) -> list[Construction]:
     """The duals of extended BCH codes of dimension exactly d, shortened ones too.
 
-    For d = 2^m and t = 2 there are 2 d^2 words and the axes; the largest cosine is sqrt(2/d) for odd m, 2/sqrt(d) for
-    even m.
+    For d = 2^m and t = 2 there are 2 d^2 codewords and the axes; the largest cosine is sqrt(2/d) for odd m, 2/sqrt(d)
+    for even m.
 
     Examples
     --------

@@ -57,7 +57,7 @@ class ExactCode:
         Which rows of it were kept, ascending; None for all. Those from its size on are the unit vectors e, -e of the
         dimensions that it does not fill.
     description : str
-        Name and what was taken of it, in words.
+        Name and what was taken of it, as text.
     source : str
         Where the construction comes from.
     margin : float or None

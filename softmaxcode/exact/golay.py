@@ -9,7 +9,7 @@ import numpy as np
 
 @lru_cache(maxsize=1)
 def golay_codewords() -> np.ndarray:
-    """The 4096 words of the extended binary Golay code, shape (4096, 24), int8 entries 0 and 1.
+    """The 4096 codewords of the extended binary Golay code, shape (4096, 24), int8 entries 0 and 1.
 
     The extended quadratic residue code of length 24: the span of the 23 cyclic shifts of the set of non-zero squares
     modulo 23, with the point at infinity (the last coordinate) added to each. The array is read-only.
@@ -24,14 +24,14 @@ def golay_codewords() -> np.ndarray:
     [1, 759, 2576, 759, 1]
     """
     squares = sorted({x * x % 23 for x in range(1, 23)})
-    words = np.zeros((1, 24), dtype=np.int8)
+    codewords = np.zeros((1, 24), dtype=np.int8)
     for shift in range(12):
         row = np.zeros(24, dtype=np.int8)
         row[[(s + shift) % 23 for s in squares]] = 1
         row[23] = 1
-        words = np.vstack([words, words ^ row])
-    words.setflags(write=False)
-    return words
+        codewords = np.vstack([codewords, codewords ^ row])
+    codewords.setflags(write=False)
+    return codewords
 
 
 def octads() -> np.ndarray:
@@ -42,8 +42,8 @@ def octads() -> np.ndarray:
     >>> octads().sum(axis=0)[:3].tolist()
     [253, 253, 253]
     """
-    words = golay_codewords()
-    return words[words.sum(axis=1) == 8]
+    codewords = golay_codewords()
+    return codewords[codewords.sum(axis=1) == 8]
 
 
 def derived_octads(points: int) -> np.ndarray:

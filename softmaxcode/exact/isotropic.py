@@ -24,10 +24,10 @@ _SOURCE = (
 
 
 def ovoid_code(q: int) -> np.ndarray:
-    """The q^4 words of the code of the elliptic quadric of PG(3, q), each of weight 0, q^2 - q or q^2.
+    """The q^4 codewords of the code of the elliptic quadric of PG(3, q), each of weight 0, q^2 - q or q^2.
 
     The quadric has the points (0, 0, 0, 1) and (1, s, t, N(s, t)), where N(s, t) = s^2 + a s t + b t^2 has no zero but
-    (0, 0). A word holds the values of one linear form; a plane meets the quadric in 1 or q + 1 points.
+    (0, 0). A codeword has the values of one linear form; a plane meets the quadric in 1 or q + 1 points.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def ovoid_code(q: int) -> np.ndarray:
     Returns
     -------
     ndarray, shape (q^4, q^2 + 1), int
-        Elements of GF(q), as in `finite_field`; word 0 is zero.
+        Elements of GF(q), as in `finite_field`; codeword 0 is zero.
 
     Examples
     --------
@@ -52,11 +52,11 @@ def ovoid_code(q: int) -> np.ndarray:
     s, t = np.repeat(every, q), np.tile(every, q)
     norm = F.add(F.add(F.power(s, 2), F.multiply(a, F.multiply(s, t))), F.multiply(b, F.power(t, 2)))
     points = np.vstack([[0, 0, 0, 1], np.column_stack([np.ones(q * q, dtype=np.int64), s, t, norm])])
-    words = np.zeros((1, q * q + 1), dtype=np.int64)
+    codewords = np.zeros((1, q * q + 1), dtype=np.int64)
     for coordinate in points.T:
         multiples = F.multiply(every[:, None], coordinate)
-        words = F.add(words[:, None], multiples).reshape(-1, q * q + 1)
-    return words
+        codewords = F.add(codewords[:, None], multiples).reshape(-1, q * q + 1)
+    return codewords
 
 
 def _simplex_squares(q: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,15 +83,15 @@ def _simplex(q: int, factor: int, root: int) -> Rows:
 
 def _build(q: int) -> Rows:
     # One point p; the q (q^2 + 1) points collinear with it, by line i and place c; and the q^4 others, which are the
-    # words of the ovoid code: word x is collinear with (i, c) when x_i = c. The stabiliser of p acts on the q^4 as
-    # translations, and the eigenspace splits into their characters: the trivial one, and q - 1 for every line i. The
+    # codewords of the ovoid code: codeword x is collinear with (i, c) when x_i = c. The stabiliser of p acts on the q^4
+    # as translations, and the eigenspace splits into their characters: the trivial one, and q - 1 for every line i. The
     # latter make a symbol of the field a vertex of a simplex.
-    words = ovoid_code(q)
+    codewords = ovoid_code(q)
     lines = q * q + 1
     first = np.concatenate([[1.0], np.full(q * lines, -1 / q), np.full(q**4, 1 / q**2)])
     near = np.zeros((lines, q, lines, q - 1))
     near[np.arange(lines), :, np.arange(lines)] = -_simplex(q, q + 1, q)
-    far = _simplex(q, q + 1, q * q)[words]
+    far = _simplex(q, q + 1, q * q)[codewords]
     blocks = [np.zeros((1, lines * (q - 1))), near.reshape(q * lines, -1), far.reshape(q**4, -1)]
     return np.column_stack([first, np.vstack(blocks)])
 

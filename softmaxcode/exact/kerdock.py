@@ -1,6 +1,6 @@
 """Unions of cosets of the first-order Reed-Muller code read as signs; those of Kerdock and of Delsarte and Goethals.
 
-The words of a coset, one function F_2^n -> F_2 plus every affine one, are an orthonormal basis of R^(2^n) and its
+The codewords of a coset, one function F_2^n -> F_2 plus every affine one, are an orthonormal basis of R^(2^n) and its
 negative once 0 and 1 are read as +-2^(-n/2). So a union of cosets is a union of orthonormal bases.
 """
 
@@ -67,8 +67,8 @@ class CosetUnion:
     def construction(self, shortened: int = 0) -> Construction:
         """The code, or what is left of it in fewer dimensions.
 
-        Rows come basis after basis: for each function the 2^bits words f + linear, then their negatives. The code
-        shortened s times holds the words that are 0 at s given places, less those places: 2^(bits + 1 - s) of each
+        Rows come basis after basis: for each function the 2^bits codewords f + linear, then their negatives. The code
+        shortened s times holds the codewords that are 0 at s given places, less those places: 2^(bits + 1 - s) of each
         coset (the places are affinely independent), all in R^(2^bits - s), so a sum of peak becomes one of peak - s.
         Last come the 2d vectors of the axes and their negatives, if that leaves the largest cosine as it is.
 
@@ -79,37 +79,37 @@ class CosetUnion:
         """
         d = 2**self.bits - shortened
         top = self.peak - shortened
-        words = self.cosets * 2 ** (self.bits + 1 - shortened)
+        codewords = self.cosets * 2 ** (self.bits + 1 - shortened)
         axes = 2 * d if top * top >= d else 0
-        rows = functools.partial(self._rows, shortened, words, axes)
+        rows = functools.partial(self._rows, shortened, codewords, axes)
         return Construction(
             name=f"{self.name} shortened {shortened}" if shortened else self.name,
-            K=words + axes,
+            K=codewords + axes,
             d=d,
             max_cosine=top / d,
             formula=str(Fraction(top, d)),
             source=self.source,
-            build=functools.partial(_build, rows, words + axes),
+            build=functools.partial(_build, rows, codewords + axes),
             rows=rows,
         )
 
-    def _rows(self, shortened: int, words: int, axes: int, indices: np.ndarray) -> Rows:
+    def _rows(self, shortened: int, codewords: int, axes: int, indices: np.ndarray) -> Rows:
         indices = np.asarray(indices, dtype=np.int64)
         d = 2**self.bits - shortened
-        if ((indices < 0) | (indices >= words + axes)).any():
+        if ((indices < 0) | (indices >= codewords + axes)).any():
             raise IndexError(f"rows of {self.name} must have indices 0 .. K - 1")
         out = np.zeros((len(indices), d))
         step = max(1, _TILE // d)
         for start in range(0, len(indices), step):
             part = indices[start : start + step]
             tile = out[start : start + step]
-            is_word = part < words
-            tile[is_word] = self._words(shortened, part[is_word])
-            axis = part[~is_word] - words
-            tile[np.flatnonzero(~is_word), axis % d] = np.where(axis < d, 1.0, -1.0)
+            is_codeword = part < codewords
+            tile[is_codeword] = self._codewords(shortened, part[is_codeword])
+            axis = part[~is_codeword] - codewords
+            tile[np.flatnonzero(~is_codeword), axis % d] = np.where(axis < d, 1.0, -1.0)
         return out
 
-    def _words(self, shortened: int, indices: np.ndarray) -> Rows:
+    def _codewords(self, shortened: int, indices: np.ndarray) -> Rows:
         size = 2**self.bits
         which, within = np.divmod(indices, 2 ** (self.bits + 1 - shortened))
         used, which = np.unique(which, return_inverse=True)

@@ -25,8 +25,8 @@ def minimal_vectors() -> np.ndarray:
     """The 196560 minimal vectors of the Leech lattice times sqrt(8), of squared norm 32, shape (196560, 24), int8.
 
     The 1104 vectors (+-4, +-4, 0, ..., 0); for each octad the 128 vectors with entries +-2 on it, an even number of
-    them negative; for each word of the Golay code the 24 vectors got from (-3, 1, ..., 1), the -3 in any place, by
-    changing the signs on the word. Inner products of minimal vectors are multiples of 8. The array is read-only.
+    them negative; for each codeword of the Golay code the 24 vectors got from (-3, 1, ..., 1), the -3 in any place, by
+    changing the signs on the codeword. Inner products of minimal vectors are multiples of 8. The array is read-only.
 
     References
     ----------
@@ -146,7 +146,7 @@ def _triangle_rows() -> list[_Row]:
 
 
 def _sign_rows() -> list[_Row]:
-    """A fixed 3 and s fixed 1s: the words of the Golay code that vanish on s + 1 places, as signs."""
+    """A fixed 3 and s fixed 1s: the codewords of the Golay code that vanish on s + 1 places, as signs."""
     return [
         (
             f"Golay-signs({23 - s})",

@@ -131,7 +131,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
         margin = self._modules["GNC2"]
         assert isinstance(margin, GNC2)
         if margin.limit is None:
-            return {"lower bound of ρ*": margin.bracket.lower, "upper bound of ρ*": margin.bracket.upper}
+            return {"lower bound of ρ*": margin.bounds.lower, "upper bound of ρ*": margin.bounds.upper}
         lines = {"ρ* (best known)": margin.limit}
         if self.temperature is not None:
             lines[f"global minimiser at τ = {self.temperature:g}"] = minimizer_margin(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,9 +131,15 @@ class GNC2(ClassifierMetric):
             return None
 
     @functools.cached_property
-    def bracket(self) -> MarginBounds:
+    def bounds(self) -> MarginBounds:
         """Bounds on the largest margin of (K, d)."""
         return margin_bounds(self.K, self.d)
+
+    @property
+    def bracket(self) -> MarginBounds:
+        """The old name of `bounds`."""
+        warnings.warn("GNC2.bracket is now GNC2.bounds", DeprecationWarning, stacklevel=2)
+        return self.bounds
 
     def update(self, *_: Any, **__: Any) -> None:
         """Do nothing: the margin is the classifier's alone."""
@@ -150,8 +157,8 @@ class GNC2(ClassifierMetric):
         if self.limit is not None:
             values["GNC2_ratio"] = solved.margin / self.limit if self.limit > 0 else 1.0
         else:
-            values["GNC2_ratio_lower"] = solved.margin / self.bracket.upper
-            values["GNC2_ratio_upper"] = solved.margin / self.bracket.lower
+            values["GNC2_ratio_lower"] = solved.margin / self.bounds.upper
+            values["GNC2_ratio_upper"] = solved.margin / self.bounds.lower
         return {name: torch.tensor(x, dtype=torch.float64, device=self.device) for name, x in values.items()}
 
 

@@ -85,7 +85,7 @@ def run(
 
     Examples
     --------
-    >>> with LocalWorkers(2, patience=60) as workers:
+    >>> with LocalWorkers(2, timeout=60) as workers:
     ...     sorted(o.result for o in run(workers, int, {1: {}, 2: {}}))
     [0, 0]
     """
@@ -108,7 +108,7 @@ def run(
 
 
 class _Flight:
-    """A task under way, and who may say how it ended: its worker, or the clock, whichever claims it first."""
+    """A task under way, and who may say how it ended: its worker, or the timer, whichever claims it first."""
 
     def __init__(self, key: Any, callback: Callable[[list[Outcome]], None], landing: threading.Event) -> None:
         self.key = key
@@ -146,7 +146,7 @@ class Workers(ParallelBackendBase):
     ----------
     slots : int
         Tasks at the same time.
-    patience : float
+    timeout : float
         Seconds that a task may take before its worker counts as stuck.
     """
 
@@ -154,12 +154,12 @@ class Workers(ParallelBackendBase):
     #: Whether a process may run several tasks at once.
     shared = False
 
-    def __init__(self, slots: int, patience: float) -> None:
+    def __init__(self, slots: int, timeout: float) -> None:
         super().__init__(nesting_level=0)
         self.slots = slots
         #: Set while outcomes may be told.
         self.landing = threading.Event()
-        self.patience = min(patience, threading.TIMEOUT_MAX)
+        self.timeout = min(timeout, threading.TIMEOUT_MAX)
 
     def __enter__(self) -> Workers:
         return self
@@ -185,13 +185,13 @@ class Workers(ParallelBackendBase):
             # from a thread of its own, since landing starts the next task from here
             threading.Timer(0, flight.fail, [f"no worker could be started ({one_line(error)})"]).start()
             return flight
-        flight.limit(self.patience, lambda: self._stuck(flight, job))
+        flight.limit(self.timeout, lambda: self._stuck(flight, job))
         return flight
 
     def _stuck(self, flight: _Flight, job: Any) -> None:
         if flight.claim():
             self._give_up(job)
-            flight.fail(f"stuck: no result within {self.patience:g} s")
+            flight.fail(f"stuck: no result within {self.timeout:g} s")
 
     def _start(self, func: Callable[[], list[Outcome]], flight: _Flight) -> Any:
         """Start a task that lands its flight, and return what `_give_up` needs to end it."""
@@ -214,8 +214,8 @@ class Workers(ParallelBackendBase):
 class LocalWorkers(Workers):
     """Processes of this machine, one executor each, so that a death breaks no other."""
 
-    def __init__(self, slots: int, patience: float) -> None:
-        super().__init__(slots, patience)
+    def __init__(self, slots: int, timeout: float) -> None:
+        super().__init__(slots, timeout)
         self._idle: list[ProcessPoolExecutor] = []
         self._busy: set[ProcessPoolExecutor] = set()
         self._broken: list[ProcessPoolExecutor] = []
@@ -327,8 +327,8 @@ class DaskWorkers(Workers):
 
     shared = True
 
-    def __init__(self, client: Any, slots: int, patience: float) -> None:
-        super().__init__(slots, patience)
+    def __init__(self, client: Any, slots: int, timeout: float) -> None:
+        super().__init__(slots, timeout)
         self._client = client
         self._futures: set[Any] = set()  # Dask drops a task that nobody holds the future of
 
@@ -385,7 +385,7 @@ def _bounded(action: Callable[[], Any]) -> None:
     thread.join(1.5 * RESTART_TIMEOUT)
 
 
-def workers(n_jobs: int, scheduler: str | None, patience: float) -> Workers:
+def workers(n_jobs: int, scheduler: str | None, timeout: float) -> Workers:
     """Workers here, or on the Dask cluster whose scheduler has this address.
 
     Parameters
@@ -394,7 +394,7 @@ def workers(n_jobs: int, scheduler: str | None, patience: float) -> Workers:
         Tasks at the same time, as in joblib; -1 uses every core, of this machine or of the cluster.
     scheduler : str or None
         Such as "tcp://10.0.0.1:8786".
-    patience : float
+    timeout : float
         Seconds that a task may take.
 
     Raises
@@ -405,7 +405,7 @@ def workers(n_jobs: int, scheduler: str | None, patience: float) -> Workers:
     n_jobs = check_jobs(n_jobs)
     if scheduler is None:
         with parallel_config(backend="loky"):
-            return LocalWorkers(effective_n_jobs(n_jobs), patience)
+            return LocalWorkers(effective_n_jobs(n_jobs), timeout)
     client = _client(scheduler)
     try:
         client.wait_for_workers(1, timeout=WORKER_TIMEOUT)
@@ -413,7 +413,7 @@ def workers(n_jobs: int, scheduler: str | None, patience: float) -> Workers:
     except Exception as error:
         _bounded(client.close)
         raise ValueError(f"the Dask scheduler {scheduler} has no worker ({one_line(error)})") from None
-    return DaskWorkers(client, n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs), patience)
+    return DaskWorkers(client, n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs), timeout)
 
 
 def _client(scheduler: str) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Mask, PerClass
 
 
-#: Classes are named in words and on the sphere where no more than this many rattle.
+#: Classes are listed by number and on the sphere where no more than this many rattle.
 MAX_NAMED = 12
 #: The colour of contacts.
 CONTACT = "#16324f"
@@ -52,7 +52,7 @@ SOFTMAX = Kind("Softmax rattlers (larger margin)", PURPLE, "#dcb0c9", PURPLE, "#
 
 @dataclass(frozen=True, eq=False)
 class Derived:
-    """What is derived once for all panels; None where it is not computed, with the words to say instead."""
+    """What is derived once for all panels; None where it is not computed, with the reason to show instead."""
 
     status: str
     threshold: float | None
@@ -75,17 +75,17 @@ class Derived:
 
 
 def derive(code: SoftmaxCode) -> Derived:
-    status, threshold, ambiguous, words = "status not computed", None, False, ""
+    status, threshold, ambiguous, text = "status not computed", None, False, ""
     try:
         status, threshold, ambiguous = code.certificate.status, code.certificate.threshold, code.certificate.ambiguous
         if code.K > MAX_CONTACT_CLASSES:
-            words = f"not computed: contacts of {code.K} classes (the limit is {MAX_CONTACT_CLASSES})"
+            text = f"not computed: contacts of {code.K} classes (the limit is {MAX_CONTACT_CLASSES})"
     except NotComputed as error:
-        words = f"contacts need the certificate, which is {error}"
+        text = f"contacts need the certificate, which is {error}"
     margins, margins_reason = value_or_reason(lambda: code.margins)
     tammes, _ = value_or_reason(lambda: code.is_tammes_rattler)
     softmax, _ = value_or_reason(lambda: code.is_softmax_rattler)
-    return Derived(status, threshold, ambiguous, margins, margins_reason, words, tammes, softmax)
+    return Derived(status, threshold, ambiguous, margins, margins_reason, text, tammes, softmax)
 
 
 def value_or_reason(get: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:
@@ -95,11 +95,11 @@ def value_or_reason(get: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, s
         return None, str(error)
 
 
-def write_panel(axes: Axes, words: str) -> None:
-    """A panel of words in place of figures."""
+def write_panel(axes: Axes, text: str) -> None:
+    """A panel with a text in place of data."""
     axes.set_xticks([])
     axes.set_yticks([])
-    wrapped = "\n".join(textwrap.wrap(words, 52))
+    wrapped = "\n".join(textwrap.wrap(text, 52))
     axes.text(0.5, 0.5, wrapped, transform=axes.transAxes, ha="center", va="center", size=11, color=FAINT)
 
 

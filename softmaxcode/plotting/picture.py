@@ -31,7 +31,7 @@ MAX_LINE = 96
 def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
     """Draw a code: the sphere with its contact graph for d = 2 and 3, and for any d its cosines and margins.
 
-    Classes that rattle have a colour, a marker and a hatch of their own and are named in words. Pyplot is not used,
+    Classes that rattle have a colour, a marker and a hatch of their own and are listed by number. Pyplot is not used,
     so that nothing is shown and no global state changes.
 
     Parameters
@@ -52,7 +52,7 @@ def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
           than two million; its title says what is drawn.
         * The margins are the one-vs-rest distances in rising order, with lines at the smallest and at 1 - mu.
 
-        A panel whose figures are not computed at the code's size says so in words.
+        A panel whose figures are not computed at the code's size says why.
 
     Raises
     ------
@@ -109,8 +109,8 @@ def _write_header(figure: Figure, code: SoftmaxCode, known: Derived) -> None:
 
 def _rattling_line(K: int, known: Derived) -> tuple[str, str]:
     """The sentence on rattlers, with their numbers where the line has room, and its colour."""
-    words, ink = _rattling_sentence(K, known, _names)
-    return (words, ink) if len(words) <= MAX_LINE else _rattling_sentence(K, known, lambda mask: "")
+    text, ink = _rattling_sentence(K, known, _names)
+    return (text, ink) if len(text) <= MAX_LINE else _rattling_sentence(K, known, lambda mask: "")
 
 
 def _rattling_sentence(K: int, known: Derived, names: Callable[[Mask], str]) -> tuple[str, str]:

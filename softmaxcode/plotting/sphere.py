@@ -136,8 +136,8 @@ def _edges(code: SoftmaxCode, known: Derived) -> Pairs | None:
 
 
 def _without_edges(axes: Axes, code: SoftmaxCode) -> None:
-    words = f"contacts are drawn up to {MAX_EDGE_CLASSES:,} classes"
-    axes.text(0.5, 1.0, words, transform=axes.transAxes, ha="center", va="top", size=11, color=FAINT)
+    text = f"contacts are drawn up to {MAX_EDGE_CLASSES:,} classes"
+    axes.text(0.5, 1.0, text, transform=axes.transAxes, ha="center", va="top", size=11, color=FAINT)
 
 
 def draw_circle(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tuple[Kind, np.ndarray]]) -> None:

@@ -29,7 +29,7 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PINK, SKY, BROWN, INK)
 #: One fewer than the colours, so that a pair of colour and marker returns late.
 MARKERS = "osD^vP*"
 PURPLE = "#AA3377"
-#: Words of lesser weight.
+#: Text of lesser weight.
 FAINT = "#5f6b76"
 GRID = "#e6eaee"
 

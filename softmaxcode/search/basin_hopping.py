@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
-from softmaxcode.search.multistart import LADDER, Candidate, optimise
+from softmaxcode.search.multistart import SCHEDULE, Candidate, optimise
 from softmaxcode.sphere import random_rows, unit_rows
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 CHAINS = 4
 HOPS_PER_ROUND = 8
 #: Rounds without improvement after which a chain behind the best continues from the best.
-PATIENCE = 6
-#: A hop is given up at this rung if its energy exceeds the chain's by more than the slack.
+MAX_STALLED = 6
+#: A hop is given up at this beta if its energy exceeds the chain's by more than the slack.
 SCREEN_BETA = 300.0
 SCREEN_SLACK = 0.3 / SCREEN_BETA
 
@@ -58,20 +58,20 @@ def stir(W: Rows, rng: np.random.Generator) -> Rows:
 
 
 def screening_energy(kind: int, X: Rows) -> float:
-    """The energy at the screening rung of the local optimum that X stands for."""
-    return float(minimize(kind, np.array(X), SCREEN_BETA, *LADDER[1:]))
+    """The energy at the screening beta of the local optimum that X stands for."""
+    return float(minimize(kind, np.array(X), SCREEN_BETA, *SCHEDULE[1:]))
 
 
 def hop(kind: int, X: Rows, rng: np.random.Generator, promising: float) -> Candidate | None:
-    """One perturbation of W followed by a ladder from a random middle rung; H restarts at W.
+    """One perturbation of W followed by a schedule from a random middle beta; H restarts at W.
 
-    The energy at ``SCREEN_BETA`` ranks local optima almost as the last rung does, at half the cost, so None is
+    The energy at ``SCREEN_BETA`` ranks local optima almost as the last beta does, at half the cost, so None is
     returned where it is not below ``promising``.
     """
     W = X if kind == TAMMES else X[: len(X) // 2]
     W = reinsert(W, rng) if rng.random() < 0.5 else stir(W, rng)
     Y = W if kind == TAMMES else np.vstack([W, W])
-    if descend(kind, Y, float(10 ** rng.uniform(0.8, 2.3)), SCREEN_BETA, *LADDER) > promising:
+    if descend(kind, Y, float(10 ** rng.uniform(0.8, 2.3)), SCREEN_BETA, *SCHEDULE) > promising:
         return None
     return optimise(kind, Y, SCREEN_BETA)
 
@@ -131,6 +131,6 @@ class BasinHopping:
         self.hops += CHAINS * HOPS_PER_ROUND
         best = self.best
         for i, chain in enumerate(self.chains):
-            if self.idle[i] >= PATIENCE and chain.value > best.value + 1e-7:
+            if self.idle[i] >= MAX_STALLED and chain.value > best.value + 1e-7:
                 self.chains[i] = best
                 self.idle[i] = 0

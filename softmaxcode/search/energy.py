@@ -230,7 +230,7 @@ def minimize(kind, X, beta, iterations, tolerance):
 
 @compiled()
 def descend(kind, X, beta, last, factor, iterations, tolerance):
-    """Climb a ladder of beta from ``beta`` to ``last`` by ``factor``, minimising at every rung, in place."""
+    """Increase beta from ``beta`` to ``last`` by ``factor``, minimising at every step, in place."""
     while True:
         value = minimize(kind, X, beta, iterations, tolerance)
         if beta >= last:

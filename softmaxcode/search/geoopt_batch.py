@@ -1,9 +1,9 @@
 """Many starts at once on a CPU or a CUDA device: Riemannian Adam (geoopt) on the energies of `energy`.
 
 The array (B, N, d) of B starts is one parameter on geoopt's `Sphere`, whose points are the rows. Every start has its
-own beta, which stays at the first one while the start settles and then climbs geometrically to the last; the learning
-rate of a start follows its 1 / beta, the length on which its energy changes. The result is about as good as that of
-`energy.descend`, and is meant for the same finishing: `energy.minimize` at a large beta, then a polish.
+own beta, which stays at the first one while the start settles and then increases geometrically to the last; the
+learning rate of a start follows its 1 / beta, the length on which its energy changes. The result is about as good as
+that of `energy.descend`, and is meant for the same finishing: `energy.minimize` at a large beta, then a polish.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EPS = 1e-30
 CHUNK = {"cpu": 2**17, "cuda": 2**27}
 
 
-class _Ladder(NamedTuple):
+class _Schedule(NamedTuple):
     """The beta of every start in a chunk, step by step."""
 
     first: Betas
@@ -50,8 +50,8 @@ class _Ladder(NamedTuple):
 
     def beta(self, step: int) -> Betas:
         settling = int(_SETTLING * self.steps)
-        climbed = min(1.0, max(0, step - settling + 1) / max(1, self.steps - settling))
-        return self.first * (torch.clamp(self.last / self.first, min=1.0) ** climbed)
+        progress = min(1.0, max(0, step - settling + 1) / max(1, self.steps - settling))
+        return self.first * (torch.clamp(self.last / self.first, min=1.0) ** progress)
 
 
 def _scaled_pairs(kind: int, X: Points, beta: Betas) -> torch.Tensor:
@@ -85,15 +85,15 @@ def euclidean_gradients(kind: int, X: Points, beta: Betas) -> Points:
 
 
 def _descend_chunk(
-    kind: int, X: Points, ladder: _Ladder, report: Callable[[int], None], deadline: float | None
+    kind: int, X: Points, schedule: _Schedule, report: Callable[[int], None], deadline: float | None
 ) -> Points:
-    """Climb the ladder with one chunk of starts; stops early at the deadline."""
+    """Run the schedule with one chunk of starts; stops early at the deadline."""
     points = geoopt.ManifoldParameter(X, manifold=geoopt.Sphere())
     adam = geoopt.optim.RiemannianAdam([points], betas=_DECAYS, eps=_EPS)
-    for step in range(ladder.steps):
+    for step in range(schedule.steps):
         if deadline is not None and time.monotonic() >= deadline:
             break
-        beta = ladder.beta(step)
+        beta = schedule.beta(step)
         # geoopt multiplies directions by the rate: as a (B, 1, 1) tensor it is one rate a start
         adam.param_groups[0]["lr"] = torch.clamp(_REACH / beta, max=_LARGEST_ANGLE)
         points.grad = euclidean_gradients(kind, points.detach(), beta)
@@ -119,7 +119,7 @@ def search_batch(
     progress: Callable[[float], None] | None = None,
     deadline: float | None = None,
 ) -> Batch:
-    """Descend from many starts at once, every one on its own ladder of beta.
+    """Descend from many starts at once, each with its own beta schedule.
 
     Parameters
     ----------
@@ -128,14 +128,14 @@ def search_batch(
     starts : ndarray, shape (B, N, d)
         B configurations of unit rows, d >= 2: N = K for Tammes; N = 2K, W stacked over H, for HardMax.
     first_betas : ndarray, shape (B,)
-        Where each start's ladder begins, usually drawn at random. Good values for K >> d are 10 to 100: a small one
+        Where each start's schedule begins, usually drawn at random. Good values for K >> d are 10 to 100: a small one
         leads to few, good minima, a large one to many.
     device : str or torch.device
         "cpu", "cuda" or "cuda:<number>".
     last : float
-        Where every ladder ends; one that begins above it stays where it begins.
+        Where every schedule ends; one that begins above it stays where it begins.
     steps : int
-        Steps of Riemannian Adam: half of them at the first beta, half climbing.
+        Steps of Riemannian Adam: half of them at the first beta, half while it increases.
     progress : callable, optional
         Called after every step with the fraction of the work done, from 0 to 1.
     deadline : float, optional
@@ -180,5 +180,5 @@ def search_batch(
             if progress is not None:
                 progress((begin + count * step / steps) / B)
 
-        starts[chunk] = _descend_chunk(kind, X, _Ladder(first, last, steps), report, deadline).cpu().numpy()
+        starts[chunk] = _descend_chunk(kind, X, _Schedule(first, last, steps), report, deadline).cpu().numpy()
     return starts

@@ -13,15 +13,15 @@ from softmaxcode.sphere import random_rows
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
-#: The ladder of a layer: good enough for a start.
-_LADDER = (10.0, 100.0, 3.0, 100, 1e-3)
+#: The beta schedule of a layer: good enough for a start.
+_SCHEDULE = (10.0, 100.0, 3.0, 100, 1e-3)
 
 
 def layer(K: int, d: int, rng: np.random.Generator) -> Rows:
     """K well separated points of the unit sphere of R^d, by a short descent from random ones; shape (K, d)."""
     X = random_rows(K, d, rng)
     if K > 1 and d > 1:
-        descend(TAMMES, X, *_LADDER)
+        descend(TAMMES, X, *_SCHEDULE)
     return X
 
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from softmaxcode.parallel.threads import Threads
     from softmaxcode.types import Rows
 
-#: The last rung of the ladder: energies are then within log(pairs) / 1e4 of the largest pair value.
+#: The last beta of the schedule: energies are then within log(pairs) / 1e4 of the largest pair value.
 LAST_BETA = 1e4
-#: The factor between rungs, the iterations a rung may take and the decrease (times 1/beta) at which it ends.
-LADDER = (2.0, 300, 1e-4)
+#: The factor between steps, the iterations a step may take and the decrease (times 1/beta) at which it ends.
+SCHEDULE = (2.0, 300, 1e-4)
 #: The fraction of Tammes starts that are made of layers.
 LAYERED = 1 / 8
 
@@ -45,15 +45,15 @@ def pair_maximum(kind: int, X: Rows) -> float:
 
 
 def first_beta(rng: np.random.Generator) -> float:
-    """The first rung, from 1 to 1000 with small values preferred.
+    """The first beta, from 1 to 1000 with small values preferred.
 
-    Where a ladder starts decides which optima it can reach: (14, 3) needs it high, codes of high symmetry low.
+    Where a schedule starts decides which optima it can reach: (14, 3) needs it high, codes of high symmetry low.
     """
     return float(10 ** (3 * rng.random() * rng.random()))
 
 
 def random_start(kind: int, K: int, d: int, seed: np.random.SeedSequence) -> tuple[Rows, float]:
-    """The unknowns and the first rung of one start; one Tammes start in eight is made of layers."""
+    """The unknowns and the first beta of one start; one Tammes start in eight is made of layers."""
     rng = np.random.default_rng(seed)
     layered = kind == TAMMES and d > 2 and rng.random() < LAYERED
     W = layered_start(K, d, rng) if layered else random_rows(K, d, rng)
@@ -62,9 +62,9 @@ def random_start(kind: int, K: int, d: int, seed: np.random.SeedSequence) -> tup
 
 
 def optimise(kind: int, X: Rows, beta: float) -> Candidate:
-    """Climb the ladder from ``beta`` (a copy of X is optimised)."""
+    """Run the schedule from ``beta`` (a copy of X is optimised)."""
     X = np.array(X)
-    descend(kind, X, beta, LAST_BETA, *LADDER)
+    descend(kind, X, beta, LAST_BETA, *SCHEDULE)
     return Candidate(pair_maximum(kind, X), X)
 
 

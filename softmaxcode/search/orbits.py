@@ -1,7 +1,7 @@
 """Codes that are unions of orbits of a given group: drawing the orbits and the representation, and the descent.
 
 A code of K points in R orbits has R unknown unit vectors, each in the subspace that the stabiliser of a point fixes
-(`Orbits`). Its energy and gradient follow from one point an orbit; L-BFGS takes the unknowns up a ladder of beta.
+(`Orbits`). Its energy and gradient follow from one point an orbit; L-BFGS moves the unknowns while beta increases.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUBGROUPS = 12
 MOST_ORBITS = 16
 
-#: Iterations of a rung, and pairs kept by L-BFGS.
+#: Iterations of a step, and pairs kept by L-BFGS.
 _ITERATIONS = 200
 _MEMORY = 12
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -285,7 +285,7 @@ def _minimize(z, lift, orbit, first, sizes, beta, iterations, tolerance, X):
 
 
 def descend_orbits(orbits: Orbits, z: Rows, first: float, last: float, factor: float, tolerance: float) -> float:
-    """Climb a ladder of beta as `energy.descend` does, over one unit vector an orbit, in place; returns the energy."""
+    """Increase beta as `energy.descend` does, over one unit vector per orbit, in place; returns the energy."""
     X = np.empty(orbits.lift.shape[:2])
     beta = first
     while True:

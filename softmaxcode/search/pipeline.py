@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from softmaxcode.parallel.progress import Progress
     from softmaxcode.types import Rows
 
-#: Starts made between two looks at the clock, and candidates kept.
+#: Starts made between two readings of the timer, and candidates kept.
 ROUND = {TAMMES: 8, HARDMAX: 4}
 #: Starts that the batched search takes at once.
 BATCH = 64
@@ -46,7 +46,7 @@ class SearchResult:
     hops: int = 0
 
 
-class Clock:
+class Timer:
     """Whether a fraction of the budget has been spent."""
 
     def __init__(self, budget: float | None) -> None:
@@ -78,14 +78,14 @@ class Effort:
         Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax; None fills their
         fractions of the budget.
     hops : int or None
-        Basin hops; None hops until the clock's budget is spent.
-    clock : Clock
+        Basin hops; None hops until the timer's budget is spent.
+    timer : Timer
         Cuts every stage short when its fraction of the budget is spent.
     """
 
     starts: int | None
     hops: int | None
-    clock: Clock
+    timer: Timer
 
 
 def search(
@@ -106,7 +106,7 @@ def search(
     K, d : int
         Number of classes and dimension.
     effort : Effort
-        Starts, hops and clock.
+        Starts, hops and timer.
     seed : int
         Everything random follows from it.
     n_jobs : int
@@ -116,7 +116,7 @@ def search(
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to improve beside the random ones.
     """
-    starts, hops, clock = effort.starts, effort.hops, effort.clock
+    starts, hops, timer = effort.starts, effort.hops, effort.timer
     threads = Threads(n_jobs)
     root = np.random.SeedSequence(seed)
     tammes_seeds, hardmax_seeds, hop_seed, symmetric_seed = root.spawn(4)
@@ -130,12 +130,12 @@ def search(
         made = 0
         bound = floor if kind == TAMMES else -np.inf
         batch = ROUND[kind] if device is None else BATCH
-        while (count is None or made < count) and not (found and (clock.spent(fraction) or found[0].value <= bound)):
+        while (count is None or made < count) and not (found and (timer.spent(fraction) or found[0].value <= bound)):
             wanted = seeds.spawn(batch if count is None else min(batch, count - made))
             if device is None:
                 found += multistart(kind, K, d, wanted, threads)
             else:
-                found += _batched(kind, K, d, wanted, device, clock.deadline)
+                found += _batched(kind, K, d, wanted, device, timer.deadline)
             made += len(wanted)
             result.starts += len(wanted)
             found = best_distinct(found, KEPT)
@@ -147,7 +147,7 @@ def search(
     if pool[0].value > floor:
         tries = None if starts is None else starts // SYMMETRIC
         symmetric = symmetric_search(
-            K, d, seed=symmetric_seed, tries=tries, clock=clock, fraction=0.45, floor=floor, threads=threads
+            K, d, seed=symmetric_seed, tries=tries, timer=timer, fraction=0.45, floor=floor, threads=threads
         )
         pool = best_distinct([*pool, *symmetric], KEPT)
     # Tammes optima seed the HardMax search …
@@ -162,7 +162,7 @@ def search(
 
     hopping = BasinHopping(TAMMES, pool, hop_seed)
     per_round = CHAINS * HOPS_PER_ROUND
-    while (hops is None or hopping.hops < hops) and not clock.spent(1.0) and hopping.best.value > floor:
+    while (hops is None or hopping.hops < hops) and not timer.spent(1.0) and hopping.best.value > floor:
         hopping.round(threads)
         progress.step(per_round, best=f"{1 - hopping.best.value:.9f}")
     result.hops = hopping.hops

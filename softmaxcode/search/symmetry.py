@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from softmaxcode.search.orbits import Orbits
     from softmaxcode.types import Rows
 
-    class Clock(Protocol):
-        """Tells whether a fraction of the time is over (`pipeline.Clock`)."""
+    class Timer(Protocol):
+        """Reports whether a fraction of the time is over (`pipeline.Timer`)."""
 
         def spent(self, fraction: float) -> bool: ...
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 #: Points of the largest code: the commutant is found among all pairs of points.
 MOST_ROWS = 1500
 
-#: Tries between two looks at the clock; groups that a try draws before it gives up; choices of orbits for one group.
+#: Tries between two readings of the timer; groups that a try draws before it gives up; choices of orbits for one group.
 ROUND = 16
 DRAWS = 100
 SETUPS = 3
@@ -57,29 +57,29 @@ ORBITS = 6
 UNKNOWNS_A_START = 8
 MOST_UNKNOWNS = 120
 
-#: Exponents of ten between which the first rung is drawn: low, as codes of high symmetry need.
+#: Exponents of ten between which the first beta is drawn: low, as codes of high symmetry need.
 FIRST_BETA = (0.7, 1.7)
-#: A start whose energy at this rung is above the best one's by more than the slack is given up.
+#: A start whose energy at this beta is above the best one's by more than the slack is given up.
 SCREEN_BETA = 150.0
 SCREEN_SLACK = 0.5 / SCREEN_BETA
-#: Factor between rungs and tolerance, up to the screening rung and from there to the last.
+#: Factor between steps and tolerance, up to the screening beta and from there to the last.
 SCREENING = (2.5, 1e-3)
 FINISHING = (3.0, 1e-5)
 LAST_BETA = 1e6
-#: Noise that breaks the symmetry of a code before it is released, and the first rung from there.
+#: Noise that breaks the symmetry of a code before it is relaxed, and the first beta from there.
 _NOISE = 1e-3
 _RELEASE_BETA = 300.0
 
 
 @dataclass(frozen=True, eq=False)
 class SymmetricCandidate(Candidate):
-    """A configuration (K, d), its largest cosine and the group that found it, in words."""
+    """A configuration (K, d), its largest cosine and the group that found it, as text."""
 
     group: str
 
 
 class _Start(NamedTuple):
-    """What a try found at the screening rung."""
+    """What a try found at the screening beta."""
 
     energy: float
     orbits: Orbits
@@ -94,7 +94,7 @@ def _describe(group: Group, orbits: Orbits) -> str:
 
 
 def _try(K: int, d: int, seed: np.random.SeedSequence) -> _Start | None:
-    """Draw a group and choices of orbits and representations; the best of their starts at the screening rung."""
+    """Draw a group and choices of orbits and representations; the best of their starts at the screening beta."""
     rng = np.random.default_rng(seed)
     best: _Start | None = None
     for _ in range(DRAWS):
@@ -116,7 +116,7 @@ def _try(K: int, d: int, seed: np.random.SeedSequence) -> _Start | None:
 
 
 def _start(orbits: Orbits, group: str, rng: np.random.Generator) -> _Start:
-    """The best at the screening rung of as many starts as the number of unknowns asks for."""
+    """The best at the screening beta of as many starts as the number of unknowns asks for."""
     used = orbits.used
     unknowns = int(used.sum()) - len(used)
     starts = []
@@ -137,7 +137,7 @@ def _energy(start: _Start) -> float:
 
 
 def _finish(start: _Start) -> SymmetricCandidate:
-    """Climb from the screening rung to the last."""
+    """Increase beta from the screening value to the last."""
     z = start.z.copy()
     descend_orbits(start.orbits, z, SCREEN_BETA, LAST_BETA, *FINISHING)
     X = start.orbits.points(z)
@@ -159,7 +159,7 @@ def symmetric_search(
     *,
     seed: np.random.SeedSequence,
     tries: int | None,
-    clock: Clock,
+    timer: Timer,
     fraction: float,
     floor: float,
     threads: Threads,
@@ -173,11 +173,12 @@ def symmetric_search(
     seed : SeedSequence
         Groups, orbits, representations and starts follow from it; the number of threads does not matter.
     tries : int or None
-        Groups to try, and choices to try again; None goes on until the clock's fraction is spent or the floor is met.
-    clock : Clock
+        Groups to try, and choices to try again; None goes on until its fraction of the time is spent or the floor is
+        met.
+    timer : Timer
         Looked at between rounds of ``ROUND`` tries.
     fraction : float
-        The search ends when ``clock.spent(fraction)``.
+        The search ends when ``timer.spent(fraction)``.
     floor : float
         The search ends when a candidate has no larger value: nothing better is looked for.
     threads : Threads
@@ -192,10 +193,10 @@ def symmetric_search(
     Examples
     --------
     >>> import numpy as np
-    >>> from softmaxcode.search.pipeline import Clock
+    >>> from softmaxcode.search.pipeline import Timer
     >>> from softmaxcode.parallel.threads import Threads
     >>> best, *_ = symmetric_search(
-    ...     16, 5, seed=np.random.SeedSequence(1), tries=48, clock=Clock(None), fraction=1.0, floor=0.2 + 1e-6,
+    ...     16, 5, seed=np.random.SeedSequence(1), tries=48, timer=Timer(None), fraction=1.0, floor=0.2 + 1e-6,
     ...     threads=Threads(1))
     >>> round(best.value, 6)
     0.2
@@ -205,7 +206,7 @@ def symmetric_search(
     found: list[SymmetricCandidate] = []
     leading: list[_Start] = []
     made = 0
-    while (tries is None or made < tries) and not (clock.spent(fraction) or (found and found[0].value <= floor)):
+    while (tries is None or made < tries) and not (timer.spent(fraction) or (found and found[0].value <= floor)):
         wanted = seed.spawn(ROUND if tries is None else min(ROUND, tries - made))
         made += len(wanted)
         # one try in three goes back to one of the choices that did best so far

@@ -222,33 +222,33 @@ def _numbers(path: Path) -> tuple[array[float], int]:
     heading = False
     for number, line in enumerate(read_text(path).removeprefix("\ufeff").splitlines(), 1):
         try:
-            words = _words(line)
-            if not width and not heading and _is_heading(words):
+            fields = _fields(line)
+            if not width and not heading and _is_heading(fields):
                 heading = True
                 continue
             if any(
-                "_" in word or not word.isascii() for word in words
+                "_" in field or not field.isascii() for field in fields
             ):  # float() takes 1_000, and digits of all scripts
                 raise ValueError
-            numbers.extend(map(float, words))
+            numbers.extend(map(float, fields))
         except ValueError:
             raise ValueError(
                 f"cannot read {path}: it must hold numbers in plain text, one a line or one point per line, between "
                 f"spaces or commas; line {number} is something else: {shown(printable(line.strip()))}"
             ) from None
-        if words and not width:
-            first, width = number, len(words)
-        if words and len(words) != width:
+        if fields and not width:
+            first, width = number, len(fields)
+        if fields and len(fields) != width:
             raise ValueError(
                 f"cannot read {path}: its lines differ in length: line {first} has {width} numbers, and line {number} "
-                f"has {len(words)}"
+                f"has {len(fields)}"
             )
     if not width:
         raise ValueError(f"cannot read {path}: it holds no numbers")
     return numbers, width
 
 
-def _words(line: str) -> list[str]:
+def _fields(line: str) -> list[str]:
     """What stands between spaces or commas; an empty field, which is a missing number, remains."""
     if len(line) > MAX_LINE:
         raise ValueError
@@ -256,18 +256,18 @@ def _words(line: str) -> list[str]:
     return re.split(r"\s*,\s*|\s+", line) if line else []
 
 
-def _is_heading(words: list[str]) -> bool:
-    """Whether a first line names columns: with words, or by counting 0, 1, 2, ... as pandas does."""
-    if not words:
+def _is_heading(fields: list[str]) -> bool:
+    """Whether a first line names columns: with names, or by counting 0, 1, 2, ... as pandas does."""
+    if not fields:
         return False
-    if len(words) > 2 and words == [str(i) for i in range(len(words))]:
+    if len(fields) > 2 and fields == [str(i) for i in range(len(fields))]:
         return True
-    return all(re.match(r"[\"']?[^\W\d]", word) and word.isprintable() and not _is_number(word) for word in words)
+    return all(re.match(r"[\"']?[^\W\d]", field) and field.isprintable() and not _is_number(field) for field in fields)
 
 
-def _is_number(word: str) -> bool:
+def _is_number(field: str) -> bool:
     try:
-        float(word)
+        float(field)
     except ValueError:
         return False
     return True

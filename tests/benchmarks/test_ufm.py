@@ -54,9 +54,9 @@ def test_a_fresh_process_measures_what_this_one_does():
 
 
 def test_the_matrix_rate_counts_every_product(monkeypatch):
-    """A clock that shows one second a round: the flops of the rounds that it lets pass, by its seconds."""
-    clock = iter(range(1000))
-    monkeypatch.setattr(ufm.time, "perf_counter", lambda: float(next(clock)))
+    """A timer that shows one second a round: the flops of the rounds that it lets pass, by its seconds."""
+    timer = iter(range(1000))
+    monkeypatch.setattr(ufm.time, "perf_counter", lambda: float(next(timer)))
     monkeypatch.setattr(ufm, "RATE_SECONDS", 10)
     products = 2 * 4 * 30 * 20 * 7  # multiply and add, four times
     assert ufm.matrix_rate(30, 20, 7, "cpu") == pytest.approx(9 * products / 11)

@@ -60,8 +60,8 @@ def arranged(accuracies, seeds=4):
     ):
         options = {"classes": list(SQUARE_CLASSES), "seed": seed}
         settings = Settings.checked("digits", data_options=options, head="code", assignment=rows, seed=seed)
-        words = ("3 and 9, 4 and 6", "3 and 4, 9 and 6", "3 and 6, 9 and 4")[ARRANGEMENTS.index(rows)]
-        out.append(fake(settings, accuracy + 0.001 * (-1) ** seed, found(objective, K=4, opposite=words)))
+        opposite = ("3 and 9, 4 and 6", "3 and 4, 9 and 6", "3 and 6, 9 and 4")[ARRANGEMENTS.index(rows)]
+        out.append(fake(settings, accuracy + 0.001 * (-1) ** seed, found(objective, K=4, opposite=opposite)))
     return out
 
 
@@ -125,15 +125,15 @@ def test_bad_plan(options, sentence):
 
 
 @pytest.mark.parametrize(
-    ("gain", "verdict", "word"),
+    ("gain", "verdict", "part"),
     [(0.03, "supported on", "help"), (-0.03, "contradicted on", "hurt"), (0.0, "left open on", "not shown")],
 )
-def test_either_outcome_is_said(gain, verdict, word):
+def test_either_outcome_is_said(gain, verdict, part):
     said = findings(runs(gain, noise=0.001)).statements
     assert f"{verdict} digit-pairs (K = 100, d = 10)" in said[0] and said[0].startswith("That similar classes")
     # every level fits its training data, so what test accuracy does is generalisation
     assert f"{verdict} digit-pairs (K = 100, d = 10)" in said[1] and "generalise better" in said[1]
-    assert word in said[2] and "best assignment less the worst" in said[2]
+    assert part in said[2] and "best assignment less the worst" in said[2]
     assert "less training" not in said[2]
 
 
@@ -170,7 +170,7 @@ def test_controls_are_apart_and_relabelled_images_are_judged_by_training():
     relabelled = runs(0.5, levels=(1.0, -1.0), learned=False, data_options={"relabel": "images"})
     groups = runs(0.03, noise=0.001, data="digit-triples", d=10, data_options={"groups": "random"}, learned=False)
     said = findings([*runs(0.03, noise=0.001), *relabelled, *groups]).statements
-    assert all(word not in text for word in ("relabelled", "groups") for text in said[:2])
+    assert all(part not in text for part in ("relabelled", "groups") for text in said[:2])
     (control,) = [one for one in said if one.startswith("Control, digit-triples in random groups")]
     assert "not compatible with 0" in control and "do not fit" not in control
     (flat,) = [one for one in said if one.startswith("digit-pairs, relabelled")]
@@ -178,16 +178,16 @@ def test_controls_are_apart_and_relabelled_images_are_judged_by_training():
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "word"),
+    ("accuracies", "part"),
     [((0.85, 0.9, 0.91), "hurts"), ((0.95, 0.9, 0.91), "helps"), ((0.9, 0.89, 0.91), "not shown")],
 )
-def test_arrangements_are_compared_by_what_is_opposite(accuracies, word):
+def test_arrangements_are_compared_by_what_is_opposite(accuracies, part):
     made = arranged(accuracies)
     for i, run in enumerate(made):  # so that no difference is the same for all seeds
         run.final["test_accuracy"] += 0.002 * math.cos(i)
     out = findings(made)
     (said,) = out.statements
-    assert word in said and said.index("3 and 9, 4 and 6 opposite") < said.index("3 and 4, 9 and 6 opposite")
+    assert part in said and said.index("3 and 9, 4 and 6 opposite") < said.index("3 and 4, 9 and 6 opposite")
     (table,) = out.tables.values()
     by = {}
     for run in made:

@@ -161,5 +161,5 @@ def test_code_is_searched_for_where_none_is_held(monkeypatch):
         sc.best_known(150, 3)
     found = codes.code.__wrapped__(150, 3)
     assert found.W.shape == (150, 3)
-    assert found.margin >= missing.value.bracket.lower
+    assert found.margin >= missing.value.bounds.lower
     assert found.provenance.seed == codes.SEED

@@ -34,14 +34,14 @@ QUICK = [
 ]
 
 
-def command(*words: object) -> int:
-    return cli.main([str(word) for word in words])
+def command(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
 
 
 def test_a_study_from_end_to_end(tmp_path, capsys):
     """Trained, stored, told; done again in no time; and in the report."""
-    words = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "cmf", "--results", tmp_path]
-    assert command(*words) == 0
+    arguments = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "cmf", "--results", tmp_path]
+    assert command(*arguments) == 0
     out, err = capsys.readouterr()
     assert study("gnc").TITLE in out and "4 of 4 runs are in" in out
     assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
@@ -52,7 +52,7 @@ def test_a_study_from_end_to_end(tmp_path, capsys):
     }
     assert all(run.settings.data == "digits" and run.settings.d == 3 and len(run.history) == 2 for run in runs)
 
-    assert command(*words) == 0
+    assert command(*arguments) == 0
     assert capsys.readouterr().err == ""
     assert command("report", "--results", tmp_path) == 0
     assert study("gnc").TITLE in (tmp_path / "report.html").read_text()
@@ -82,7 +82,7 @@ def test_every_study_asks_for_three_seeds_at_least(name):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         (["gnc", "--data", "mnist"], "data must be one of"),
         (["gnc", "--heads", "softmax"], "head must be one of"),
@@ -102,47 +102,47 @@ def test_every_study_asks_for_three_seeds_at_least(name):
         (["compare", "nowhere.npy"], "nowhere.npy"),
     ],
 )
-def test_wrong_input_is_one_sentence(words, said, tmp_path, monkeypatch, capsys):
+def test_wrong_input_is_one_sentence(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert command(*words) == 2
+    assert command(*arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("experiments: ") and said in err and len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         ([], "say what to do"),
         (["gnc", "--data-options", "train_per_class=5"], "wants a JSON object"),
         (["gnc", "--epochs", "many"], "invalid int value"),
     ],
 )
-def test_usage(words, said, capsys):
+def test_usage(arguments, said, capsys):
     with pytest.raises(SystemExit) as refused:
-        command(*words)
+        command(*arguments)
     assert refused.value.code == 2
     assert said in capsys.readouterr().err
 
 
 def test_a_folder_in_use_by_another_run(tmp_path, capsys):
-    words = ["gnc", *QUICK, "--seeds", "1", "--heads", "learned", "--results", tmp_path]
+    arguments = ["gnc", *QUICK, "--seeds", "1", "--heads", "learned", "--results", tmp_path]
     (settings,) = study("gnc").plan(seeds=1, heads=("learned",), data="digits", d=3, epochs=2, measure_every=1)
     folder = Results(tmp_path).folder(settings)
     folder.mkdir(parents=True)
     with one_writer(folder / "run.json"):
-        assert command(*words) == 1
+        assert command(*arguments) == 1
     out, err = capsys.readouterr()
     assert "another process is writing it" in err and "0 of 1 runs are in" in out
 
 
 def test_a_failure_of_one_run_is_told_and_the_others_are_done(tmp_path, capsys):
-    words = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "--results", tmp_path]
+    arguments = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "--results", tmp_path]
     first, second = study("gnc").plan(seeds=2, heads=("learned",), data="digits", d=3, epochs=2, measure_every=1)
     folder = Results(tmp_path).folder(first)
     folder.mkdir(parents=True)
     with one_writer(folder / "run.json"):
-        assert command(*words, "--jobs", "2") == 1
+        assert command(*arguments, "--jobs", "2") == 1
     out, err = capsys.readouterr()
     assert "another process is writing it" in err and "1 of 2 runs are in" in out
     assert [run.settings for run in Results(tmp_path).finished([first, second])] == [second]
@@ -166,10 +166,10 @@ def test_a_results_folder_that_is_a_file(tmp_path, capsys):
 
 
 def test_runs_that_leave_the_report_are_told(tmp_path, capsys):
-    words = ["gnc", *QUICK, "--seeds", "1", "--results", tmp_path]
-    assert command(*words, "--heads", "learned", "cmf") == 0
+    arguments = ["gnc", *QUICK, "--seeds", "1", "--results", tmp_path]
+    assert command(*arguments, "--heads", "learned", "cmf") == 0
     capsys.readouterr()
-    assert command(*words, "--heads", "cmf") == 0
+    assert command(*arguments, "--heads", "cmf") == 0
     assert "gnc.json named 1 runs that are not asked for now" in capsys.readouterr().err
 
 
@@ -196,9 +196,9 @@ FOLDER = ["gnc", "--data", "image-folder", "--network", "small-cnn", "--d", "2",
 
 def test_corrupt_images_that_are_left_out_are_named(tmp_path, capsys):
     root = image_folder(tmp_path / "images")
-    words = [*FOLDER, "--data-root", root, "--seeds", "1", "--heads", "learned", "--results", tmp_path / "results"]
+    arguments = [*FOLDER, "--data-root", root, "--seeds", "1", "--heads", "learned", "--results", tmp_path / "results"]
     options = json.dumps({"image_size": 8, "skip_corrupt": True})
-    assert command(*words, "--data-options", options) == 0
+    assert command(*arguments, "--data-options", options) == 0
     bad = str(root / "b" / "7.png")
     assert f"experiments: image-folder: left out 1 that are no whole image: {bad}\n" in capsys.readouterr().err
     (header,) = (tmp_path / "results").glob("runs/*/run.json")
@@ -207,32 +207,32 @@ def test_corrupt_images_that_are_left_out_are_named(tmp_path, capsys):
 
 def test_what_every_run_is_refused_for_is_said_once(tmp_path, capsys):
     root = image_folder(tmp_path / "images")
-    words = [*FOLDER, "--data-root", root, "--seeds", "3", "--heads", "learned", "--results", tmp_path / "results"]
+    arguments = [*FOLDER, "--data-root", root, "--seeds", "3", "--heads", "learned", "--results", tmp_path / "results"]
     options = json.dumps({"image_size": 8, "test_share": 0.1})
-    assert command(*words, "--data-options", options) == 1
+    assert command(*arguments, "--data-options", options) == 1
     out, err = capsys.readouterr()
     assert err.count("is not a whole image") == 1 and err.count(": the same\n") == 2
     assert out == f"0 of 3 runs are in {tmp_path / 'results'}\n"
 
 
 def test_runs_that_another_command_finishes_are_no_failures(tmp_path, capsys, monkeypatch):
-    words = ["gnc", *QUICK, "--seeds", "1", "--heads", "learned", "--results", tmp_path]
-    assert command(*words) == 0
+    arguments = ["gnc", *QUICK, "--seeds", "1", "--heads", "learned", "--results", tmp_path]
+    assert command(*arguments) == 0
 
     def late(self, wanted, execution, **options):
         yield from ((settings, f"{settings.key} another process is writing it") for settings in wanted)
 
     monkeypatch.setattr(Results, "train", late)
-    assert command(*words) == 0
+    assert command(*arguments) == 0
 
 
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("background", [False, True])
 def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
-    words = ["gnc", *QUICK, "--epochs", "1000000", "--seeds", "2", "--heads", "learned", "--results", str(tmp_path)]
+    arguments = ["gnc", *QUICK, "--epochs", "1000000", "--seeds", "2", "--heads", "learned", "--results", str(tmp_path)]
     child = subprocess.Popen(
-        [sys.executable, "-m", "experiments", *words],
+        [sys.executable, "-m", "experiments", *arguments],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -250,9 +250,9 @@ def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
 @pytest.mark.processes
 @pytest.mark.slow
 def test_two_processes_train_a_study(tmp_path):
-    words = ["gnc", *QUICK, "--devices", "2", "--seeds", "2", "--heads", "cmf", "--results", str(tmp_path)]
+    arguments = ["gnc", *QUICK, "--devices", "2", "--seeds", "2", "--heads", "cmf", "--results", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "experiments", *words],
+        [sys.executable, "-m", "experiments", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -275,10 +275,10 @@ def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
 
-    words = ["gnc", *QUICK, "--seeds", "1", "--results", str(tmp_path), "--heads"]
-    assert command(*words, "cmf") == 0  # compiles what is compiled, whose files are larger
+    arguments = ["gnc", *QUICK, "--seeds", "1", "--results", str(tmp_path), "--heads"]
+    assert command(*arguments, "cmf") == 0  # compiles what is compiled, whose files are larger
     done = subprocess.run(
-        [sys.executable, "-m", "experiments", *words, "cmf", "learned"],
+        [sys.executable, "-m", "experiments", *arguments, "cmf", "learned"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -289,4 +289,4 @@ def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
     (model,) = [folder / "model.pt" for folder in tmp_path.glob("runs/digits-learned-*")]
     assert (done.returncode, done.stderr) == (2, f"experiments: File too large: {model}\n")
     assert sorted(path.name for path in model.parent.iterdir()) == ["W.npy", "history.csv", "settings.json"]
-    assert command(*words, "cmf", "learned") == 0
+    assert command(*arguments, "cmf", "learned") == 0

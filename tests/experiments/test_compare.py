@@ -60,12 +60,12 @@ def test_half_precision_becomes_float32(tmp_path: Path, suffix: str, dtype: torc
 
 
 def test_tensors_without_their_numbers_are_refused(tmp_path: Path) -> None:
-    for tensor, words in (
+    for tensor, message in (
         (torch.empty(30, 6, device="meta"), "without its numbers"),
         (W.to_sparse(), "not stored in full"),
         (W.to_sparse_csr(), "not stored in full"),
     ):
-        with pytest.raises(ValueError, match=rf"cannot read .*file\.pt: fc\.weight is {words}"):
+        with pytest.raises(ValueError, match=rf"cannot read .*file\.pt: fc\.weight is {message}"):
             read_classifier(written(tmp_path, ".pt", {"fc.weight": tensor}))
 
 

@@ -34,14 +34,14 @@ def saved(folder: Path, array: Any, name: str = "W.npy") -> Path:
     return folder / name
 
 
-def command(*words: Any) -> int:
+def command(*arguments: Any) -> int:
     parser = argparse.ArgumentParser()
     add_options(parser)
-    return run(parser.parse_args([str(word) for word in words]))
+    return run(parser.parse_args([str(part) for part in arguments]))
 
 
-def about(findings: Any, word: str) -> str:
-    (statement,) = (statement for statement in findings.statements if word in statement)
+def about(findings: Any, part: str) -> str:
+    (statement,) = (statement for statement in findings.statements if part in statement)
     return str(statement)
 
 
@@ -93,7 +93,7 @@ def test_where_no_code_is_held(tmp_path: Path) -> None:
         sc.best_known(K, d)
     W = rows(K, d)
     findings = compare_findings(saved(tmp_path, W))
-    margin, upper = sc.margin(unit_rows(W)).margin, error.value.bracket.upper
+    margin, upper = sc.margin(unit_rows(W)).margin, error.value.bounds.upper
     assert (
         f"at least {margin / upper:.3f} of the largest possible, which is at most {upper:.4f}" in findings.statements[0]
     )
@@ -195,8 +195,8 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     saved(tmp_path, rows(12, 5), "X.npy")
     names = tmp_path / "names.txt"
     names.write_text("".join(f"<b>{k}\x85\n" for k in range(12)), encoding="utf-8")
-    words = ["--key", "fc.weight", "--names", names, "--similarity-from", tmp_path / "X.npy", "--count", 3]
-    assert command(tmp_path / "net.pt", *words, "--no-align", "-o", tmp_path / "page.html") == 0
+    arguments = ["--key", "fc.weight", "--names", names, "--similarity-from", tmp_path / "X.npy", "--count", 3]
+    assert command(tmp_path / "net.pt", *arguments, "--no-align", "-o", tmp_path / "page.html") == 0
     out = capsys.readouterr().out
     findings = compare_findings(
         tmp_path / "net.pt",
@@ -254,6 +254,6 @@ def test_bad_input_says_what_is_wanted(tmp_path: Path) -> None:
         ([path, "--count", 0], "count must be an integer of at least 1"),
         ([path, "-o", tmp_path / "page.pdf"], r"the suffix must be one of \.html"),
     ]
-    for words, message in cases:
+    for arguments, message in cases:
         with pytest.raises(ValueError, match=message):
-            command(*words)
+            command(*arguments)

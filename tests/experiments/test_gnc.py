@@ -60,9 +60,9 @@ def table_of(findings: Findings) -> Any:
     return next(iter(findings.tables.values())).set_index("classifier")
 
 
-def matching(findings: Findings, *words: str) -> str:
-    """The only statement that has all the words."""
-    (one,) = [s for s in findings.statements if all(word in s for word in words)]
+def matching(findings: Findings, *parts: str) -> str:
+    """The only statement that has all the parts."""
+    (one,) = [s for s in findings.statements if all(part in s for part in parts)]
     return one
 
 
@@ -123,8 +123,8 @@ def test_table_is_the_mean_and_interval_over_seeds_in_any_order() -> None:
     runs = [MadeUp(s) for s in gnc.plan(seeds=4)]
     shuffled = [runs[i] for i in np.random.default_rng(0).permutation(len(runs))]
     table = table_of(found(shuffled))
-    for head, tau, words in [("learned", "0.1", "learned"), ("linear", "1", "linear (unnormalised)")]:
-        row = table.loc[f"{words}, τ = {tau}"]
+    for head, tau, label in [("learned", "0.1", "learned"), ("linear", "1", "linear (unnormalised)")]:
+        row = table.loc[f"{label}, τ = {tau}"]
         assert row["runs"] == "4"
         for name, column in {"GNC1": "GNC1", "GNC2": "GNC2", "ncm_accuracy": "NCM accuracy, %"}.items():
             scale = 100 if "%" in column else 1

@@ -209,8 +209,8 @@ def test_the_bound_of_global_minimisers_is_said_where_it_is_above_zero() -> None
         assert said == pytest.approx(bound(tau), abs=1e-4)
         assert sentence.endswith("above it." if said <= 0.6 else "below it.")
     (figure,) = findings.figures.values()
-    words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert "best known margin: 1.0000" in words and "feature model (UFM)" in words and len(words) == len(set(words))
+    label = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "best known margin: 1.0000" in label and "feature model (UFM)" in label and len(label) == len(set(label))
     assert len(figure.axes) == 6
 
 
@@ -250,8 +250,8 @@ def test_runs_that_diverged_are_named_by_cell_and_not_missing() -> None:
         if s.head == "linear" and (s.temperature == 0.1 or (s.temperature, s.seed) == (0.2, 1)):
             run.status = "diverged"
     statements = found(runs).statements
-    words = "Diverged and left out: linear (unnormalised), d = 10, τ = "
-    assert {s for s in statements if s.startswith("Diverged")} == {f"{words}0.1, seed 0, 1, 2.", f"{words}0.2, seed 1."}
+    label = "Diverged and left out: linear (unnormalised), d = 10, τ = "
+    assert {s for s in statements if s.startswith("Diverged")} == {f"{label}0.1, seed 0, 1, 2.", f"{label}0.2, seed 1."}
     assert not any(s.startswith("Missing") for s in statements)
     for run in runs:
         run.status = "diverged"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Tokens and dimension of the runs that are made up here, and a token that is never a next token.
 K, D, UNSEEN = 23, 4, 7
 SEEN = tuple(k for k in range(K) if k != UNSEEN)
-WORDS = tuple(f"w{k}" for k in range(K))
+TOKENS = tuple(f"w{k}" for k in range(K))
 
 
 def made_up_text(seed: int = 0) -> TextData:
@@ -48,9 +48,9 @@ def made_up_text(seed: int = 0) -> TextData:
         train=contexts[0],
         train_unaugmented=contexts[0],
         test=contexts[1],
-        class_names=WORDS,
+        class_names=TOKENS,
         source="made up",
-        decode=lambda tokens: " ".join(WORDS[k] for k in tokens),
+        decode=lambda tokens: " ".join(TOKENS[k] for k in tokens),
     )
 
 
@@ -89,9 +89,9 @@ def found(runs: list[Any]) -> Findings:
     return text.findings(runs)
 
 
-def matching(findings: Findings, *words: str) -> str:
-    """The only statement that has all the words."""
-    (one,) = [s for s in findings.statements if all(word in s for word in words)]
+def matching(findings: Findings, *parts: str) -> str:
+    """The only statement that has all the parts."""
+    (one,) = [s for s in findings.statements if all(part in s for part in parts)]
     return one
 
 
@@ -147,7 +147,7 @@ def test_token_margins_are_distances_among_the_tokens_that_come_next() -> None:
     run.rows = rows
     table = token_margins(run)
     counts = Counter(DATA.train.tokens[1 : 1 + len(DATA.train) * 8].tolist())
-    assert table["token"].tolist() == [WORDS[k] for k in SEEN]
+    assert table["token"].tolist() == [TOKENS[k] for k in SEEN]
     assert table["count"].tolist() == [counts[k] for k in SEEN]
     for (_, row), k in zip(table.iterrows(), SEEN, strict=True):
         others = [j for j in SEEN if j != k]
@@ -269,17 +269,18 @@ def test_tables_list_the_smallest_margins_and_the_closest_pairs() -> None:
     (tokens,) = [
         table for caption, table in findings.tables.items() if "smallest margins, learned, τ = 0.05" in caption
     ]
-    margins = {k: np.mean([token_margins(run).set_index("token")["margin"][WORDS[k]] for run in coldest]) for k in SEEN}  # type: ignore[arg-type]
+    by_token = [token_margins(run).set_index("token")["margin"] for run in coldest]  # type: ignore[arg-type]
+    margins = {k: np.mean([table[TOKENS[k]] for table in by_token]) for k in SEEN}
     order = sorted(SEEN, key=lambda k: margins[k])
-    assert tokens["token"].tolist() == [WORDS[k] for k in order[: len(tokens)]]
+    assert tokens["token"].tolist() == [TOKENS[k] for k in order[: len(tokens)]]
     assert tokens["margin"].tolist() == pytest.approx([margins[k] for k in order[: len(tokens)]])
     # the rows of a made-up run have norm 3
     cosines = {(i, j): np.mean([run.W[i] @ run.W[j] / 9 for run in coldest]) for i in SEEN for j in SEEN if i != j}
     for k, nearest in zip(order, tokens["nearest"], strict=False):
-        assert nearest == WORDS[max((j for j in SEEN if j != k), key=lambda j: cosines[k, j])]
+        assert nearest == TOKENS[max((j for j in SEEN if j != k), key=lambda j: cosines[k, j])]
     (pairs,) = [table for caption, table in findings.tables.items() if "closest pairs" in caption and "0.05" in caption]
     closest = sorted(((i, j) for i, j in cosines if i < j), key=lambda pair: -cosines[pair])[: len(pairs)]
-    assert list(zip(pairs["first"], pairs["second"], strict=True)) == [(WORDS[i], WORDS[j]) for i, j in closest]
+    assert list(zip(pairs["first"], pairs["second"], strict=True)) == [(TOKENS[i], TOKENS[j]) for i, j in closest]
     assert pairs["mean cosine"].tolist() == pytest.approx([cosines[pair] for pair in closest])
 
 

@@ -232,13 +232,13 @@ def test_kill_and_resume(tmp_path):
     settings = Settings.checked("digits", d=3, epochs=4, measure_every=2)
     whole = trained(tmp_path / "a", settings)
     folder = tmp_path / "b" / "runs" / settings.key
-    words = arguments([settings], [folder])
+    given = arguments([settings], [folder])
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", WAITS + SCRIPT, *words], cwd=root, stdout=subprocess.PIPE) as child:
+    with subprocess.Popen([sys.executable, "-c", WAITS + SCRIPT, *given], cwd=root, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None and child.stdout.readline() == b"here\n"
         child.kill()
     assert (folder / "checkpoint.pt").exists() and not (folder / "run.json").exists()
-    subprocess.run([sys.executable, "-c", SCRIPT, *words], cwd=root, check=True, timeout=HANG)
+    subprocess.run([sys.executable, "-c", SCRIPT, *given], cwd=root, check=True, timeout=HANG)
     again = Run.read(folder)
     # threads may differ between the two processes, so this compares to rounding; the test above compares bits
     assert again.history["epoch"].tolist() == whole.history["epoch"].tolist()

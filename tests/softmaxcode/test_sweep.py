@@ -117,7 +117,7 @@ class Threads(Workers):
 
 @pytest.fixture
 def threads(monkeypatch) -> None:
-    monkeypatch.setattr(sweep_module, "workers", lambda n_jobs, scheduler, patience: Threads(n_jobs, patience))
+    monkeypatch.setattr(sweep_module, "workers", lambda n_jobs, scheduler, timeout: Threads(n_jobs, timeout))
 
 
 @pytest.mark.processes
@@ -334,7 +334,7 @@ def test_a_neighbour_is_grown_or_shrunk():
 @pytest.mark.parametrize("how", ["exit", "raise"])
 def test_what_goes_wrong_once_is_tried_again(catalog, folder, scheduler, how):
     task = functools.partial(fake, folder=folder, how=how, times=1)
-    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, patience=HANG)
+    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, timeout=HANG)
     assert report.done == tuple(PAIRS) and report.failed == {}
     assert set(catalog.codes) == {(K, d, name) for K, d in PAIRS for name in OBJECTIVES}
     counts = ran(folder)
@@ -350,7 +350,7 @@ def test_what_goes_wrong_once_is_tried_again(catalog, folder, scheduler, how):
 )
 def test_what_always_goes_wrong_is_named_and_the_rest_is_done(catalog, folder, scheduler, how, reason):
     task = functools.partial(fake, folder=folder, how=how, times=99)
-    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, patience=HANG)
+    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, timeout=HANG)
     others = [pair for pair in PAIRS if pair != BAD]
     assert report.done == tuple(others) and list(report.failed) == [BAD]
     assert re.search(reason, report.failed[BAD])
@@ -393,7 +393,7 @@ def test_a_task_that_hangs_is_ended_and_tried_again(catalog, folder, scheduler, 
 @pytest.mark.processes
 def test_a_task_that_always_hangs_is_named(catalog, folder, stuck_when_it_hangs):
     task = functools.partial(fake, folder=folder, how="hang", times=99)
-    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=1, patience=3, tries=1)
+    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=1, timeout=3, tries=1)
     assert report.failed == {BAD: "stuck: no result within 3 s"}
     assert len(report.done) == len(PAIRS) - 1
     wait_for(lambda: not local_processes())
@@ -409,7 +409,7 @@ def test_a_task_without_a_result_is_stuck_when_its_time_is_over():
         def _give_up(self, job):
             ended.append(job)
 
-    with Silent(2, patience=0.01) as backend:
+    with Silent(2, timeout=0.01) as backend:
         outcomes = list(run(backend, int, {key: {} for key in range(3)}))
     assert {outcome.reason for outcome in outcomes} == {"stuck: no result within 0.01 s"}
     assert sorted(ended) == [0, 1, 2]
@@ -426,7 +426,7 @@ def test_an_answer_that_is_no_code_counts_as_a_try(threads, catalog, folder, how
 
 @pytest.mark.processes
 def test_a_process_that_dies_between_two_tasks_costs_nothing():
-    with LocalWorkers(1, patience=HANG) as processes:
+    with LocalWorkers(1, timeout=HANG) as processes:
         [first] = run(processes, os.getpid, {0: {}})
         os.kill(first.result, signal.SIGKILL)
         [executor] = processes._idle
@@ -437,7 +437,7 @@ def test_a_process_that_dies_between_two_tasks_costs_nothing():
 
 @pytest.mark.processes
 def test_n_jobs_is_a_limit():
-    with LocalWorkers(2, patience=HANG) as processes:
+    with LocalWorkers(2, timeout=HANG) as processes:
         outcomes = list(run(processes, os.getpid, {i: {} for i in range(12)}))
     assert sorted(o.key for o in outcomes) == list(range(12))
     assert len({o.result for o in outcomes}) <= 2 and os.getpid() not in {o.result for o in outcomes}
@@ -445,7 +445,7 @@ def test_n_jobs_is_a_limit():
 
 @pytest.mark.processes
 def test_an_early_end_leaves_no_process():
-    with LocalWorkers(2, patience=600) as processes:
+    with LocalWorkers(2, timeout=600) as processes:
         outcomes = run(processes, time.sleep, {0: {}, 1: {}})  # a TypeError, at once
         assert next(outcomes).reason.startswith("TypeError")
         outcomes.close()
@@ -700,8 +700,8 @@ def test_plain_options_are_what_json_gives_back(options):
         ({"budget": -1}, "budget must be a positive number"),
         ({"seed": -1}, "seed must be an integer of at least 0"),
         ({"tries": 0}, "tries must be an integer of at least 1"),
-        ({"patience": 0}, "patience must be a positive number"),
-        ({"patience": float("nan")}, "patience must be a positive number"),
+        ({"timeout": 0}, "timeout must be a positive number"),
+        ({"timeout": float("nan")}, "timeout must be a positive number"),
         ({"n_jobs": 0}, "n_jobs must be a number of threads or processes"),
         ({"n_jobs": 1.5}, "n_jobs must be a number of threads or processes"),
     ],

@@ -42,12 +42,12 @@ def run(capsys, tmp_path, monkeypatch) -> Callable[..., Ran]:
     """Run the command in this process, in an empty folder; a warning or any exception fails the test."""
     monkeypatch.chdir(tmp_path)
 
-    def of(*words: Any) -> Ran:
+    def of(*arguments: Any) -> Ran:
         capsys.readouterr()
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             try:
-                code = main([str(word) for word in words])
+                code = main([str(argument) for argument in arguments])
             except SystemExit as leave:
                 code = leave.code
         return Ran(code, *capsys.readouterr())
@@ -167,7 +167,7 @@ def test_a_diverged_run_says_so_and_keeps_what_it_had(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         ("--K 1 --d 3", "K"),
         ("--K 4 --d 1", "d (the dimension) must be at least 2"),
@@ -193,8 +193,8 @@ def test_a_diverged_run_says_so_and_keeps_what_it_had(run, tmp_path):
         ("--d 3", "the following arguments are required: -K/--K"),
     ],
 )
-def test_bad_input_is_refused(run, words, said):
-    refused(run("simulate", *words.split(), "-o", "x"), said)
+def test_bad_input_is_refused(run, arguments, said):
+    refused(run("simulate", *arguments.split(), "-o", "x"), said)
 
 
 def test_a_command_is_needed(run):
@@ -284,7 +284,7 @@ def test_a_sweep_with_a_diverged_run_says_which(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         ("--K 4 1 --d 2", "K"),
         ("--K 4 --d 2 --temperature 1 0", "temperature"),
@@ -296,8 +296,8 @@ def test_a_sweep_with_a_diverged_run_says_which(run, tmp_path):
         ("--K 4 --d 2 -o no/t.csv", "the folder no does not exist"),
     ],
 )
-def test_bad_sweeps_are_refused(run, words, said):
-    refused(run("sweep", *words.split()), said)
+def test_bad_sweeps_are_refused(run, arguments, said):
+    refused(run("sweep", *arguments.split()), said)
 
 
 # plot
@@ -333,10 +333,10 @@ def test_what_cannot_be_drawn_is_refused(run, tmp_path, monkeypatch):
 # Processes
 
 
-def start(*words: Any, **more: Any) -> subprocess.Popen[str]:
+def start(*arguments: Any, **more: Any) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *map(str, words)], text=True, env=environment, **pipes, **more)
+    return subprocess.Popen([sys.executable, *map(str, arguments)], text=True, env=environment, **pipes, **more)
 
 
 #: The command, which waits for its end at step 730.

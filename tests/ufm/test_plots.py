@@ -27,7 +27,7 @@ def panels(figure):
     return {axes.get_label(): axes for axes in figure.axes}
 
 
-def words(axes):
+def legend_labels(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
@@ -57,7 +57,7 @@ def test_a_run_is_drawn_as_it_was_measured(run):
     np.testing.assert_array_equal(shown["temperature"].lines[0].get_ydata(), history["temperature"])
     for label, value in {"best known margin": run.best_known, "bound of global": run.minimizer_bound}.items():
         assert (drawn(shown["GNC2"], label)[1] == value).all()
-        assert any(text.startswith(label) and text.endswith(f"{value:.4f}") for text in words(shown["GNC2"]))
+        assert any(text.startswith(label) and text.endswith(f"{value:.4f}") for text in legend_labels(shown["GNC2"]))
     assert shown["GNC2"].get_ylim()[0] == 0 and shown["GNC2"].get_ylim()[1] > run.best_known
 
 
@@ -66,7 +66,7 @@ def test_only_what_a_run_has_is_drawn():
     free = ufm.simulate(K=6, d=3, n=2, temperature=1.0, weight_decay=0.01, optimizer="adam", steps=20)
     shown = panels(plot_run(free))
     assert "temperature" not in shown
-    assert [text.split(":")[0] for text in words(shown["GNC2"])] == [
+    assert [text.split(":")[0] for text in legend_labels(shown["GNC2"])] == [
         "margin ρ(W)",
         "margin of the features",
         "best known margin",
@@ -76,7 +76,7 @@ def test_only_what_a_run_has_is_drawn():
 def test_a_certificate_that_stays_below_zero_is_in_the_legend():
     hot = ufm.simulate(K=6, d=3, n=2, temperature=5.0, steps=20)
     assert (hot.history["certified_margin"] < 0).all()
-    assert "certified by the loss: below 0" in words(panels(plot_run(hot))["GNC2"])
+    assert "certified by the loss: below 0" in legend_labels(panels(plot_run(hot))["GNC2"])
 
 
 def test_distances_of_zero_are_drawn_at_the_floor_and_the_axis_says_so(run):
@@ -104,7 +104,7 @@ def test_a_sweep_is_drawn_as_medians_in_a_band_over_the_seeds(table):
     assert {(band.min(), band.max()) for band in bands} == {
         (family["GNC2"].min(), family["GNC2"].max()) for _, family in table.groupby(["K", "d"])
     }
-    assert words(shown["GNC2"]) == [
+    assert legend_labels(shown["GNC2"]) == [
         "K = 6, d = 3",
         "K = 10, d = 3",
         "best known margin",
@@ -114,7 +114,7 @@ def test_a_sweep_is_drawn_as_medians_in_a_band_over_the_seeds(table):
 
 def test_what_differs_in_a_table_has_a_line_of_its_own(table):
     both = pd.concat([table, table.assign(n=5.0, optimizer="adam", best_known=np.nan, minimizer_bound=np.nan)])
-    found = words(panels(plot_sweep(both))["GNC2"])
+    found = legend_labels(panels(plot_sweep(both))["GNC2"])
     assert "K = 6, d = 3, n = 2, lbfgs" in found and "K = 6, d = 3, n = 5, adam" in found
     styles = [line.get_linestyle() for line in panels(plot_sweep(both))["GNC2"].lines]
     assert styles.count("--") == 3  # two pairs with a code, and the legend's

@@ -141,10 +141,10 @@ def test_temperatures_fall_by_equal_factors_over_the_first_half(temperature, fac
     assert taus[0] == settings.anneal
     assert np.all(np.diff(taus) <= 0) and np.all(taus >= temperature) and np.all(taus <= settings.anneal)
     assert np.all(taus[(steps + 1) // 2 :] == temperature)
-    rungs = np.unique(taus)
-    ratios = rungs[1:] / rungs[:-1]
-    if len(rungs) <= steps // 4:  # no rung is skipped
-        assert np.all(ratios <= schedule.RUNG * (1 + 1e-9))
+    levels = np.unique(taus)
+    ratios = levels[1:] / levels[:-1]
+    if len(levels) <= steps // 4:  # no level is skipped
+        assert np.all(ratios <= schedule.FACTOR * (1 + 1e-9))
         np.testing.assert_allclose(ratios, ratios[0] if len(ratios) else 1, rtol=1e-9)
 
 

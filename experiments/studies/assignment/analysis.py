@@ -119,16 +119,16 @@ def group_key(settings: Settings) -> str:
 
 
 def data_label(settings: Settings, K: int) -> str:
-    """The data of a run in words."""
+    """The data of a run as text."""
     options = settings.data_options
-    words = settings.data
+    label = settings.data
     if "classes" in options:
-        words += f" {', '.join(map(str, options['classes']))}"
+        label += f" {', '.join(map(str, options['classes']))}"
     if "groups" in options:
-        words += f" in {options['groups']} groups"
+        label += f" in {options['groups']} groups"
     if options.get("relabel"):
-        words += ", relabelled"
-    return f"{words} (K = {K}, d = {settings.d})"
+        label += ", relabelled"
+    return f"{label} (K = {K}, d = {settings.d})"
 
 
 def is_control(settings: Settings) -> bool:

@@ -37,8 +37,8 @@ QUESTION = (
 )
 
 
-def _words(run: Run) -> str:
-    """The data and the assignment of a run in words."""
+def _label(run: Run) -> str:
+    """The data and the assignment of a run as text."""
     settings = run.settings
     assignment = "" if settings.assignment is None else f", assignment {settings.assignment}"
     return f"{data_label(settings, len(run.W))}, {HEAD_LABELS[settings.head]}{assignment}"
@@ -58,7 +58,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
-        return nothing_found(runs, _words)
+        return nothing_found(runs, _label)
     frame = measurement_frame(finished)
     graded_groups, arranged, learned = [], [], []
     for _, group in frame.groupby("group", sort=False):
@@ -75,8 +75,8 @@ def findings(runs: Sequence[Run]) -> Findings:
         *_control_sentences(graded_groups),
         *(one.sentence() for one in arranged),
         *(_learned_sentence(group) for group in learned),
-        *diverged_sentences(runs, _words),
-        *missing_sentences(runs, _words, lambda run: group_key(run.settings)),
+        *diverged_sentences(runs, _label),
+        *missing_sentences(runs, _label, lambda run: group_key(run.settings)),
     ]
     tables = {}
     if graded_groups:

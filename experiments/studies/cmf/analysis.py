@@ -28,11 +28,11 @@ MARGIN = 1.0
 
 def condition_label(run: Run) -> str:
     """The condition that a run was trained under."""
-    words = f"{run.settings.data}, K = {len(run.W)}"
+    label = f"{run.settings.data}, K = {len(run.W)}"
     if shots := shots_of(run):
-        return f"{words}, {shots} images of every second class"
+        return f"{label}, {shots} images of every second class"
     noise = run.settings.data_options.get("label_noise", 0.0)
-    return f"{words}, {100 * noise:g} % wrong labels" if noise else words
+    return f"{label}, {100 * noise:g} % wrong labels" if noise else label
 
 
 def shots_of(run: Run) -> int:

@@ -50,15 +50,15 @@ def findings(runs: Sequence[Run]) -> Findings:
     """
     finished = [run for run in runs if run.status == "finished"]
     if not finished:
-        return nothing_found(runs, _words)
+        return nothing_found(runs, _label)
     accuracies = accuracy_frame(finished)
     compared = compare_conditions(accuracies)
     costs, timed = cost_frame(finished), timing_frame(finished)
     return Findings(
         _sentences(compared)
         + _cost_sentences(costs, timed)
-        + diverged_sentences(runs, _words)
-        + missing_sentences(runs, _words, condition_label),
+        + diverged_sentences(runs, _label)
+        + missing_sentences(runs, _label, condition_label),
         {
             "Test accuracy in % (mean and 95 % interval), class means less learned head in points": _table(compared),
             "For reference: the paper's networks on CIFAR100 (K = 100, d = 10): test accuracy in %": _paper_table(),
@@ -70,7 +70,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _words(run: Run) -> str:
+def _label(run: Run) -> str:
     return f"{condition_label(run)}, {classifier_label(run.settings)}"
 
 

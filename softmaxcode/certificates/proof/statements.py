@@ -335,10 +335,10 @@ def closed_form_decimal(K: int, d: int, quantity: str, digits: int) -> ProvedVal
     if quantity == "margin":
         low, high = 1 - high, 1 - low
     value, radius = as_decimal(low, high, digits)
-    word = "smallest possible largest cosine" if quantity == "max_cosine" else "largest possible margin"
+    named = "smallest possible largest cosine" if quantity == "max_cosine" else "largest possible margin"
     return ProvedValue(
         quantity,
         value,
         radius,
-        f"Proved: the {word} of {K} classes in dimension {d} is the value ({name}; theorem T3).",
+        f"Proved: the {named} of {K} classes in dimension {d} is the value ({name}; theorem T3).",
     )

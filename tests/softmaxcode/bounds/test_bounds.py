@@ -456,10 +456,10 @@ def test_known_codes_respect_every_bound(name):
     found = [rankin(K, d), levenshtein(K, d), volume(K, d).tammes, delsarte(K, d), max_cosine_lower_bound(K, d)]
     for bound in found:
         assert bound.proved and bound.value <= mu + 1e-14
-    bracket = margin_bounds(K, d)
-    assert bracket.lower <= bracket.upper
+    bounds = margin_bounds(K, d)
+    assert bounds.lower <= bounds.upper
     # the margin of a code whose classes have balanced contacts is 1 - mu
-    assert 1 - mu <= bracket.upper + 1e-14
+    assert 1 - mu <= bounds.upper + 1e-14
 
 
 @settings(max_examples=150, deadline=None)
@@ -495,7 +495,7 @@ def test_bounds_grow_with_the_number_of_points(d):
     assert all(m.lower <= m.upper for m in margins)
 
 
-# --- the bracket of the margin --------------------------------------------------------------------------------
+# --- the bounds on the margin --------------------------------------------------------------------------------
 
 
 def test_margin_brackets_in_closed_form():
@@ -504,29 +504,29 @@ def test_margin_brackets_in_closed_form():
     assert margin_bounds(1000, 512).lower == margin_bounds(1000, 512).upper == 1
     for d in range(2, 9):
         for K in range(2, d + 2):
-            bracket = margin_bounds(K, d)
-            assert Fraction(bracket.lower) <= Fraction(K, K - 1) <= Fraction(bracket.upper)
-            assert bracket.upper - bracket.lower < 5e-16
+            bounds = margin_bounds(K, d)
+            assert Fraction(bounds.lower) <= Fraction(K, K - 1) <= Fraction(bounds.upper)
+            assert bounds.upper - bounds.lower < 5e-16
     for K in range(5, 30):
-        bracket = margin_bounds(K, 2)
-        assert bracket.lower <= 1 - math.cos(2 * math.pi / K) + 1e-16
-        assert bracket.upper == pytest.approx(1 - math.cos(2 * math.pi / K), abs=1e-15)
-        assert bracket.lower <= bracket.upper <= bracket.lower + 5e-16
+        bounds = margin_bounds(K, 2)
+        assert bounds.lower <= 1 - math.cos(2 * math.pi / K) + 1e-16
+        assert bounds.upper == pytest.approx(1 - math.cos(2 * math.pi / K), abs=1e-15)
+        assert bounds.lower <= bounds.upper <= bounds.lower + 5e-16
 
 
 def test_margin_brackets_elsewhere():
-    bracket = margin_bounds(12, 3)
+    bounds = margin_bounds(12, 3)
     # a Tammes optimum has margin 1 - mu*
-    assert bracket.lower == pytest.approx(0.55278640450004, abs=1e-13)
-    assert bracket.upper == 1.0
-    bracket = margin_bounds(120, 4)
-    assert bracket.upper == pytest.approx(math.sqrt(2 - (1 + math.sqrt(5)) / 2), abs=1e-14)
-    assert Fraction(bracket.upper) ** 2 >= 2 - 2 * Fraction(max_cosine_lower_bound(120, 4).value)
-    assert bracket.lower == volume(120, 4).margin_lower
+    assert bounds.lower == pytest.approx(0.55278640450004, abs=1e-13)
+    assert bounds.upper == 1.0
+    bounds = margin_bounds(120, 4)
+    assert bounds.upper == pytest.approx(math.sqrt(2 - (1 + math.sqrt(5)) / 2), abs=1e-14)
+    assert Fraction(bounds.upper) ** 2 >= 2 - 2 * Fraction(max_cosine_lower_bound(120, 4).value)
+    assert bounds.lower == volume(120, 4).margin_lower
     # margins reached by codes found numerically
     for K, d, reached in [(100, 10, 0.669010), (100, 20, 0.848350), (200, 10, 0.546161), (10000, 512, 0.9375)]:
-        bracket = margin_bounds(K, d, lp=False)
-        assert bracket.lower <= reached <= bracket.upper
+        bounds = margin_bounds(K, d, lp=False)
+        assert bounds.lower <= reached <= bounds.upper
 
 
 # --- the door -------------------------------------------------------------------------------------------------

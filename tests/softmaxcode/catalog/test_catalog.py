@@ -702,7 +702,7 @@ def test_not_held_survives_pickling() -> None:
         sc.best_known(2_000_003, 3)
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
-    assert again.bracket == caught.value.bracket
+    assert again.bounds == caught.value.bounds
 
 
 def test_init_is_never_lost() -> None:
@@ -726,7 +726,7 @@ def test_best_known_names_the_entry(monkeypatch: pytest.MonkeyPatch, filled: Pat
 def test_an_unknown_pair_is_answered_by_its_bracket(objective: str) -> None:
     with pytest.raises(UnknownCodeError, match="lies between") as caught:
         sc.best_known(2_000_003, 3, objective=objective)
-    assert 0 < caught.value.bracket.lower < caught.value.bracket.upper < 0.01
+    assert 0 < caught.value.bounds.lower < caught.value.bounds.upper < 0.01
 
 
 def test_solve_starts_from_the_catalogue(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

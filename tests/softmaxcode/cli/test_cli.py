@@ -46,13 +46,13 @@ class Ran(NamedTuple):
 def run(capsys) -> Callable[..., Ran]:
     """Run the command in this process; a warning or any exception but argparse's exit fails the test."""
 
-    def of(*words: Any) -> Ran:
+    def of(*arguments: Any) -> Ran:
         capsys.readouterr()
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             warnings.simplefilter("error", ResourceWarning)
             try:
-                code = main([str(word) for word in words])
+                code = main([str(argument) for argument in arguments])
             except SystemExit as leave:
                 code = leave.code
         return Ran(code, *capsys.readouterr())
@@ -157,12 +157,12 @@ def test_check_reads_classifiers_and_text(codes, run, tmp_path, monkeypatch):
     np.save("w.npy", code.W)
     code.save("pack.3.12.txt")
     code.save("other.txt")
-    for words in [("w.npy",), ("pack.3.12.txt",), ("other.txt", "--dim", 3), ("pack.3.12.txt", "--dim", 3)]:
-        ran = run("check", *words)
+    for arguments in [("w.npy",), ("pack.3.12.txt",), ("other.txt", "--dim", 3), ("pack.3.12.txt", "--dim", 3)]:
+        ran = run("check", *arguments)
         assert (ran.code, ran.err) == (0, "") and SAME not in ran.out
         assert re.search(r"^margin +0\.5527864045000\d+$", ran.out, re.M)
         assert re.search(r"^status +matches Tammes$", ran.out, re.M)
-        assert f"read from {words[0]}" in ran.out
+        assert f"read from {arguments[0]}" in ran.out
     assert re.search(r"^status +optimal$", run("check", "w.npy", "--objective", "tammes").out, re.M)
     np.save("w.npy", 3 * code.W)
     refused(run("check", "w.npy"), "rows of unit norm")
@@ -405,7 +405,7 @@ def test_table_prints_rows_and_the_table(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "pairs"),
+    ("arguments", "pairs"),
     [
         (("--classes", "4:6", "--dims", "3"), [(4, 3), (5, 3), (6, 3)]),
         (("--classes", "4", "--dims", "2,3"), [(4, 2), (4, 3)]),
@@ -416,8 +416,8 @@ def test_table_prints_rows_and_the_table(run, tmp_path):
         (("--pairs", "5,2", "--classes", "4", "--dims", "3"), [(5, 2), (4, 3)]),
     ],
 )
-def test_which_pairs_a_table_holds(run, words, pairs):
-    ran = run("table", *words)
+def test_which_pairs_a_table_holds(run, arguments, pairs):
+    ran = run("table", *arguments)
     assert ran.code == 0
     assert [(int(K), int(d)) for K, d in re.findall(r"^K=(\d+) +d=(\d+) ", ran.out, re.M)] == pairs
 
@@ -435,7 +435,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         ((), "say what to do"),
         (("dance",), "invalid choice: 'dance'"),
@@ -543,10 +543,10 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
 )
-def test_bad_input_is_one_clear_sentence(run, bad_files, monkeypatch, words, said):
+def test_bad_input_is_one_clear_sentence(run, bad_files, monkeypatch, arguments, said):
     monkeypatch.chdir(bad_files)
     before = sorted(bad_files.iterdir())
-    refused(run(*words), said)
+    refused(run(*arguments), said)
     assert sorted(bad_files.iterdir()) == before
 
 
@@ -639,9 +639,9 @@ def test_every_command_is_in_the_help(run):
 # In processes of their own
 
 
-def process(*words: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+def process(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(word) for word in words], cwd=cwd, capture_output=True, text=True, timeout=HANG, check=False
+        [str(argument) for argument in arguments], cwd=cwd, capture_output=True, text=True, timeout=HANG, check=False
     )
 
 
@@ -670,7 +670,7 @@ def test_nothing_but_results_in_a_pipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         (["solve", "12", "3"], "interrupted"),
         (
@@ -684,13 +684,13 @@ def test_nothing_but_results_in_a_pipe(tmp_path):
         ),
     ],
 )
-def test_what_is_kept_is_said_where_it_is(run, tmp_path, monkeypatch, words, said):
+def test_what_is_kept_is_said_where_it_is(run, tmp_path, monkeypatch, arguments, said):
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     for name in ("solver.solve", "tables.table", "sweep.sweep"):
         monkeypatch.setattr(f"softmaxcode.{name}", stopped)
-    ran = run(*(str(tmp_path / "c.sqlite") if word == "MINE" else word for word in words))
+    ran = run(*(str(tmp_path / "c.sqlite") if argument == "MINE" else argument for argument in arguments))
     assert (ran.code, ran.err) == (130, f"softmaxcode: {said}\n")
 
 
@@ -710,9 +710,9 @@ def test_a_bad_device_is_one_clear_sentence_in_a_shell(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="no SIGINT to send")
 def test_a_table_stopped_by_ctrl_c_resumes(tmp_path):
     """Ctrl-C in the middle: exit code 130, and the rows that were printed are not solved again."""
-    words = ["--pairs", "4,3;5,3;300,60", "--starts", "100000", "-o", "t.csv"]
+    arguments = ["--pairs", "4,3;5,3;300,60", "--starts", "100000", "-o", "t.csv"]
     stopped = subprocess.Popen(
-        [*MODULE, "table", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*MODULE, "table", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert stopped.stdout is not None and stopped.stderr is not None
     first = [stopped.stdout.readline() for _ in range(2)]
@@ -726,14 +726,14 @@ def test_a_table_stopped_by_ctrl_c_resumes(tmp_path):
     assert len((tmp_path / "t.csv.rows").read_text().splitlines()) == 3
 
 
-def terminal(*words: Any, cwd: Path, both: bool = False) -> Ran:
+def terminal(*arguments: Any, cwd: Path, both: bool = False) -> Ran:
     """Run with standard error (and output too, if ``both``) on a pseudo-terminal 160 columns wide."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     with (cwd / "stdout").open("w+") as out:
         ran = subprocess.Popen(
-            [str(word) for word in words],
+            [str(argument) for argument in arguments],
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=theirs if both else out,

@@ -205,7 +205,7 @@ def test_where_no_code_is_held() -> None:
         sc.best_known(K, d)
     found = compare(W)
     assert found.code is None and found.alignment is None and found.spectrum_distance is None
-    assert found.reference_margin == caught.value.bracket.upper
+    assert found.reference_margin == caught.value.bounds.upper
     assert found.reference.startswith("upper bound (")
     assert found.note == "spectrum distance and alignment not computed: no code of (K, d) = (1203, 3) is stored"
     assert found.note in str(found)

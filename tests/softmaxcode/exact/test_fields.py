@@ -136,8 +136,8 @@ def test_isotropic_codes_are_sharp(q, K, d):
 
 @pytest.mark.parametrize("q", [2, 3, 4, 5, 7])
 def test_planes_meet_the_ovoid_in_one_point_or_q_plus_1(q):
-    words = isotropic.ovoid_code(q)
-    weights = np.bincount(np.count_nonzero(words, axis=1), minlength=q * q + 2)
+    codewords = isotropic.ovoid_code(q)
+    weights = np.bincount(np.count_nonzero(codewords, axis=1), minlength=q * q + 2)
     tangent, secant = (q * q + 1) * (q - 1), (q**3 + q) * (q - 1)
     assert (weights[0], weights[q * q], weights[q * q - q]) == (1, tangent, secant)
     assert weights.sum() == q**4 == 1 + tangent + secant
@@ -200,7 +200,7 @@ def test_sums_of_bch_duals_are_within_the_peak_and_reach_it(m, t):
     union = bch.bch_dual(m, t)
     values = union.functions(np.arange(union.cosets))
     assert not values[0].any() and not values[:, 0].any()
-    # the code is linear, so words stand for differences
+    # the code is linear, so codewords stand for differences
     np.testing.assert_array_equal(values[1] ^ values[2], values[3])
     assert max(np.abs(walsh(part)).max() for part in np.array_split(values[1:], min(8, len(values) - 1))) == union.peak
     if m % 2 and t == 2:
@@ -229,17 +229,17 @@ def test_sign_codes_reach_their_largest_cosine_and_no_more(family, d):
     W = code.build()
     assert W.shape == (code.K, d)
     has_axes = (W == 0).any()
-    words = code.K - 2 * d * int(has_axes)
+    codewords = code.K - 2 * d * int(has_axes)
     if has_axes:
-        np.testing.assert_array_equal(W[words:], np.vstack([np.eye(d), -np.eye(d)]))
-    X = np.sign(W[:words]).astype(np.int64)
+        np.testing.assert_array_equal(W[codewords:], np.vstack([np.eye(d), -np.eye(d)]))
+    X = np.sign(W[:codewords]).astype(np.int64)
     unit = W[0, 0]
-    np.testing.assert_array_equal(W[:words], X * unit)
+    np.testing.assert_array_equal(W[:codewords], X * unit)
     assert (Fraction(unit) - half_ulp(unit)) ** 2 <= Fraction(1, d) <= (Fraction(unit) + half_ulp(unit)) ** 2
     G = X @ X.T
-    assert np.count_nonzero(G == d) == words
+    assert np.count_nonzero(G == d) == codewords
     assert Fraction(int(G[G != d].max()), d) == Fraction(code.formula)
-    if words < code.K:
+    if codewords < code.K:
         assert Fraction(code.formula) ** 2 >= Fraction(1, d)
     assert code.max_cosine == float(Fraction(code.formula))
 

@@ -256,7 +256,7 @@ def test_the_minimal_vectors_of_the_leech_lattice():
     assert len(set(map(bytes, X))) == len(X) == CODES["Leech"].K == 196560
     assert ((X.astype(int) ** 2).sum(axis=1) == 32).all()
     # the lattice's congruences: all entries of one parity, their sum 0 or 4 modulo 8, and the entries with a given
-    # residue modulo 4 on a word of the Golay code
+    # residue modulo 4 on a codeword of the Golay code
     parity = X[:, :1] % 2
     assert (X % 2 == parity).all()
     assert (X.astype(int).sum(axis=1) % 8 == 4 * parity[:, 0]).all()
@@ -266,24 +266,24 @@ def test_the_minimal_vectors_of_the_leech_lattice():
 def test_every_vector_of_the_leech_lattice_touches_4600_others():
     X = minimal_vectors()
     known = set(map(bytes, X))
-    words = golay_codewords()
-    basis = words[[2**i for i in range(12)]]
-    for word in basis:
-        assert all(bytes(row) in known for row in X[::29] * (1 - 2 * word))
-    # changing signs on words of the Golay code maps the set to itself; one representative of each orbit is enough
+    codewords = golay_codewords()
+    basis = codewords[[2**i for i in range(12)]]
+    for codeword in basis:
+        assert all(bytes(row) in known for row in X[::29] * (1 - 2 * codeword))
+    # changing signs on codewords of the Golay code maps the set to itself; one representative of each orbit is enough
     parity = (X[:, 0] % 2) == 1
     even = X[~parity]
-    # a support (276 pairs, 759 octads) is an orbit: words cut out every sign pattern that occurs
+    # a support (276 pairs, 759 octads) is an orbit: codewords cut out every sign pattern that occurs
     supports = {}
     for row in even:
         supports.setdefault(bytes(row != 0), []).append(row)
     assert Counter(len(orbit) for orbit in supports.values()) == {4: 276, 128: 759}
     for support, orbit in list(supports.items())[::97]:
         at = np.frombuffer(support, dtype=bool)
-        assert len({bytes(orbit[0] * (1 - 2 * word) * at) for word in words}) == len(orbit)
+        assert len({bytes(orbit[0] * (1 - 2 * codeword) * at) for codeword in codewords}) == len(orbit)
     odd = 1 - 4 * np.eye(24)
     representatives = np.vstack([np.array([orbit[0] for orbit in supports.values()]), odd]).astype(np.float32)
-    assert {bytes(row) for row in odd.astype(np.int8)} <= known and np.count_nonzero(parity) == 24 * len(words)
+    assert {bytes(row) for row in odd.astype(np.int8)} <= known and np.count_nonzero(parity) == 24 * len(codewords)
     # sums of 24 products of entries up to 5 are small integers, exact in float32
     columns = X.T.astype(np.float32)
     for start in range(0, len(representatives), 32):
@@ -339,18 +339,18 @@ def test_laminated_lattices(d):
 
 
 def test_the_golay_code_is_self_dual_and_doubly_even():
-    words = golay_codewords().astype(int)
-    assert len(np.unique(words, axis=0)) == 4096
-    assert np.bincount(words.sum(axis=1))[[0, 8, 12, 16, 24]].sum() == 4096
-    basis = words[[2**i for i in range(12)]]
+    codewords = golay_codewords().astype(int)
+    assert len(np.unique(codewords, axis=0)) == 4096
+    assert np.bincount(codewords.sum(axis=1))[[0, 8, 12, 16, 24]].sum() == 4096
+    basis = codewords[[2**i for i in range(12)]]
     assert len(np.unique(np.array(list(product((0, 1), repeat=12))) @ basis % 2, axis=0)) == 4096
-    assert not (words @ basis.T % 2).any()
+    assert not (codewords @ basis.T % 2).any()
 
 
 @given(st.integers(0, 4095), st.integers(0, 4095))
 def test_sums_of_golay_words_are_golay_words(i, j):
-    words = golay_codewords()
-    assert np.count_nonzero((words == words[i] ^ words[j]).all(axis=1)) == 1
+    codewords = golay_codewords()
+    assert np.count_nonzero((codewords == codewords[i] ^ codewords[j]).all(axis=1)) == 1
 
 
 @pytest.mark.parametrize(("points", "strength", "blocks"), [(0, 5, 759), (1, 4, 253), (2, 3, 77), (3, 2, 21)])

@@ -284,8 +284,8 @@ def test_the_figure_is_written_and_names_the_limits(tmp_path):
 
 def test_where_no_code_is_held_both_ends_of_the_bracket_are_lines():
     metrics = GeneralizedNeuralCollapse(777, 3)
-    bracket = sc.margin_bounds(777, 3)
-    assert metrics.limits == {"lower bound of ρ*": bracket.lower, "upper bound of ρ*": bracket.upper}
+    bounds = sc.margin_bounds(777, 3)
+    assert metrics.limits == {"lower bound of ρ*": bounds.lower, "upper bound of ρ*": bounds.upper}
 
 
 @pytest.mark.parametrize(

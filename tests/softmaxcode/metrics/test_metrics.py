@@ -678,15 +678,15 @@ def test_ratio_is_bracketed_where_no_code_is_held(monkeypatch, tmp_path):
     K, d = 211, 3
     with pytest.raises(sc.UnknownCodeError) as error:
         sc.best_known(K, d)
-    bracket = error.value.bracket
+    bounds = error.value.bounds
     W = torch.randn(K, d, generator=torch.Generator().manual_seed(19))
     metric = GNC2(K, d)
     metric.set_classifier(W)
     found = metric.compute()
     margin = classifier_margin(W).margin
     assert sorted(found) == ["GNC2", "GNC2_gap", "GNC2_ratio_lower", "GNC2_ratio_upper"]
-    assert found["GNC2_ratio_lower"].item() == pytest.approx(margin / bracket.upper)
-    assert found["GNC2_ratio_upper"].item() == pytest.approx(margin / bracket.lower)
+    assert found["GNC2_ratio_lower"].item() == pytest.approx(margin / bounds.upper)
+    assert found["GNC2_ratio_upper"].item() == pytest.approx(margin / bounds.lower)
 
 
 # The certified margin

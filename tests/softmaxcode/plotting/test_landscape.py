@@ -96,8 +96,8 @@ def test_codes_in_fewer_dimensions_count():
 def test_the_papers_lines_are_margins_that_codes_can_have():
     assert len(PAPER_LINES) == 9
     for (K, d), value in PAPER_LINES.items():
-        bracket = margin_bounds(K, d, lp=False)
-        assert bracket.lower < value < bracket.upper or value < bracket.lower
+        bounds = margin_bounds(K, d, lp=False)
+        assert bounds.lower < value < bounds.upper or value < bounds.lower
 
 
 # The picture
@@ -116,9 +116,9 @@ def test_every_panel_shows_what_it_holds():
     assert drawn(three, "o") == panel(3).stored
     assert drawn(three, "D") == {point.K: point.margin for point in panel(3).exact}
     assert drawn(ten, "v") == {100: PAPER_LINES[100, 10], 200: PAPER_LINES[200, 10]}
-    (words,) = [text.get_text() for text in ten.texts if "Jiang" in text.get_text()]
+    (texts,) = [text.get_text() for text in ten.texts if "Jiang" in text.get_text()]
     ours = sc.best_known(100, 10).margin
-    assert f"K = 100: 0.6142, ours {ours:.4f}" in words
+    assert f"K = 100: 0.6142, ours {ours:.4f}" in texts
     assert any(text.get_text() == "snub-cube" for text in three.texts)
     for axes in figure.axes:
         upper, lower = [np.array(line.get_data()) for line in axes.lines[:2]]
@@ -162,7 +162,7 @@ def test_without_any_catalogue(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dims", "options", "words"),
+    ("dims", "options", "texts"),
     [
         ([], {}, "dims must be a list of at least one"),
         ([2], {}, "at least 3"),
@@ -171,8 +171,8 @@ def test_without_any_catalogue(monkeypatch, tmp_path):
         ([3], {"path": "landscape.jpeg"}, "jpeg"),
     ],
 )
-def test_bad_arguments_are_refused(dims, options, words):
-    with pytest.raises(ValueError, match=words):
+def test_bad_arguments_are_refused(dims, options, texts):
+    with pytest.raises(ValueError, match=texts):
         plot_landscape(dims, **options)
 
 

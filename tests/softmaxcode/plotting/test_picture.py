@@ -1,4 +1,4 @@
-"""The picture of a code: its panels, the words on rattlers, and the file it is written to."""
+"""The picture of a code: its panels, the texts on rattlers, and the file it is written to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def panels(figure):
     return {axes.get_label(): axes for axes in figure.axes}
 
 
-def legend_words(axes):
+def legend_labels(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
@@ -41,8 +41,8 @@ def header(figure):
     return " | ".join(text.get_text() for text in figure.texts)
 
 
-def words_on_page(figure):
-    """Every word with the box it fills, less the numbers on the axes."""
+def texts_on_page(figure):
+    """Every text with the box it fills, less the numbers on the axes."""
     figure.canvas.draw()
     ticks = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.findobj(Text)}
     ticks -= {axis.label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)}
@@ -68,9 +68,9 @@ def test_panels_of_each_dimension(K, d, expected):
 
 
 def test_header_names_the_figures():
-    words = header(sc.plot(sc.solve(7, 2)))
+    texts = header(sc.plot(sc.solve(7, 2)))
     for part in ("K = 7", "d = 2", "objective softmax", "margin 0.37651", "51.4286°", "optimal", "No class rattles"):
-        assert part in words
+        assert part in texts
 
 
 def test_rattlers_are_named_and_counted(nineteen):
@@ -79,25 +79,25 @@ def test_rattlers_are_named_and_counted(nineteen):
     figure = sc.plot(nineteen)
     assert f"1 of 19 classes rattles (no contact, larger margin): {k}" in header(figure)
     for name in ("sphere", "margins"):
-        words = legend_words(panels(figure)[name])
-        assert "Tammes and Softmax rattlers: 1" in words
-        assert "fixed classes: 18" in words
+        texts = legend_labels(panels(figure)[name])
+        assert "Tammes and Softmax rattlers: 1" in texts
+        assert "fixed classes: 18" in texts
         assert str(k) in [text.get_text() for text in panels(figure)[name].texts]
-    assert f"contacts: {len(nineteen.contacts)}" in legend_words(panels(figure)["spectrum"])
+    assert f"contacts: {len(nineteen.contacts)}" in legend_labels(panels(figure)["spectrum"])
 
 
 def test_the_two_sorts_of_rattlers_are_told_apart():
     code = random_code(40, 4)  # of its one contact pair, one class has the smallest margin
     assert set(code.tammes_rattlers) != set(code.softmax_rattlers)
     both = len(np.intersect1d(code.tammes_rattlers, code.softmax_rattlers))
-    words = legend_words(panels(sc.plot(code))["margins"])
-    assert f"Tammes and Softmax rattlers: {both}" in words
+    texts = legend_labels(panels(sc.plot(code))["margins"])
+    assert f"Tammes and Softmax rattlers: {both}" in texts
     for name, mine, other in (
         ("Tammes rattlers (no contact)", code.tammes_rattlers, code.softmax_rattlers),
         ("Softmax rattlers (larger margin)", code.softmax_rattlers, code.tammes_rattlers),
     ):
         only = len(np.setdiff1d(mine, other))
-        assert (f"{name}: {only}" in words) == (only > 0)
+        assert (f"{name}: {only}" in texts) == (only > 0)
     assert f"{len(code.tammes_rattlers)} Tammes" in header(sc.plot(code))
     assert f"{len(code.softmax_rattlers)} Softmax" in header(sc.plot(code))
 
@@ -157,7 +157,7 @@ def test_what_is_not_computed_is_said_in_words(nineteen, monkeypatch):
     figure = sc.plot(code)
     by_name = panels(figure)
     assert "not computed: all 19 margins" in by_name["margins"].texts[0].get_text().replace("\n", " ")
-    assert "Tammes rattlers (no contact): 1" in legend_words(by_name["sphere"])
+    assert "Tammes rattlers (no contact): 1" in legend_labels(by_name["sphere"])
     assert "Softmax (larger margin) not computed" in header(figure)
     assert "contacts are drawn up to 10 classes" in [text.get_text() for text in by_name["sphere"].texts]
     monkeypatch.setattr(kinds, "MAX_CONTACT_CLASSES", 10)
@@ -172,7 +172,7 @@ def test_a_certificate_that_is_not_computed_is_said_in_words(monkeypatch):
     figure = sc.plot(random_code(20, 3))
     assert "status not computed" in header(figure)
     assert "Rattlers are not computed at this size" in header(figure)
-    assert "classes: 20" in legend_words(panels(figure)["sphere"])
+    assert "classes: 20" in legend_labels(panels(figure)["sphere"])
     assert "not computed: too large" in panels(figure)["spectrum"].texts[0].get_text().replace("\n", " ")
 
 
@@ -192,11 +192,11 @@ def test_equal_rows_can_be_drawn(rows):
 @pytest.mark.parametrize(("K", "d"), [(19, 3), (30, 2), (12, 3), (40, 4)])
 def test_no_words_overlap(K, d, nineteen):
     figure = sc.plot(nineteen if K == 19 else random_code(K, d))
-    words = words_on_page(figure)
-    overlapping = [(a, b) for i, (a, one) in enumerate(words) for b, other in words[:i] if one.overlaps(other)]
+    texts = texts_on_page(figure)
+    overlapping = [(a, b) for i, (a, one) in enumerate(texts) for b, other in texts[:i] if one.overlaps(other)]
     assert not overlapping
     page = figure.bbox
-    assert not [a for a, box in words if not (page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 <= page.y1)]
+    assert not [a for a, box in texts if not (page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 <= page.y1)]
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG\r\n\x1a\n"), (".PDF", b"%PDF"), (".svg", b"<?xml")])

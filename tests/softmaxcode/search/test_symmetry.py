@@ -24,7 +24,7 @@ from softmaxcode.search.groups import (
     random_permutations,
 )
 from softmaxcode.search.orbits import _orbit_energy, draw_orbits, draw_representation
-from softmaxcode.search.pipeline import Clock
+from softmaxcode.search.pipeline import Timer
 from softmaxcode.search.symmetry import symmetric_search
 from softmaxcode.sphere import gram, unit_rows
 
@@ -37,7 +37,7 @@ def run(K, d, *, seed=1, tries=48, floor=-1.0, threads=1):
         d,
         seed=np.random.SeedSequence(seed),
         tries=tries,
-        clock=Clock(None),
+        timer=Timer(None),
         fraction=1.0,
         floor=floor,
         threads=Threads(threads),
@@ -204,8 +204,8 @@ def test_no_group_fits_a_simplex_or_a_code_too_large():
 
 
 def test_a_spent_clock_ends_the_search_at_once():
-    clock = Clock(0.0)
+    timer = Timer(0.0)
     found = symmetric_search(
-        24, 3, seed=np.random.SeedSequence(0), tries=None, clock=clock, fraction=0.5, floor=-1.0, threads=Threads(1)
+        24, 3, seed=np.random.SeedSequence(0), tries=None, timer=timer, fraction=0.5, floor=-1.0, threads=Threads(1)
     )
     assert found == []
