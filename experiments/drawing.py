@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from experiments.statistics import Interval, mean_interval
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Each head has one colour in every figure, and one name as text.
 HEAD_COLOURS = dict(zip(("learned", "cmf", "code", "linear"), COLOURS, strict=False))

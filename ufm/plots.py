@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from softmaxcode.plotting.style import (
@@ -30,7 +28,10 @@ from softmaxcode.storage.disk import check_output
 from ufm.run import Run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Distances below it, 0 among them, are drawn as this on logarithmic axes: 0 up to the rounding of unit vectors.
 FLOOR = 1e-16

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: (K, d): the "optimal margin" lines that Jiang et al. (arXiv 2310.05351) compare trained networks with, from 100,000
 #: steps of projected subgradient descent on HardMax (10 steps on Tammes for K = 10,000).

@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 
 from softmaxcode.plotting.kinds import BOTH, SOFTMAX, point_handle, write_panel
 from softmaxcode.plotting.style import FAINT, GREEN, INK, add_grid, legend_inside
-from softmaxcode.types import PerClass
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.plotting.kinds import Derived, Kind
+    from softmaxcode.types import PerClass
 
 
 #: The margin axis leaves out zero where all the margins are within this fraction of the largest.

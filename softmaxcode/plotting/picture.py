@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from softmaxcode.code import check_code
 from softmaxcode.plotting.kinds import BOTH, FIXED, MAX_NAMED, derive, value_or_reason
@@ -18,6 +17,8 @@ from softmaxcode.storage.disk import check_output
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from matplotlib.figure import Figure
 
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.plotting.kinds import Derived
