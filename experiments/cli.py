@@ -330,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(given[0] if given else "")
     arguments = parser.parse_args(given)
     if arguments.command is None:
-        parser.error(f"say what to do: {', '.join(STUDIES)}, compare or report")
+        parser.error(f"name what to do: {', '.join(STUDIES)}, compare or report")
     action = {"compare": _compare, "report": _report}.get(arguments.command, _study)
     return run_command(
         "experiments",

@@ -1,4 +1,4 @@
-"""Files of a results folder: written whole or not at all, and read without unpickling anything."""
+"""Files of a results folder: written atomically, and read without unpickling anything."""
 
 from __future__ import annotations
 

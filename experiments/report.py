@@ -92,7 +92,7 @@ def write_report(
     sections : sequence of Section
         In the order of the page; there may be none.
     path : path
-        An ``.html`` file in a folder that exists; it is written whole or not at all.
+        An ``.html`` file in a folder that exists; it is written atomically.
     title : str
         Heading of the page.
     meta : mapping, optional

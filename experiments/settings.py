@@ -1,4 +1,4 @@
-"""What a training run is asked to do: one frozen record, checked at the door and named by its contents."""
+"""What a training run is asked to do: one frozen record, validated once and named by its contents."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Settings:
         Raises
         ------
         ValueError
-            With a sentence that says what came and what is wanted.
+            With a sentence that shows what was received and what is expected.
 
         Examples
         --------

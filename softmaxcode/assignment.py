@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: A class mean is taken to be the mean of all where they differ by no more than this fraction of the largest norm.
 ROUNDING = 1e-13
-#: A swap of two classes must gain this fraction of the largest objective imaginable, which rounding cannot feign.
+#: A swap of two classes must gain this fraction of the largest objective imaginable, which rounding cannot produce.
 GAIN = 1e-12
 
 
@@ -306,7 +306,7 @@ def _check_matrix(matrix: Any, name: str) -> Rows:
 
 
 def check_square(matrix: Any, name: str) -> Square:
-    """Check one square matrix at the door and return it as float64.
+    """Validate one square matrix and return it as float64.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def check_square(matrix: Any, name: str) -> Square:
     Raises
     ------
     ValueError
-        If it is not such a matrix; the message says what came.
+        If it is not such a matrix; the message shows what was received.
 
     Examples
     --------

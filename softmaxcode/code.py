@@ -85,7 +85,7 @@ class SoftmaxCode:
         W : array_like, shape (K, d)
             Unit vectors, one a row.
         objective : {"softmax", "tammes"}
-            What the certificate's status is to speak of.
+            What the certificate's status is to refer to.
         normalize : bool
             Scale the rows to unit norm first.
 
@@ -339,7 +339,7 @@ def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -
     ------
     ValueError
         If the file is missing, truncated, pickled, of another kind, declares more than 10^8 coordinates, its arrays
-        disagree, or its coordinates are not those it was saved with; the message says which.
+        disagree, or its coordinates are not those it was saved with; the message names the fault.
 
     Examples
     --------

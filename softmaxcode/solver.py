@@ -112,7 +112,7 @@ class SearchOptions(NamedTuple):
         Raises
         ------
         ValueError
-            That shows what was received and says what is expected.
+            That shows what was received and what is expected.
         """
         return cls(
             starts=None if starts is None else check_integer("starts", starts, 1),
@@ -161,7 +161,7 @@ def solve(
     starts : int, optional
         Random starts; four basin hops follow each. By default 16 to 48, by size.
     budget : float, optional
-        Seconds to spend: hopping goes on until what polishing is expected to need is left. Where that would be more
+        Seconds to spend: hopping continues until what polishing is expected to need is left. Where that would be more
         than 40 % of the budget there is no polish, and values are within about 1e-6 of a local optimum. A search that
         time ends is not repeatable bit for bit; one that counts end is, on the same machine, with ``catalog=False``.
     seed : int
@@ -342,7 +342,7 @@ class _Plan:
 
     @property
     def deadline(self) -> float | None:
-        """When the budget for everything ends, as `time.monotonic` tells it."""
+        """When the budget for everything ends, in seconds of `time.monotonic`."""
         return None if self.budget is None else self.timer.begin + self.budget
 
     def in_time(self) -> bool:

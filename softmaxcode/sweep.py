@@ -1,4 +1,4 @@
-"""Many (K, d) into a catalogue, on many processes or a Dask cluster; interrupted, it goes on where it was."""
+"""Many (K, d) into a catalogue, on many processes or a Dask cluster; an interrupted sweep resumes."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ def sweep(
 ) -> SweepReport:
     """Solve many pairs for both objectives on many processes, and enter what is better into a catalogue.
 
-    Each pair is searched anew, and from what the catalogue has at the beginning: its own codes and those of
-    (K - 1, d) and (K + 1, d). In the end a code for K + 1 classes that is better than the one for K is passed down,
+    Each pair is searched from random starts, and from what the catalogue has at the beginning: its own codes and those
+    of (K - 1, d) and (K + 1, d). In the end a code for K + 1 classes that is better than the one for K is passed down,
     less a row. A worker that dies or hangs costs its pair a try, and no other pair anything.
 
     Parameters
@@ -303,7 +303,7 @@ def _initial(catalog: Catalog, K: int, d: int) -> list[Rows]:
 
 
 class _NoCodeError(Exception):
-    """A worker that sent no codes; the message says why."""
+    """A worker that sent no codes; the message gives the reason."""
 
 
 def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
@@ -323,7 +323,7 @@ def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
 
 
 def _enter(catalog: Catalog, codes: list[SoftmaxCode]) -> list[Improvement]:
-    """Enter the codes of a pair, and tell what of it is better now."""
+    """Enter the codes of a pair, and report what of it is better now."""
     K, d = codes[0].K, codes[0].d
     known = best(K, d)
     if known is not None and abs(known.max_cosine - min(code.max_cosine for code in codes)) < WORTH_PASSING:

@@ -61,7 +61,7 @@ def test_an_existing_file_is_refused_before_any_work_and_replaced_with_force(pla
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     code, out, err = call(main, command, "made", capsys)
     assert (code, out) == (2, "")
-    assert err.count("\n") == 1 and f"cannot write {made.name}: it exists already; say --force" in err
+    assert err.count("\n") == 1 and f"cannot write {made.name}: it exists already; pass --force" in err
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
     assert call(main, f"{command} --force", "made", capsys)[0] == 0
     assert made.read_bytes() != b"the user's own"

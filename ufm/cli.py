@@ -129,7 +129,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     settings = Settings.checked(arguments.K, arguments.d, **_given(arguments, *OPTIONS))
     device = chosen_device(arguments.device)
     if not arguments.csv:
-        check_parquet("say --csv")
+        check_parquet("pass --csv")
     folder = RESULTS / _run_name(settings) if arguments.output is None else Path(arguments.output)
     if finished := is_finished(folder, settings):
         run = read_run(folder)
@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
-        parser.error("say what to do: simulate, sweep or plot")
+        parser.error("name what to do: simulate, sweep or plot")
     actions = {"simulate": _simulate, "sweep": _sweep, "plot": _plot}
     return run_command(
         "ufm",

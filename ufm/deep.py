@@ -30,7 +30,7 @@ __all__ = ["DeepRun", "code_costs", "low_rank_code", "ranks", "schatten_cost", "
 COPIES = 4
 #: A factor of up to this many entries is small: its products are computed on one core.
 SMALL = 2**16
-#: Rows of the history a seed, about, where the caller does not say.
+#: Rows of the history a seed, about, by default.
 RECORDS = 200
 #: A step's length aims at this fraction of the tolerance, and changes by no more than these factors at once.
 SAFETY, SHRINK, GROW = 0.9, 0.5, 1.2

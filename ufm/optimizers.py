@@ -56,7 +56,7 @@ class Stepper(Protocol):
         """What a checkpoint keeps; a name that begins with "W." or "H." holds one row for each of theirs."""
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
 
 
 def stepper(runs: Sequence[Settings], model: Model, objective: Objective) -> Stepper:
@@ -181,7 +181,7 @@ class Lbfgs:
         return before
 
     def _forget(self, changed: Tensor, temperatures: Tensor) -> None:
-        """Begin anew where the temperature is another: pairs of another objective say nothing."""
+        """Restart where the temperature is another: pairs of another objective do not apply."""
         if not changed.any():
             return
         self.temperatures = temperatures

@@ -48,7 +48,7 @@ def join(device: torch.device | str) -> torch.device:
 
     Notes
     -----
-    The group is made once, unless there is one, and lasts as long as the process: one made anew each time could meet
+    The group is made once, unless there is one, and lasts as long as the process: one made each time could meet
     the old one's store. A process that ends with an error takes its connections along, and the others stop waiting.
 
     Examples
@@ -61,7 +61,7 @@ def join(device: torch.device | str) -> torch.device:
     if started() == 1:
         return device
     if missing := [name for name in SET_BY_TORCHRUN if name not in os.environ]:
-        raise ValueError(f"WORLD_SIZE says several processes, but {missing[0]} is not set; start them with torchrun")
+        raise ValueError(f"WORLD_SIZE names several processes, but {missing[0]} is not set; start them with torchrun")
     if device.type == "cuda":
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
         if here > gpus:  # every process of this machine finds the same
@@ -83,7 +83,7 @@ def join(device: torch.device | str) -> torch.device:
 
 @dataclass(frozen=True)
 class Shard:
-    """The block of consecutive classes that one process holds, and what the processes tell each other.
+    """The block of consecutive classes of one process, and what the processes send each other.
 
     With one rank every method gives back what it was given. With several, all ranks have to call the same methods in
     the same order; what one of them computes is then the same, bit for bit, on all ranks. No gradient passes.
@@ -180,7 +180,7 @@ class Shard:
         Raises
         ------
         ValueError
-            If the rows are not as many as ``sizes`` says.
+            If the rows are not as many as in ``sizes``.
         """
         if len(sizes) != self.ranks or len(local) != sizes[self.rank]:
             raise ValueError(
@@ -255,7 +255,7 @@ class Shard:
         return t
 
     def agree(self, flag: bool) -> bool:
-        """What rank 0 says, on every rank: for decisions such as when to stop."""
+        """The value of rank 0, on every rank: for decisions such as when to stop."""
         return bool(self.from_first(torch.tensor([flag], dtype=torch.uint8, device=self.device)))
 
 
@@ -297,7 +297,7 @@ def _agreed_sizes(features: Tensor, weight: Tensor, labels: Tensor, shard: Shard
         raise refused
     sizes, widths, itemsizes = zip(*forms, strict=True)
     if -1 in sizes:
-        raise ValueError(f"rank {sizes.index(-1)} was given input that it refused; its own message says why")
+        raise ValueError(f"rank {sizes.index(-1)} was given input that it refused; its own message gives the reason")
     if len(set(widths)) > 1 or len(set(itemsizes)) > 1:
         raise ValueError(f"all ranks must have one d and one dtype; got d {widths} in {itemsizes} bytes an entry")
     return list(sizes)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FLOOR = 1e-16
 #: What a table must have to be drawn as a sweep.
 SWEEP_COLUMNS = ("K", "d", "temperature", "GNC1", "GNC2", "GNC3", "best_known", "minimizer_bound")
-#: What tells the lines of a sweep apart; K and d always, the others where a table has several.
+#: What distinguishes the lines of a sweep; K and d always, the others where a table has several.
 FAMILY = ("K", "d", "n", "objective", "optimizer", "steps")
 _FAMILY_LABELS = {"K": "K = {}", "d": "d = {}", "n": "n = {:g}", "steps": "{} steps"}
 
@@ -239,7 +239,7 @@ def _temperature_series(
 
 
 def _from_zero(axes: Axes) -> None:
-    """From 0 to just above the highest line: below 0 neither bound nor certificate says anything."""
+    """From 0 to just above the highest line: below 0 neither bound nor certificate proves anything."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
     axes.set_ylim(0, 1.08 * max(1e-3, float(np.nanmax(values))))
 
@@ -250,7 +250,7 @@ def _from_floor(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis, that says so where it shows `FLOOR` for what is smaller."""
+    """A logarithmic axis, labelled where it shows `FLOOR` for what is smaller."""
     axes.set_yscale("log")
     if min(np.asarray(line.get_ydata(), dtype=float).min() for line in axes.lines) <= FLOOR:
         axes.set_ylabel(f"{FLOOR:.0e} or less is drawn as that", fontsize=9)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: The margin of more classes than these is that of a sample of them.
 MAX_EXACT = 200_000
-#: How many classes are sampled, and the confidence of what they say.
+#: How many classes are sampled, and the confidence of the result.
 SAMPLED, CONFIDENCE = 1000, 0.95
 #: Rows of features taken at once where a copy of all would be large.
 ROWS = 2**16
@@ -85,7 +85,7 @@ def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperatur
         gap : one minus the certified fraction of the best known margin.
         unsure_fraction : for more than ``MAX_EXACT`` classes, the fraction of classes that may be nearer to the rest
         than
-            GNC2 says, at confidence ``CONFIDENCE``.
+            GNC2 shows, at confidence ``CONFIDENCE``.
     """
     K, d, N = settings.K, settings.d, settings.samples
     log_loss = None if settings.spherical else _log_loss(W.detach().double(), H.detach().double(), labels, temperature)

@@ -45,7 +45,7 @@ class Run:
         The features, those of class 0 first.
     history : DataFrame
         One row for each measured step: step, temperature, loss, log_loss, GNC1, GNC2, GNC3, GNC3_centred,
-        feature_margin, certified_margin, gap, seconds (docs/ufm.md says what each is).
+        feature_margin, certified_margin, gap, seconds (docs/ufm.md defines each).
     status : str
         "stationary", "stalled", "gap", "steps", or "diverged": why it ended (docs/ufm.md).
     reason : str
@@ -105,7 +105,7 @@ class Run:
 
     @property
     def meets_bound(self) -> bool | None:
-        """Whether the margin is at least ``minimizer_bound``; None where that is not above 0 and says nothing.
+        """Whether the margin is at least ``minimizer_bound``; None where that is not above 0 and proves nothing.
 
         None as well where the margin is that of a sample of classes, an upper value.
         """
@@ -119,7 +119,7 @@ class Run:
         return sum(violation(dict(row)) > ROUNDING for _, row in self.history.iterrows())
 
     def compare(self, *, align: bool = True, seed: int = 0) -> RunComparison:
-        """Compare the classifier with the best Softmax Code known, and the run with what theory says of its limit.
+        """Compare the classifier with the best Softmax Code known, and the run with the theory of its limit.
 
         Parameters
         ----------
@@ -213,8 +213,8 @@ class RunComparison:
         rows: list[tuple[str, str, float, float, bool | None]] = []
 
         def at_least(name: str, where: str, wanted: float, measured: float) -> None:
-            says = wanted > 0  # not NaN, and more than any margin is
-            rows.append((name, where, wanted, measured, bool(measured >= wanted - ROUNDING) if says else None))
+            is_bound = wanted > 0  # not NaN, and more than any margin is
+            rows.append((name, where, wanted, measured, bool(measured >= wanted - ROUNDING) if is_bound else None))
 
         at_least("margin certified by the loss", "T6 (b)", float(final["certified_margin"]), run.margin)
         at_least("margin of a global minimiser", "T6 (c)", run.minimizer_bound, run.margin)
@@ -237,14 +237,14 @@ class RunComparison:
 
     @property
     def verdict(self) -> str:
-        """ "at least the bound of every global minimiser", "a local minimum", or that neither can be said."""
+        """ "at least the bound of every global minimiser", "a local minimum", or neither."""
         bound, margin, meets = self.run.minimizer_bound, self.run.margin, self.run.meets_bound
         if math.isnan(bound):
             if not self.run.settings.spherical or self.run.settings.objective == "hardmax":
-                return "T6 (c) speaks of cross-entropy on the sphere, not of this run"
+                return "T6 (c) is about cross-entropy on the sphere, not about this run"
             return "no bound of T6 (c): no code is stored for this (K, d)"
         if meets is None:
-            return f"the bound of T6 (c) says nothing here: it is {bound:.6f}, of a margin of {margin:.6f}"
+            return f"the bound of T6 (c) proves nothing here: it is {bound:.6f}, of a margin of {margin:.6f}"
         if meets:
             return (
                 f"margin {margin:.6f}: at least the bound {bound:.6f} of every global minimiser (T6 (c)), which a "

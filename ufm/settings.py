@@ -1,4 +1,4 @@
-"""What a simulation is asked to do: one frozen record, checked at the door."""
+"""What a simulation is asked to do: one frozen record, validated once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_options(options: Mapping[str, Any], otherwise: str) -> None:
     Raises
     ------
     ValueError
-        That names the first, and says where it may belong.
+        That names the first, and where it may belong.
     """
     known = [field.name for field in fields(Settings) if field.name not in ("K", "d", "n", "temperature", "seed")]
     for name in options:
@@ -116,7 +116,7 @@ class Settings:
         Raises
         ------
         ValueError
-            With a sentence that says what came and what is wanted.
+            With a sentence that shows what was received and what is expected.
         """
         K, d = check_pair(K, d)
         if d < 2:

@@ -63,10 +63,10 @@ def run_batch(
         if path is None:
             raise ValueError("checkpoint_every needs a checkpoint file to write")
     ranks = started()
-    Shard(0, ranks, first.K, place)  # refused by what the environment says, before any process waits for another
+    Shard(0, ranks, first.K, place)  # refused by the environment alone, before any process waits for another
     if ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
         raise ValueError(
-            "several processes share one run of a cross-entropy by optimizer adam or sgd, which has to be said; got "
+            "several processes share one run of a cross-entropy by optimizer adam or sgd, which must be given; got "
             + (f"{len(runs)} runs" if len(runs) > 1 else f"{first.objective} by {first.optimizer}")
         )
     _check_memory(runs, place, ranks)
@@ -209,7 +209,7 @@ def simulate(
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:<number>".
     checkpoint : path, optional
-        A ``.pt`` file, written every minute, when interrupted and at the end; a run that finds its own there goes on
+        A ``.pt`` file, written every minute, when interrupted and at the end; a run that finds its own there continues
         from it, bit for bit.
     checkpoint_every : int, optional
         Steps between two checkpoints, instead of a minute.
@@ -225,7 +225,7 @@ def simulate(
     ------
     ValueError
         If an option is out of range or unknown, the device is not there, there are more processes than classes, or the
-        checkpoint is of another run or damaged: one sentence says which.
+        checkpoint is of another run or damaged: one sentence names it.
     KeyboardInterrupt
         After a checkpoint was written, if there is a file for it.
 

@@ -27,7 +27,7 @@ from ufm.simulation import run_batch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Swept where none are said.
+#: Swept by default.
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 #: What the checkpoint of a batch adds to the name of the table, as a regular expression: K, d, temperature, seed.
 BATCH_NAME = r"\d+-\d+-[\d.e+-]+-\d+"
@@ -116,8 +116,8 @@ def sweep(
         Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time
         atomically; an existing file is replaced.
         What is finished and a checkpoint of what is not are kept beside it, ``<path>.rows`` and ``<path>. ... .pt``: a
-        sweep that was interrupted goes on from there, or anew if its options are others. Both are removed when it is
-        complete.
+        sweep that was interrupted resumes from there, or starts again if its options are others. Both are removed when
+        it is complete.
     device : str
         As in `ufm.simulate`.
     progress : bool, optional

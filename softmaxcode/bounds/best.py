@@ -18,7 +18,7 @@ from softmaxcode.bounds.volume_bound import volume
 from softmaxcode.checks.arguments import check_flag, check_pair
 
 #: ``max_cosine_lower_bound`` leaves the linear programme out where its default degree would exceed this
-#: (many points in few dimensions: from 2,660 on for d = 4), in more dimensions than the second constant says,
+#: (many points in few dimensions: from 2,660 on for d = 4), in more dimensions than the second constant allows,
 #: and for d = 3 above the number of points in the third, from where on Fejes Toth's bound is larger at that degree.
 LP_DEGREE_LIMIT = 56
 LP_DIMENSION_LIMIT = 64

@@ -6,7 +6,7 @@ import math
 
 import flint
 
-#: Working precision, in bits, of ball arithmetic where nothing else is said.
+#: Working precision, in bits, of ball arithmetic by default.
 BITS = 192
 
 

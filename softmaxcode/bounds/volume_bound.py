@@ -15,7 +15,7 @@ from softmaxcode.checks.arguments import check_pair
 
 @dataclass(frozen=True)
 class VolumeBounds:
-    """What the volume of caps says: ``tammes`` bounds mu* from below, ``margin_lower`` bounds rho* from below."""
+    """Bounds by the volume of caps: ``tammes`` bounds mu* from below, ``margin_lower`` bounds rho* from below."""
 
     tammes: Bound
     margin_lower: float
@@ -27,7 +27,7 @@ def _cap_bounds(K: int, d: int) -> tuple[float, float]:
         half = flint.arb(d - 1) / 2
 
         def verdict(x: float) -> int:
-            # -1: K such caps are less than the sphere, 1: at least the sphere, 0: too near to tell
+            # -1: K such caps are less than the sphere, 1: at least the sphere, 0: too close to decide
             measure = K * flint.arb(x).beta_lower(half, half, True)
             return -1 if measure < 1 else int(bool(measure >= 1))
 

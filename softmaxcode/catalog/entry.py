@@ -1,4 +1,4 @@
-"""What a catalogue says of a code, and which of two entries is better."""
+"""What a catalogue records of a code, and which of two entries is better."""
 
 from __future__ import annotations
 

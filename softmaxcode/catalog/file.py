@@ -129,7 +129,7 @@ class Catalog:
         return [best[key] for key in sorted(best)]
 
     def stored(self) -> Iterator[Entry | CatalogError]:
-        """What this file alone claims, entry by entry; in place of one that is none, the error that says so."""
+        """What this file alone claims, entry by entry; in place of a bad one, its error."""
         with sqlite_errors(self.path):
             rows = [row for (row,) in self._connection.execute("SELECT rowid FROM codes")]
         for row in rows:

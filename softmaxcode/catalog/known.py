@@ -38,7 +38,7 @@ class UnknownCodeError(LookupError):
     K, d, objective
         What was asked for.
     bounds : MarginBounds
-        What bounds say of the optimal value all the same: of rho*, or of 1 - mu*.
+        Bounds on the optimal value: rho*, or 1 - mu*.
     """
 
     def __init__(self, K: int, d: int, objective: str, bounds: MarginBounds) -> None:

@@ -57,12 +57,12 @@ _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 
 
 class CatalogError(ValueError):
-    """A catalogue that cannot be read or written; the message says which file and why."""
+    """A catalogue that cannot be read or written; the message names the file and the reason."""
 
 
 @contextlib.contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into one sentence that names the file."""
+    """Turn an error of SQLite into one sentence that names the file."""
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote bytes of the file that are no text

@@ -51,7 +51,7 @@ class Certificate:
     Attributes
     ----------
     objective : {"softmax", "tammes"}
-        What the status speaks of.
+        What the status refers to.
     status : {"optimal", "matches Tammes", "locally optimal", "feasible"}
         Tammes: ``optimal`` where 1 - mu meets a proved bound (to 1e-12, or relatively 1e-9 plus 2e-15 where that is
         less). Softmax: ``optimal`` only where a closed form proves it; ``matches Tammes`` where rho = 1 - mu of a code

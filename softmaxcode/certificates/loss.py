@@ -39,7 +39,7 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     Notes
     -----
     It holds for features and classifier rows of unit norm, one classifier for all samples and a loss without dropout,
-    augmentation or label smoothing (evaluation mode). The samples must be of every class: without class k they say
+    augmentation or label smoothing (evaluation mode). The samples must be of every class: without class k they prove
     nothing of its distance. Rounding is not part of the certificate: neither that of the loss nor that of this
     function, a few times 1.1e-16 tau (|log L| + log N + 1) max(1, N L).
 
@@ -88,7 +88,7 @@ def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: fl
     Returns
     -------
     float
-        The bound, at most ``margin``; at large temperatures it is below 0 and says nothing.
+        The bound, at most ``margin``; at large temperatures it is below 0 and proves nothing.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: fl
 
     Notes
     -----
-    It speaks of the unconstrained feature model: unit features and classifier both free, any number of features a
+    It holds for the unconstrained feature model: unit features and classifier both free, any number of features a
     class. A local minimiser, or a network that cannot produce every feature, need not reach it.
 
     References

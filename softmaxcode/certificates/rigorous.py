@@ -2,7 +2,7 @@
 
 A float64 evaluation with a proved a-priori error (docs/theory.md, "A-priori rounding bound") covers every pair; the
 few that decide the result are then evaluated in python-flint ball arithmetic, so the bound given is sharp to the
-last bit. Where too many pairs decide, the a-priori bound stands alone, and the result says so.
+last bit. Where too many pairs decide, only the a-priori bound is used, and the result names it.
 """
 
 from __future__ import annotations

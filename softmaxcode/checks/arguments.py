@@ -161,7 +161,9 @@ def check_temperature(temperature: Any) -> float:
         If it is not a finite number above 0.
     """
     if not isinstance(temperature, numbers.Real) and hasattr(temperature, "detach"):
-        raise ValueError("temperature must be a Python number, not a tensor: it is not learned; say float(temperature)")
+        raise ValueError(
+            "temperature must be a number, not a tensor: it is not learned; pass float(temperature)"
+        )
     return check_positive("temperature", temperature)
 
 

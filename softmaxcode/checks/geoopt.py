@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch says is deprecated
+with warnings.catch_warnings():  # geoopt uses torch.jit.script, which torch has deprecated
     warnings.simplefilter("ignore", FutureWarning)
     warnings.simplefilter("ignore", DeprecationWarning)
     import geoopt

@@ -58,9 +58,9 @@ def check_dense(tensor: Any, name: str, shape: str | None = None) -> Tensor:
     elif tensor.is_nested or tensor.layout != torch.strided:
         what = f"a {'nested' if tensor.is_nested else tensor.layout} one: pass an ordinary matrix, as of to_dense()"
     elif tensor.is_quantized:
-        what = f"a quantised one ({tensor.dtype}): say {name}.dequantize()"
+        what = f"a quantised one ({tensor.dtype}): pass {name}.dequantize()"
     elif tensor.device.type == "meta":
-        what = "one on the meta device, which has no numbers: say module.to_empty(device=...) and load them first"
+        what = "one on the meta device, which has no numbers: call module.to_empty(device=...) and load them first"
     elif torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         what = "one inside torch.func, where values cannot be checked: use torch.autograd.grad, and loops for vmap"
     elif _is_foreign(tensor):
@@ -229,7 +229,7 @@ def check_alike(first: Tensor, second: Tensor, names: tuple[str, str], *, dtype:
     if dtype and first.dtype != second.dtype:
         raise ValueError(
             f"{names[0]} and {names[1]} must have one dtype; got {first.dtype} and {second.dtype} "
-            f"(say {names[0]}.to({second.dtype}), or use torch.autocast, which casts them)"
+            f"(pass {names[0]}.to({second.dtype}), or use torch.autocast, which casts them)"
         )
 
 

@@ -80,7 +80,7 @@ def run_command(
         What to print after Ctrl-C.
     first : callable
         Whether this is the first of several processes that run the same command: it alone prints, but for what is
-        refused before they have met, which each says. One that is refused early has the others ended, the first too.
+        refused before they have met, and each reports it. One that is refused early ends the others, the first too.
     program : bool
         Whether the process ends with this command.
 
@@ -181,7 +181,7 @@ def pairs_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_pairs(arguments: argparse.Namespace) -> list[tuple[int, int]]:
-    """The (K, d) that `pairs_options` say, in order; none where nothing was said."""
+    """The (K, d) of `pairs_options`, in order; none where none were given."""
     pairs: list[tuple[int, int]] = []
     if arguments.pairs:
         for text in arguments.pairs.replace(";", " ").split():

@@ -71,7 +71,7 @@ def catalog(arguments: argparse.Namespace) -> int:
         "verify": _verify,
     }
     if arguments.action is None:
-        raise ValueError(f"say what to do with the catalogue: {', '.join(actions)}")
+        raise ValueError(f"name what to do with the catalogue: {', '.join(actions)}")
     return actions[arguments.action](arguments)
 
 
@@ -125,7 +125,7 @@ def _improve(arguments: argparse.Namespace) -> int:
 
     pairs = chosen_pairs(arguments)
     if not pairs:
-        raise ValueError("say which (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
+        raise ValueError("name the (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
     with closing(_target(arguments)) as target:
         report = sweep(
             pairs,

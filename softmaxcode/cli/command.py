@@ -164,7 +164,7 @@ def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
         same = stored == derived or abs(stored - derived) <= min(CHECK_TOLERANCE, 1e-9 * abs(derived) + CHECK_ROUNDING)
     else:
         same = stored == derived
-    return [] if same else [f"{printable(name)} is {_shown(derived)}, the file says {_shown(stored)}"]
+    return [] if same else [f"{printable(name)} is {_shown(derived)}, the file claims {_shown(stored)}"]
 
 
 def _shown(value: Any) -> str:
@@ -177,7 +177,7 @@ def _table(arguments: argparse.Namespace) -> int:
 
     pairs = chosen_pairs(arguments)
     if not pairs:
-        raise ValueError("say which (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
+        raise ValueError("name the (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
     options = {
         "starts": arguments.starts,
         "budget": arguments.budget,
@@ -238,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"softmaxcode {installed_version()}")
         return 0
     if arguments.command is None:
-        parser.error("say what to do: solve, check, table, plot, landscape or catalog")
+        parser.error("name what to do: solve, check, table, plot, landscape or catalog")
     actions = {
         "solve": _solve,
         "check": _check,

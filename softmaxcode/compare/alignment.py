@@ -32,7 +32,7 @@ MAX_ALIGN_CLASSES = 1000
 MOST_STARTS = 64
 #: An alignment to within this distance of every vector ends the search.
 EXACT = 1e-6
-#: Rows of a frame: enough to tell the other rows apart by their cosines with them.
+#: Rows of a frame: enough to distinguish the other rows by their cosines with them.
 FRAME_ROWS = 32
 #: Cosines compared at a row of a frame; partial frames are dropped, the worst first, to keep to that.
 BEAM = 2_500_000
@@ -52,7 +52,7 @@ class Alignment:
         Class c of W is matched to vector ``permutation[c]`` of V.
     rotation : ndarray, shape (d, d), read-only
         Orthogonal R with :math:`w_c \approx R v_{p(c)}`, that is W close to ``(V @ R.T)[permutation]``. Its determinant
-        may be -1: no distance within a code tells a reflection.
+        may be -1: no distance within a code reveals a reflection.
     residual_angles : ndarray, shape (K,), read-only
         Degrees between :math:`w_c` and :math:`R v_{p(c)}`.
     """
@@ -228,7 +228,7 @@ def _by_frame(
     """Permutations from the sets of rows of V that are the most like a frame of W.
 
     Sets grow a row at a time. They are ranked by the squared differences of their mutual cosines from the frame's,
-    and of each row's fingerprint, which tells apart rows that few cosines cannot.
+    and of each row's fingerprint, which distinguishes rows that few cosines cannot.
     """
     K, size = len(S), len(frame)
     width = max(1, BEAM // (K * size))

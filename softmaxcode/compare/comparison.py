@@ -75,7 +75,7 @@ class Comparison:
     local_optimum : Figures or None
         Of another code, found by one random start of the search for a large margin, as a second null: how near any
         good code comes to this one. Where (K, d) has essentially one local optimum it is the code itself, and aligns
-        with it. Whether the classifier is nearer to this code than to others is for `other_optima` to say. Both are
+        with it. `other_optima` answers whether the classifier is nearer to this code than to others. Both are
         None without alignment.
     reference_margin : float
         The code's margin, else the proved upper bound on rho*.

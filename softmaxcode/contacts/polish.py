@@ -203,7 +203,7 @@ def polish_tammes(W: Rows, spread: float = 1e-3, deadline: float | None = None) 
     """Polish a packing: maximise 1 - mu from unit rows W.
 
     ``spread`` is how well the contacts' cosines agree at W; ten times the temperature 1/beta of the search that
-    ended there is a good value. Past ``deadline`` (as `time.monotonic` tells it) it stops where it is; the
+    ended there is a good value. Past ``deadline`` (in seconds of `time.monotonic`) it stops where it is; the
     result is never worse than W.
     """
     return _polish(W, tammes_system, spread, deadline)

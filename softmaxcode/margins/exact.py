@@ -106,7 +106,7 @@ def _solve_pools(W, classes, pools, sizes, supports, support_sizes, weights, H, 
         a = np.empty(supports.shape[1])
         value = _refined(V, supports[row, :s], h, a)
         if value > 0.0 and np.min(np.dot(V, h)) < value - tolerance:
-            # nearly equal vertices, which Gram products cannot tell apart
+            # nearly equal vertices, which Gram products cannot distinguish
             s = wolfe_orthogonal(V, supports[row], s, weights[row], tolerance / 4)
             value = _refined(V, supports[row, :s], h, a)
         values[row] = value

@@ -229,7 +229,8 @@ def _affine_point(V, p, weights):
 
 @compiled()
 def wolfe_orthogonal(V, support, s, weights, tolerance):
-    """Wolfe's method with an orthogonal factorisation at every step: slower, but it tells nearly equal vertices apart.
+    """Wolfe's method with an orthogonal factorisation at every step: slower, but it distinguishes nearly equal
+    vertices.
 
     Starts from the first s entries of ``support`` (s >= 1) with ``weights``; returns the size of the final active set.
     """

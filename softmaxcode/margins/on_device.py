@@ -6,7 +6,7 @@ The classes of a tile are solved together, as nearest points of polytopes over p
 
 by accelerated projected gradient steps in float32. Each class then gets a primal value from its weights and a dual
 value against *all* other classes, both in float64 and valid whatever the steps have reached. Only classes whose dual
-value is below the best primal one go on, with a better pool and more steps; what is left after the last round is
+value is below the best primal one continue, with a better pool and more steps; what is left after the last round is
 solved on the CPU by the active-set method of `softmaxcode.margins.exact`.
 """
 
@@ -115,7 +115,7 @@ def _project_steps(A: Tensor, w: Tensor, steps: int) -> Tensor:
     for _ in range(steps):
         gradient = torch.bmm(torch.bmm(y[:, None], A) - w, A.mT)[:, 0]
         new = _simplex(y - gradient / curvature, ranks)
-        turned = ((y - new) * (new - a)).sum(dim=1, keepdim=True) > 0  # the momentum points uphill: start it anew
+        turned = ((y - new) * (new - a)).sum(dim=1, keepdim=True) > 0  # the momentum points uphill: restart it
         t_new = (1 + math.sqrt(1 + 4 * t * t)) / 2
         y = torch.where(turned, new, new + ((t - 1) / t_new) * (new - a))
         a, t = new, t_new

@@ -49,7 +49,7 @@ class GNCCallback(Callback):
     dataloader : iterable, optional
         Batches to measure on instead of the training data.
     figure : str or Path, optional
-        A ``.png``, ``.pdf`` or ``.svg`` that is drawn anew after every measurement.
+        A ``.png``, ``.pdf`` or ``.svg`` that is drawn again after every measurement.
     prefix : str
         Put before the names that are logged.
 
@@ -178,7 +178,7 @@ class GNCCallback(Callback):
         if self.classifier is not None:
             return check_classifier(self.classifier(pl_module), name="classifier(module)").detach()
         if not isinstance(getattr(head, "weight", None), Tensor):
-            raise ValueError(f"{self.head!r} ({type(head).__name__}) has no weight of shape (K, d); say classifier=")
+            raise ValueError(f"{self.head!r} ({type(head).__name__}) has no weight of shape (K, d); pass classifier=")
         return check_classifier(head.weight, name=f"{self.head}.weight").detach()
 
     def _fresh_metrics(self, W: Tensor, temperature: float | None) -> GeneralizedNeuralCollapse:
@@ -197,7 +197,7 @@ class GNCCallback(Callback):
     def _features_at_head(self, pl_module: LightningModule, batch: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise ValueError(
-                f"a batch must be a pair of inputs and labels, or say features=; got {type(batch).__name__}"
+                f"a batch must be a pair of inputs and labels, or pass features=; got {type(batch).__name__}"
             )
 
         def leave(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -210,4 +210,4 @@ class GNCCallback(Callback):
             return reached.args[0], batch[1]
         finally:
             hook.remove()
-        raise ValueError(f"the module's forward never called its head {self.head!r}; say features=")
+        raise ValueError(f"the module's forward never called its head {self.head!r}; pass features=")

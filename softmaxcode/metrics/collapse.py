@@ -90,7 +90,8 @@ class GNC1(ClassMoments):
 
 
 class EffectiveRank(ClassMoments):
-    r"""How many directions the class means span, in effect: it tells neural collapse from collapse to one point.
+    r"""How many directions the class means span, in effect: it distinguishes neural collapse from collapse to one
+    point.
 
     .. math:: \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad p_i = \sigma_i \Big/ \sum_j \sigma_j
 
@@ -281,7 +282,7 @@ class NearestClassMeanAccuracy(StreamMetric):
         means : Tensor, shape (K, d)
             Means of unit features, one class a row.
         seen : Tensor of bool, shape (K,), optional
-            The classes that have a mean; all where nothing is said.
+            The classes that have a mean; all by default.
 
         Raises
         ------

@@ -214,8 +214,8 @@ class CertifiedMargin(ClassifierMetric):
     -----
     The certificate is one of the network in evaluation mode and of one classifier: do not change W between batches.
     Losses are evaluated in float64 from their logarithms, since they underflow at small temperatures; N x K logits are
-    never stored. Rounding is not part of the certificate. Of classes not seen it says nothing, and a UserWarning names
-    them; ``forward`` does not warn, and what it returns speaks of the classes of its batch alone.
+    never stored. Rounding is not part of the certificate. Of classes not seen it proves nothing, and a UserWarning
+    names them; ``forward`` does not warn, and its value is that of the classes of its batch alone.
 
     References
     ----------

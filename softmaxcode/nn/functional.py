@@ -88,7 +88,7 @@ def log_odds_against(
     Time is O(N K d) and memory O((N + K) d) and one tile of logits, forward and backward. Under `torch.autocast` the
     features are cast to the dtype of ``weight``, and products are taken in it; half-precision input is computed with
     in float32. Rounding moves a log-odds by about the machine epsilon divided by tau; that of TF32, a thousandth, where
-    PyTorch is told to use it.
+    PyTorch is set to use it.
 
     Examples
     --------

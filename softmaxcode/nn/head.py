@@ -14,7 +14,7 @@ from softmaxcode.nn.functional import spherical_cross_entropy
 
 
 class SphericalHead(nn.Module):
-    r"""A classifier of K unit vectors; a subclass says where its ``weight`` comes from.
+    r"""A classifier of K unit vectors; a subclass defines where its ``weight`` comes from.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class SphericalClassifier(SphericalHead):
     Attributes
     ----------
     weight : Tensor, shape (K, d)
-        Unit rows, differentiable: computed anew at every access, so writing into it changes nothing; see `set_weight`.
+        Unit rows, differentiable: computed again at every access, so writing into it changes nothing; see `set_weight`.
     raw_weight : Parameter, shape (K, d)
         The same rows, of any norm.
     temperature : float

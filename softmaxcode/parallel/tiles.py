@@ -24,7 +24,7 @@ def row_tiles(K: int, d: int, label: str) -> Iterator[slice]:
     K, d : int
         Number of rows and dimension.
     label : str
-        What the bar of a long pass says.
+        The label of the bar of a long pass.
 
     Examples
     --------

@@ -28,7 +28,7 @@ CONTACT = "#16324f"
 
 
 class Kind(NamedTuple):
-    """How one kind of class is drawn: colours told apart by colour-blind readers, with a marker and a hatch each."""
+    """How one kind of class is drawn: colours that colour-blind readers can distinguish, a marker and a hatch."""
 
     name: str
     colour: str

@@ -50,7 +50,7 @@ def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
         * The sphere is seen from where most rattlers face the viewer; contacts are arcs of great circles (chords of
           the circle for d = 2) and what lies behind is pale.
         * The spectrum has the cosines of all pairs in falling order, or of the nearest pairs where there are more
-          than two million; its title says what is drawn.
+          than two million; its title names what is drawn.
         * The margins are the one-vs-rest distances in rising order, with lines at the smallest and at 1 - mu.
 
         A panel whose figures are not computed at the code's size says why.

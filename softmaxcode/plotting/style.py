@@ -1,4 +1,4 @@
-"""What all figures share: colours that colour-blind readers can tell apart, axes, legends and written files."""
+"""What all figures share: colours that colour-blind readers can distinguish, axes, legends and written files."""
 
 from __future__ import annotations
 

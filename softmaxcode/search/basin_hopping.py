@@ -1,7 +1,7 @@
 """Basin hopping: perturb a good configuration, optimise again, keep what is better.
 
-Three moves, drawn at random: take points out and put them back into the deepest holes found; stir a
-neighbourhood; stir everything a little. Several chains run side by side, so the result does not depend on how
+Three moves, drawn at random: take points out and put them back into the deepest holes found; perturb a
+neighbourhood; perturb everything a little. Several chains run side by side, so the result does not depend on how
 many cores there are; a chain that falls behind is moved to the best.
 """
 
@@ -45,7 +45,7 @@ def reinsert(W: Rows, rng: np.random.Generator) -> Rows:
     return W
 
 
-def stir(W: Rows, rng: np.random.Generator) -> Rows:
+def perturb(W: Rows, rng: np.random.Generator) -> Rows:
     """Perturb the points nearest to a random direction, or (one time in six) all points slightly."""
     K, d = W.shape
     W = W.copy()
@@ -69,7 +69,7 @@ def hop(kind: int, X: Rows, rng: np.random.Generator, promising: float) -> Candi
     returned where it is not below ``promising``.
     """
     W = X if kind == TAMMES else X[: len(X) // 2]
-    W = reinsert(W, rng) if rng.random() < 0.5 else stir(W, rng)
+    W = reinsert(W, rng) if rng.random() < 0.5 else perturb(W, rng)
     Y = W if kind == TAMMES else np.vstack([W, W])
     if descend(kind, Y, float(10 ** rng.uniform(0.8, 2.3)), SCREEN_BETA, *SCHEDULE) > promising:
         return None

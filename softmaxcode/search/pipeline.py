@@ -60,7 +60,7 @@ class Timer:
 
     @property
     def deadline(self) -> float | None:
-        """When the budget ends, as `time.monotonic` tells it."""
+        """When the budget ends, in seconds of `time.monotonic`."""
         return None if self.budget is None else self.begin + self.budget
 
     def spent(self, fraction: float) -> bool:

@@ -173,7 +173,7 @@ def symmetric_search(
     seed : SeedSequence
         Groups, orbits, representations and starts follow from it; the number of threads does not matter.
     tries : int or None
-        Groups to try, and choices to try again; None goes on until its fraction of the time is spent or the floor is
+        Groups to try, and choices to try again; None continues until its fraction of the time is spent or the floor is
         met.
     timer : Timer
         Looked at between rounds of ``ROUND`` tries.

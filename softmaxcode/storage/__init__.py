@@ -1,1 +1,1 @@
-"""Files: codes, arrays, tables, journals; written whole or not at all."""
+"""Files: codes, arrays, tables, journals; written atomically."""

@@ -75,7 +75,7 @@ def stored_arrays(path: Path, most: int | None = None) -> list[StoredArray]:
     Parameters
     ----------
     path : Path
-        The file; its suffix says which it is.
+        The file; its suffix names the kind.
     most : int, optional
         The most bytes that an ``.npz`` file may declare; by default `MAX_RATIO` times its own size, or `SMALL_ARCHIVE`
         if that is more.

@@ -39,12 +39,12 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
     suffixes : tuple of str
         The suffixes allowed, in lower case, each with its dot.
     replace : bool
-        Whether a file that exists may be replaced; commands say False unless ``--force`` is given.
+        Whether a file that exists may be replaced; commands pass False unless ``--force`` is given.
 
     Raises
     ------
     ValueError
-        That says why the path cannot be written.
+        That names why the path cannot be written.
     """
     path = check_path(path)
     if path.is_dir():
@@ -54,7 +54,7 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
     check_writable(path)
     if not replace and os.path.lexists(path):  # a link to nothing is somebody's too
         raise ValueError(
-            f"cannot write {path}: it exists already; say --force (in Python replace=True), or name another file"
+            f"cannot write {path}: it exists already; pass --force (in Python replace=True), or name another file"
         )
     return path
 
@@ -214,7 +214,7 @@ def check_input(path: str | Path, most: int | None = None) -> Path:
     Raises
     ------
     ValueError
-        That says why the path cannot be read.
+        That names why the path cannot be read.
     """
     path = check_path(path)
     try:

@@ -77,7 +77,7 @@ def header_hash(header: dict[str, Any]) -> str:
 
 
 def figures(code: SoftmaxCode) -> dict[str, Any]:
-    """Every figure of a code, JSON-serialisable; what is too large to derive says "not computed"."""
+    """Every figure of a code, JSON-serialisable; what is too large to derive is "not computed"."""
     out: dict[str, Any] = {
         "K": code.K,
         "d": code.d,
@@ -124,7 +124,7 @@ def write_code(code: SoftmaxCode, path: str | Path) -> None:
     elif suffix == ".txt":
         named = _SLOANE.search(path.name)
         if named and (int(named[1]), int(named[2])) != (code.d, code.K):
-            raise ValueError(f"cannot write {path}: the name says d.K = {named[1]}.{named[2]}, not {code.d}.{code.K}")
+            raise ValueError(f"cannot write {path}: the name has d.K = {named[1]}.{named[2]}, not {code.d}.{code.K}")
         lines = [repr(number) for number in code.W.ravel().tolist()]
     else:
         _save_npz(code, path)
@@ -306,7 +306,7 @@ def _read_npz(path: Path, normalize: bool) -> StoredCode:
     K, d = shape["K"], shape["d"]
     if coordinates.shape != (K, d):
         raise ValueError(
-            f"cannot read {path}: its header says {K} rows of {d}, its coordinates have shape {coordinates.shape}"
+            f"cannot read {path}: its header has {K} rows of {d}, its coordinates have shape {coordinates.shape}"
         )
     W = coordinates.read(MAX_COORDINATES)
     if header.sha256_coordinates != coordinates_hash(W) or header.sha256_header != header_hash(stored):

@@ -22,7 +22,7 @@ Kind = TypeVar("Kind")
 
 
 class RecordError(ValueError):
-    """Stored data that are not of the expected kind; the message says what is wrong, the caller adds the file."""
+    """Stored data that are not of the expected kind; the message names what is wrong, the caller adds the file."""
 
 
 def parse_json(text: str | bytes) -> Any:

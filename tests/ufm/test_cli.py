@@ -198,7 +198,7 @@ def test_bad_input_is_refused(run, arguments, said):
 
 
 def test_a_command_is_needed(run):
-    refused(run(), "say what to do: simulate, sweep or plot")
+    refused(run(), "name what to do: simulate, sweep or plot")
     refused(run("train"), "invalid choice: 'train'")
 
 

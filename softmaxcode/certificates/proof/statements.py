@@ -46,7 +46,7 @@ def _highest_cosine(proved: ProvedCode, K: int) -> arb:
 
 
 def _what_is_solved(proved: ProvedCode, contacts: int) -> str:
-    """What the proof says of the code, for a statement."""
+    """What is proved of the code, for a statement."""
     left = contacts - proved.imposed
     return (
         f"a code within {round_up(exact_fraction(proved.moved))} of the stored coordinates satisfies "
@@ -72,7 +72,7 @@ def prove_tammes(W: ArrayLike, contacts: ContactSystem, digits: int) -> ProvedVa
     Returns
     -------
     ProvedValue
-        The statement is about a code near ``W``; it does not say that no other code is better.
+        The statement is about a code near ``W``; it does not exclude a better code.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def prove_margin(
     Returns
     -------
     ProvedValue
-        The statement is about a code near ``W``; it does not say that no other code is better.
+        The statement is about a code near ``W``; it does not exclude a better code.
 
     Raises
     ------

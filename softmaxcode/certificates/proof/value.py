@@ -19,7 +19,7 @@ _BOUND_NOISE = 10
 
 
 class NotRegular(ValueError):
-    """The contact equations do not determine the code to the digits asked for; the message says why."""
+    """The contact equations do not determine the code to the digits asked for; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def claims_more(claimed: ProvedValue, ours: ProvedValue) -> list[str]:
         )
     )
     return [
-        f"the proved {name} is {getattr(ours, name)}, the file says {getattr(claimed, name)}"
+        f"the proved {name} is {getattr(ours, name)}, the file claims {getattr(claimed, name)}"
         for name, same in pairs
         if not same
     ]

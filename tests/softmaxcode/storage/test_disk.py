@@ -19,7 +19,7 @@ def test_a_file_that_exists_is_replaced_only_if_that_is_allowed(tmp_path):
     path = tmp_path / "c.npz"
     path.write_text("old")
     assert check_output(path, (".npz",)) == path
-    with pytest.raises(ValueError, match=r"c\.npz: it exists already; say --force"):
+    with pytest.raises(ValueError, match=r"c\.npz: it exists already; pass --force"):
         check_output(path, (".npz",), replace=False)
     assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
 

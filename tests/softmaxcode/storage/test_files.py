@@ -429,7 +429,9 @@ def test_a_claim_beyond_the_proof_is_different_and_not_shown_as_proved(proved, t
         assert f"\nproved {true['quantity']}" in out and f" {true['value']} +- {true['radius']}\n" in out
     assert f"what is proved        {true['statement']}\n" in out
     for field in claim if "value" not in claim else ["value"]:
-        assert re.search(rf"^DIFFERENT: the proved {field} is .*, the file says {re.escape(claim[field])}$", out, re.M)
+        assert re.search(
+            rf"^DIFFERENT: the proved {field} is .*, the file claims {re.escape(claim[field])}$", out, re.M
+        )
 
 
 @pytest.mark.parametrize(
