@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 all: demo
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softmaxcode needs Python 3.11 or newer; say PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softmaxcode needs Python 3.11 or newer; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
@@ -49,7 +49,7 @@ experiments: install-experiments
 	$(EXPERIMENT) gnc --seeds 1 --results out/experiments-quick --jobs $(JOBS)
 	$(EXPERIMENT) report --results out/experiments-quick
 
-# Every study with its seeds and stress levels. It can be stopped, and goes on from there when it is called again.
+# Every study with its seeds and stress levels. It can be stopped, and resumes when it is called again.
 experiments-full: install-experiments
 	for study in gnc temperature cmf assignment finetune text retrieval; do \
 		$(EXPERIMENT) $$study --results out/experiments --jobs $(JOBS) || exit 1; \

@@ -173,7 +173,7 @@ def table(measured: Sequence[Measured]) -> pd.DataFrame:
 
 
 def findings(measured: Sequence[Measured]) -> str:
-    """What the runs say of the prediction, counted."""
+    """How many runs agree with the prediction."""
     below = equal = above = cheaper = total = stuck = 0
     ratios: list[float] = []
     for each in measured:

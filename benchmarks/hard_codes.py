@@ -25,7 +25,7 @@ from softmaxcode.search.symmetry import symmetric_search
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: K, d and the smallest cosine known, which tells when to stop and is told to no search otherwise.
+#: K, d and the smallest cosine known, which decides when to stop and is passed to no search otherwise.
 KNOWN = {
     (100, 22): 1 / 11,
     (112, 21): 1 / 9,

@@ -222,7 +222,7 @@ def comparison_section(comparisons: list[Comparison], options: Options) -> Secti
         f"the subgradient method ({options.steps:,} steps), against three implementations of that one method, each on "
         "one thread: a PyTorch program with autograd, NumPy, and Numba with only the changed inner products "
         "recomputed. The three take the same steps up to rounding, after which ties break differently, so the ratios "
-        "differ by the cost of a step and not by the method: a large one against PyTorch says little of the method."
+        "differ by the cost of a step and not by the method: a large one against PyTorch shows little of the method."
     )
     cells = [row for comparison in comparisons for row in comparison.cells()]
     return Section("The subgradient method, by implementation", above, pd.DataFrame(cells))

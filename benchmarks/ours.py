@@ -49,7 +49,7 @@ def warm_up() -> None:
 
 
 def timed_solve(K: int, d: int, seed: int, **options: Any) -> Run:
-    """Solve and time it; a short call several times over, since one reading of a few milliseconds says little.
+    """Solve and time it; a short call several times over, since one reading of a few milliseconds is unreliable.
 
     Parameters
     ----------

@@ -127,7 +127,7 @@ def replace_part(path: Path, name: str, text: str) -> None:
 
 
 def write_around_parts(path: Path, text: str) -> None:
-    """Write a file anew but for the parts of the old one that `replace_part` wrote, which come after the text."""
+    """Write a file again except for the parts of the old one that `replace_part` wrote, which come after the text."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = [found[0] + "\n" for found in re.finditer(r"^<!-- (\w+) -->$.*?^<!-- /\1 -->$", old, re.M | re.S)]
     write(path, "\n".join([text, *parts]))

@@ -215,7 +215,7 @@ def _extremes(similarity: Square, code: SoftmaxCode) -> tuple[Assignment, Assign
 
 
 def permutation_for(settings: Settings, data: Data, code: SoftmaxCode) -> Permutation | None:
-    """Which row of the code each class of a run gets, as its settings say.
+    """Which row of the code each class of a run gets, by its settings.
 
     Parameters
     ----------

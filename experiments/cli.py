@@ -115,7 +115,7 @@ def _add(parser: argparse.ArgumentParser, name: str, default: Any, about: str) -
 
 
 def _described(module: ModuleType) -> dict[str, str]:
-    """What the docstring of a study's plan says of each parameter, in one line."""
+    """One line per parameter, from the docstring of a study's plan."""
     found = re.findall(r"^(\w+(?:, \w+)*) : .*\n((?:    .*\n)+)", inspect.getdoc(module.plan) or "", re.M)
     return {
         name: " ".join(lines.split()).rstrip(".").replace("%", "%%")
@@ -179,7 +179,7 @@ def _execution(arguments: argparse.Namespace) -> Execution:
     jobs = check_integer("jobs", arguments.jobs, 1)
     devices = check_integer("devices", arguments.devices, 1)
     if jobs > 1 and devices > 1:
-        raise ValueError(f"say --jobs or --devices, not both; got {jobs} and {devices}")
+        raise ValueError(f"pass --jobs or --devices, not both; got {jobs} and {devices}")
     return Execution(
         accelerator=arguments.accelerator,
         devices=devices,
@@ -229,7 +229,7 @@ def _report_skipped(settings: Settings, data: Data) -> None:
 
 
 def _train(results: Results, runs: list[Settings], execution: Execution, arguments: argparse.Namespace) -> None:
-    """Train what is missing, and tell how each run ended."""
+    """Train what is missing, and report how each run ended."""
     from softmaxcode.parallel.progress import Progress
 
     done = len(results.finished(runs))
@@ -241,8 +241,8 @@ def _train(results: Results, runs: list[Settings], execution: Execution, argumen
             done += 1
             if _first_process():
                 bar.clear()
-                told = "the same" if reason and reason == before else reason or _line(results, settings)
-                print(f"{done}/{len(runs)} {settings.key}: {printable(told)}", file=sys.stderr)
+                listed = "the same" if reason and reason == before else reason or _line(results, settings)
+                print(f"{done}/{len(runs)} {settings.key}: {printable(listed)}", file=sys.stderr)
             before = reason
             bar.step(1)
 

@@ -1,7 +1,7 @@
 """Numbers of the paper's trained networks, to stand beside ours.
 
 They are from the public logs of Jiang et al., ICML 2024 (arXiv:2310.05351): d = 10, SGD with Nesterov's momentum,
-learning rate 0.1, weight decay 5e-4, batches of 250, 200 epochs; the learned classifier on the sphere unless said
+learning rate 0.1, weight decay 5e-4, batches of 250, 200 epochs; the learned classifier on the sphere unless stated
 otherwise. Accuracies are in per cent.
 """
 

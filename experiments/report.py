@@ -96,7 +96,7 @@ def write_report(
     title : str
         Heading of the page.
     meta : mapping, optional
-        What is said of all sections, such as the date and the machine: a name and its text a line.
+        Common to all sections, such as the date and the machine: a name and its text a line.
 
     Returns
     -------
@@ -299,7 +299,7 @@ def _image(figure: Figure, kind: str, **options: Any) -> bytes:
 
 
 def _described(caption: str, figure: Figure) -> str:
-    """What to say of a figure to those who do not see it: its caption, and what is drawn against what."""
+    """The alternative text of a figure: its caption, and what is drawn against what."""
     panels = [(axes.get_title() or axes.get_ylabel(), axes.get_xlabel()) for axes in figure.axes]
     drawn = [f"{y} against {x}" for y, x in panels if x and y]
     return f"{caption}: {'; '.join(drawn)}" if drawn else caption

@@ -102,7 +102,7 @@ def retrieval_figures(features: Tensor, labels: Tensor, far: Sequence[float] = (
         device=torch.device("cpu"),
         knn_func=CustomKNN(CosineSimilarity(), batch_size=_ROWS),
     )
-    # the library keeps labels as float32, which tells integers apart up to 2^24 alone
+    # the library keeps labels as float32, which distinguishes integers up to 2^24 only
     found = neighbours.get_accuracy(H, torch.unique(y, return_inverse=True)[1])
     genuine, impostor = _pair_similarities(H, y)
     return {

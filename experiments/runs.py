@@ -80,7 +80,7 @@ class Run:
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
-        """One row a measurement; `experiments.measuring.Measuring` says what is measured."""
+        """One row a measurement; `experiments.measuring.Measuring` documents what is measured."""
         measured = MEASURED if self.status == "finished" else ()  # one that diverged may never have been measured
         return read_table(self.folder / "history.csv", ("epoch", *measured))
 
@@ -111,7 +111,7 @@ class Run:
         if found != self.fingerprint:
             raise ValueError(
                 f"{self.settings.key} was trained on other data than {self.settings.data} now is (of another data "
-                "folder, perhaps): train it anew in another results folder"
+                "folder, perhaps): train it again in another results folder"
             )
         return loaded(self.settings, self.data_root, **changes) if changes else data
 

@@ -208,7 +208,7 @@ class Settings:
             raise ValueError(f"initial must be the key of a run; got {initial!r}")
         frozen = check_flag("frozen", frozen)
         if frozen and initial is None:
-            raise ValueError("frozen keeps the network of another run: say initial, that run's key")
+            raise ValueError("frozen keeps the network of another run: pass initial, that run's key")
         return cls(
             data=data,
             data_options=defaults.get("data_options", {}) | _check_plain("data_options", data_options or {}),

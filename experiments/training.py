@@ -91,11 +91,11 @@ class Execution:
                 f"accelerator must be one of {', '.join(map(repr, ACCELERATORS))}; got {self.accelerator!r}"
             )
         if self.accelerator == "cuda" and not torch.cuda.is_available():
-            raise ValueError("accelerator 'cuda' needs a CUDA device, and PyTorch finds none here; say cpu")
+            raise ValueError("accelerator 'cuda' needs a CUDA device, and PyTorch finds none here; pass cpu")
         if self.accelerator == "mps" and not torch.backends.mps.is_available():
-            raise ValueError("accelerator 'mps' needs an Apple GPU, and PyTorch finds none here; say cpu")
+            raise ValueError("accelerator 'mps' needs an Apple GPU, and PyTorch finds none here; pass cpu")
         if precision == "16-mixed" and (self.accelerator == "cpu" or not torch.cuda.is_available()):
-            raise ValueError("precision '16-mixed' needs a CUDA device; say bf16-mixed")
+            raise ValueError("precision '16-mixed' needs a CUDA device; pass bf16-mixed")
         if self.accelerator == "cuda" and self.devices > torch.cuda.device_count():
             raise ValueError(f"{self.devices} CUDA devices are asked for; PyTorch finds {torch.cuda.device_count()}")
         try:
@@ -115,7 +115,7 @@ def check_batch(settings: Settings, data: Data) -> None:
     if len(data.train) < settings.batch_size:
         raise ValueError(
             f"batch_size is {settings.batch_size}, and {settings.data} has {len(data.train)} training samples with "
-            "these options: say a smaller one"
+            "these options: pass a smaller one"
         )
 
 
@@ -311,7 +311,7 @@ class Training:
                 writer.add_scalar(name, value, int(row["epoch"]))
 
     def _checkpoint(self) -> None:
-        """Write what a run goes on from, whole or not at all."""
+        """Write the checkpoint of a run atomically."""
         scaler = self.fabric.strategy.precision.state_dict()
         if self.fabric.is_global_zero:
             stored = {
@@ -328,7 +328,7 @@ class Training:
             write_tensors(self.folder / "checkpoint.pt", stored)
 
     def _resume(self) -> None:
-        """Go on from the folder's checkpoint, if it has one."""
+        """Resume from the folder's checkpoint, if it has one."""
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return

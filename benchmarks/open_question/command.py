@@ -178,26 +178,26 @@ def _searches(searches: Sequence[TargetedSearch], pairs: Sequence[Pair]) -> str:
 
 
 def _verdict(searches: Sequence[TargetedSearch], pairs: dict[tuple[int, int], Pair]) -> str:
-    said = []
+    sentences = []
     for search in searches:
         if search.is_candidate:
-            said.append(
+            sentences.append(
                 f"A candidate at ({search.K}, {search.d}), which a better packing would explain as well: a margin of "
                 f"at least {search.best_lower_bound!r}, where the best packing met or known had 1 − μ = "
                 f"{search.best_packing!r}."
             )
         pair = pairs.get((search.K, search.d))
         if pair is not None and search.best_packing > 1 - pair.tammes.max_cosine + RESOLUTION:
-            said.append(
+            sentences.append(
                 f"At ({search.K}, {search.d}) the search found a better packing than the stored one: 1 − μ = "
                 f"{search.best_packing!r}."
             )
     if not any(search.is_candidate for search in searches):
-        said.append(
+        sentences.append(
             "No margin above 1 − μ of the best packing was met: at no pair does the best exceed it by "
             f"{RESOLUTION:g}. That proves nothing; other starts may find what these did not."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def parts(pairs: Sequence[Pair], searches: Sequence[TargetedSearch]) -> dict[str, str]:

@@ -76,7 +76,7 @@ class TargetedSearch:
     random, perturbed, hops : int
         Random starts, descents from the packing, and basin hops.
     near : int
-        Ends with a margin at least 1 - mu - 1e-3, as far as can be told before polishing; every one is polished.
+        Ends with a margin at least 1 - mu - 1e-3, as far as can be estimated before polishing; every one is polished.
     polished, unconverged : int
         Ends that were polished, and those of them whose first-order conditions were not met after it.
     at_packing : int
@@ -85,7 +85,7 @@ class TargetedSearch:
         Distinct margins of the converged ones, the largest first.
     margin_above : int
         How many of those were met with rho(W) > 1 - mu(W) of the same W; where only unstressed classes are near each
-        other that says nothing.
+        other that means nothing.
     h_differs : int
         How many of those were met with h_k != w_k at a stressed class, so that W is no balanced packing.
     best_h_differs : float or None

@@ -77,13 +77,13 @@ def _margin_sections(main: Sequence[Measured], plan: Plan) -> list[Section]:
         Section(
             "Temperature needed",
             "The largest temperature from which on the run of lowest loss has 99 % and 99.9 % of the best known "
-            "margin, interpolated between those measured; what T10 says, (1 − fraction) ρ* / c; and what suffices by "
-            "T6 (c) for every global minimiser.",
+            "margin, interpolated between those measured; the value of T10, (1 − fraction) ρ* / c; and what suffices "
+            "by T6 (c) for every global minimiser.",
             needed_table(main),
         ),
         Section(
             "Deficit in temperatures",
-            "(ρ* − ρ(W)) / τ of the run of lowest loss at each τ, with ρ* the best margin known. T10 says that it "
+            "(ρ* − ρ(W)) / τ of the run of lowest loss at each τ, with ρ* the best margin known. T10 predicts that it "
             "tends to c at the minimisers near the best known code.",
             by_temperature(main, "deficit / τ"),
         ),

@@ -115,7 +115,7 @@ class Measured:
     def limits(self) -> list[tuple[SoftmaxCode, FirstOrder]]:
         """The local Softmax Codes that runs at the smallest temperature are near, by polishing them, lowest loss first.
 
-        Left out are those that do not balance: no local optima, or contacts too nearly equal to be told apart.
+        Left out are those that do not balance: no local optima, or contacts too nearly equal to be distinguished.
         """
         tau = min(self.lowest)
         found: list[tuple[float, tuple[SoftmaxCode, FirstOrder]]] = []

@@ -1,6 +1,6 @@
 """Data sets of the experiments: a registry of readers, none of which downloads or unpickles anything.
 
-`load` gives train and test sets with everything a run has to know of them; `describe` says in a line what an entry is.
+`load` gives train and test sets with everything a run has to know of them; `describe` gives one line about an entry.
 """
 
 from experiments.data.augmentation import Augmentation

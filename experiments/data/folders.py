@@ -21,7 +21,7 @@ from softmaxcode.storage.disk import check_input, read_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What an image file may hold, whatever its name says.
+#: What an image file may hold, whatever its name.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 #: The largest image that is read.
 MAX_PIXELS = 50_000_000

@@ -95,7 +95,7 @@ def noisy(labels: np.ndarray, fraction: float, K: int, seed: int) -> np.ndarray:
 
 
 def permuted(labels: np.ndarray, seed: int, split: str) -> np.ndarray:
-    """The labels dealt out to the images anew, at random: every class is now a random set of images of its old size.
+    """The labels reassigned to the images at random: every class is now a random set of images of its old size.
 
     Examples
     --------

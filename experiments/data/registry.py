@@ -83,7 +83,7 @@ class ImageEntry:
         seed: int = 0,
         **own: Any,
     ) -> ImageData:
-        """Read the files and do to the labels what is asked for; `load` says what each option is."""
+        """Read the files and do to the labels what is asked for; `load` documents each option."""
         _check_options(self.name, own, self.load, self.read)
         if augmentation == "standard":
             augmentation = self.augmentation
@@ -301,7 +301,7 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
         ``classes`` : iterable of int
             Only these classes; label i is then the i-th of them.
         ``relabel`` : "images"
-            A control without classes to learn: labels are dealt out to the images anew, at random, in the training and
+            A control without classes to learn: labels are reassigned to the images at random, in the training and
             in the test set. Every class becomes a random set of images that can only be memorised, no class is
             similar to another, and test accuracy is chance.
         ``few_shot`` : mapping from class to int
@@ -329,8 +329,8 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
 
     Notes
     -----
-    Where labels are dealt out anew, test accuracy is chance under any classifier, so ``relabel`` is a control for what
-    is measured in training alone. A control for test accuracy is ``load("digit-triples", groups="random")`` beside
+    Where labels are reassigned at random, test accuracy is chance under any classifier, so ``relabel`` is a control for
+    what is measured in training alone. A control for test accuracy is ``load("digit-triples", groups="random")`` beside
     ``groups="leading"``: the same images in 100 classes of ten numbers each, all about equally similar or not. To
     permute the digits that source images stand for would be neither: a pair would share its pseudo-digits with other
     pairs as it shared its digits, and no hand in the test set could be read.

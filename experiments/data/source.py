@@ -23,7 +23,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What is read of a data set of images, before anything is done to its labels; `ImageData` says what each is."""
+    """What is read of a data set of images, before anything is done to its labels; `ImageData` documents each."""
 
     train: Labelled
     test: Labelled
@@ -53,7 +53,7 @@ def located(root: str | Path | None, names: tuple[str, ...], advice: str) -> Pat
     Raises
     ------
     ValueError
-        That says what to put where, if there is none.
+        That names what to put where, if there is none.
     """
     folder = data_root(root)
     for place in [folder / name for name in names] + [folder] * (folder.name in names):

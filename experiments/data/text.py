@@ -75,7 +75,7 @@ def read_text(
     Notes
     -----
     Bytes that are no UTF-8 are read as U+FFFD. A token may occur inside longer tokens only, and then never is a next
-    token: ``counts`` of what is returned says which classes have no features.
+    token: ``counts`` of what is returned shows which classes have no features.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -1,4 +1,4 @@
-"""The studies: each plans training runs and says what they show.
+"""The studies: each plans training runs and reports what they show.
 
 A study is a module with ``TITLE``, ``QUESTION``, ``plan`` (keyword options to a list of `Settings`) and ``findings``
 (finished runs to `Findings`).

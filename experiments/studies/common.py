@@ -32,7 +32,7 @@ MEASURES = {
     "ncm_accuracy": "NCM accuracy, %",
     "certified_margin": "certified margin",
 }
-NOTE = "NCM is the nearest class mean; a certified margin says something above 0 alone, and is left out below."
+NOTE = "NCM is the nearest class mean; a certified margin is meaningful above 0 only, and is left out below."
 #: The unnormalised baseline is trained at this temperature unless a study varies it, which is how it is used.
 LINEAR_TEMPERATURE = 1.0
 #: Starts of the unconstrained feature model, and steps of each at most.
@@ -42,7 +42,7 @@ MAX_UFM_CLASSES = 1024
 
 
 def check_not_fixed(settings: dict[str, Any], **options: str) -> None:
-    """Raise a ValueError if settings fix a field that a study varies, naming the option that says it.
+    """Raise a ValueError if settings fix a field that a study varies, naming the option of it.
 
     Examples
     --------
@@ -50,11 +50,11 @@ def check_not_fixed(settings: dict[str, Any], **options: str) -> None:
     >>> check_not_fixed({"seed": 3}, seed="seeds")
     Traceback (most recent call last):
     ...
-    ValueError: seed is varied by this study: say seeds instead; got 3
+    ValueError: seed is varied by this study: pass seeds instead; got 3
     """
     for field, option in options.items():
         if field in settings:
-            raise ValueError(f"{field} is varied by this study: say {option} instead; got {settings[field]!r}")
+            raise ValueError(f"{field} is varied by this study: pass {option} instead; got {settings[field]!r}")
 
 
 def class_count(settings: Settings) -> int:
@@ -63,7 +63,7 @@ def class_count(settings: Settings) -> int:
     Raises
     ------
     ValueError
-        If only the folder tells, and ``classes`` does not choose among them.
+        If only the folder determines it, and ``classes`` does not choose among them.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def class_count(settings: Settings) -> int:
     K = DATASETS[settings.data].K
     if K is None:
         raise ValueError(
-            f"the number of classes of {settings.data} has to be said: data_options with classes, [0, 1, ...]"
+            f"the number of classes of {settings.data} must be given: data_options with classes, [0, 1, ...]"
         )
     return K
 
@@ -223,7 +223,7 @@ def final_values(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def every_run(finals: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """Columns of `final_values`, with `MEASURES` by their labels; a certificate that says nothing is missing."""
+    """Columns of `final_values`, with `MEASURES` by their labels; a certificate that proves nothing is missing."""
     certified = finals["certified_margin"].where(finals["certified_margin"] > 0)
     return finals.assign(certified_margin=certified)[[*names, *MEASURES, "key"]].rename(columns=MEASURES)
 

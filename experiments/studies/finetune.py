@@ -35,7 +35,7 @@ QUESTION = (
 
 #: How a run starts and what of it is trained.
 MODES = ("all layers", "last layer", "from scratch")
-#: Shifts of the test images: two pixels, of digits eight high, would leave nothing to tell classes apart by.
+#: Shifts of the test images: two pixels, of digits eight high, would leave nothing that distinguishes classes.
 SHIFTS = ("gaussian-noise:0.2", "translation:1", "contrast:0.5")
 #: What is measured, with its label.
 MEASURES = {"test": "in distribution", "shifted": "mean over shifts", **{shift: shift for shift in SHIFTS}}
@@ -67,8 +67,8 @@ def plan(
     Raises
     ------
     ValueError
-        If ``settings`` fixes what is varied here, the data set does not say its number of classes, or something is out
-        of range.
+        If ``settings`` fixes what is varied here, the data set does not define its number of classes, or something is
+        out of range.
 
     Examples
     --------

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 TITLE = "Generalized neural collapse (Figure 3)"
 QUESTION = (
-    "Do networks with many classes collapse as the theory says, and how near does the margin come to the best known?"
+    "Do networks with many classes collapse as the theory predicts, and how near is the margin to the best known?"
 )
 
 #: What is asked of the learned head on digit-pairs at d = 10 and temperature 1/10: bound, and whether from below.
@@ -158,11 +158,12 @@ def _ufm_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
         free = ufm_margin(K, d, temperature)
         if free.n:
             least = least_margin(K, group["best_known"].iloc[0], temperature)
-            told = f"is at least {least:.4f}" if math.isfinite(least) else "has no bound above 0 at this temperature"
+            bound = f"is at least {least:.4f}" if math.isfinite(least) else "has no bound above 0 at this temperature"
             out.append(
                 f"With free features in place of a network (unconstrained feature model, K = {K}, d = {d}, "
                 f"τ = {temperature:.3g}) GNC2 is {free}; the learned head's mean is "
-                f"{group['GNC2'].mean() / free.mean:.3f} of it. GNC2 of a global minimiser {told} (docs/theory.md, T6)."
+                f"{group['GNC2'].mean() / free.mean:.3f} of it. "
+                f"GNC2 of a global minimiser {bound} (docs/theory.md, T6)."
             )
     return out
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from experiments.runs import Run
 
 TITLE = "Retrieval of held-out classes"
-QUESTION = "Which head and temperature give features that tell classes apart on which nothing was trained?"
+QUESTION = "Which head and temperature give features that distinguish classes that were never trained on?"
 
 #: False acceptance rates.
 FAR = (1e-3, 1e-2)
@@ -80,8 +80,8 @@ def plan(
     train_classes : int
         Classes to train on, at least 2; the others, at least two, are held out.
     classes : int
-        All classes of the data set, at least two more than are trained on; 0 where it says them itself, which a folder
-        does not.
+        All classes of the data set, at least two more than are trained on; 0 where it defines them itself, which a
+        folder does not.
     d : int
         Width of the features; a fixed code must be known for it.
     epochs : int
@@ -108,7 +108,7 @@ def plan(
     options = settings.pop("data_options", None) or {}
     K = check_integer("classes", classes, 0) or DATASETS[Settings.checked(**settings).data].K
     if K is None:
-        raise ValueError(f"classes, how many {settings['data']} has, has to be said: only the folder tells")
+        raise ValueError(f"classes, how many {settings['data']} has, must be given: only the folder determines it")
     if check_integer("train_classes", train_classes, 2) > K - 2:
         raise ValueError(f"train_classes is at most {K - 2}, two of {K} being held out; got {train_classes}")
     chosen = sorted(stream(0, "training classes").choice(K, train_classes, replace=False).tolist())

@@ -105,7 +105,7 @@ def plan(
     -----
     Without the constraint the norms can take the temperature's part: rows and features :math:`\tau^{-1/2}` times as
     long give the same logits at temperature 1, where the same step of gradient descent has :math:`1/\tau` times the
-    learning rate. So the linear head can diverge at low temperatures; the study says where it did.
+    learning rate. So the linear head can diverge at low temperatures; the study reports where it did.
 
     Examples
     --------
@@ -203,12 +203,12 @@ def _at(cells: Cells, head: str, d: int, temperature: float) -> pd.DataFrame | N
 def _claim_sentence(cells: Cells, d: int) -> str:
     """Whether the margin grows as the temperature falls from 1 to 1/7, by paired differences over the seeds."""
     parts, shown = [], []
-    for warm, cold in itertools.pairwise(CLAIM):
-        a, b = _at(cells, "learned", d, cold), _at(cells, "learned", d, warm)
+    for higher, lower in itertools.pairwise(CLAIM):
+        a, b = _at(cells, "learned", d, lower), _at(cells, "learned", d, higher)
         difference = mean_interval([]) if a is None or b is None else paired_groups(a, b, "GNC2")
         verdict = side(difference, "shown", "not shown, the opposite is shown", "not shown")
         shown.append(verdict == "shown")
-        parts.append(f"GNC2({_fraction(cold)}) - GNC2({_fraction(warm)}) = {difference}: {verdict}")
+        parts.append(f"GNC2({_fraction(lower)}) - GNC2({_fraction(higher)}) = {difference}: {verdict}")
     order = " < ".join(f"GNC2({_fraction(tau)})" for tau in CLAIM)
     return (
         f"{order} for the learned head at d = {d} is {'shown' if all(shown) else 'not shown'} by paired differences "

@@ -273,11 +273,13 @@ def _similarity_sentences(groups: Groups) -> list[str]:
     """Whether tokens that stand after the same tokens are close."""
     out = []
     for head, series in _of_sphere(groups).items():
-        told = ", ".join(f"{mean_interval(group['similarity']).text} at τ = {tau:.3g}" for tau, group in series.items())
+        listed = ", ".join(
+            f"{mean_interval(group['similarity']).text} at τ = {tau:.3g}" for tau, group in series.items()
+        )
         largest = max(group["p_value"].max() for group in series.values())
         out.append(
             f"{HEAD_LABELS[head]}: rank correlation of the cosine of two tokens with how alike the tokens before them "
-            f"are: {told}; the largest p-value of a run (Mantel's test, one-sided) is {largest:.2g}."
+            f"are: {listed}; the largest p-value of a run (Mantel's test, one-sided) is {largest:.2g}."
         )
     return out
 
@@ -306,7 +308,7 @@ def _accuracy_sentences(groups: Groups, chances: Unigram) -> list[str]:
 
 
 def _theory_sentences(groups: Groups) -> list[str]:
-    """What the loss certifies, and what theory says of global minimisers with so unequal counts."""
+    """What the loss certifies, and the theory of global minimisers with so unequal counts."""
     out = []
     for head, series in _of_sphere(groups).items():
         tau = min(series, key=lambda one: series[one]["loss"].mean())
@@ -328,7 +330,7 @@ def _imbalance_sentence(series: dict[float, pd.DataFrame]) -> str:
     unequal = f"the mean count of a token is {imbalance:.4g} times the smallest"
     if not math.isfinite(margin):
         return f"{unequal}; no code is stored, so that no bound on GNC2 of a global minimiser is computed."
-    told = [
+    listed = [
         f"{least:.4f} at τ = {tau:.3g}, where the mean is {group['GNC2'].mean():.4f}"
         for tau, group in series.items()
         if (least := minimizer_margin(K, margin, tau, imbalance=imbalance)) > 0
@@ -337,7 +339,7 @@ def _imbalance_sentence(series: dict[float, pd.DataFrame]) -> str:
         f"{unequal}. With such counts the bound on GNC2 of a global minimiser over free features (docs/theory.md, T6) "
         f"is above 0 for τ below {_first_temperature(K, margin, imbalance):.4f}, with equal counts below "
         f"{_first_temperature(K, margin, 1.0):.4f}: "
-        + (f"here {', '.join(told)}." if told else "at no temperature of these does it say anything.")
+        + (f"here {', '.join(listed)}." if listed else "at none of these temperatures is it above 0.")
     )
 
 

@@ -161,9 +161,7 @@ def check_temperature(temperature: Any) -> float:
         If it is not a finite number above 0.
     """
     if not isinstance(temperature, numbers.Real) and hasattr(temperature, "detach"):
-        raise ValueError(
-            "temperature must be a number, not a tensor: it is not learned; pass float(temperature)"
-        )
+        raise ValueError("temperature must be a number, not a tensor: it is not learned; pass float(temperature)")
     return check_positive("temperature", temperature)
 
 

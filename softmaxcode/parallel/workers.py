@@ -157,7 +157,7 @@ class Workers(ParallelBackendBase):
     def __init__(self, slots: int, timeout: float) -> None:
         super().__init__(nesting_level=0)
         self.slots = slots
-        #: Set while outcomes may be told.
+        #: Set while outcomes may be listed.
         self.landing = threading.Event()
         self.timeout = min(timeout, threading.TIMEOUT_MAX)
 

@@ -1,4 +1,4 @@
-"""The benchmark of temperatures measures what it says, and its document says what was measured."""
+"""The benchmark of temperatures measures what it documents, and its document shows what was measured."""
 
 from __future__ import annotations
 

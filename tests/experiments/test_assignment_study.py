@@ -115,7 +115,7 @@ def test_plan_gives_way_to_settings():
         ({"data": "digits"}, "goes with the parts 'square' and 'pairs' alone"),
         ({"square_classes": (1, 2, 2, 3)}, "four different classes"),
         ({"seeds": 0}, "seeds"),
-        ({"assignment": 1.0}, "assignment is varied by this study: say levels"),
+        ({"assignment": 1.0}, "assignment is varied by this study: pass levels"),
         ({"levels": (2.0,)}, "level from -1 to 1"),
     ],
 )

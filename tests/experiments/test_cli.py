@@ -39,7 +39,7 @@ def command(*arguments: object) -> int:
 
 
 def test_a_study_from_end_to_end(tmp_path, capsys):
-    """Trained, stored, told; done again in no time; and in the report."""
+    """Trained, stored, listed; done again in no time; and in the report."""
     arguments = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "cmf", "--results", tmp_path]
     assert command(*arguments) == 0
     out, err = capsys.readouterr()
@@ -88,7 +88,7 @@ def test_every_study_asks_for_three_seeds_at_least(name):
         (["gnc", "--heads", "softmax"], "head must be one of"),
         (["gnc", "--seeds", "0"], "seeds"),
         (["gnc", "--jobs", "0"], "jobs must be an integer of at least 1"),
-        (["gnc", "--jobs", "2", "--devices", "2"], "say --jobs or --devices, not both"),
+        (["gnc", "--jobs", "2", "--devices", "2"], "pass --jobs or --devices, not both"),
         (["gnc", "--accelerator", "quantum"], "accelerator must be one of"),
         (["gnc", "--temperatures", "0"], "temperature"),
         (["gnc", "--data", "cifar100", "--data-root", "nowhere"], "cifar-100-binary"),
@@ -113,7 +113,7 @@ def test_wrong_input_is_one_sentence(arguments, said, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say what to do"),
+        ([], "name what to do"),
         (["gnc", "--data-options", "train_per_class=5"], "wants a JSON object"),
         (["gnc", "--epochs", "many"], "invalid int value"),
     ],

@@ -87,8 +87,8 @@ def test_plan_pairs_the_heads_under_every_condition() -> None:
     ("options", "message"),
     [
         ({"head": "cmf"}, "compares the heads 'learned' and 'cmf': leave head out; got 'cmf'"),
-        ({"cmf_momentum": 0.5}, "cmf_momentum is varied by this study: say momenta instead; got 0.5"),
-        ({"data": "image-folder"}, "number of classes of image-folder has to be said: data_options with classes"),
+        ({"cmf_momentum": 0.5}, "cmf_momentum is varied by this study: pass momenta instead; got 0.5"),
+        ({"data": "image-folder"}, "number of classes of image-folder must be given: data_options with classes"),
         ({"seeds": 0}, "seeds must be an integer of at least 1; got 0"),
     ],
 )

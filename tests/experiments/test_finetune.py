@@ -100,8 +100,8 @@ def test_heads_are_compared_in_pairs(gain: float, spread: float, verdict: str) -
         own = [r for r in runs if finetune._mode(r.settings) == mode]
         values = {head: [100 * r.accuracy for r in own if r.settings.head == head] for head in ("cmf", "learned")}
         low, high = ttest_rel(values["cmf"], values["learned"]).confidence_interval()
-        told = sentence.split("difference ")[1].split(" (n = 5) points, ")[0]
-        mean, half = map(float, told.split(" ± "))
+        listed = sentence.split("difference ")[1].split(" (n = 5) points, ")[0]
+        mean, half = map(float, listed.split(" ± "))
         assert mean == pytest.approx((low + high) / 2, abs=0.06 * half)
         assert half == pytest.approx((high - low) / 2, rel=0.06)
         expected = "better" if low > 0 else "worse" if high < 0 else "neither shown to be better nor worse"

@@ -83,7 +83,7 @@ def test_plan() -> None:
 
 @pytest.mark.parametrize(("name", "option"), [("head", "heads"), ("temperature", "temperatures"), ("seed", "seeds")])
 def test_plan_says_which_option_varies_a_field(name: str, option: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is varied by this study: say {option} instead; got 1"):
+    with pytest.raises(ValueError, match=f"{name} is varied by this study: pass {option} instead; got 1"):
         gnc.plan(**{name: 1})  # type: ignore[arg-type]
 
 

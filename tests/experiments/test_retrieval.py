@@ -65,7 +65,7 @@ def test_norms_do_not_count_and_collapsed_classes_are_found() -> None:
 
 
 def test_features_that_say_nothing_accept_nobody() -> None:
-    """Equal cosines cannot be told apart: the threshold that refuses the impostors refuses everyone."""
+    """Equal cosines cannot be listed apart: the threshold that refuses the impostors refuses everyone."""
     found = retrieval_figures(torch.ones(40, 3), torch.arange(40) % 8, (0.1,))
     assert found[tar_name(0.1)] == 0
 
@@ -147,7 +147,7 @@ def test_plan_trains_on_some_classes_and_holds_out_others() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.3}, "temperature is varied by this study: say temperatures instead"),
+        ({"temperature": 0.3}, "temperature is varied by this study: pass temperatures instead"),
         ({"data": "image-folder"}, "classes, how many image-folder has, has to be said"),
         ({"train_classes": 999}, "train_classes is at most 998, two of 1000 being held out; got 999"),
         ({"train_classes": 1}, "train_classes must be an integer of at least 2; got 1"),

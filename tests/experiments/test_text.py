@@ -187,7 +187,7 @@ def test_plan() -> None:
     ("options", "message"),
     [
         ({"data": "digits"}, "data must be 'text', whose classes are tokens; got 'digits'"),
-        ({"temperature": 0.2}, "temperature is varied by this study: say temperatures instead; got 0.2"),
+        ({"temperature": 0.2}, "temperature is varied by this study: pass temperatures instead; got 0.2"),
         ({"seeds": 0}, "seeds must be an integer of at least 1; got 0"),
     ],
 )
@@ -307,17 +307,17 @@ def test_the_bound_of_theory_where_it_says_something() -> None:
     known = sc.best_known(K, D).margin
     low = 0.9 * text._first_temperature(K - 1, known, imbalance)
     silent = matching(found([MadeUp(s) for s in runs_at(1.0)]), "bound on GNC2 of a global minimiser")
-    assert "at no temperature of these does it say anything" in silent
+    assert "at none of these temperatures is it above 0" in silent
     assert f"is {imbalance:.4g} times the smallest" in silent
     runs = [MadeUp(s) for s in runs_at(1.0, low)]
     bound = minimizer_margin(K - 1, known, low, imbalance=imbalance)
     assert f"here {bound:.4f} at τ = {low:.3g}" in matching(found(runs), "bound on GNC2 of a global minimiser")
 
 
-@pytest.mark.parametrize(("certified", "told"), [(0.12, "is 0.1200 at most"), (-2.0, "is above 0 at no temperature")])
-def test_what_the_loss_certifies(certified: float, told: str) -> None:
+@pytest.mark.parametrize(("certified", "listed"), [(0.12, "is 0.1200 at most"), (-2.0, "is above 0 at no temperature")])
+def test_what_the_loss_certifies(certified: float, listed: str) -> None:
     runs = [MadeUp(s, {"certified_margin": certified}) for s in runs_at(0.1)]
-    assert told in matching(found(runs), "the margin that a loss certifies")
+    assert listed in matching(found(runs), "the margin that a loss certifies")
 
 
 def test_a_part_of_the_plan() -> None:

@@ -209,7 +209,7 @@ def test_a_folder_that_is_a_file(run, tmp_path):
 
 def test_parquet_is_asked_for_before_the_work(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    refused(run(*SMALL, "--steps", 10, "-o", "x"), "writing parquet needs pyarrow", "or say --csv")
+    refused(run(*SMALL, "--steps", 10, "-o", "x"), "writing parquet needs pyarrow", "or pass --csv")
     refused(run("sweep", "--K", 4, "--d", 2, "-o", "t.parquet"), "writing parquet needs pyarrow", "a .csv with -o")
     assert names(tmp_path) == []
     assert run(*SMALL, "--steps", 10, "--csv", "-o", "x").code == 0

@@ -385,7 +385,7 @@ def test_bounds_that_say_nothing_are_not_met():
     run = ufm.simulate(20, 3, 1, 1.0, steps=5)
     assert run.minimizer_bound < 0 and run.meets_bound is None
     comparison = run.compare(align=False)
-    assert "says nothing" in comparison.verdict
+    assert "proves nothing" in comparison.verdict
     assert comparison.limits.set_index("limit").loc["variability within classes (GNC1)", "met"] is None
 
 

@@ -98,7 +98,7 @@ def step_seconds(K: int, d: int, heads: Sequence[str] = ("learned", "cmf"), seco
     heads : sequence of {"learned", "cmf"}
         What to time.
     seconds : float
-        How long to go on; every head takes three steps at least.
+        How long to continue; every head takes three steps at least.
 
     Returns
     -------

@@ -48,8 +48,8 @@ def plan(
     Raises
     ------
     ValueError
-        If ``settings`` fixes what is varied here, the data set does not say its number of classes, or something is out
-        of range.
+        If ``settings`` fixes what is varied here, the data set does not define its number of classes, or something is
+        out of range.
 
     Examples
     --------

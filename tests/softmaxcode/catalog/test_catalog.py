@@ -785,7 +785,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert main(["catalog"]) == 2
     assert main(["catalog", "import", str(tmp_path / "none.sqlite")]) == 2
     assert main(["catalog", "improve"]) == 2
-    assert "say which (K, d)" in capsys.readouterr().err
+    assert "name the (K, d)" in capsys.readouterr().err
 
 
 @pytest.mark.processes

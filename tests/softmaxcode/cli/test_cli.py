@@ -292,7 +292,7 @@ def test_a_better_code_is_not_passed_off_as_this_one(codes, run, tmp_path):
     worse = good.copy()
     worse[0] = unit_rows(good[:1] - 0.2 * good[1])
     ran = run("check", forge(tmp_path / "x.npz", worse, header))
-    assert ran.code == 1 and re.search(r"^DIFFERENT: margin is 0\.[0-4]\d+, the file says 0\.5527", ran.out, re.M)
+    assert ran.code == 1 and re.search(r"^DIFFERENT: margin is 0\.[0-4]\d+, the file claims 0\.5527", ran.out, re.M)
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "say what to do"),
+        ((), "name what to do"),
         (("dance",), "invalid choice: 'dance'"),
         (("solve",), "the following arguments are required: K, d"),
         (("solve", "12"), "the following arguments are required: d"),
@@ -494,7 +494,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
             ("check", "pickled.npz"),
             "cannot read pickled.npz: not a plain NumPy array, or truncated (it holds Python objects)",
         ),
-        (("check", "disagree.npz"), "its header says 4 rows of 3, its coordinates have shape (3, 4)"),
+        (("check", "disagree.npz"), "its header has 4 rows of 3, its coordinates have shape (3, 4)"),
         (("check", "pickled.npy"), "cannot read pickled.npy: not a plain NumPy array, or truncated"),
         (("check", "truncated.npy"), "cannot read truncated.npy: not a plain NumPy array, or truncated"),
         (("check", "empty.npy"), "cannot read empty.npy"),
@@ -512,8 +512,8 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("check", "pack.3.5.txt"), "the name promises 5 rows of 3, the file has 12 numbers"),
         (("check", "pack.3.4.txt"), "it must hold numbers in plain text"),
         (("check", "good.npy", "--objective", "margin"), "objective must be one of"),
-        (("table",), "say which (K, d)"),
-        (("table", "--pairs", ""), "say which (K, d)"),
+        (("table",), "name the (K, d)"),
+        (("table", "--pairs", ""), "name the (K, d)"),
         (("table", "--pairs", " ; "), ""),
         (("table", "--pairs", "12"), "--pairs takes pairs K,d such as 12,3; got '12'"),
         (("table", "--pairs", "12,3,4"), "--pairs takes pairs"),

@@ -294,7 +294,7 @@ def test_where_no_code_is_held_both_ends_of_the_bracket_are_lines():
         (lambda: fit(net(), GNCCallback("classifier")), "no submodule 'classifier'; its own are backbone, head"),
         (
             lambda: fit(net(), GNCCallback("backbone")),
-            r"'backbone' \(Sequential\) has no weight of shape \(K, d\); say classifier=",
+            r"'backbone' \(Sequential\) has no weight of shape \(K, d\); pass classifier=",
         ),
         (lambda: fit(net(calls_head=False), GNCCallback(), epochs=1), "never called its head 'head'"),
         (lambda: GNCCallback(every_n_epochs=0), "every_n_epochs must be an integer of at least 1"),

@@ -944,7 +944,7 @@ def test_a_riemannian_classifier_needs_a_sphere():
 
 @pytest.mark.parametrize("temperature", [torch.tensor(0.1), torch.nn.Parameter(torch.tensor(-0.1))])
 def test_a_temperature_is_not_learned(temperature):
-    with pytest.raises(ValueError, match="temperature must be a Python number, not a tensor"):
+    with pytest.raises(ValueError, match="temperature must be a number, not a tensor"):
         SphericalClassifier(3, 2, temperature)
 
 

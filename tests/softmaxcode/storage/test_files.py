@@ -290,9 +290,9 @@ def never(*_: object, **__: object) -> Any:
 @pytest.mark.parametrize(
     ("W", "message"),
     [
-        (member_of(2**25, "(1398000, 3)"), r"its header says 12 rows of 3, its coordinates have shape \(1398000, 3\)"),
+        (member_of(2**25, "(1398000, 3)"), r"its header has 12 rows of 3, its coordinates have shape \(1398000, 3\)"),
         (member_of(128, "(10000000000, 3)"), "it declares 240,000,000,000 bytes of numbers and has 0"),
-        (member_of(416, "(3, 12)"), r"its header says 12 rows of 3, its coordinates have shape \(3, 12\)"),
+        (member_of(416, "(3, 12)"), r"its header has 12 rows of 3, its coordinates have shape \(3, 12\)"),
         (member_of(416, "(-12, -3)"), r"it declares the shape"),
         (member_of(416, "(12, 3)", "|O"), "it holds Python objects"),
         (b"\x93NUMPY\x02\x00" + b"\xff" * 400, "not a plain NumPy array, or truncated"),
@@ -484,7 +484,7 @@ def test_a_small_claim_is_held_to_its_own_size(tmp_path, capsys):
     assert header["figures"]["margin"] == 0
     header["figures"]["margin"] = 9e-13
     assert main(["check", str(forged(tmp_path / "x.npz", W, header))]) == 1
-    assert re.search(r"^DIFFERENT: margin is 0\.0, the file says 9e-13$", capsys.readouterr().out, re.M)
+    assert re.search(r"^DIFFERENT: margin is 0\.0, the file claims 9e-13$", capsys.readouterr().out, re.M)
 
 
 @pytest.mark.parametrize(
