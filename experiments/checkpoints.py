@@ -207,7 +207,7 @@ def _from_torch(path: Path) -> list[Candidate]:
         ]
     except Exception:  # whatever a damaged archive or pickle makes of itself
         raise ValueError(
-            f"cannot read {path}: damaged, or it holds more than tensors and plain data, and no code of a file is "
+            f"cannot read {path}: damaged, or it holds more than tensors and JSON values, and no code of a file is "
             "ever run (save the state_dict alone)"
         ) from None
 

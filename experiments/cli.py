@@ -241,8 +241,8 @@ def _train(results: Results, runs: list[Settings], execution: Execution, argumen
             done += 1
             if _first_process():
                 bar.clear()
-                listed = "the same" if reason and reason == before else reason or _line(results, settings)
-                print(f"{done}/{len(runs)} {settings.key}: {printable(listed)}", file=sys.stderr)
+                ended = "the same" if reason and reason == before else reason or _line(results, settings)
+                print(f"{done}/{len(runs)} {settings.key}: {printable(ended)}", file=sys.stderr)
             before = reason
             bar.step(1)
 

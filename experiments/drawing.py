@@ -140,7 +140,7 @@ def band_panel(axes: Axes, table: pd.DataFrame, label: str | None = None, **styl
 
 
 def temperature_axis(axes: Axes, temperatures: Iterable[float]) -> None:
-    """A logarithmic axis over all the temperatures, with its marks in plain numbers.
+    """A logarithmic axis over all the temperatures, with its marks as decimal numbers.
 
     Examples
     --------

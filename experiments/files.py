@@ -45,6 +45,6 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
 
 
 def write_json(path: Path, stored: Any) -> None:
-    """Write plain data."""
+    """Write JSON-serialisable data."""
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(stored, indent=1) + "\n")

@@ -127,7 +127,7 @@ class Run:
         return model.eval()
 
     def evaluation(self, name: str, kind: type[Kind], measure: Callable[[Run], Kind]) -> Kind:
-        """What ``measure(run)`` finds, plain data: computed once, and kept in the folder as ``name.json``.
+        """What ``measure(run)`` finds, JSON-serialisable: computed once, and kept in the folder as ``name.json``.
 
         A file that does not hold data of this ``kind`` (`softmaxcode.storage.records.read_record`) is written again.
         """

@@ -68,13 +68,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def _check_plain(name: str, value: Any) -> dict[str, Any]:
-    """A dictionary of plain data, as JSON gives it back."""
+    """A JSON-serialisable dictionary."""
     try:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise TypeError
         out: dict[str, Any] = json.loads(json.dumps(value, sort_keys=True))
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a dictionary of names to plain data; got {value!r}") from None
+        raise ValueError(f"{name} must be a JSON-serialisable dictionary; got {value!r}") from None
     return out
 
 
@@ -87,7 +87,7 @@ class Settings:
     data : str
         A name in `experiments.data.DATASETS`.
     data_options : dict
-        What `experiments.data.load` takes beside it: plain data. Its ``seed`` is 0 unless given, so that runs of
+        What `experiments.data.load` takes beside it, JSON-serialisable. Its ``seed`` is 0 unless given, so that runs of
         different seeds share their data.
     network : str
         A name in `experiments.networks.NETWORKS`.
@@ -232,13 +232,13 @@ class Settings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain data, as JSON gives them back."""
+        """The fields, JSON-serialisable."""
         out: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return out
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Settings:
-        """From what `plain` gave.
+        """From what `to_dict` returned.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""SoftmaxCode: the plain data that `solve` fills and `load` reads, with every figure derived from the coordinates."""
+"""SoftmaxCode: the data that `solve` returns and `load` reads, with every figure derived from the coordinates."""
 
 from __future__ import annotations
 

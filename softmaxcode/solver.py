@@ -85,7 +85,7 @@ def check_device(device: Any) -> str | None:
 
 
 class SearchOptions(NamedTuple):
-    """What `solve`, `softmaxcode.table` and `softmaxcode.sweep.sweep` take besides the pair, as plain data."""
+    """What `solve`, `softmaxcode.table` and `softmaxcode.sweep.sweep` take besides the pair, JSON-serialisable."""
 
     starts: int | None
     budget: float | None

@@ -104,7 +104,7 @@ class SweepReport:
 def solve_pair(
     K: int, d: int, *, seed: int, starts: int | None, budget: float | None, initial: list[Rows]
 ) -> dict[str, dict[str, Any]]:
-    """The task of a worker: plain data in, plain data out.
+    """The task of a worker: JSON-serialisable data in and out.
 
     A search that also improves the first code of K rows in ``initial``; then a short one from each other array, those
     of other codes of the pair as they are, and those of its neighbours grown or shrunk to K rows.

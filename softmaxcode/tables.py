@@ -216,7 +216,7 @@ def _resumed(
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of the search as plain data, on which alone rows depend."""
+    """The options of the search, JSON-serialisable, on which alone rows depend."""
     for name in options:
         if name not in SearchOptions._fields:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What a command that is killed or listed to end leaves behind: no process, and no semaphore."""
+"""What a command that is killed or terminated leaves behind: no process, and no semaphore."""
 
 from __future__ import annotations
 

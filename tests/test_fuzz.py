@@ -127,7 +127,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def forged(stored: Any, draw: random.Random) -> Any:
-    """Plain data with one of its values, at any depth, left out, added or exchanged for another."""
+    """JSON data with one of its values, at any depth, left out, added or exchanged for another."""
     stored = copy.deepcopy(stored)
     places: list[tuple[Any, Any]] = []
 

@@ -131,12 +131,12 @@ class Objective:
         return Evaluated(values, grad_W[None], grad_H[None])
 
     def _hardmax(self, W: Tensor, H: Tensor) -> Evaluated:
-        """A subgradient: of one feature and one wrong class where the largest lead is taken."""
+        """A subgradient: of one feature and one wrong class where the largest negative logit margin is taken."""
         best = best_wrong_class(H, W, self.labels, False)
-        leads = ((W[best] - W[self.labels]) * H).sum(1)
-        i = int(leads.argmax())
+        negative_margins = ((W[best] - W[self.labels]) * H).sum(1)
+        i = int(negative_margins.argmax())
         j, y = int(best[i]), int(self.labels[i])
         grad_W, grad_H = torch.zeros_like(W), torch.zeros_like(H)
         grad_W[j], grad_W[y] = H[i], -H[i]
         grad_H[i] = W[j] - W[y]
-        return Evaluated(leads[i][None], grad_W[None], grad_H[None])
+        return Evaluated(negative_margins[i][None], grad_W[None], grad_H[None])

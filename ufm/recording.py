@@ -115,7 +115,7 @@ def _log_loss(W: Tensor, H: Tensor, labels: Tensor, temperature: float) -> float
 
 
 def _feature_margin(W: Tensor, H: Tensor, labels: Tensor) -> float:
-    """The smallest lead of a feature's own class."""
+    """The smallest logit margin of a feature."""
     best = best_wrong_class(H, W, labels, False)
     parts = zip(H.split(ROWS), labels.split(ROWS), best.split(ROWS), strict=True)
     return min(float((h * (W[y] - W[j])).sum(1).amin()) for h, y, j in parts)

@@ -196,14 +196,14 @@ class Settings:
         return 1.0 if isinstance(self.n, int) else self.samples / self.K / min(self.n)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain data."""
+        """The fields, JSON-serialisable."""
         out = asdict(self)
         out["n"] = self.n if isinstance(self.n, int) else list(self.n)
         return out
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Settings:
-        """From what `plain` gave.
+        """From what `to_dict` returned.
 
         Raises
         ------

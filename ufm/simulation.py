@@ -185,7 +185,7 @@ def simulate(
         By default it is fixed.
     objective : {"log-cross-entropy", "cross-entropy", "hardmax"}
         What is minimised: tau log L, whose gradient never underflows; L itself, whose gradient is exactly 0 at small
-        temperatures long before the margin is right; or the largest lead of a wrong class, the limit of the first.
+        temperatures long before the margin is right; or the largest negative logit margin, the limit of the first.
     optimizer : {"auto", "lbfgs", "adam", "sgd"}
         L-BFGS on the sphere, deterministic, for small problems; geoopt's RiemannianAdam or RiemannianSGD (momentum
         0.9; none for hardmax, whose subgradient moves one feature a step: with n above 1 it takes many steps). "auto"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.temperature.runs import Measured
 
 
-#: A class is loose if its one-vs-rest distance exceeds the smallest by more temperatures than this.
+#: A class counts as rattling if its one-vs-rest distance exceeds the smallest by more temperatures than this.
 RATTLING = 5
 
 
@@ -207,23 +207,23 @@ def stressed_and_rattling(run: Run) -> tuple[Apart, Apart]:
     """How far apart they are for the classes that hold the margin, and for the others; n = 1."""
     found = margins(run.W)
     H = run.H.reshape(-1, run.settings.d)
-    loose = found.margins > found.margins.min() + RATTLING * run.settings.temperature
+    rattling = found.margins > found.margins.min() + RATTLING * run.settings.temperature
     duality, projection = (np.abs(1 - (other * H).sum(axis=1)) for other in (run.W, found.H))
-    tight, rest = (
+    stressed, rest = (
         Apart(int(mask.sum()), duality[mask].max(initial=0), projection[mask].max(initial=0))
-        for mask in (~loose, loose)
+        for mask in (~rattling, rattling)
     )
-    return tight, rest
+    return stressed, rest
 
 
 def rattling_table(measured: Sequence[Measured]) -> pd.DataFrame:
-    """Where features of tight and loose classes stand as the temperature falls."""
+    """Where features of stressed and rattling classes stand as the temperature falls."""
     rows = []
     for each in measured:
         for tau, run in each.lowest.items():
-            tight, loose = stressed_and_rattling(run)
-            row = {"(K, d)": str(each.case), "τ": f"{tau:g}", "loose classes": str(loose.classes)}
-            for name, apart in (("tight", tight), ("loose", loose)):
+            stressed, rattling = stressed_and_rattling(run)
+            row = {"(K, d)": str(each.case), "τ": f"{tau:g}", "rattling classes": str(rattling.classes)}
+            for name, apart in (("stressed", stressed), ("rattling", rattling)):
                 known = apart.classes > 0
                 row[f"{name}: from w"] = f"{apart.duality:.0e}" if known else ABSENT
                 row[f"{name}: from projection"] = f"{apart.projection:.0e}" if known else ABSENT

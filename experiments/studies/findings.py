@@ -19,7 +19,7 @@ class Findings:
     Attributes
     ----------
     statements : list of str
-        Plain sentences with their numbers, the most important first.
+        Sentences with their numbers, the most important first.
     tables : dict
         Data frames by caption, in order.
     figures : dict

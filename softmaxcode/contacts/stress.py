@@ -5,7 +5,7 @@ weighted tangential gradients cancel. The weights nearest to that solve a convex
 
 .. math:: \min_\lambda \tfrac12 \|J^\top \lambda\|^2, \qquad \lambda \ge 0, \; \sum\lambda = 1,
 
-solved here by a primal-dual interior-point method, whose path leads to the analytic centre of the solutions: every
+solved here by a primal-dual interior-point method, whose path tends to the analytic centre of the solutions: every
 contact that can carry stress does, which is what rigidity needs to know.
 """
 

@@ -177,7 +177,7 @@ def spherical_cross_entropy(
 def hardmax_loss(
     features: Tensor, weight: Tensor, labels: Tensor, *, normalize: bool = True, reduction: str = "max"
 ) -> Tensor:
-    r"""The HardMax objective: the largest lead of a wrong class over the label.
+    r"""The HardMax objective: the largest negative logit margin: cosine of a wrong class less that of the label.
 
     .. math:: \max_i \max_{j \ne y_i} \langle w_j - w_{y_i}, h_i\rangle
 
@@ -221,5 +221,5 @@ def hardmax_loss(
     _check_reduction(reduction, ("max", "none"))
     h, w, y, check_values = _checked(features, weight, labels, normalize)
     best = tiles.best_wrong_class(h, w, y, check_values)
-    leads = ((w[best] - w[y]) * h).sum(1)
-    return leads if reduction == "none" else leads.max()
+    negative_margins = ((w[best] - w[y]) * h).sum(1)
+    return negative_margins if reduction == "none" else negative_margins.max()

@@ -92,12 +92,12 @@ def run(
     calls = (delayed(attempt)(key, task, given) for key, given in arguments.items())
     slots = 1 if retry and backend.shared else backend.slots
     parallel = Parallel(backend=backend, return_as="generator_unordered", batch_size=1, pre_dispatch=slots)
-    # a task that lands while the first ones are being handed out has joblib hand out one more than there are slots
-    backend.landing.clear()
+    # a task that ends while the first ones are submitted makes joblib submit one more than there are slots
+    backend.reporting.clear()
     try:
         outcomes = parallel(calls)
     finally:
-        backend.landing.set()
+        backend.reporting.set()
     try:
         for outcome in outcomes:  # noqa: UP028 - `yield from` would close it before the warning is silenced
             yield outcome
@@ -107,13 +107,13 @@ def run(
             outcomes.close()
 
 
-class _Flight:
-    """A task under way, and who may say how it ended: its worker, or the timer, whichever claims it first."""
+class _Task:
+    """A running task; its worker or its timer, whichever is first, reports how it ended."""
 
-    def __init__(self, key: Any, callback: Callable[[list[Outcome]], None], landing: threading.Event) -> None:
+    def __init__(self, key: Any, callback: Callable[[list[Outcome]], None], reporting: threading.Event) -> None:
         self.key = key
         self._callback = callback
-        self._landing = landing
+        self._reporting = reporting
         self._open = threading.Lock()
         self._timer: threading.Timer | None = None
 
@@ -124,19 +124,19 @@ class _Flight:
         if self._open.locked():  # it was quicker than this
             self._timer.cancel()
 
-    def claim(self) -> bool:
-        """True for the first caller, who is to call `land` or `fail`."""
+    def finish(self) -> bool:
+        """True for the first caller, which must then call `complete` or `fail`."""
         first = self._open.acquire(blocking=False)
         if first and self._timer is not None:
             self._timer.cancel()
         return first
 
-    def land(self, outcome: Outcome) -> None:
-        self._landing.wait()
+    def complete(self, outcome: Outcome) -> None:
+        self._reporting.wait()
         self._callback([outcome])
 
     def fail(self, reason: str) -> None:
-        self.land(Outcome(self.key, None, reason))
+        self.complete(Outcome(self.key, None, reason))
 
 
 class Workers(ParallelBackendBase):
@@ -157,8 +157,8 @@ class Workers(ParallelBackendBase):
     def __init__(self, slots: int, timeout: float) -> None:
         super().__init__(nesting_level=0)
         self.slots = slots
-        #: Set while outcomes may be listed.
-        self.landing = threading.Event()
+        #: Set while outcomes may be reported.
+        self.reporting = threading.Event()
         self.timeout = min(timeout, threading.TIMEOUT_MAX)
 
     def __enter__(self) -> Workers:
@@ -175,26 +175,26 @@ class Workers(ParallelBackendBase):
         """The one outcome of a batch, as `submit` passed it on."""
         return out
 
-    def submit(self, func: Any, callback: Any = None) -> _Flight:
+    def submit(self, func: Any, callback: Any = None) -> _Task:
         """Start a batch of one task; ``callback`` gets its outcome, whatever happens."""
         [(_, (key, *_rest), _options)] = func.items
-        flight = _Flight(key, callback, self.landing)
+        task = _Task(key, callback, self.reporting)
         try:
-            job = self._start(func, flight)
+            job = self._start(func, task)
         except Exception as error:
-            # from a thread of its own, since landing starts the next task from here
-            threading.Timer(0, flight.fail, [f"no worker could be started ({one_line(error)})"]).start()
-            return flight
-        flight.limit(self.timeout, lambda: self._stuck(flight, job))
-        return flight
+            # from a thread of its own, since a completion starts the next task from here
+            threading.Timer(0, task.fail, [f"no worker could be started ({one_line(error)})"]).start()
+            return task
+        task.limit(self.timeout, lambda: self._stuck(task, job))
+        return task
 
-    def _stuck(self, flight: _Flight, job: Any) -> None:
-        if flight.claim():
+    def _stuck(self, task: _Task, job: Any) -> None:
+        if task.finish():
             self._give_up(job)
-            flight.fail(f"stuck: no result within {self.timeout:g} s")
+            task.fail(f"stuck: no result within {self.timeout:g} s")
 
-    def _start(self, func: Callable[[], list[Outcome]], flight: _Flight) -> Any:
-        """Start a task that lands its flight, and return what `_give_up` needs to end it."""
+    def _start(self, func: Callable[[], list[Outcome]], task: _Task) -> Any:
+        """Start a task that completes itself, and return what `_give_up` needs to end it."""
         raise NotImplementedError
 
     def _give_up(self, job: Any) -> None:
@@ -207,7 +207,7 @@ class Workers(ParallelBackendBase):
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """What joblib calls when the run is interrupted."""
-        self.landing.set()  # nothing is handed out any more, and what lands now must not be waited for
+        self.reporting.set()  # nothing is submitted any more, and what ends now must not be waited for
         self.close()
 
 
@@ -222,11 +222,11 @@ class LocalWorkers(Workers):
         self._closed = False
         self._lock = threading.Lock()
 
-    def _start(self, func: Callable[[], list[Outcome]], flight: _Flight) -> ProcessPoolExecutor:
+    def _start(self, func: Callable[[], list[Outcome]], task: _Task) -> ProcessPoolExecutor:
         executor, future = self._submitted(func)
 
         def done(ended: Any) -> None:
-            if not flight.claim():
+            if not task.finish():
                 return
             with self._lock:
                 self._busy.discard(executor)
@@ -234,8 +234,8 @@ class LocalWorkers(Workers):
             try:
                 [outcome] = ended.result()
             except BaseException as error:  # SystemExit is no Exception, and what a task may end with
-                outcome = Outcome(flight.key, None, f"the worker died ({one_line(error)})")
-            flight.land(outcome)
+                outcome = Outcome(task.key, None, f"the worker died ({one_line(error)})")
+            task.complete(outcome)
 
         future.add_done_callback(done)
         return executor
@@ -332,20 +332,20 @@ class DaskWorkers(Workers):
         self._client = client
         self._futures: set[Any] = set()  # Dask drops a task that nobody holds the future of
 
-    def _start(self, func: Callable[[], list[Outcome]], flight: _Flight) -> Any:
+    def _start(self, func: Callable[[], list[Outcome]], task: _Task) -> Any:
         future = self._client.submit(func, key=f"softmaxcode-{uuid.uuid4().hex}", pure=False)
         self._futures.add(future)
 
         def done(ended: Any) -> None:
-            if not flight.claim():
+            if not task.finish():
                 return
             try:
                 [outcome] = ended.result(timeout=TRANSFER_TIMEOUT)
             except BaseException as error:
-                outcome = Outcome(flight.key, None, f"the worker died ({one_line(error).split('. ')[0]})")
+                outcome = Outcome(task.key, None, f"the worker died ({one_line(error).split('. ')[0]})")
             self._futures.discard(future)
             future.release()  # or the scheduler computes it again when it loses the worker that has it
-            flight.land(outcome)
+            task.complete(outcome)
 
         future.add_done_callback(done)
         return future

@@ -4,7 +4,8 @@ Let G permute the K points of a code. Their span is a part of the permutation re
 of a random symmetric matrix that commutes with G are irreducible, so a random set of them whose dimensions sum to d is
 a random representation on R^d that such a code can have. What is left to find is one unit vector an orbit, in the
 subspace that the stabiliser of its point fixes: far fewer unknowns than K d, far fewer local optima, and an energy that
-costs (orbits) K d instead of K^2 d. The codes found are released at the end: optimised once more without symmetry.
+costs (orbits) K d instead of K^2 d. The codes found are symmetry-relaxed at the end: optimised once more without
+symmetry.
 
 The groups are drawn from families that depend on K and the seed alone: extensions of Z_m^k by random automorphisms
 (`groups.affine`: cyclic, dihedral, Frobenius, elementary abelian, Heisenberg groups), PSL(2, p) and PGL(2, p), groups
@@ -48,7 +49,7 @@ MOST_ROWS = 1500
 ROUND = 16
 DRAWS = 100
 SETUPS = 3
-#: Candidates kept and released, and choices that are tried again.
+#: Candidates kept and symmetry-relaxed, and choices that are tried again.
 KEPT = 6
 #: A choice with more unknowns or orbits than these is taken with a probability in inverse proportion.
 UNKNOWNS = 40
@@ -150,7 +151,7 @@ def _release(candidate: SymmetricCandidate, seed: np.random.SeedSequence) -> Sym
     free = optimise(TAMMES, unit_rows(X), _RELEASE_BETA)
     if free.value >= candidate.value - 1e-9:
         return candidate
-    return SymmetricCandidate(free.value, free.X, f"{candidate.group}, released")
+    return SymmetricCandidate(free.value, free.X, f"{candidate.group}, symmetry-relaxed")
 
 
 def symmetric_search(
@@ -187,8 +188,8 @@ def symmetric_search(
     Returns
     -------
     list of SymmetricCandidate
-        The best candidates of distinct values, best first, released unless the floor is met; empty if no group fits,
-        as where K <= d or K is above ``MOST_ROWS``.
+        The best candidates of distinct values, best first, symmetry-relaxed unless the floor is met; empty if no group
+        fits, as where K <= d or K is above ``MOST_ROWS``.
 
     Examples
     --------

@@ -67,7 +67,7 @@ HASH = "sha256"
 
 
 def content_hash(stored: Any) -> str:
-    """SHA-256 of nested dictionaries, lists, tensors and plain values, in their order."""
+    """SHA-256 of nested dictionaries, lists, tensors and JSON values, in their order."""
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:

@@ -94,21 +94,21 @@ def test_runs_that_lose_to_the_best_known_code_are_marked(measured):
 
 def test_distances_of_all_classes_are_those_of_the_run(measured):
     run = measured.lowest[0.005]
-    tight, loose = tables.stressed_and_rattling(run)
+    stressed, rattling = tables.stressed_and_rattling(run)
     H = run.H[:, 0]
-    assert tight.classes + loose.classes == 7
-    assert max(tight.duality, loose.duality) == pytest.approx(max(1 - (run.W * H).sum(axis=1)), abs=1e-12)
+    assert stressed.classes + rattling.classes == 7
+    assert max(stressed.duality, rattling.duality) == pytest.approx(max(1 - (run.W * H).sum(axis=1)), abs=1e-12)
     away = 1 - (sc.margin(run.W).H * H).sum(axis=1)
-    assert max(tight.projection, loose.projection) == pytest.approx(max(away), abs=1e-12)
+    assert max(stressed.projection, rattling.projection) == pytest.approx(max(away), abs=1e-12)
 
 
-def test_a_class_far_from_the_rest_is_loose(measured):
+def test_a_class_far_from_the_rest_is_rattling(measured):
     rows = np.vstack([np.eye(3)[:2], [[0.8, 0.6, 0.0], [0.0, 0.0, -1.0]]])
     run = replace(
         measured.lowest[0.005], settings=replace(measured.lowest[0.005].settings, K=4, n=1), W=rows, H=rows[:, None]
     )
-    tight, loose = tables.stressed_and_rattling(run)
-    assert tight.classes == 1 and loose.classes == 3 and tight.duality == loose.duality == 0
+    stressed, rattling = tables.stressed_and_rattling(run)
+    assert stressed.classes == 1 and rattling.classes == 3 and stressed.duality == rattling.duality == 0
 
 
 def test_a_local_code_of_less_entropy_has_the_lower_loss_above_a_temperature():

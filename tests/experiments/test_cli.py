@@ -39,7 +39,7 @@ def command(*arguments: object) -> int:
 
 
 def test_a_study_from_end_to_end(tmp_path, capsys):
-    """Trained, stored, listed; done again in no time; and in the report."""
+    """Trained, stored, reported; nothing is done again; and in the report."""
     arguments = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "cmf", "--results", tmp_path]
     assert command(*arguments) == 0
     out, err = capsys.readouterr()

@@ -65,7 +65,7 @@ def test_norms_do_not_count_and_collapsed_classes_are_found() -> None:
 
 
 def test_features_that_say_nothing_accept_nobody() -> None:
-    """Equal cosines cannot be listed apart: the threshold that refuses the impostors refuses everyone."""
+    """Equal cosines cannot be distinguished: the threshold that refuses the impostors refuses everyone."""
     found = retrieval_figures(torch.ones(40, 3), torch.arange(40) % 8, (0.1,))
     assert found[tar_name(0.1)] == 0
 

@@ -108,8 +108,8 @@ def scheduler(request):
 class Threads(Workers):
     """Tasks on threads of this process: for what is not about processes."""
 
-    def _start(self, func, flight):
-        threading.Thread(target=lambda: flight.claim() and flight.land(func()[0])).start()
+    def _start(self, func, task):
+        threading.Thread(target=lambda: task.finish() and task.complete(func()[0])).start()
 
     def close(self):
         pass
@@ -403,8 +403,8 @@ def test_a_task_without_a_result_is_stuck_when_its_time_is_over():
     ended = []
 
     class Silent(Threads):
-        def _start(self, func, flight):
-            return flight.key
+        def _start(self, func, task):
+            return task.key
 
         def _give_up(self, job):
             ended.append(job)

@@ -20,7 +20,6 @@ import pytest
 
 import softmaxcode as sc
 from softmaxcode import code, tables
-from softmaxcode.certificates import certificate
 from softmaxcode.sphere import random_rows
 from softmaxcode.storage.journal import _signed
 from softmaxcode.tables import COLUMNS, frame, markdown, table, write
@@ -90,7 +89,7 @@ def made_up(monkeypatch) -> list[tuple[int, int]]:
         )
 
     monkeypatch.setattr(tables, "solve_both", solve)
-    monkeypatch.setattr(certificate, "certify", certify)
+    monkeypatch.setattr(code, "derive_certificate", certify)
     monkeypatch.setattr(code, "MAX_ALL_MARGINS", 1)  # so that softmax rattlers are missing
     monkeypatch.setattr(tables, "time", SimpleNamespace(monotonic=lambda: next(ticks) ** 2 / 8))
     return made

@@ -127,7 +127,7 @@ def test_a_checkpoint_every_minute(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def listed() -> Iterator[None]:
+def terminated() -> Iterator[None]:
     """SIGTERM and SIGHUP end this process as they do a command."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     install_sigterm_handler()
@@ -140,7 +140,7 @@ def listed() -> Iterator[None]:
 @pytest.mark.parametrize(("longest", "ended"), [(math.inf, 1), (-1.0, 0)], ids=["short steps", "long steps"])
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupt_waits_for_the_end_of_a_short_step(
-    tmp_path, monkeypatch, hangup_heard, listed, sent, longest, ended
+    tmp_path, monkeypatch, hangup_heard, terminated, sent, longest, ended
 ):
     """A long step is broken off: the checkpoint before it is kept, and it is taken again."""
     sent = getattr(signal, sent)

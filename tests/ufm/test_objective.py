@@ -27,13 +27,13 @@ def rows(counts, d, B=1, seed=0, dtype=torch.float64, unit=True):
 
 
 def dense(kind: str, W: Tensor, H: Tensor, labels: Tensor, tau: float, decay: float = 0.0) -> Tensor:
-    """The objective of one run from its definition, all leads stored, for autograd."""
-    leads = H @ W.T - (H * W[labels]).sum(1, keepdim=True)
-    own = torch.zeros_like(leads, dtype=torch.bool).scatter_(1, labels[:, None], True)
-    s = (leads / tau).masked_fill(own, -torch.inf).logsumexp(1)
+    """The objective of one run from its definition, all logit margins stored, for autograd."""
+    negative_margins = H @ W.T - (H * W[labels]).sum(1, keepdim=True)
+    own = torch.zeros_like(negative_margins, dtype=torch.bool).scatter_(1, labels[:, None], True)
+    s = (negative_margins / tau).masked_fill(own, -torch.inf).logsumexp(1)
     penalty = decay / 2 * (W.square().sum() + H.square().sum())
     if kind == "hardmax":
-        return leads.masked_fill(own, -torch.inf).amax()
+        return negative_margins.masked_fill(own, -torch.inf).amax()
     if kind == "cross-entropy":
         return torch.nn.functional.cross_entropy(H @ W.T / tau, labels) + penalty
     # log(log(1 + e^s)) is s, to less than rounding, where e^s is small
@@ -109,7 +109,7 @@ def test_log_loss_is_right_at_every_temperature(counts, d, exponent, seed):
 @pytest.mark.parametrize("tau", [1e-4, 1e-6, 1e-100, 1e-300])
 @pytest.mark.parametrize("n", [1, 3])
 def test_small_temperatures_neither_overflow_nor_lose_the_gradient(tau, n, route):
-    # at the cross-polytope with features at their classes, each lead is -1 or -2
+    # at the cross-polytope with features at their classes, each negative logit margin is -1 or -2
     W = torch.cat([torch.eye(3), -torch.eye(3)]).double()[None]
     H, labels = W.repeat_interleave(n, dim=1), torch.arange(6).repeat_interleave(n)
     temperature = torch.tensor([tau], dtype=torch.float64)
@@ -150,7 +150,7 @@ def test_hardmax_and_a_subgradient_of_it(counts, d, seed, B):
     W, H, labels = rows(counts, d, B, seed)
     objective = Objective("hardmax", labels, len(labels), 0.0, Shard.alone(len(counts)))
     found = objective(W, H, torch.ones(B, dtype=torch.float64))
-    # random rows have one largest lead, where hardmax is differentiable
+    # random rows have one largest negative logit margin, where hardmax is differentiable
     assert_equal(found, wanted("hardmax", W, H, labels, [1.0] * B), 1e-14)
 
 
@@ -162,5 +162,5 @@ def test_log_loss_tends_to_hardmax():
         smooth, sharp = (kinds[kind](W, H, temperature).values for kind in ("log-cross-entropy", "hardmax"))
         if float(sharp) < 0:  # every feature on its side: T6 (a)
             assert float(sharp) - tau * np.log(8) - 1e-12 <= float(smooth) <= float(sharp) + tau * np.log(3) + 1e-12
-        else:  # the loss is then at least log 2 / N, and no larger than the lead over tau
+        else:  # the loss is then at least log 2 / N, and no larger than the negative logit margin over tau
             assert -tau * np.log(8 / np.log(2)) <= float(smooth) <= tau * np.log(3 + float(sharp) / tau)

@@ -30,7 +30,7 @@ def unit(X: np.ndarray) -> np.ndarray:
     return X / np.linalg.norm(X, axis=-1, keepdims=True)
 
 
-def leads(run: Run) -> np.ndarray:
+def logit_margins(run: Run) -> np.ndarray:
     """<w_{y_i} - w_j, h_i>, infinite at j = y_i, of unit rows."""
     W, H, y = unit(run.W.astype(float)), unit(run.H.astype(float).reshape(-1, run.W.shape[1])), run.labels
     G = H @ W.T
@@ -95,7 +95,7 @@ def test_what_is_measured(n, dtype, nearest):
     run = ufm.simulate(5, 3, n, 0.2, seed=4, steps=60, optimizer="adam", dtype=dtype)
     assert run.W.dtype == run.H.dtype == dtype
     assert run.H.shape == ((5, 2, 3) if n == 2 else (9, 3))
-    last, G = run.final, leads(run)
+    last, G = run.final, logit_margins(run)
     W, H = unit(run.W.astype(float)), unit(run.H.astype(float).reshape(-1, 3))
     loss = np.log1p(np.exp(-G / 0.2).sum(axis=1)).mean()
     assert last["loss"] == pytest.approx(loss, rel=1e-12)
@@ -158,9 +158,9 @@ def test_first_order_methods_reach_the_simplex_and_the_octahedron(optimizer, ste
 def test_hardmax_by_subgradients():
     run = ufm.simulate(4, 3, 1, objective="hardmax", steps=4000)
     assert run.margin == pytest.approx(4 / 3, abs=1e-2)  # a subgradient method creeps
-    assert run.final["feature_margin"] == pytest.approx(leads(run).min(), abs=1e-13)
+    assert run.final["feature_margin"] == pytest.approx(logit_margins(run).min(), abs=1e-13)
     assert math.isnan(run.minimizer_bound) and run.row()["meets_bound"] is None
-    assert "speaks of cross-entropy on the sphere" in run.compare(align=False).verdict
+    assert "is about cross-entropy on the sphere" in run.compare(align=False).verdict
 
 
 def test_a_tolerance_ends_a_run_by_its_gap():

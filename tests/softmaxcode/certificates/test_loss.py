@@ -54,7 +54,8 @@ def test_imbalance_costs_its_logarithm():
     log_temperature=st.floats(math.log(0.01), math.log(2)),
 )
 def test_no_loss_that_is_low_enough_has_a_smaller_margin(counts, margin, log_temperature):
-    # the proof, backwards: a class whose features all have the bound as their smallest lead, and no other loss at all
+    # the proof, backwards: a class whose features all have the bound as their smallest logit margin, and no other loss
+    # at all
     K, temperature = len(counts), math.exp(log_temperature)
     imbalance = sum(counts) / K / min(counts)
     bound = minimizer_margin(K, margin, temperature, imbalance=imbalance)

@@ -246,8 +246,8 @@ def test_cross_entropy_is_a_smoothed_hardmax(N, K, d, seed, tau):
 def test_hardmax_equals_dense(device, N, K, d, entries, seed):
     h, w, y = problem(N, K, d, seed, device=device)
     unit_h, unit_w = normalize(h), normalize(w)
-    leads = ((unit_w[None] - unit_w[y][:, None]) * unit_h[:, None]).sum(2)
-    wanted = leads.scatter(1, y[:, None], -math.inf).amax(1)
+    negative_margins = ((unit_w[None] - unit_w[y][:, None]) * unit_h[:, None]).sum(2)
+    wanted = negative_margins.scatter(1, y[:, None], -math.inf).amax(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "CPU_TILE", entries)
         patch.setattr(tiles, "ACCELERATOR_TILE", entries)
