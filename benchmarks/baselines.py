@@ -7,7 +7,7 @@
    timed, which differ in nothing but how fast a step is:
 
    * ``torch``: a PyTorch program with autograd, as most people write it;
-   * ``numpy``: one matrix product, one argmax and three updated rows a step;
+   * ``numpy``: one matrix product, one argmax and three updated rows per step;
    * ``compiled``: Numba, and only those inner products recomputed that a step changes.
 
 2. *Pymanopt's packing example*: log-sum-exp of the cosines at the fixed eps = 0.005, Riemannian conjugate gradient

@@ -50,7 +50,7 @@ def measure(seeds: Sequence[int], quick: bool) -> Measured:
     for K, d in dict.fromkeys(pairs):
         for name, kind in KINDS.items():
             measured[name, K, d] = seconds_per_start(kind, K, d, seeds)
-            print(f"cost ({K}, {d}) {name}: {measured[name, K, d]:.4f} s a start", flush=True)
+            print(f"cost ({K}, {d}) {name}: {measured[name, K, d]:.4f} s per start", flush=True)
     return measured
 
 
@@ -72,12 +72,12 @@ def table(measured: Measured) -> pd.DataFrame:
     rows = []
     for _, K, d in dict.fromkeys(("", K, d) for _, K, d in measured):
         row = {"K": str(K), "d": str(d)}
-        row.update({f"{name}, s a start": seconds(measured[name, K, d]) for name in KINDS})
+        row.update({f"{name}, s per start": seconds(measured[name, K, d]) for name in KINDS})
         rows.append(row)
     fitted = _exponents(measured)
     for symbol, label in (("K", ("∝ K^p, p =", "10")), ("d", ("100", "∝ d^p, p ="))):
         row = dict(zip(("K", "d"), label, strict=True))
-        row.update({f"{name}, s a start": f"{fitted[name, symbol]:.2f}" for name in KINDS})
+        row.update({f"{name}, s per start": f"{fitted[name, symbol]:.2f}" for name in KINDS})
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -131,5 +131,5 @@ def section(quick: bool, seed: int, figure: Path | None, link: str | None) -> Se
         f"Mean over seeds {seeds[0]} to {seeds[-1]} of the seconds that one random start takes on one thread, from "
         "the first beta of its schedule to the last; the last two rows are the exponents fitted to the series."
     )
-    below = "" if link is None else f"![Seconds a start against K and against d, log-log]({link})"
+    below = "" if link is None else f"![Seconds per start against K and against d, log-log]({link})"
     return Section("Growth of the cost", above, table(measured), below)

@@ -143,7 +143,7 @@ def _span(values: pd.Series, digits: int) -> str:
 
 
 def table(measured: Sequence[Measured]) -> pd.DataFrame:
-    """One row a case: medians over the separated seeds, extremes in parentheses."""
+    """One row per case: medians over the separated seeds, extremes in parentheses."""
     rows = []
     for each in measured:
         case, good = each.case, each.separated
@@ -266,7 +266,7 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
         draw(main, drawn, figure)
     measured = Section(
         "Measured by depth and width",
-        f"{plan.seeds} seeds a row, {plan.steps:,} gradient evaluations each, from normal entries of standard "
+        f"{plan.seeds} seeds per row, {plan.steps:,} gradient evaluations each, from normal entries of standard "
         "deviation scale / √columns. *Separated*: runs that classify every sample right; the other columns are of "
         "these, medians with the extremes in parentheses. *Effective rank*: exponential of the entropy of the singular "
         "values (Roy and Vetterli 2007). *Ranks*: singular values above 0.01 of the largest. *Predicted*: the rank of "
@@ -280,7 +280,7 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
     )
     by_scale = Section(
         "Measured by initial scale",
-        "The same figures by the size of the start.",
+        "The same measurements by the size of the start.",
         table([done[case] for case in plan.scales]),
     )
     longer = Section(

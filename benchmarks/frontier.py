@@ -1,4 +1,4 @@
-"""The best published figures beside ours: ``python -m benchmarks.frontier [--write docs/frontier.md]``.
+"""The best published values beside ours: ``python -m benchmarks.frontier [--write docs/frontier.md]``.
 
 No search is made: ours are what `softmaxcode.best_known` holds. Exits with 1 where one of ours is lower.
 """
@@ -48,18 +48,18 @@ UNIVERSAL_CODES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One published figure and ours.
+    """One published value and ours.
 
     Attributes
     ----------
     K, d : int
         Number of classes and dimension.
     name : str
-        What the published figure is of.
+        What the published value is of.
     objective : {"softmax", "tammes"}
         Whether it is a margin, or 1 - mu.
     theirs : float
-        The published figure.
+        The published value.
     ours : float or None
         That of the best stored code, or None where none is.
     lower_bound : float or None
@@ -100,7 +100,7 @@ class Row:
 
 
 def published() -> list[Row]:
-    """Every published figure, not yet compared."""
+    """Every published value, not yet compared."""
     universal = [Row(K, d, name, "tammes", 1 - cosine) for K, d, cosine, name in UNIVERSAL_CODES]
     paper = [Row(K, d, "Jiang et al.", "softmax", margin) for (K, d), margin in PAPER_LINES.items()]
     return universal + paper

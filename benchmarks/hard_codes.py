@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=parse_pair, nargs="+", default=list(KNOWN), metavar="K,d")
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
-    parser.add_argument("--limit", type=float, default=1800.0, help="seconds a pair and seed may take")
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds per pair and seed may take")
     parser.add_argument("--jobs", type=int, default=-1, help="threads; -1 uses every core")
     parser.add_argument("--random", action="store_true", help="random starts instead, for comparison")
     options = parser.parse_args(arguments)

@@ -100,7 +100,7 @@ def route_row(K: int, d: int, count: int, seed: int, device: str | None) -> dict
         "(K, d)": f"({K}, {d})",
         "route": route + (f", threads: {batch.threads}" if batch.threads else ""),
         "starts": str(count),
-        "starts a second": f"{count / batch.seconds:.3g}",
+        "starts per second": f"{count / batch.seconds:.3g}",
         "best 1 − μ of the starts": f"{1 - batch.mu:.9f}",
         "margin of solve": f"{code.margin:.14f}",
         "solve, s": seconds(whole),

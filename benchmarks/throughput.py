@@ -1,4 +1,4 @@
-"""Images a second in training: ``python -m benchmarks.throughput [--accelerator cuda] [--full] [--write FILE]``.
+"""Images per second in training: ``python -m benchmarks.throughput [--accelerator cuda] [--full] [--write FILE]``.
 
 One network, head and data set trained by `experiments.training`, and by the shortest loop that plain PyTorch needs for
 the same steps, in turns within one process. With ``--full`` the whole run is trained and measured too: ResNet18 on
@@ -51,7 +51,7 @@ def pytorch_seconds(settings: Settings, data: Data, device: torch.device) -> flo
 
 
 def row(settings: Settings, execution: Execution, rounds: int) -> dict[str, object]:
-    """Images a second of both, of the faster of several rounds, and their ratio."""
+    """Images per second of both, of the faster of several rounds, and their ratio."""
     data = loaded(settings)
     images = settings.epochs * (len(data.train) // settings.batch_size) * settings.batch_size
     device = execution.fabric(settings.precision).device
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         few = {"train_per_class": 5, "test_per_class": 2}
         rows.append(row(Settings.checked("digit-pairs-32", data_options=few, epochs=1), execution, rounds=2))
     section = Section(
-        "Training: images a second",
+        "Training: images per second",
         "`experiments.training` (Lightning Fabric) beside the shortest loop of plain PyTorch with the same network,"
         " head, batches and learning rates, in turns within one process; measuring is part of neither. A ratio of 1 is"
         " equally fast, above 1 faster than plain PyTorch.",

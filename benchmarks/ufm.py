@@ -174,12 +174,12 @@ def flops(N: int, K: int, d: int) -> int:
 
 def row(way: str, K: int, d: int, device: str, steps: int) -> tuple[dict[str, str], Measured | None]:
     """One row of the table, and what was measured for it."""
-    cells = {"way": way, "device": device, "K = N": f"{K:,}", "d": str(d), "s a step": unavailable(way, K, device)}
-    if cells["s a step"]:
+    cells = {"way": way, "device": device, "K = N": f"{K:,}", "d": str(d), "s per step": unavailable(way, K, device)}
+    if cells["s per step"]:
         return cells, None
     found = measure(way, K, d, device, steps)
     cells |= {
-        "s a step": seconds(found.seconds),
+        "s per step": seconds(found.seconds),
         "peak, GB": f"{found.total / 1e9:.2f}",
         "beyond inputs, GB": f"{found.extra / 1e9:.3f}",
         "steps": str(steps),
@@ -224,7 +224,7 @@ def device_rows(device: str, sizes: dict[int, int]) -> list[dict[str, str]]:
         run = {K: found for (name, K), found in stored.items() if name == way}
         if len(run) > 1:
             grown = {
-                "s a step": exponent(list(run), [found.seconds for found in run.values()]),
+                "s per step": exponent(list(run), [found.seconds for found in run.values()]),
                 "beyond inputs, GB": exponent(list(run), [max(found.extra, 1) for found in run.values()]),
             }
             cells = {"way": way, "device": device, "K = N": "∝ K^p, p =", "d": str(DIMENSION[device])}
@@ -245,7 +245,7 @@ def section(sizes: dict[int, int], described: str, command: str) -> Section:
         How the table is made.
     """
     rows = [cells for device in DIMENSION for cells in device_rows(device, sizes)]
-    columns = ["way", "device", "K = N", "d", "s a step", "s / ours", "peak, GB", "beyond inputs, GB"]
+    columns = ["way", "device", "K = N", "d", "s per step", "s / ours", "peak, GB", "beyond inputs, GB"]
     columns += ["matrix rate, TFLOP/s", "fraction of it", "steps", "last loss", "loss / ours - 1"]
     table = pd.DataFrame(rows).reindex(columns=columns).fillna(ABSENT)
     squares = [
@@ -255,7 +255,7 @@ def section(sizes: dict[int, int], described: str, command: str) -> Section:
     ]
     above = (
         f"Made by `{command}` on\n\n{described}\n\nOne step is the gradient of the cross-entropy at temperature "
-        f"{TEMPERATURE} with respect to W and H (K, d), one feature a class, and one update of both by geoopt's "
+        f"{TEMPERATURE} with respect to W and H (K, d), one feature per class, and one update of both by geoopt's "
         "RiemannianAdam, in float32 from the same random unit rows. Ours computes the logits in tiles, and again for "
         "the gradients; plain geoopt holds them all, for `torch.nn.functional.cross_entropy`. Each row is a process of "
         "its own: the median of its steps but the first, and its peak memory, in all and beyond what it used before "

@@ -183,7 +183,7 @@ def nearest_pairs(W: ArrayLike, names: Sequence[str] | None = None, count: int =
     Returns
     -------
     DataFrame
-        One row a pair, the closest first: ``first`` and ``second`` (names), ``cosine`` and ``angle`` (degrees).
+        One row per pair, the closest first: ``first`` and ``second`` (names), ``cosine`` and ``angle`` (degrees).
 
     Raises
     ------

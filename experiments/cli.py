@@ -49,7 +49,7 @@ def _settings() -> dict[str, tuple[type, str]]:
         "learning_rate": (float, "learning rate of the first step"),
         "weight_decay": (float, "weight decay"),
         "epochs": (int, "epochs"),
-        "batch_size": (int, "images a batch, of all processes together"),
+        "batch_size": (int, "images per batch, of all processes together"),
         "measure_every": (int, "epochs between two measurements"),
         "precision": (str, "32-true, bf16-mixed or 16-mixed"),
     }

@@ -44,7 +44,7 @@ LEVEL = 0.05
 #: More pairs than that are drawn as a density.
 MAX_POINTS = 5000
 BINS = 60
-#: Rows of the table of figures, with the prefix of their names in `Comparison.to_dict`.
+#: Rows of the table of measurements, with the prefix of their names in `Comparison.to_dict`.
 _ROWS = {"classifier": "", "random points": "random_", "another local optimum": "local_optimum_"}
 _COLUMNS = ("margin", "max_cosine", "spectrum_distance", "mean_angle", "rms_angle", "max_angle")
 
@@ -126,7 +126,7 @@ def compare_findings(
         )
     if found.comparison is not None:
         statements += _against_code(found.comparison, found.optima)
-        tables["Classifier, code and what chance gives (angles in degrees)"] = _figures_table(found.comparison)
+        tables["Classifier, code and what chance gives (angles in degrees)"] = _measurements_table(found.comparison)
         if found.comparison.learned.spectrum is not None:
             figures["Cosines of all pairs of classes"] = _spectra(found.comparison)
     nearest = found.nearest
@@ -352,7 +352,7 @@ def _relation(result: MantelResult, drawn: int, K: int) -> str:
 # Tables and figures
 
 
-def _figures_table(comparison: Comparison) -> pd.DataFrame:
+def _measurements_table(comparison: Comparison) -> pd.DataFrame:
     scalars = comparison.to_dict()
     rows: list[dict[str, Any]] = [
         {"vectors": name} | {column: scalars[prefix + column] for column in _COLUMNS} for name, prefix in _ROWS.items()

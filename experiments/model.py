@@ -90,7 +90,7 @@ class Classifier(nn.Module):
         return self
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Features of a batch as the network gives them, one sample a row, (N, d)."""
+        """Features of a batch as the network gives them, one sample per row, (N, d)."""
         return self.network(inputs).flatten(0, -2)
 
     def logits(self, features: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def tar_name(far: float) -> str:
     return f"TAR@FAR={far:g}"
 
 
-def retrieval_figures(features: Tensor, labels: Tensor, far: Sequence[float] = (1e-3, 1e-2)) -> dict[str, float]:
+def retrieval_measurements(features: Tensor, labels: Tensor, far: Sequence[float] = (1e-3, 1e-2)) -> dict[str, float]:
     r"""Recall@1, MAP@R and the true acceptance rates of verification, every sample a query against all others.
 
     With R the other samples of a query's class, and P(i) the fraction of them among its i nearest samples,
@@ -77,7 +77,7 @@ def retrieval_figures(features: Tensor, labels: Tensor, far: Sequence[float] = (
     Examples
     --------
     >>> H = torch.tensor([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0], [0.1, 3.0]])
-    >>> retrieval_figures(H, torch.tensor([0, 0, 1, 1]), far=())
+    >>> retrieval_measurements(H, torch.tensor([0, 0, 1, 1]), far=())
     {'Recall@1': 1.0, 'MAP@R': 1.0}
     """
     check_features(features)

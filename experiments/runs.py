@@ -80,7 +80,7 @@ class Run:
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:
-        """One row a measurement; `experiments.measuring.Measuring` documents what is measured."""
+        """One row per measurement; `experiments.measuring.Measuring` documents what is measured."""
         measured = MEASURED if self.status == "finished" else ()  # one that diverged may never have been measured
         return read_table(self.folder / "history.csv", ("epoch", *measured))
 

@@ -34,7 +34,7 @@ def token_margins(run: Run) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a token, in the order of the classes: ``token``; ``count`` in the training text; ``margin``;
+        One row per token, in the order of the classes: ``token``; ``count`` in the training text; ``margin``;
         ``quintile`` of frequency, from 1, the rarest fifth, to 5, equal counts in the order of the classes.
 
     Notes
@@ -88,7 +88,7 @@ def unigram(data: Data) -> Unigram:
     Returns
     -------
     dict
-        ``loss``, in nats a token, and ``accuracy``, the fraction of the token that is the most frequent in training.
+        ``loss``, in nats per token, and ``accuracy``, the fraction of the token that is the most frequent in training.
 
     Examples
     --------

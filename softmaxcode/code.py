@@ -1,4 +1,4 @@
-"""SoftmaxCode: the data that `solve` returns and `load` reads, with every figure derived from the coordinates."""
+"""SoftmaxCode: the data that `solve` returns and `load` reads, with every measurement derived from the coordinates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_code(name: str, code: Any) -> None:
 class SoftmaxCode:
     """K unit vectors in R^d with what is known of them.
 
-    ``np.asarray(code)`` is ``code.W``. Figures are derived from the coordinates when first asked for and kept.
+    ``np.asarray(code)`` is ``code.W``. Measurements are derived from the coordinates when first asked for and kept.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ class SoftmaxCode:
     @property
     def min_angle(self) -> float:
         """The smallest angle between two rows, in degrees."""
-        if self.max_cosine > 0.9:  # the chord is the better-conditioned figure for near points
+        if self.max_cosine > 0.9:  # the chord is the better-conditioned value for near points
             return float(np.degrees(2 * np.arcsin(min(1.0, self.min_distance / 2))))
         return angle_degrees(self.max_cosine)
 
@@ -269,7 +269,7 @@ class SoftmaxCode:
         return derive_certificate(self)
 
     def save(self, path: str | Path) -> None:
-        """Write ``.npz`` (coordinates, figures and their SHA-256), ``.csv`` (one point per line) or ``.txt``.
+        """Write ``.npz`` (coordinates, measurements and their SHA-256), ``.csv`` (one point per line) or ``.txt``.
 
         A ``.txt`` file has one number per line, as Sloane's tables do; named ``pack.d.K.txt`` it is read without
         ``dim``.
@@ -315,8 +315,8 @@ def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
 def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> SoftmaxCode:
     """Read a code from ``.npz``, a classifier from ``.npy``, or points from ``.txt`` or ``.csv``; nothing is unpickled.
 
-    Figures are derived again from the coordinates; those in the file are not used (`softmaxcode check` compares them).
-    A proof in the file is a claim that anyone can write: ``proved`` is None here, and ``check`` proves it again.
+    Measurements are derived again from the coordinates; those in the file are not used (`softmaxcode check` compares
+    them). A proof in the file is a claim that anyone can write: ``proved`` is None here, and ``check`` proves it again.
 
     Parameters
     ----------

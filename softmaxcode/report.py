@@ -1,4 +1,4 @@
-"""Every figure of a code in plain text."""
+"""Every measurement of a code in plain text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from softmaxcode.checks.arguments import printable
-from softmaxcode.storage.files import figures
+from softmaxcode.storage.files import measurements
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
-    """Every figure of a code in plain text; ``made_by`` names its provenance, which nothing derives again."""
-    derived = figures(code)
+    """Every measurement of a code in plain text; ``made_by`` names its provenance, which nothing derives again."""
+    derived = measurements(code)
     certificate = derived["certificate"]
 
     def listed(name: str) -> str:

@@ -42,7 +42,7 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
     Parameters
     ----------
     W : array_like or Tensor, shape (K, d)
-        One vector a row, K >= 2 and d >= 1. Of a DTensor all of it: every process has to call this then.
+        One vector per row, K >= 2 and d >= 1. Of a DTensor all of it: every process has to call this then.
     normalize : bool
         Accept rows of any non-zero norm and scale them to norm 1. Without it a row further than 1e-6 from
         unit norm is refused; nearer ones (float32 classifiers, say) are scaled too, unless they are unit to rounding.
@@ -72,7 +72,7 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         kind = W.dtype.name if isinstance(W, np.ndarray) else type(W).__name__
         if isinstance(W, list | tuple) and len({len(row) for row in W if isinstance(row, Sized)}) > 1:
             kind = "rows that differ in length"
-        raise ValueError(f"{name} must be an array of real numbers, one vector a row; got {kind}") from None
+        raise ValueError(f"{name} must be an array of real numbers, one vector per row; got {kind}") from None
     if raw.ndim != 2 or raw.shape[0] < 2 or raw.shape[1] < 1:
         raise ValueError(f"{name} must have shape (K, d) with K >= 2 rows and d >= 1 columns; got shape {raw.shape}")
     check_memory(f"{name} of shape {raw.shape}", 24 * raw.size, "pass fewer rows")  # a view can claim any size

@@ -88,7 +88,7 @@ def _option(parser: argparse.ArgumentParser, *names: str, **how: Any) -> None:
 
 def _settings_options(parser: argparse.ArgumentParser) -> None:
     """What `simulate` and `sweep` share."""
-    _option(parser, "-n", "--n", type=int, nargs="+", help="features a class: one number or K of them (default 5)")
+    _option(parser, "-n", "--n", type=int, nargs="+", help="features per class: one number or K of them (default 5)")
     _option(parser, "--anneal", type=float, metavar="TEMPERATURE", help="begin here and cool down (default: do not)")
     _option(parser, "--objective", help="log-cross-entropy (default), cross-entropy or hardmax")
     _option(parser, "--optimizer", help="auto (default), lbfgs, adam or sgd")
@@ -108,7 +108,7 @@ def _settings_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Those of the options that were given; features a class as a number where there is one."""
+    """Those of the options that were given; features per class as a number where there is one."""
     options = {name: value for name, value in vars(arguments).items() if name in names}
     if len(options.get("n", ())) == 1:
         options["n"] = options["n"][0]

@@ -50,7 +50,7 @@ class DeepRun:
         W_1 of shape (B, width, K), then (B, width, width), ..., and W_L of shape (B, K, width); float64. The columns
         of W_1 are the free features, one a class.
     history : DataFrame
-        One row a seed and recorded step, with the columns
+        One row per seed and recorded step, with the columns
 
         * ``seed``, ``step`` (gradient evaluations so far), ``log_loss`` (natural logarithm of the mean cross-entropy);
         * ``margin``: the smallest logit margin, min over k and j != k of z_kk - z_jk; samples are all classified
@@ -95,7 +95,7 @@ class DeepRun:
         Returns
         -------
         LowRankCode
-            Classifier, features and their figures.
+            Classifier, features and their measurements.
 
         Raises
         ------
@@ -143,7 +143,7 @@ def simulate_deep(
     tolerance : float
         The fraction, between 0 and 1, by which the gradient may change within a step.
     record_every : int, optional
-        Evaluations between two rows of the history; by default there are about 200 rows a seed. The start and the end
+        Evaluations between two rows of the history; by default there are about 200 rows per seed. The start and the end
         are always in it.
 
     Returns

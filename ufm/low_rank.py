@@ -31,9 +31,9 @@ class LowRankCode:
     Attributes
     ----------
     W : ndarray, shape (K, r)
-        Classifier, one class a row, as it comes: the norms are not equal.
+        Classifier, one class per row, as it comes: the norms are not equal.
     H : ndarray, shape (K, r)
-        Features, the sample of one class a row.
+        Features, the sample of one class per row.
     margin : float
         Exact margin rho of the unit rows of W.
     best_margin : float
@@ -196,7 +196,7 @@ def low_rank_code(Z: np.ndarray, r: int) -> LowRankCode:
     Returns
     -------
     LowRankCode
-        Classifier, features and their figures.
+        Classifier, features and their measurements.
 
     Raises
     ------

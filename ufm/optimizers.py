@@ -89,7 +89,7 @@ class FirstOrder:
         W, H = self.model.W, self.model.H
         values, grad_W, grad_H = self.objective(W.detach(), H.detach(), _temperatures(self.runs, number, W))
         rates = torch.tensor([schedule.learning_rate(run, number) for run in self.runs], dtype=W.dtype, device=W.device)
-        # geoopt multiplies directions by the rate: as a (B, 1, 1) tensor it is one rate a run
+        # geoopt multiplies directions by the rate: as a (B, 1, 1) tensor it is one rate per run
         self.optimizer.param_groups[0]["lr"] = rates.view(-1, 1, 1)
         W.grad, H.grad = grad_W, grad_H
         self.optimizer.step()

@@ -196,7 +196,7 @@ def _check_sweep(table: Any) -> None:
     missing = [name for name in SWEEP_COLUMNS if name not in table]
     if missing or not len(table):
         what = f"it lacks {', '.join(missing)}" if missing else "it has no rows"
-        raise ValueError(f"table must be one that ufm.sweep returned, with a row a run; {what}")
+        raise ValueError(f"table must be one that ufm.sweep returned, with one row per run; {what}")
 
 
 def _figure(size: tuple[float, float], mosaic: list[Any], **options: Any) -> tuple[Figure, dict[str, Axes]]:

@@ -207,7 +207,7 @@ class RunComparison:
 
         What a limit asks is a number that the measured value has to reach or, for the distances, to fall below; these
         hold in the limit of small temperature, so a run at a large one need not meet them. None stands where nothing is
-        asked: a bound that is not above 0, or GNC1 of one feature a class.
+        asked: a bound that is not above 0, or GNC1 of one feature per class.
         """
         run, final = self.run, self.run.final
         rows: list[tuple[str, str, float, float, bool | None]] = []

@@ -35,7 +35,7 @@ CHEAP = 2000
 
 
 def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
-    """Features a class: one number, or one for each class.
+    """Features per class: one number, or one for each class.
 
     Raises
     ------
@@ -45,10 +45,10 @@ def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
     try:
         given = list(n)
     except TypeError:
-        return check_integer("n (features a class)", n, 1)
+        return check_integer("n (features per class)", n, 1)
     if len(given) != K:
         raise ValueError(f"n must be one number or one for each of the K = {K} classes; got {len(given)} numbers")
-    counts = tuple(check_integer("n (features a class)", count, 1) for count in given)
+    counts = tuple(check_integer("n (features per class)", count, 1) for count in given)
     return counts[0] if len(set(counts)) == 1 else counts
 
 
@@ -192,7 +192,7 @@ class Settings:
 
     @property
     def imbalance(self) -> float:
-        """Mean over smallest count of features a class: 1 when all are equal."""
+        """Mean over smallest count of features per class: 1 when all are equal."""
         return 1.0 if isinstance(self.n, int) else self.samples / self.K / min(self.n)
 
     def to_dict(self) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def simulate(
         temperatures long before the margin is right; or the largest negative logit margin, the limit of the first.
     optimizer : {"auto", "lbfgs", "adam", "sgd"}
         L-BFGS on the sphere, deterministic, for small problems; geoopt's RiemannianAdam or RiemannianSGD (momentum
-        0.9; none for hardmax, whose subgradient moves one feature a step: with n above 1 it takes many steps). "auto"
+        0.9; none for hardmax, whose subgradient moves one feature per step: with n above 1 it takes many steps). "auto"
         is L-BFGS where K N is at most 2^22, Adam beyond and for hardmax.
     learning_rate : float, optional
         Of Adam and SGD, at the first step; it falls to 0 along a cosine (hardmax: linearly). By default it follows the

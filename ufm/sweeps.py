@@ -37,7 +37,7 @@ SUFFIXES = (".parquet", ".csv", ".md", ".tex")
 
 
 class Row(TypedDict):
-    """What every row of a sweep has; ``n`` is the mean number of features a class."""
+    """What every row of a sweep has; ``n`` is the mean number of features per class."""
 
     K: Count
     d: Count

@@ -122,7 +122,7 @@ def _code_sections(main: Sequence[Measured]) -> list[Section]:
         Section(
             "What the certificate costs",
             "The margin that the loss certifies (T6 (b)) is below that of the limit by Ent(λ) temperatures to first "
-            "order (T10 (a)), however small the deficit of the margin itself. With n features a class log n is added.",
+            "order (T10 (a)), however small the deficit of the margin itself. With n features per class, add log n.",
             certificate_table(main),
         ),
     ]

@@ -151,7 +151,7 @@ class Measured:
 
 
 def log_loss(W: np.ndarray, H: np.ndarray, temperature: float) -> float:
-    """Logarithm of the mean cross-entropy of one feature a class, W and H of shape (K, d)."""
+    """Logarithm of the mean cross-entropy of one feature per class, W and H of shape (K, d)."""
     logits = H @ W.T / temperature
     others = logits - np.diagonal(logits)[:, None]
     np.fill_diagonal(others, -np.inf)

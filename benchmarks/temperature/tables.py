@@ -94,7 +94,7 @@ def needed_table(measured: Sequence[Measured]) -> pd.DataFrame:
 
 
 def by_temperature(measured: Sequence[Measured], shown: str) -> pd.DataFrame:
-    """One row a case and one column a temperature: "deficit / τ", "slope" of log deficit, or "found" by how many."""
+    """One row per case, one column per temperature: "deficit / τ", "slope" of log deficit, or "found" by how many."""
     rows = []
     for each in measured:
         deficits, taus = each.deficits, list(each.lowest)

@@ -162,7 +162,7 @@ class Data:
     train_unaugmented : LabelledImages or TokenContexts
         ``train`` without augmentation, in the same order: what neural collapse is measured on.
     class_names : tuple of str
-        One a class, in the order of the labels.
+        One per class, in the order of the labels.
     """
 
     name: str

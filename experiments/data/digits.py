@@ -77,7 +77,7 @@ def _side_by_side(
 
 
 def _grouped(source: Source, places: int, groups: str, seed: int) -> Source:
-    """Ten numbers a class: those that differ in the last digit alone, or a random ten."""
+    """Ten numbers per class: those that differ in the last digit alone, or a random ten."""
     if groups not in GROUPS:
         raise ValueError(f"groups must be one of {', '.join(map(repr, GROUPS))}; got {groups!r}")
     K = 10**places // 10

@@ -202,9 +202,9 @@ def final_values(runs: Iterable[Run]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a run: ``data``, ``network``, ``head``, ``temperature``, ``d``, ``K``, ``seed``, ``key``, ``best_known``
-        (the best margin known of (K, d), NaN where no code is stored) and `MEASURES`, where ``fraction`` is GNC2 over
-        it.
+        One row per run: ``data``, ``network``, ``head``, ``temperature``, ``d``, ``K``, ``seed``, ``key``,
+        ``best_known`` (the best margin known of (K, d), NaN where no code is stored) and `MEASURES`, where ``fraction``
+        is GNC2 over it.
     """
     names = ("data", "network", "head", "temperature", "d", "seed", "key")
     rows = []

@@ -222,7 +222,7 @@ def _table(groups: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _figure(groups: dict[tuple[str, str], pd.DataFrame]) -> Figure:
-    """A panel a mode; the test sets side by side, a colour a head."""
+    """One panel per mode; the test sets side by side, one colour per head."""
     figure, axes = axes_figure(list(MODES), columns=3)
     sets = ["test", *SHIFTS]
     heads = list(dict.fromkeys(head for _, head in groups))

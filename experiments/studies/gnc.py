@@ -187,7 +187,7 @@ def _accuracy_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
 
 
 def _table(groups: dict[Any, pd.DataFrame]) -> pd.DataFrame:
-    """A row a head, and for reference the feature model, the best code known and the paper's networks."""
+    """One row per head, and for reference the feature model, the best code known and the paper's networks."""
     rows: dict[str, dict[str, str]] = {}
     for (*_, head, temperature), group in groups.items():
         rows[cell_label(head, temperature)] = {"runs": str(len(group))} | mean_values(group)
@@ -214,7 +214,7 @@ def _table(groups: dict[Any, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
-    """GNC1, GNC2, GNC3 and test accuracy against the epoch, a colour a head and a line style a temperature."""
+    """GNC1, GNC2, GNC3 and test accuracy against the epoch, one colour per head and a line style a temperature."""
     titles = {
         "GNC1": "variability within classes (GNC1)",
         "GNC2": "margin (GNC2)",

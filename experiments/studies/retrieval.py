@@ -17,7 +17,7 @@ from experiments.drawing import (
     temperature_axis,
 )
 from experiments.model import collect
-from experiments.retrieval import retrieval_figures, tar_name
+from experiments.retrieval import retrieval_measurements, tar_name
 from experiments.settings import Settings
 from experiments.statistics import mean_interval, slope
 from experiments.studies.common import (
@@ -49,8 +49,8 @@ FAR = (1e-3, 1e-2)
 #: What is measured, in per cent.
 MEASURES = ("Recall@1", "MAP@R", *map(tar_name, FAR))
 #: What is kept of a search.
-_Figures = TypedDict("_Figures", dict.fromkeys(MEASURES, float))  # type: ignore[misc]
-FIGURES: Any = _Figures
+_Measurements = TypedDict("_Measurements", dict.fromkeys(MEASURES, float))  # type: ignore[misc]
+MEASUREMENTS: Any = _Measurements
 #: Held-out classes at most that are searched: all pairs of their test images are compared.
 MAX_CLASSES = 200
 
@@ -153,7 +153,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     if not finished:
         return nothing_found(runs)
     found = pd.DataFrame([_row(run) for run in finished])
-    pixels = _per_cent(finished[0].evaluation("retrieval-pixels", FIGURES, lambda run: _searched(run, None)))
+    pixels = _per_cent(finished[0].evaluation("retrieval-pixels", MEASUREMENTS, lambda run: _searched(run, None)))
     groups = {
         (head, temperature): found[(found["head"] == head) & (found["temperature"] == temperature)]
         for head, temperature in dict.fromkeys(zip(found["head"], found["temperature"], strict=True))
@@ -180,7 +180,7 @@ def _searched(run: Run, model: Any) -> dict[str, Any]:
         features = images.flatten(1)
     else:
         features, labels = collect(model, samples)
-    return {"queries": len(labels), "classes": len(labels.unique()), **retrieval_figures(features, labels, FAR)}
+    return {"queries": len(labels), "classes": len(labels.unique()), **retrieval_measurements(features, labels, FAR)}
 
 
 def _per_cent(found: dict[str, Any]) -> dict[str, float]:
@@ -192,7 +192,7 @@ def _row(run: Run) -> dict[str, Any]:
         "head": run.settings.head,
         "temperature": run.settings.temperature,
         "seed": run.settings.seed,
-        **_per_cent(run.evaluation("retrieval", FIGURES, lambda run: _searched(run, run.model()))),
+        **_per_cent(run.evaluation("retrieval", MEASUREMENTS, lambda run: _searched(run, run.model()))),
         "GNC2": float(run.final["GNC2"]),
         "GNC1": float(run.final["GNC1"]),
         "test accuracy": 100 * float(run.final["test_accuracy"]),
@@ -235,7 +235,7 @@ def _table(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, floa
 
 
 def _figure(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> Figure:
-    """Each measure against the temperature, a colour a head."""
+    """Each measure against the temperature, one colour per head."""
     figure, axes = axes_figure(MEASURES)
     for panel, name in zip(axes, MEASURES, strict=True):
         temperature_axis(panel, (tau for _, tau in groups))

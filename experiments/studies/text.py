@@ -173,7 +173,7 @@ def findings(runs: Sequence[Run]) -> Findings:
 
 
 def _finals(runs: Sequence[Run]) -> pd.DataFrame:
-    """The last measurement of every run, with the figures of its tokens.
+    """The last measurement of every run, with the measurements of its tokens.
 
     As `final_values`, and `MEASURES`; ``loss``; ``p_value`` of ``similarity``; ``imbalance``, the mean over the
     smallest count of a token; and a column for each of `QUINTILES`, the mean margin of its tokens.
@@ -315,7 +315,7 @@ def _theory_sentences(groups: Groups) -> list[str]:
         certified = max(group["certified_margin"].max() for group in series.values())
         out.append(
             f"{HEAD_LABELS[head]}: the training loss is least at τ = {tau:.3g}, {mean_interval(series[tau]['loss'])} "
-            f"nats a token at training accuracy {mean_interval(series[tau]['train_accuracy'])} %; "
+            f"nats per token at training accuracy {mean_interval(series[tau]['train_accuracy'])} %; "
             f"the margin that a loss certifies (docs/theory.md, T6) is "
             + (f"{certified:.4f} at most." if certified > 0 else "above 0 at no temperature.")
         )
@@ -352,7 +352,7 @@ def _first_temperature(K: int, margin: float, imbalance: float) -> float:
 
 
 def _table(groups: Groups) -> pd.DataFrame:
-    """A row a head and temperature."""
+    """One row per head and temperature."""
     return pd.DataFrame(
         [
             {"head": HEAD_LABELS[head], "τ": f"{tau:.3g}", "runs": len(group)}
@@ -363,7 +363,7 @@ def _table(groups: Groups) -> pd.DataFrame:
 
 
 def _margin_table(groups: Groups) -> pd.DataFrame:
-    """A row a head and temperature, a column a fifth of the tokens."""
+    """One row per head and temperature, a column a fifth of the tokens."""
     return pd.DataFrame(
         [
             {"head": HEAD_LABELS[head], "τ": f"{tau:.3g}", "runs": len(group)}

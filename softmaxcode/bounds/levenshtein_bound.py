@@ -129,7 +129,7 @@ def levenshtein_size(s: float, d: int) -> float:
             break
         if _design_size(d, reached + 1) > 2**1024:
             return math.inf
-        # the error of the forward recurrence in balls grows like (1 + sqrt 2)^k, 1.3 bits a step
+        # the error of the forward recurrence in balls grows like (1 + sqrt 2)^k, 1.3 bits per step
         with flint.ctx.workprec(BITS + order):
             found = _levenshtein_at(flint.arb(s), d, order, settle=True)
         reached = order

@@ -89,7 +89,7 @@ def measured(entry: Entry, code: SoftmaxCode) -> Entry:
 def assess(code: SoftmaxCode, objective: str, construction: str | None) -> Entry:
     """The entry that a code's coordinates are worth.
 
-    The linear programme, which takes seconds a pair, is run for codes of exact families only: no other code is known
+    The linear programme, which takes seconds per pair, is run for codes of exact families only: no other code is known
     to meet it.
     """
     code = replace(code, objective=objective, proved=None)

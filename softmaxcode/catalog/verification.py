@@ -44,7 +44,7 @@ def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) 
     Returns
     -------
     list of Verified
-        One an entry; a ``problem`` that is not empty names what is wrong.
+        One per entry; a ``problem`` that is not empty names what is wrong.
 
     Raises
     ------

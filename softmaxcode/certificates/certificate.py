@@ -46,7 +46,7 @@ def match_tolerance(value: float) -> float:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Figures that certify a code; every one is re-derived from the coordinates.
+    """Values that certify a code; every one is re-derived from the coordinates.
 
     Attributes
     ----------

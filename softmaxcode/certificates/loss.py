@@ -83,7 +83,7 @@ def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: fl
     temperature : float
         The temperature tau, above 0.
     imbalance : float
-        :math:`\nu`, the mean over the smallest number of features a class: 1 where all classes have as many.
+        :math:`\nu`, the mean over the smallest number of features per class: 1 where all classes have as many.
 
     Returns
     -------

@@ -27,7 +27,7 @@ def add_catalog(parser: argparse.ArgumentParser) -> None:
     """Add the actions to the parser of ``softmaxcode catalog``."""
     actions = parser.add_subparsers(dest="action", parser_class=Parser)
 
-    listing = actions.add_parser("list", help="what is stored, one line an entry")
+    listing = actions.add_parser("list", help="what is stored, one line per entry")
     listing.add_argument("--classes", help="only these K, such as 4:32 or 10,20,30")
     listing.add_argument("--dims", help="only these d, such as 3,4")
     listing.add_argument("--objective", help="only softmax, or only tammes")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from softmaxcode.certificates.proof import ProvedValue
     from softmaxcode.code import SoftmaxCode
 
-#: Derived figures may differ from stored ones by this much, which is what another machine's rounding can do; small ones
+#: Derived values may differ from stored ones by this much, which is what another machine's rounding can do; small ones
 #: by 1e-9 of themselves and the rounding of a distance.
 CHECK_TOLERANCE, CHECK_ROUNDING = 1e-12, 2.0**-46
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", parser_class=Parser)
 
-    one = commands.add_parser("solve", help="solve one (K, d) and print its figures")
+    one = commands.add_parser("solve", help="solve one (K, d) and print its measurements")
     one.add_argument("K", type=int, help="number of classes")
     one.add_argument("d", type=int, help="dimension")
     one.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     picture.add_argument("--normalize", action="store_true", help="scale rows to unit norm first")
     output_option(picture, "write the figure: .png, .pdf or .svg", required=True)
 
-    frontier = commands.add_parser("landscape", help="draw the best margins known against K, a panel a dimension")
+    frontier = commands.add_parser("landscape", help="draw the best margins known against K, one panel per dimension")
     frontier.add_argument("--dims", required=True, help="dimensions, each a panel, such as 3,4,8")
     frontier.add_argument("--max-classes", type=int, help="the largest K shown (default: by what is known)")
     output_option(frontier, "write the figure: .png, .pdf or .svg", required=True)
@@ -106,7 +106,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from softmaxcode.checks.arguments import check_objective
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.report import proof, report
-    from softmaxcode.storage.files import DifferentCoordinatesError, figures, read_code
+    from softmaxcode.storage.files import DifferentCoordinatesError, measurements, read_code
 
     if arguments.file.lower().endswith(".npz") and (arguments.dim is not None or arguments.objective):
         raise ValueError("--dim and --objective are for files of bare coordinates; an .npz file names both itself")
@@ -123,8 +123,8 @@ def _check(arguments: argparse.Namespace) -> int:
         sys.stdout.write(report(code))
         return 0
     sys.stdout.write(report(code, made_by="made by (its claim)"))
-    # through JSON, as the stored figures went
-    differences = compare(header["figures"], json.loads(json.dumps(figures(code))))
+    # through JSON, as the stored ones went
+    differences = compare(header["figures"], json.loads(json.dumps(measurements(code))))
     if header["proved"] is not None:
         proved, off = _proved_again(code, ProvedValue(**header["proved"]))
         sys.stdout.write("" if proved is None else proof(proved))
@@ -133,7 +133,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(printable(f"DIFFERENT: {line}"))
     if differences:
         return 1
-    print("every stored figure was derived again from the coordinates, and is the same to rounding")
+    print("every stored measurement was derived again from the coordinates, and is the same to rounding")
     return 0
 
 
@@ -150,7 +150,7 @@ def _proved_again(code: SoftmaxCode, claimed: ProvedValue) -> tuple[ProvedValue 
 
 
 def compare(stored: Any, derived: Any, name: str = "") -> list[str]:
-    """Where two sets of figures differ by more than rounding, one sentence each."""
+    """Where two sets of measurements differ by more than rounding, one sentence each."""
     if isinstance(stored, dict) and isinstance(derived, dict):
         out = []
         for key in sorted({*stored, *derived}):

@@ -1,7 +1,10 @@
 """A learned classifier against a code: aligned, compared, and against other optima."""
 
+from softmaxcode.checks.renamed import renamed_names
 from softmaxcode.compare.alignment import Alignment, align
-from softmaxcode.compare.comparison import Comparison, Figures, compare
+from softmaxcode.compare.comparison import Comparison, Measurements, compare
 from softmaxcode.compare.optima import other_optima
 
-__all__ = ["Alignment", "Comparison", "Figures", "align", "compare", "other_optima"]
+__all__ = ["Alignment", "Comparison", "Measurements", "align", "compare", "other_optima"]
+
+__getattr__ = renamed_names(__name__, {"Figures": "Measurements"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ SAME_SPECTRUM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class Measurements:
     """What one set of K unit vectors measures, and how it compares with the reference code.
 
     Attributes
@@ -68,11 +69,11 @@ class Comparison:
         Number of classes and dimension.
     code : SoftmaxCode or None
         The reference; None where none was given and none is stored.
-    learned : Figures
+    learned : Measurements
         Of the classifier.
-    random : Figures or None
+    random : Measurements or None
         Of K independent uniform points, as a null: what no structure at all gives.
-    local_optimum : Figures or None
+    local_optimum : Measurements or None
         Of another code, found by one random start of the search for a large margin, as a second null: how near any
         good code comes to this one. Where (K, d) has essentially one local optimum it is the code itself, and aligns
         with it. `other_optima` answers whether the classifier is nearer to this code than to others. Both are
@@ -88,9 +89,9 @@ class Comparison:
     K: int
     d: int
     code: SoftmaxCode | None
-    learned: Figures
-    random: Figures | None
-    local_optimum: Figures | None
+    learned: Measurements
+    random: Measurements | None
+    local_optimum: Measurements | None
     reference_margin: float
     reference: str
     note: str
@@ -116,10 +117,16 @@ class Comparison:
         return self.learned.alignment
 
     @cached_property
-    def figures(self) -> dict[str, Figures]:
+    def measurements(self) -> dict[str, Measurements]:
         """Classifier and nulls by name, those that were computed."""
         named = {"learned": self.learned, "random": self.random, "local_optimum": self.local_optimum}
-        return {name: figures for name, figures in named.items() if figures is not None}
+        return {name: measured for name, measured in named.items() if measured is not None}
+
+    @property
+    def figures(self) -> dict[str, Measurements]:
+        """The old name of `measurements`."""
+        warnings.warn("Comparison.figures is now Comparison.measurements", DeprecationWarning, stacklevel=2)
+        return self.measurements
 
     def to_dict(self) -> dict[str, float | int | str]:
         """Scalars alone, for a row of a data frame: names of a null carry its own as a prefix.
@@ -135,32 +142,32 @@ class Comparison:
             "reference_max_cosine": float("nan") if code is None else code.max_cosine,
             "margin_ratio": self.margin_ratio,
         }
-        for name, figures in (("", self.learned), ("random_", self.random), ("local_optimum_", self.local_optimum)):
-            scalars |= {name + key: value for key, value in _scalars(figures).items()}
+        for name, measured in (("", self.learned), ("random_", self.random), ("local_optimum_", self.local_optimum)):
+            scalars |= {name + key: value for key, value in _scalars(measured).items()}
         return scalars
 
     def __str__(self) -> str:
         keys = ("margin", "max_cosine", "spectrum_distance", "mean_angle", "rms_angle", "max_angle")
         lines = [f"K = {self.K}, d = {self.d}, margin ratio {self.margin_ratio:.6f} to the {self.reference}"]
         lines.append(" " * 14 + "".join(f"{key:>19}" for key in keys))
-        for name, figures in self.figures.items():
-            scalars = _scalars(figures)
+        for name, measured in self.measurements.items():
+            scalars = _scalars(measured)
             lines.append(f"{name:<14}" + "".join(f"{scalars[key]:>19.6g}" for key in keys))
         if self.code is not None:
             lines.append(f"{'code':<14}{self.code.margin:>19.6g}{self.code.max_cosine:>19.6g}")
         return "\n".join([*lines, self.note] if self.note else lines)
 
 
-def _scalars(figures: Figures | None) -> dict[str, float]:
+def _scalars(measured: Measurements | None) -> dict[str, float]:
     """The scalars of one row, NaN where not computed; angles in degrees."""
-    alignment = None if figures is None else figures.alignment
+    alignment = None if measured is None else measured.alignment
 
-    def of(owner: Figures | Alignment | None, name: str) -> float:
+    def of(owner: Measurements | Alignment | None, name: str) -> float:
         value = None if owner is None else getattr(owner, name)
         return float("nan") if value is None else value
 
-    measured = {name: of(figures, name) for name in ("margin", "gap", "max_cosine", "spectrum_distance")}
-    return measured | {name: of(alignment, name) for name in ("mean_angle", "rms_angle", "max_angle")}
+    scalars = {name: of(measured, name) for name in ("margin", "gap", "max_cosine", "spectrum_distance")}
+    return scalars | {name: of(alignment, name) for name in ("mean_angle", "rms_angle", "max_angle")}
 
 
 def compare(
@@ -190,7 +197,7 @@ def compare(
     Returns
     -------
     Comparison
-        Figures of the classifier and of the nulls beside the code's; ``print`` shows a table and ``to_dict`` gives
+        Measurements of the classifier and of the nulls beside the code's; ``print`` shows a table and ``to_dict`` gives
         the scalars.
 
     Raises
@@ -228,7 +235,7 @@ def compare(
         note = f"spectrum distance and alignment not computed: no code of (K, d) = ({K}, {d}) is stored"
     aligned = align and not note
 
-    def measured(X: Rows) -> Figures:
+    def measured(X: Rows) -> Measurements:
         return _measure(X, reference, starts if aligned else 0, np.random.default_rng(seed))
 
     random = optimum = None
@@ -259,15 +266,15 @@ def as_code(code: SoftmaxCode | ArrayLike | None, K: int, d: int) -> SoftmaxCode
     )
 
 
-def _measure(X: Rows, code: SoftmaxCode | None, starts: int, rng: np.random.Generator) -> Figures:
-    """The figures of unit rows; with ``starts`` the code is aligned with them."""
+def _measure(X: Rows, code: SoftmaxCode | None, starts: int, rng: np.random.Generator) -> Measurements:
+    """The measurements of unit rows; with ``starts`` the code is aligned with them."""
     smallest = smallest_margin(X)
     spectrum = distance = None
     if len(X) <= MAX_SPECTRUM_CLASSES:
         spectrum = sorted_cosines(X)
         if code is not None:
             distance = float(np.sqrt(np.mean((spectrum - sorted_cosines(code.W)) ** 2)))
-    return Figures(
+    return Measurements(
         margin=smallest.margin,
         gap=smallest.gap,
         max_cosine=float(largest_cosines(X).max()),

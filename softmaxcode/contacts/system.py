@@ -131,7 +131,7 @@ def hardmax_system(W: Rows, H: Rows, window: float) -> ContactSystem:
 
 
 def tangent_basis(X: Rows) -> np.ndarray:
-    """Orthonormal bases of the tangent spaces, shape (N, d, d-1), from one Householder reflection a row."""
+    """Orthonormal bases of the tangent spaces, shape (N, d, d-1), from one Householder reflection per row."""
     _N, d = X.shape
     sign = np.where(X[:, 0] < 0, -1.0, 1.0)
     u = X.copy()

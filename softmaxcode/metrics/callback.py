@@ -104,7 +104,7 @@ class GNCCallback(Callback):
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row a measurement, indexed by epoch."""
+        """One row per measurement, indexed by epoch."""
         return pd.DataFrame.from_dict(self._rows, orient="index").rename_axis("epoch")
 
     def state_dict(self) -> dict[str, Any]:

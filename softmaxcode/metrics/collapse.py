@@ -53,7 +53,7 @@ class GNC1(ClassMoments):
     counts, which is their rounding; if all class means are equal it is 0, and so is GNC1. Then, and where they are
     nearly equal (a mean squared distance from their mean below 5e-4), a UserWarning reports it. Rounding of the
     features themselves is not left out: where float32 features span fewer than min(K - 1, d) dimensions, their noise of
-    1e-7 counts as directions in which nothing has collapsed, and GNC1 is of the order of the samples a class. States
+    1e-7 counts as directions in which nothing has collapsed, and GNC1 is of the order of the samples per class. States
     are saved in a state dict after ``metric.persistent(True)``.
 
     References
@@ -280,7 +280,7 @@ class NearestClassMeanAccuracy(StreamMetric):
         Parameters
         ----------
         means : Tensor, shape (K, d)
-            Means of unit features, one class a row.
+            Means of unit features, one class per row.
         seen : Tensor of bool, shape (K,), optional
             The classes that have a mean; all by default.
 

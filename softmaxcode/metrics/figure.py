@@ -58,7 +58,7 @@ def plot_collapse(
     Parameters
     ----------
     history : DataFrame
-        One row a measurement, indexed by epoch or step; columns as `GeneralizedNeuralCollapse` computes them: GNC1,
+        One row per measurement, indexed by epoch or step; columns as `GeneralizedNeuralCollapse` computes them: GNC1,
         GNC2, GNC3 and, where there are such, GNC3_centred, certified_margin and effective_rank, which has an axis of
         its own beside GNC1: at an effective rank of 1 a small GNC1 is no neural collapse, but one to a single point.
     limits : mapping, optional
@@ -88,7 +88,7 @@ def plot_collapse(
     if missing or not len(history):
         what = f"it lacks {', '.join(missing)}" if missing else "it has no rows"
         raise ValueError(
-            f"history must be a table with the columns GNC1, GNC2 and GNC3 and a row a measurement; {what}"
+            f"history must be a table with the columns GNC1, GNC2 and GNC3 and one row per measurement; {what}"
         )
     target = None if path is None else check_output(path, SUFFIXES)
     figure = new_figure((12, 4.6), layout="constrained")
@@ -108,7 +108,7 @@ def plot_collapse(
 
 
 def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> None:
-    """One line a column that the history has."""
+    """One line per column that the history has."""
     for name in names:
         if name in history:
             label = _LABELS[name] + (": below 0" if (history[name] < 0).all() else "")

@@ -37,7 +37,7 @@ def classifier_margin(W: Tensor) -> SmallestMargin:
     Parameters
     ----------
     W : Tensor, shape (K, d)
-        One class a row, of any norm but 0.
+        One class per row, of any norm but 0.
 
     Returns
     -------

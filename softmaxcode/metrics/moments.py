@@ -220,7 +220,7 @@ class ClassifierMetric(StreamMetric):
         Parameters
         ----------
         W : Module or Tensor, shape (K, d)
-            A head, whose ``weight`` at the time of use counts, or one class a row, of any norm. A parameter or buffer
+            A head, whose ``weight`` at the time of use counts, or one class per row, of any norm. A parameter or buffer
             is kept by reference, so of one in training the value at the time of use counts as well; a tensor computed
             from others, such as the ``weight`` of a `SphericalClassifier`, stays as it is now. Copies and pickles of
             the metric hold a copy. Of a DTensor, such as a parameter of `fully_shard`, all processes gather the rows at

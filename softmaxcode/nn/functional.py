@@ -62,9 +62,9 @@ def log_odds_against(
     Parameters
     ----------
     features : Tensor, shape (N, d)
-        One sample a row, N >= 1.
+        One sample per row, N >= 1.
     weight : Tensor, shape (K, d)
-        The classifier, one class a row, K >= 2; if it needs no gradient, none is computed.
+        The classifier, one class per row, K >= 2; if it needs no gradient, none is computed.
     labels : Tensor of integers, shape (N,)
         Classes from 0 to K - 1.
     temperature : float
@@ -121,9 +121,9 @@ def spherical_cross_entropy(
     Parameters
     ----------
     features : Tensor, shape (N, d)
-        One sample a row, N >= 1.
+        One sample per row, N >= 1.
     weight : Tensor, shape (K, d)
-        The classifier, one class a row, K >= 2; if it needs no gradient, none is computed.
+        The classifier, one class per row, K >= 2; if it needs no gradient, none is computed.
     labels : Tensor of integers, shape (N,)
         Classes from 0 to K - 1.
     temperature : float
@@ -186,9 +186,9 @@ def hardmax_loss(
     Parameters
     ----------
     features : Tensor, shape (N, d)
-        One sample a row, N >= 1.
+        One sample per row, N >= 1.
     weight : Tensor, shape (K, d)
-        The classifier, one class a row, K >= 2.
+        The classifier, one class per row, K >= 2.
     labels : Tensor of integers, shape (N,)
         Classes from 0 to K - 1.
     normalize : bool

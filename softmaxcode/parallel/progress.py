@@ -34,7 +34,7 @@ class Progress:
         )
 
     def step(self, count: int, **shown: Any) -> None:
-        """Advance by ``count`` and show the given figures."""
+        """Advance by ``count`` and show the given values."""
         if self._bar is None:
             return
         if shown:

@@ -1,4 +1,4 @@
-"""The best margins known against the number of classes, one panel a dimension, between what bounds allow."""
+"""The best margins known against the number of classes, one panel per dimension, between what bounds allow."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _best_margin(K: int, d: int, stored: dict[int, float]) -> float | None:
 
 
 def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_classes: int | None = None) -> Figure:
-    """Draw the best margins known against the number of classes, one panel a dimension, without any search.
+    """Draw the best margins known against the number of classes, one panel per dimension, without any search.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     Returns
     -------
     matplotlib.figure.Figure
-        One axes a dimension, labelled ``"d=3"`` and so on. Both are logarithmic and show
+        One axes per dimension, labelled ``"d=3"`` and so on. Both are logarithmic and show
 
         * the margins of the installed catalogue;
         * the exact codes that nothing known surpasses, by name where they are few;
@@ -266,7 +266,7 @@ def _style(axes: Axes, shown: Panel, low: float, high: float) -> None:
     axes.set_yscale("log")
     first, last = shown.classes
     axes.set_xlim(first / 1.08, last * (last / first) ** 0.26)
-    beneath = 0.05 + 0.09 * (len(shown.paper) + 1 if shown.paper else 0)  # room for the paper's figures
+    beneath = 0.05 + 0.09 * (len(shown.paper) + 1 if shown.paper else 0)  # room for the paper's values
     axes.set_ylim(low / (high / low) ** beneath, high * (high / low) ** 0.25)
     for axis, ticks in ((axes.xaxis, round_ticks(first, last)), (axes.yaxis, round_ticks(*axes.get_ylim()))):
         axis.set_major_locator(FixedLocator(ticks))
@@ -291,7 +291,7 @@ def round_ticks(low: float, high: float) -> list[float]:
 
 
 def _write_paper(axes: Axes, shown: Panel) -> None:
-    """The paper's figures beside ours, below the curves, where the panel is empty."""
+    """The paper's values beside ours, below the curves, where the panel is empty."""
     lines = []
     for K, (value, ours) in shown.paper.items():
         lines.append(f"K = {K:,}: {value:.4f}, " + ("none stored" if ours is None else f"ours {ours:.4f}"))

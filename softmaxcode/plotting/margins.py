@@ -27,7 +27,7 @@ ZOOM_BELOW = 0.3
 
 
 def draw_margins(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tuple[Kind, np.ndarray]]) -> None:
-    """One bar a class in rising order, with lines at the smallest margin and at 1 - mu."""
+    """One bar per class in rising order, with lines at the smallest margin and at 1 - mu."""
     add_grid(axes, "y")
     axes.set_title("Margin of each class, sorted", size=12.5, color=INK, loc="left")
     if known.margins is None:

@@ -53,7 +53,7 @@ def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
           than two million; its title names what is drawn.
         * The margins are the one-vs-rest distances in rising order, with lines at the smallest and at 1 - mu.
 
-        A panel whose figures are not computed at the code's size says why.
+        A panel whose values are not computed at the code's size says why.
 
     Raises
     ------

@@ -94,7 +94,7 @@ def _descend_chunk(
         if deadline is not None and time.monotonic() >= deadline:
             break
         beta = schedule.beta(step)
-        # geoopt multiplies directions by the rate: as a (B, 1, 1) tensor it is one rate a start
+        # geoopt multiplies directions by the rate: as a (B, 1, 1) tensor it is one rate per start
         adam.param_groups[0]["lr"] = torch.clamp(_REACH / beta, max=_LARGEST_ANGLE)
         points.grad = euclidean_gradients(kind, points.detach(), beta)
         adam.step()

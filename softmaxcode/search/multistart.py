@@ -89,7 +89,7 @@ def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], t
     K, d : int
         Number of classes and dimension.
     seeds : list of SeedSequence
-        One a start; the result depends on nothing else.
+        One per start; the result depends on nothing else.
     threads : Threads
         Where the starts run.
     """

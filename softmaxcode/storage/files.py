@@ -15,6 +15,7 @@ import numpy as np
 from softmaxcode.certificates.proof.value import ProvedValue
 from softmaxcode.checks.arguments import check_integer, check_objective, printable, shown
 from softmaxcode.checks.limits import NotComputed
+from softmaxcode.checks.renamed import renamed_names
 from softmaxcode.sphere import check_rows
 from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.storage.disk import check_input, check_output, read_text, written_whole
@@ -40,8 +41,8 @@ class DifferentCoordinatesError(ValueError):
     """The coordinates of a file are not those that its header was written for."""
 
 
-#: Figures of every single class are stored up to this many classes.
-MAX_CLASS_FIGURES = 2000
+#: Measurements of every single class are stored up to this many classes.
+MAX_CLASS_MEASUREMENTS = 2000
 _SLOANE = re.compile(r"pack\.(\d+)\.(\d+)\.txt$")
 
 
@@ -71,13 +72,13 @@ def coordinates_hash(W: Rows) -> str:
 
 
 def header_hash(header: dict[str, Any]) -> str:
-    """SHA-256 of figures, provenance and proof, as JSON with sorted keys."""
+    """SHA-256 of measurements, provenance and proof, as JSON with sorted keys."""
     covered = {name: header[name] for name in ("figures", "objective", "provenance", "proved")}
     return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
-def figures(code: SoftmaxCode) -> dict[str, Any]:
-    """Every figure of a code, JSON-serialisable; what is too large to derive is "not computed"."""
+def measurements(code: SoftmaxCode) -> dict[str, Any]:
+    """Every measurement of a code, JSON-serialisable; what is too large to derive is "not computed"."""
     out: dict[str, Any] = {
         "K": code.K,
         "d": code.d,
@@ -94,7 +95,7 @@ def figures(code: SoftmaxCode) -> dict[str, Any]:
             out[name] = "not computed"
         else:
             out[name] = len(value) if name == "contacts" else value.tolist()
-    small = code.K <= MAX_CLASS_FIGURES
+    small = code.K <= MAX_CLASS_MEASUREMENTS
     out["margins"] = code.margins.tolist() if small else "not computed"
     out["largest_cosines"] = code.largest_cosines.tolist() if small else "not computed"
     out["certificate"] = asdict(code.certificate)
@@ -140,7 +141,7 @@ def _save_npz(code: SoftmaxCode, path: Path) -> None:
         "objective": code.objective,
         "provenance": checked_provenance(code.provenance),
         "proved": asdict(code.proved) if code.proved is not None else None,
-        "figures": figures(code),
+        "figures": measurements(code),
     }
     header["sha256_header"] = header_hash(header)
     with written_whole(path) as temporary, temporary.open("wb") as stream:
@@ -320,3 +321,6 @@ def _read_npz(path: Path, normalize: bool) -> StoredCode:
         return StoredCode(rows, check_objective(header.objective), header.provenance, stored)
     except ValueError as error:
         raise ValueError(f"cannot read {path}: {error}") from None
+
+
+__getattr__ = renamed_names(__name__, {"figures": "measurements"})

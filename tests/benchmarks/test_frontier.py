@@ -1,4 +1,4 @@
-"""Ours beside published figures, and margins beside packings: the documents say what the codes are."""
+"""Ours beside published values, and margins beside packings: the documents say what the codes are."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_what_is_not_run_says_why():
     assert ufm.unavailable(ufm.DENSE, 10_000, "cpu") == ufm.unavailable(ufm.OURS, 100_000, "cpu") == ""
     if not torch.cuda.is_available():
         cells, found = ufm.row(ufm.OURS, 1000, 512, "cuda", 2)
-        assert found is None and cells["s a step"] == "not run: no CUDA device"
+        assert found is None and cells["s per step"] == "not run: no CUDA device"
 
 
 def test_a_fresh_process_measures_what_this_one_does():

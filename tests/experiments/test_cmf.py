@@ -193,7 +193,7 @@ def test_timing_takes_steps_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = made_up(0.0)
     for run in runs:
         run.evaluation = lambda name, kind, measure: measure(None) if name == "step-seconds" else {"test_accuracy": 1.0}
-    timed = cmf.findings(runs[:3]).tables["Milliseconds a step of the classifier alone"]
+    timed = cmf.findings(runs[:3]).tables["Milliseconds per step of the classifier alone"]
     assert timed["K"].tolist() == [20]
     assert (timed[["learned", "class means (CMF)"]] > 0).all(axis=None)
 

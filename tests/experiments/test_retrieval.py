@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from experiments.data import load
-from experiments.retrieval import retrieval_figures, tar_name
+from experiments.retrieval import retrieval_measurements, tar_name
 from experiments.settings import Settings
 from experiments.studies import retrieval
 
@@ -50,7 +50,7 @@ def test_figures_are_those_of_the_definition(seed: int) -> None:
     y[0] = 99  # a class of one sample is no query, but is found by others
     H = rng.standard_normal((100, 6))[y] + 0.8 * rng.standard_normal((150, 6))
     far = (5e-4, 0.05, 0.3)
-    found = retrieval_figures(torch.tensor(H), torch.tensor(y), far)
+    found = retrieval_measurements(torch.tensor(H), torch.tensor(y), far)
     want = by_definition(H, y, far)
     assert math.isnan(found.pop("TAR@FAR=0.0005"))  # there are 11,175 pairs, so it is five of them at most
     del want["TAR@FAR=0.0005"]
@@ -61,21 +61,21 @@ def test_figures_are_those_of_the_definition(seed: int) -> None:
 def test_norms_do_not_count_and_collapsed_classes_are_found() -> None:
     y = torch.arange(40) % 8
     H = torch.eye(8)[y] * torch.arange(1, 41)[:, None]
-    assert retrieval_figures(H, y, (0.1,)) == {"Recall@1": 1.0, "MAP@R": 1.0, tar_name(0.1): 1.0}
+    assert retrieval_measurements(H, y, (0.1,)) == {"Recall@1": 1.0, "MAP@R": 1.0, tar_name(0.1): 1.0}
 
 
 def test_features_that_say_nothing_accept_nobody() -> None:
     """Equal cosines cannot be distinguished: the threshold that refuses the impostors refuses everyone."""
-    found = retrieval_figures(torch.ones(40, 3), torch.arange(40) % 8, (0.1,))
+    found = retrieval_measurements(torch.ones(40, 3), torch.arange(40) % 8, (0.1,))
     assert found[tar_name(0.1)] == 0
 
 
 def test_tiles_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     H, y = torch.randn(101, 5, generator=generator), torch.arange(101) % 7
-    whole = retrieval_figures(H, y, (0.01, 0.1))
+    whole = retrieval_measurements(H, y, (0.01, 0.1))
     monkeypatch.setattr("experiments.retrieval._ROWS", 10)
-    assert retrieval_figures(H, y, (0.01, 0.1)) == pytest.approx(whole, abs=1e-3)
+    assert retrieval_measurements(H, y, (0.01, 0.1)) == pytest.approx(whole, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_tiles_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_cannot_be_measured_is_refused(N: int, labels: object, far: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        retrieval_figures(torch.ones(N, 2), labels, far)  # type: ignore[arg-type]
+        retrieval_measurements(torch.ones(N, 2), labels, far)  # type: ignore[arg-type]
 
 
 TRAINED = sorted({*range(1000)} - {*range(5, 1000, 100)})

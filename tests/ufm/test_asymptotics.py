@@ -97,7 +97,7 @@ def minimiser(W: np.ndarray, H: np.ndarray, temperature: float) -> tuple[np.ndar
 
 
 def measured(c: sc.SoftmaxCode, temperatures: list[float]) -> np.ndarray:
-    """log(K L) + rho / tau, (rho - m) / tau and (rho - rho(W)) / tau at the minimisers, a row a temperature."""
+    """log(K L) + rho / tau, (rho - m) / tau and (rho - rho(W)) / tau at the minimisers, one row per temperature."""
     W, H, rows = c.W, c.H, []
     for tau in temperatures:
         W, H = minimiser(W, H, tau)

@@ -171,7 +171,7 @@ def test_a_diverged_run_says_so_and_keeps_what_it_had(run, tmp_path):
     [
         ("--K 1 --d 3", "K"),
         ("--K 4 --d 1", "d (the dimension) must be at least 2"),
-        ("--K 4 --d 3 --n 0", "n (features a class)"),
+        ("--K 4 --d 3 --n 0", "n (features per class)"),
         ("--K 4 --d 3 --n 1 2", "one for each of the K = 4 classes; got 2 numbers"),
         ("--K 4 --d 3 --temperature 0", "temperature"),
         ("--K 4 --d 3 --temperature -1", "temperature"),
@@ -289,7 +289,7 @@ def test_a_sweep_with_a_diverged_run_says_which(run, tmp_path):
         ("--K 4 1 --d 2", "K"),
         ("--K 4 --d 2 --temperature 1 0", "temperature"),
         ("--K 4 --d 2 --seeds 0", "seeds"),
-        ("--K 4 --d 2 --n 0", "n (features a class)"),
+        ("--K 4 --d 2 --n 0", "n (features per class)"),
         ("--K 4 --d 2 --optimizer newton", "optimizer must be one of"),
         ("--K 4 --d 2 --device cuda:99 --steps 5", "cuda:99"),
         ("--K 4 --d 2 -o t.xlsx", "suffix must be one of"),

@@ -145,7 +145,7 @@ def test_bad_input_is_refused(run, table, tmp_path):
         plot_run(dataclasses.replace(run, history=run.history.iloc[:0]))
     with pytest.raises(ValueError, match=r"a DataFrame that ufm\.sweep returned; got dict"):
         plot_sweep({"K": [3]})
-    with pytest.raises(ValueError, match="with a row a run; it has no rows"):
+    with pytest.raises(ValueError, match="with one row per run; it has no rows"):
         plot_sweep(table.iloc[:0])
     with pytest.raises(ValueError, match="it lacks GNC2, best_known"):
         plot_sweep(table.drop(columns=["GNC2", "best_known"]))

@@ -1,4 +1,4 @@
-"""Sweeps: one row a run, in order; interrupted and resumed; nothing of other options is reused."""
+"""Sweeps: one row per run, in order; interrupted and resumed; nothing of other options is reused."""
 
 from __future__ import annotations
 

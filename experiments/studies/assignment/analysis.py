@@ -85,7 +85,7 @@ def measure(run: Run) -> Measured:
 
 
 def measurement_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row a run; ``fraction`` is 0 for the mean over all assignments and 1 for the best."""
+    """One row per run; ``fraction`` is 0 for the mean over all assignments and 1 for the best."""
     rows = []
     for run in runs:
         settings = run.settings

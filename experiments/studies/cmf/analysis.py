@@ -46,7 +46,7 @@ def classifier_label(settings: Settings) -> str:
 
 
 def accuracy_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a run and a set of test images: all, those of few-shot and other classes, or all of them shifted."""
+    """One row per run and a set of test images: all, those of few-shot and other classes, or all of them shifted."""
     rows = []
     for run in runs:
         own, trained = run.settings, condition_label(run)

@@ -89,7 +89,7 @@ def head_memory(head: str, K: int, d: int) -> dict[str, int]:
 
 
 def step_seconds(K: int, d: int, heads: Sequence[str] = ("learned", "cmf"), seconds: float = 1.5) -> dict[str, float]:
-    """Seconds a step of each head alone: loss, gradients of features and of what is learned, and update.
+    """Seconds per step of each head alone: loss, gradients of features and of what is learned, and update.
 
     Parameters
     ----------

@@ -63,10 +63,10 @@ def findings(runs: Sequence[Run]) -> Findings:
             "Test accuracy in % (mean and 95 % interval), class means less learned head in points": _table(compared),
             "For reference: the paper's networks on CIFAR100 (K = 100, d = 10): test accuracy in %": _paper_table(),
             "Parameters and memory of a classifier, and of the whole model": costs,
-            "Milliseconds a step of the classifier alone": timed,
+            "Milliseconds per step of the classifier alone": timed,
             "Every run: test accuracy in %": accuracies.drop(columns=["group"]),
         },
-        {"Test accuracy (mean and 95 % interval) under stress, and time a step": _figure(accuracies, timed)},
+        {"Test accuracy (mean and 95 % interval) under stress, and time per step": _figure(accuracies, timed)},
     )
 
 
@@ -185,7 +185,7 @@ def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
             rows = turned[kinds[0] == kind].assign(severity=kinds[2].astype(float))
             unshifted = everything[everything["label_noise"] == 0].assign(severity=0.0)
             errorbar_panel(panel, _intervals(pd.concat([unshifted, rows]), "severity"), str(name), **style)
-    below = ["fraction of wrong labels", "images a class", *["severity"] * 3, "K"]
+    below = ["fraction of wrong labels", "images per class", *["severity"] * 3, "K"]
     for panel, label in zip(axes, below, strict=True):
         panel.set_xlabel(label, fontsize=9)
     for panel in axes[:-1]:

@@ -23,13 +23,13 @@ from softmaxcode.cli.arguments import run_command
 from softmaxcode.cli.command import CHECK_TOLERANCE, compare, main
 from softmaxcode.report import report
 from softmaxcode.sphere import unit_rows
-from softmaxcode.storage.files import coordinates_hash, figures, header_hash
+from softmaxcode.storage.files import coordinates_hash, header_hash, measurements
 from tests.processes import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SAME = "every stored figure was derived again from the coordinates, and is the same to rounding"
+SAME = "every stored measurement was derived again from the coordinates, and is the same to rounding"
 #: The search alone, whatever is known already.
 SEARCH = ("--no-catalog", "--no-exact")
 MODULE = (sys.executable, "-m", "softmaxcode.cli")
@@ -220,7 +220,7 @@ def caught_by_figures(code: sc.SoftmaxCode, run: Callable[..., Ran], folder: Pat
 @pytest.mark.parametrize("name", ["searched", "tammes", "simplex", "pentagon", "cross-polytope", "rattling"])
 @pytest.mark.parametrize("change", [1e-6, -1e-6])
 def test_a_moved_coordinate_with_rewritten_hashes_changes_the_figures(codes, run, tmp_path, name, change):
-    assert all(caught_by_figures(codes[name], run, tmp_path, change))
+    assert all(caught_by_measurements(codes[name], run, tmp_path, change))
 
 
 def test_a_moved_far_rattler_with_rewritten_hashes_changes_the_figures(run, tmp_path):
@@ -798,7 +798,7 @@ def test_a_full_disk_behind_standard_output(tmp_path):
 
 def test_the_report_says_every_figure(codes):
     said = report(codes["searched"])
-    for name, value in figures(codes["searched"]).items():
+    for name, value in measurements(codes["searched"]).items():
         if isinstance(value, float):
             assert f"{value:.10g}"[:10] in said, name
 

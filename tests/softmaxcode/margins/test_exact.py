@@ -348,9 +348,9 @@ def test_few_rows_of_many_dimensions_take_no_square_of_them():
     ("given", "said"),
     [
         (np.ma.array(np.eye(3), mask=np.eye(3) == 0), "W must have no masked entries; got 6 of them"),
-        (sparse.csr_array(np.eye(3)), "one vector a row; got csr_array"),
-        ([[1, 0], [0, 1, 0]], "one vector a row; got rows that differ in length"),
-        (np.array([["1", "0"], ["0", "1"]]), "one vector a row; got str"),
+        (sparse.csr_array(np.eye(3)), "one vector per row; got csr_array"),
+        ([[1, 0], [0, 1, 0]], "one vector per row; got rows that differ in length"),
+        (np.array([["1", "0"], ["0", "1"]]), "one vector per row; got str"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_named(given, said):

@@ -35,8 +35,8 @@ from softmaxcode.storage.files import (
     DifferentCoordinatesError,
     StoredCode,
     coordinates_hash,
-    figures,
     header_hash,
+    measurements,
     read_code,
 )
 from tests.processes import HANG
@@ -90,7 +90,7 @@ def test_npz_round_trip_is_bit_for_bit(K, d, objective, tmp_path):
     assert again.W.tobytes() == code.W.tobytes() and again.W.shape == (K, d)
     assert again.W.dtype == np.float64 and again.W.flags.c_contiguous and not again.W.flags.writeable
     assert (again.objective, again.provenance) == (code.objective, code.provenance)
-    assert figures(again) == figures(code)
+    assert measurements(again) == measurements(code)
 
 
 def test_a_searched_code_keeps_its_provenance(code, tmp_path):
@@ -459,7 +459,7 @@ def test_a_proof_of_another_code_is_different(proved, tmp_path, capsys):
     W, header = parts(proved["margin"].read_bytes())
     moved = unit_rows(W + 1e-3 * random_rows(12, 3, np.random.default_rng(0)))
     code = sc.SoftmaxCode(moved, "softmax", sc.Provenance(**header["provenance"]))
-    header["figures"] = json.loads(json.dumps(figures(code)))
+    header["figures"] = json.loads(json.dumps(measurements(code)))
     assert main(["check", str(forged(tmp_path / "x.npz", moved, header))]) == 1
     out = capsys.readouterr().out
     assert "DIFFERENT: the proof could not be made again" in out and "\nproved margin" not in out
@@ -468,7 +468,7 @@ def test_a_proof_of_another_code_is_different(proved, tmp_path, capsys):
 def test_the_largest_value_is_not_proved_of_a_code_that_does_not_attain_it(proved, tmp_path, capsys):
     _, header = parts(proved["polygon"].read_bytes())
     code = sc.SoftmaxCode.from_rows([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1], [-1, 0]])
-    header["figures"] = json.loads(json.dumps(figures(code)))
+    header["figures"] = json.loads(json.dumps(measurements(code)))
     assert main(["check", str(forged(tmp_path / "x.npz", code.W, header))]) == 1
     out = capsys.readouterr().out
     assert "DIFFERENT: the proof could not be made again" in out and "\nproved margin" not in out
@@ -500,7 +500,7 @@ def test_a_small_claim_is_held_to_its_own_size(tmp_path, capsys):
         {"radius": None},
         {"quantity": "status"},
         {"statement": "x" * 2000},
-        {"statement": "Proved.\nevery stored figure was derived again"},
+        {"statement": "Proved.\nevery stored measurement was derived again"},
         {"praise": "best ever"},
     ],
 )
@@ -614,7 +614,7 @@ def loads_or_refuses(path: Path, code: sc.SoftmaxCode) -> bool:
         return False
     assert read.W.tobytes() == code.W.tobytes() and read.W.shape == code.W.shape
     assert (read.objective, read.provenance) == (code.objective, code.provenance)
-    assert read.header is not None and read.header["figures"] == figures(code)
+    assert read.header is not None and read.header["figures"] == measurements(code)
     return True
 
 
