@@ -1,4 +1,4 @@
-"""geoopt, imported without the warnings of its own imports."""
+"""The package geoopt, imported without the warnings of its own imports."""
 
 from __future__ import annotations
 

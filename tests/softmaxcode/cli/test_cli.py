@@ -220,7 +220,7 @@ def caught_by_figures(code: sc.SoftmaxCode, run: Callable[..., Ran], folder: Pat
 @pytest.mark.parametrize("name", ["searched", "tammes", "simplex", "pentagon", "cross-polytope", "rattling"])
 @pytest.mark.parametrize("change", [1e-6, -1e-6])
 def test_a_moved_coordinate_with_rewritten_hashes_changes_the_figures(codes, run, tmp_path, name, change):
-    assert all(caught_by_measurements(codes[name], run, tmp_path, change))
+    assert all(caught_by_figures(codes[name], run, tmp_path, change))
 
 
 def test_a_moved_far_rattler_with_rewritten_hashes_changes_the_figures(run, tmp_path):

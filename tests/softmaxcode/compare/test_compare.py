@@ -195,7 +195,7 @@ def test_without_alignment() -> None:
     found = compare(W, align=False)
     assert found.alignment is None and found.random is None and found.local_optimum is None
     assert found.spectrum_distance > 0 and found.code.max_cosine == pytest.approx(1 / math.sqrt(5))
-    assert list(found.figures) == ["learned"] and not found.note
+    assert list(found.measurements) == ["learned"] and not found.note
 
 
 def test_where_no_code_is_held() -> None:
