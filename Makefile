@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all demo install install-experiments install-test experiments experiments-full test lint types wheel notebooks \
-	catalog verify-catalog clean
+.PHONY: all demo install install-experiments install-test experiments experiments-full check test lint types docs wheel \
+	notebooks catalog verify-catalog clean
 
 all: demo
 
@@ -63,8 +63,19 @@ lint: install-test
 types: install-test
 	$(BIN)/mypy
 
+# The site, into out/site, with its examples executed; warnings are errors.
+docs: install-test
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs out/site
+
+# For the working loop: lint, types and tests of under 90 s together on two idle cores.
+QUICK = tests/test_architecture.py tests/test_package.py tests/softmaxcode/bounds tests/softmaxcode/checks \
+	tests/softmaxcode/contacts tests/softmaxcode/nn tests/softmaxcode/plotting
+
+check: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not processes and not slow" $(QUICK)
+
 # Two processes with one thread each: more threads than cores wait for each other.
-test: lint types
+test: lint types docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	$(MAKE) wheel
 

@@ -143,12 +143,12 @@ def solve(
 ) -> SoftmaxCode:
     """Solve for the Softmax Code or the Tammes packing of K unit vectors in R^d.
 
-    Closed forms are returned where they are optimal (d = 1, d = 2, K <= 2d). Elsewhere the search starts from the best
-    code that the catalogue and the exact families hold, from many random ones and from orbits of random groups: they
-    are optimised on both objectives, each seeding the other, the best goes through basin hopping, and the winners are
-    polished to machine precision. The answer is never worse than the stored code. Where that is proved to be an optimal
-    packing, or one start of the search would take longer than the budget (ten minutes without one), it is returned as
-    it is.
+    A closed form is returned where there is one (d = 1, d = 2, K <= 2d). Otherwise `solve` searches. (1) It starts from
+    the best stored code, from random points and from orbits of random groups. (2) L-BFGS minimises log-sum-exp energies
+    of both objectives while beta increases; optima of each initialise the other. (3) Basin hopping continues from the
+    best. (4) The best codes are polished to machine precision. The answer is never worse than the stored code. That is
+    returned as it is where it is proved to be an optimal packing, or where one start of the search would take longer
+    than the budget (ten minutes without one).
 
     Parameters
     ----------

@@ -58,9 +58,9 @@ class Certificate:
         proved optimal for Tammes (that the two problems agree is open question 1 of Jiang et al.). Otherwise ``locally
         optimal`` (residual at most 1e-10, and rigid to first or second order) or ``feasible``.
     margin_lower_bound : float
-        Rigorous lower bound on rho(W/|W|) of the float64 coordinates as stored.
+        Rigorous lower bound on the margin of the stored float64 coordinates, their rows scaled to unit norm exactly.
     one_minus_cosine_lower_bound : float
-        Rigorous lower bound on 1 - mu(W/|W|), likewise.
+        Rigorous lower bound on 1 - mu, likewise.
     arithmetic : str
         "ball arithmetic", "a-priori rounding bound" where too many pairs decide, or "exact construction" where a large
         code of an exact family is not evaluated, but bounded by what is proved of the family and of its rounding.

@@ -41,7 +41,7 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     It holds for features and classifier rows of unit norm, one classifier for all samples and a loss without dropout,
     augmentation or label smoothing (evaluation mode). The samples must be of every class: without class k they prove
     nothing of its distance. Rounding is not part of the certificate: neither that of the loss nor that of this
-    function, a few times 1.1e-16 tau (|log L| + log N + 1) max(1, N L).
+    function, a few times 1.1e-16 tau (abs(log L) + log N + 1) max(1, N L).
 
     With :math:`l = \log(N L)` and :math:`y = e^l`, :math:`\log(e^y - 1)` is :math:`l + \log((e^y - 1)/y)` for small y,
     where the second term is y/2 + ..., and :math:`y + \log(1 - e^{-y})` for large y.
