@@ -59,6 +59,7 @@ experiments-full: install-experiments
 lint: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell --dictionary - --dictionary words.txt
 
 types: install-test
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""Optimiser recipes for each head on a plain MLP: ``python -m benchmarks.recipes [--write docs/how-to/distributed.md]``."""
+"""Optimiser recipes for each head on an MLP: ``python -m benchmarks.recipes [--write docs/how-to/distributed.md]``."""
 
 from __future__ import annotations
 

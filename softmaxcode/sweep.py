@@ -148,7 +148,7 @@ def _from_neighbours(K: int, d: int, seed: int, neighbours: list[Rows]) -> list[
     return [grow(X, K - len(X), rng) if len(X) < K else shrink(X, len(X) - K, rng) for X in neighbours]
 
 
-@renamed_argument("patience", "timeout")
+@renamed_argument("patience", "timeout")  # codespell:ignore
 def sweep(
     pairs: Iterable[Pair],
     *,

@@ -49,10 +49,10 @@ def _no_user_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
 
 @pytest.fixture(scope="module")
 def small_catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalogue of the pairs that the module names ``HELD``, found by search."""
+    """A catalogue of the pairs that the module names ``STORED``, found by search."""
     path = tmp_path_factory.mktemp("catalogue") / "small.sqlite"
     with Catalog(path) as catalog:
-        for K, d in request.module.HELD:
+        for K, d in request.module.STORED:
             catalog.improve(sc.solve(K, d, starts=8, catalog=False, exact=False, progress=False))
     return path
 

@@ -187,7 +187,7 @@ DATASETS: dict[str, ImageEntry | TextEntry] = {
         ),
         ImageEntry(
             "bupt-cbface-50",
-            "faces, 50 of each of 10,000 people, of which a fraction is held out to test with",
+            "faces, 50 of each of 10,000 people, of which a fraction is kept to test with",
             None,
             (50, 50),
             Normalisation((0.5,) * 3, (0.5,) * 3),

@@ -78,7 +78,7 @@ def plan(
     temperatures : tuple of float
         More temperatures of the learned head.
     train_classes : int
-        Classes to train on, at least 2; the others, at least two, are held out.
+        Classes to train on, at least 2; the others, at least two, are left out.
     classes : int
         All classes of the data set, at least two more than are trained on; 0 where it defines them itself, which a
         folder does not.
@@ -110,7 +110,7 @@ def plan(
     if K is None:
         raise ValueError(f"classes, how many {settings['data']} has, must be given: only the folder determines it")
     if check_integer("train_classes", train_classes, 2) > K - 2:
-        raise ValueError(f"train_classes is at most {K - 2}, two of {K} being held out; got {train_classes}")
+        raise ValueError(f"train_classes is at most {K - 2}, two of {K} being left out; got {train_classes}")
     chosen = sorted(stream(0, "training classes").choice(K, train_classes, replace=False).tolist())
     cells = [(head, LINEAR_TEMPERATURE if head == "linear" else 0.1) for head in heads]
     cells += [("learned", temperature) for temperature in temperatures]

@@ -24,7 +24,7 @@ from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import Candidate, optimise
 from softmaxcode.sphere import gram, random_rows
 
-HELD = ((7, 3), (8, 3), (9, 4))
+STORED = ((7, 3), (8, 3), (9, 4))
 
 
 pytestmark = pytest.mark.usefixtures("only_small_catalogue")
@@ -225,7 +225,7 @@ def test_a_search_and_the_document(tmp_path, capsys):
     assert "The catalogue stores 3 pairs" in text and "In 2 pairs the packing is proved optimal" in text
     assert "None: all pairs agree to 1e-10." in text
     assert "No margin above 1 − μ of the best packing was met" in text
-    for K, d in HELD:
+    for K, d in STORED:
         assert f"{sc.best_known(K, d).margin:.14f}" in text
     assert command.main(["--write", str(path), "--out", str(tmp_path / "missing.json")]) == 0
     assert "No targeted search has been run yet" in path.read_text(encoding="utf-8")

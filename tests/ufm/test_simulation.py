@@ -157,7 +157,7 @@ def test_first_order_methods_reach_the_simplex_and_the_octahedron(optimizer, ste
 
 def test_hardmax_by_subgradients():
     run = ufm.simulate(4, 3, 1, objective="hardmax", steps=4000)
-    assert run.margin == pytest.approx(4 / 3, abs=1e-2)  # a subgradient method creeps
+    assert run.margin == pytest.approx(4 / 3, abs=1e-2)  # a subgradient method drifts
     assert run.final["feature_margin"] == pytest.approx(logit_margins(run).min(), abs=1e-13)
     assert math.isnan(run.minimizer_bound) and run.row()["meets_bound"] is None
     assert "is about cross-entropy on the sphere" in run.compare(align=False).verdict

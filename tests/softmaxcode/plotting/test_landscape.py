@@ -16,7 +16,7 @@ from softmaxcode.exact import constructions
 from softmaxcode.plotting import landscape
 from softmaxcode.plotting.landscape import PAPER_LINES, ExactPoint, panel, plot_landscape
 
-HELD = ((7, 3), (10, 3), (9, 4))
+STORED = ((7, 3), (10, 3), (9, 4))
 
 
 pytestmark = pytest.mark.usefixtures("only_small_catalogue")
