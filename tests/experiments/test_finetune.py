@@ -80,7 +80,7 @@ def test_plan_pre_trains_one_half_and_fine_tunes_the_other() -> None:
         ({"initial": "x"}, "this study sets initial run by run: leave it out; got 'x'"),
         ({"frozen": True}, "this study sets frozen run by run"),
         ({"train_per_class": -1}, "train_per_class must be an integer of at least 0; got -1"),
-        ({"data": "image-folder"}, "the number of classes of image-folder has to be said"),
+        ({"data": "image-folder"}, "the number of classes of image-folder must be given"),
     ],
 )
 def test_plan_refuses(options: dict[str, Any], message: str) -> None:

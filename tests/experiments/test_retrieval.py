@@ -148,7 +148,7 @@ def test_plan_trains_on_some_classes_and_holds_out_others() -> None:
     ("options", "message"),
     [
         ({"temperature": 0.3}, "temperature is varied by this study: pass temperatures instead"),
-        ({"data": "image-folder"}, "classes, how many image-folder has, has to be said"),
+        ({"data": "image-folder"}, "classes, how many image-folder has, must be given"),
         ({"train_classes": 999}, "train_classes is at most 998, two of 1000 being left out; got 999"),
         ({"train_classes": 1}, "train_classes must be an integer of at least 2; got 1"),
     ],

@@ -89,7 +89,7 @@ def test_a_decimal_is_the_fraction_it_is_near() -> None:
 
 @pytest.mark.parametrize("name", ["head", "temperature", "seed"])
 def test_plan_says_which_option_varies_a_field(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is varied by this study: say "):
+    with pytest.raises(ValueError, match=f"{name} is varied by this study: pass "):
         temperature.plan(**{name: 1})  # type: ignore[arg-type]
 
 

@@ -59,6 +59,7 @@ def claims_more(claimed: ProvedValue, ours: ProvedValue) -> list[str]:
     Examples
     --------
     >>> from dataclasses import replace
+    >>> from softmaxcode.certificates.proof import closed_form_decimal
     >>> ours = closed_form_decimal(5, 2, "max_cosine", 4)
     >>> claims_more(ours, ours), len(claims_more(replace(ours, radius="1.0e-09"), ours))
     ([], 1)
