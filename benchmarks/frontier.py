@@ -1,6 +1,6 @@
 """The best published values beside ours: ``python -m benchmarks.frontier [--write docs/frontier.md]``.
 
-No search is made: ours are what `softmaxcode.best_known` holds. Exits with 1 where one of ours is lower.
+No search is made: ours are what `softmaxcode.best_known` returns. Exits with 1 where one of ours is lower.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def document(rows: Sequence[Row]) -> str:
     behind = sum(row.lower for row in rows)
     head = (
         "# The frontier\n\nMade by `python -m benchmarks.frontier --write docs/frontier.md`. Ours are what "
-        "`softmaxcode.best_known` holds, without any search; *proved at least* is the rigorous lower bound that the "
+        "`softmaxcode.best_known` returns, without any search; *proved at least* is the rigorous lower bound that the "
         f"coordinates have, and *status* is the certificate's. {len(rows) - behind} of {len(rows)} rows are no lower "
         f"than what is published{'' if behind == 0 else f'; {behind} are lower or missing'}.\n"
     )

@@ -166,7 +166,7 @@ class CMFClassifier(SphericalHead):
     needed. The weight must not be a DTensor; `fully_shard` leaves it as it is.
 
     Where the means of all classes come to lie nearly at one point (a mean squared distance from their mean below 5e-4)
-    a UserWarning reports it, once: no features can tell the classes apart then. A lower learning rate often helps.
+    a UserWarning reports it, once: no features can distinguish the classes then. A lower learning rate often helps.
 
     Keep ``weight`` in float32 or float64: in half precision a step of a large momentum is lost in rounding.
 
