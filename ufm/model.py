@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def labels_of(settings: Settings) -> Tensor:
     """The class of each feature, shape (N,): those of class 0 first."""
-    return torch.repeat_interleave(torch.arange(settings.K), torch.tensor(settings.counts))
+    return torch.repeat_interleave(
+        torch.arange(settings.K), torch.tensor(settings.counts), output_size=settings.samples
+    )
 
 
 def random_rows(settings: Settings) -> tuple[Tensor, Tensor]:
