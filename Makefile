@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all demo install install-experiments install-test experiments experiments-full check test lint types docs wheel \
+.PHONY: all demo install install-experiments install-test experiments experiments-full check test lint types docs gpu wheel \
 	notebooks catalog verify-catalog clean
 
 all: demo
@@ -79,6 +79,12 @@ check: lint types
 test: lint types docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	$(MAKE) wheel
+
+# `benchmarks/gpu-wheels.txt` lists what a bare machine needs. Every CUDA test and every CUDA row of the benchmarks, with their tables in a folder: under nine minutes on one GPU.
+GPU_OUT ?= out/gpu
+
+gpu: install-test
+	$(BIN)/python -m benchmarks.gpu $(GPU_OUT)
 
 # The wheel, installed and tried in an environment that holds nothing else.
 wheel: install-test

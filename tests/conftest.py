@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need a CUDA device where there is none."""
+    wanting = [item for item in items if item.get_closest_marker("cuda") is not None]
+    if wanting:
+        import torch  # only then: it takes seconds
+
+        if not torch.cuda.is_available():
+            for item in wanting:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
 # Numba's compilation makes the first example slow; the same examples every time
 settings.register_profile("softmaxcode", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("softmaxcode")

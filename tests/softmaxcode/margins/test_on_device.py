@@ -14,7 +14,7 @@ from softmaxcode.margins.on_device import smallest_margin_on_device
 from softmaxcode.search.energy import TAMMES, minimize
 from softmaxcode.sphere import random_rows, unit_rows
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def check(W, found, tolerance=1e-6):

@@ -569,7 +569,7 @@ def test_an_update_touches_its_own_classes_alone():
     assert 0 < largest.entries < 1000
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_cuda_equals_cpu():
     H, y, W = draw(30, 5, 400, seed=21)
     wanted, metrics = collection(W, temperature=0.3), collection(W.cuda(), temperature=0.3).to("cuda")

@@ -22,7 +22,7 @@ from softmaxcode.nn import tiles
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+    pytest.param("cuda", marks=pytest.mark.cuda),
 ]
 
 
@@ -356,7 +356,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert all(torch.equal(a, b.to(dtype)) for a, b in zip(found, expected, strict=True))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("log", [False, True])
 def test_cuda_equals_cpu(log):

@@ -189,7 +189,7 @@ def test_mixed_devices(make):
 
 
 @every_head
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_cuda(make):
     head = make()
     features, labels = batch()

@@ -19,7 +19,7 @@ SNUB_CUBE = 0.7230784683335
 KINDS = pytest.mark.parametrize("kind", [TAMMES, HARDMAX], ids=["tammes", "hardmax"])
 DEVICES = pytest.mark.parametrize(
     "device",
-    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))],
+    ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)],
 )
 
 

@@ -1,0 +1,40 @@
+"""The steps that are run on a GPU: each with its output in a file, and none stops the others."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from benchmarks import gpu
+
+
+def test_a_dry_run_names_modules_that_exist_and_fits_the_time(tmp_path, capsys) -> None:
+    assert gpu.main([str(tmp_path / "out"), "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(gpu.steps(tmp_path))
+    assert sum(step.timeout for step in gpu.steps(tmp_path)) <= 9 * 60
+    for step in gpu.steps(tmp_path):
+        importlib.import_module(step.command[2])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.processes
+def test_a_step_that_fails_or_hangs_does_not_stop_the_others(tmp_path, monkeypatch) -> None:
+    def python(code: str) -> tuple[str, ...]:
+        return (sys.executable, "-c", code)
+
+    wanted = [
+        gpu.Step("fails", python("print('why'); raise SystemExit(3)"), 60),
+        gpu.Step("hangs", python("import time; time.sleep(600)"), 0.5),
+        gpu.Step("works", python("print('table')"), 60),
+    ]
+    monkeypatch.setattr(gpu, "steps", lambda out: wanted)
+    assert gpu.main([str(tmp_path)]) == 1
+    _, *lines = (tmp_path / "summary.txt").read_text().splitlines()
+    assert [line.split(" after")[0] for line in lines] == [
+        "fails: exit code 3",
+        "hangs: not finished within 0.5 s",
+        "works: exit code 0",
+    ]
+    assert (tmp_path / "works.txt").read_text() == "table\n" and (tmp_path / "fails.txt").read_text() == "why\n"
