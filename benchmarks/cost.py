@@ -24,7 +24,7 @@ GROWING_K = [(K, 10) for K in (25, 50, 100, 200, 400)]
 GROWING_D = [(100, d) for d in (5, 10, 20, 40)]
 
 #: Seconds per start by kind and pair.
-Measured = dict[tuple[str, int, int], float]
+StartCosts = dict[tuple[str, int, int], float]
 
 
 def seconds_per_start(kind: int, K: int, d: int, seeds: Sequence[int]) -> float:
@@ -43,10 +43,10 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def measure(seeds: Sequence[int], quick: bool) -> Measured:
+def measure(seeds: Sequence[int], quick: bool) -> StartCosts:
     """Time every pair; ``quick`` leaves out the largest of each series."""
     pairs = GROWING_K[:-2] + GROWING_D[:-1] if quick else GROWING_K + GROWING_D
-    measured: Measured = {}
+    measured: StartCosts = {}
     for K, d in dict.fromkeys(pairs):
         for name, kind in KINDS.items():
             measured[name, K, d] = seconds_per_start(kind, K, d, seeds)
@@ -54,11 +54,11 @@ def measure(seeds: Sequence[int], quick: bool) -> Measured:
     return measured
 
 
-def _series(measured: Measured, name: str, pairs: list[tuple[int, int]]) -> list[tuple[int, int, float]]:
+def _series(measured: StartCosts, name: str, pairs: list[tuple[int, int]]) -> list[tuple[int, int, float]]:
     return [(K, d, measured[name, K, d]) for K, d in pairs if (name, K, d) in measured]
 
 
-def _exponents(measured: Measured) -> dict[tuple[str, str], float]:
+def _exponents(measured: StartCosts) -> dict[tuple[str, str], float]:
     fitted = {}
     for name in KINDS:
         by_K, by_d = _series(measured, name, GROWING_K), _series(measured, name, GROWING_D)
@@ -67,7 +67,7 @@ def _exponents(measured: Measured) -> dict[tuple[str, str], float]:
     return fitted
 
 
-def table(measured: Measured) -> pd.DataFrame:
+def table(measured: StartCosts) -> pd.DataFrame:
     """Seconds per start by pair, and the fitted exponents in the last two rows."""
     rows = []
     for _, K, d in dict.fromkeys(("", K, d) for _, K, d in measured):
@@ -82,7 +82,7 @@ def table(measured: Measured) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def draw(measured: Measured, path: Path) -> None:
+def draw(measured: StartCosts, path: Path) -> None:
     """The two series as a log-log figure, written beside and renamed."""
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 

@@ -74,7 +74,7 @@ QUICK = Plan(
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredDepth:
     """Figures of one case: a run with, for every seed, what is read off it at the end."""
 
     case: Case
@@ -87,7 +87,7 @@ class Measured:
         return self.final[self.final.margin > 0]
 
 
-def measure(case: Case, seeds: int, steps: int) -> Measured:
+def measure(case: Case, seeds: int, steps: int) -> MeasuredDepth:
     """Train one case and read a code off every seed.
 
     ``final`` is the last row of each seed's history with the columns ``margin_ratio``, ``gnc3``, ``norm_spread`` and
@@ -101,7 +101,7 @@ def measure(case: Case, seeds: int, steps: int) -> Measured:
     for name in ("margin_ratio", "gnc3", "norm_spread"):
         final[name] = [getattr(code, name) for code in codes]
     final["appears"] = [appearance(history) for _, history in run.history.groupby("seed")]
-    return Measured(case, run, final)
+    return MeasuredDepth(case, run, final)
 
 
 def appearance(history: pd.DataFrame) -> float:
@@ -142,7 +142,7 @@ def _span(values: pd.Series, digits: int) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def table(measured: Sequence[Measured]) -> pd.DataFrame:
+def table(measured: Sequence[MeasuredDepth]) -> pd.DataFrame:
     """One row per case: medians over the separated seeds, extremes in parentheses."""
     rows = []
     for each in measured:
@@ -172,7 +172,7 @@ def table(measured: Sequence[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def findings(measured: Sequence[Measured]) -> str:
+def findings(measured: Sequence[MeasuredDepth]) -> str:
     """How many runs agree with the prediction."""
     below = equal = above = cheaper = total = stuck = 0
     ratios: list[float] = []
@@ -201,11 +201,11 @@ def findings(measured: Sequence[Measured]) -> str:
     return " ".join(line for line in lines if line)
 
 
-def draw(measured: Sequence[Measured], drawn_K: int, path: Path) -> None:
+def draw(measured: Sequence[MeasuredDepth], drawn_K: int, path: Path) -> None:
     """Effective rank by depth and by step, and the margin ratio by depth."""
     figure = new_figure((13, 4.2), dpi=100, layout="constrained")
     by_depth, by_step, ratio = figure.subplots(1, 3)
-    groups: dict[tuple[int, int], list[Measured]] = {}
+    groups: dict[tuple[int, int], list[MeasuredDepth]] = {}
     for each in measured:
         groups.setdefault((each.case.K, each.case.width), []).append(each)
     for i, ((K, width), group) in enumerate(groups.items()):
@@ -240,7 +240,7 @@ def draw(measured: Sequence[Measured], drawn_K: int, path: Path) -> None:
     save(figure, path)
 
 
-def _line(axes: Axes, group: Sequence[Measured], name: str, shift: float, style: dict[str, str]) -> None:
+def _line(axes: Axes, group: Sequence[MeasuredDepth], name: str, shift: float, style: dict[str, str]) -> None:
     """Medians over the separated seeds, with the extremes as bars."""
     shown = [each for each in group if len(each.separated)]
     values = [each.separated[name] for each in shown]
@@ -254,7 +254,7 @@ def _line(axes: Axes, group: Sequence[Measured], name: str, shift: float, style:
 def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str, str]:
     """Run the plan, draw, and describe: the tables, and how they were made."""
     begin = time.perf_counter()
-    done: dict[Case, Measured] = {}
+    done: dict[Case, MeasuredDepth] = {}
     for case in dict.fromkeys((*plan.cases, *plan.scales)):
         done[case] = measure(case, plan.seeds, plan.steps)
         print(

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
     from experiments.data import Data
     from experiments.model import Classifier
-    from experiments.runs import Run
-    from experiments.settings import Settings
+    from experiments.runs import TrainedRun
+    from experiments.settings import RunSettings
 
 STUDY = Path("out", "experiments")
 CAPTION = "Test accuracy in % (mean and 95 % interval), class means less learned head in points"
 NORMS = (1.0, 0.3, 0.1)
 
 
-def trained(wanted: Sequence[Settings], norm: float, folder: Path) -> list[Run]:
+def trained(wanted: Sequence[RunSettings], norm: float, folder: Path) -> list[TrainedRun]:
     """The runs with a learned head whose vectors start at this norm."""
 
-    def smaller(settings: Settings, data: Data) -> Classifier:
+    def smaller(settings: RunSettings, data: Data) -> Classifier:
         model = built(settings, data)
         (vectors,) = model.head.parameters()
         with torch.no_grad():

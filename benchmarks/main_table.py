@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks import baselines
 from benchmarks.baselines import SUBGRADIENT, Timed, pymanopt_packing, timed
-from benchmarks.ours import Run, smallest_effort, timed_solve
+from benchmarks.ours import TimedCode, smallest_effort, timed_solve
 from benchmarks.report import ABSENT, Section, seconds, times
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Row:
 
     target: Target
     seed: int
-    run: Run
+    run: TimedCode
     subgradient: Timed | None = None
     pymanopt: Timed | None = None
 
@@ -107,7 +107,7 @@ class Comparison:
     """The least effort of ours that is strictly closer than the subgradient method, against its implementations."""
 
     pair: tuple[int, int]
-    run: Run | None
+    run: TimedCode | None
     best: float
     others: dict[str, Timed] = field(default_factory=dict)
 
@@ -131,7 +131,7 @@ class Comparison:
         return rows
 
 
-def _baseline_cells(name: str, other: Timed | None, run: Run) -> dict[str, str]:
+def _baseline_cells(name: str, other: Timed | None, run: TimedCode) -> dict[str, str]:
     if other is None:
         return {f"{name}, s": ABSENT, f"{name}, margin": ABSENT, f"{name}, s / ours": ABSENT}
     return {

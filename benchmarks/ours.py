@@ -23,7 +23,7 @@ WARM_UPS = ((7, 3), (8, 3), (20, 6), (25, 4))
 
 
 @dataclass(frozen=True)
-class Run:
+class TimedCode:
     """A code with the seconds that `solve` took and the call as text."""
 
     code: SoftmaxCode
@@ -48,7 +48,7 @@ def warm_up() -> None:
         minimize(kind, np.eye(6)[:, :4][:4].copy(), 10.0, 2, 1e-4)
 
 
-def timed_solve(K: int, d: int, seed: int, **options: Any) -> Run:
+def timed_solve(K: int, d: int, seed: int, **options: Any) -> TimedCode:
     """Solve and time it; a short call several times over, since one reading of a few milliseconds is unreliable.
 
     Parameters
@@ -71,13 +71,13 @@ def timed_solve(K: int, d: int, seed: int, **options: Any) -> Run:
         code = sc.solve(K, d, seed=seed, progress=False, **SEARCH, **options)
         times.append(time.perf_counter() - begin)
     arguments = ", ".join([f"{K}, {d}", *(f"{name}={value}" for name, value in options.items()), f"seed={seed}"])
-    run = Run(code, median(times), f"solve({arguments})")
+    run = TimedCode(code, median(times), f"solve({arguments})")
     if not run.searched:
         raise RuntimeError(f"{run.call} is {code.provenance.method}, not a search")
     return run
 
 
-def smallest_effort(K: int, d: int, seed: int, margin: float) -> Run | None:
+def smallest_effort(K: int, d: int, seed: int, margin: float) -> TimedCode | None:
     """The call with the fewest starts (1, 2, 4, ... 64) whose margin exceeds ``margin``, or None."""
     for exponent in range(7):
         run = timed_solve(K, d, seed, starts=2**exponent)

@@ -26,7 +26,7 @@ CASES = ((24, 3, 64), (100, 10, 32))
 
 
 @dataclass(frozen=True)
-class Batch:
+class TimedStarts:
     """Seconds for all the starts, the smallest of their largest cosines, and PyTorch's threads (0: not set)."""
 
     seconds: float
@@ -55,21 +55,21 @@ def available_devices() -> list[str | None]:
     return [None, "cpu", "cuda"] if torch.cuda.is_available() else [None, "cpu"]
 
 
-def run_starts(K: int, d: int, count: int, seed: int, device: str | None) -> Batch:
+def run_starts(K: int, d: int, count: int, seed: int, device: str | None) -> TimedStarts:
     """Time the same random starts on one route, on Tammes."""
     seeds = np.random.SeedSequence(seed).spawn(count)
     if device is None:
         begin = time.perf_counter()
         values = [candidate.value for candidate in multistart(TAMMES, K, d, seeds, Threads(-1))]
-        return Batch(time.perf_counter() - begin, min(values))
+        return TimedStarts(time.perf_counter() - begin, min(values))
     drawn = [random_start(TAMMES, K, d, s) for s in seeds]
     X, betas = np.stack([x for x, _ in drawn]), np.array([beta for _, beta in drawn])
     begin = time.perf_counter()
     ends = search_batch(TAMMES, X, betas, device=device)
-    return Batch(time.perf_counter() - begin, min(pair_maximum(TAMMES, x) for x in ends))
+    return TimedStarts(time.perf_counter() - begin, min(pair_maximum(TAMMES, x) for x in ends))
 
 
-def fastest_batch(K: int, d: int, count: int, seed: int, device: str | None) -> Batch:
+def fastest_batch(K: int, d: int, count: int, seed: int, device: str | None) -> TimedStarts:
     """`run_starts`; on PyTorch's CPU with one thread and with its default, whichever is faster.
 
     On small matrices PyTorch's pool of threads can cost more than it gives, and far more where other work runs.

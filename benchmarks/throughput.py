@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.report import Section, machine, replace_part
 from experiments.model import built
-from experiments.runs import Run
-from experiments.settings import Settings
+from experiments.runs import TrainedRun
+from experiments.settings import RunSettings
 from experiments.training import Execution, learning_rate, loaded, train
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.data import Data
 
 
-def pytorch_seconds(settings: Settings, data: Data, device: torch.device) -> float:
+def pytorch_seconds(settings: RunSettings, data: Data, device: torch.device) -> float:
     """Seconds that plain PyTorch takes for the steps of a run: no Fabric, no data loader, nothing measured."""
     model = built(settings, data).to(device)
     optimizer = torch.optim.SGD(
@@ -50,7 +50,7 @@ def pytorch_seconds(settings: Settings, data: Data, device: torch.device) -> flo
     return time.perf_counter() - begin
 
 
-def row(settings: Settings, execution: Execution, rounds: int) -> dict[str, object]:
+def row(settings: RunSettings, execution: Execution, rounds: int) -> dict[str, object]:
     """Images per second of both, of the faster of several rounds, and their ratio."""
     data = loaded(settings)
     images = settings.epochs * (len(data.train) // settings.batch_size) * settings.batch_size
@@ -60,7 +60,7 @@ def row(settings: Settings, execution: Execution, rounds: int) -> dict[str, obje
         plain.append(pytorch_seconds(settings, data, device))
         with tempfile.TemporaryDirectory() as folder:
             train(settings, Path(folder, settings.key), execution)
-            run = Run.read(Path(folder, settings.key))
+            run = TrainedRun.read(Path(folder, settings.key))
             ours.append(run.seconds)
             final = run.final
     return {
@@ -86,12 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document")
     chosen = parser.parse_args(arguments)
     execution = Execution(accelerator=chosen.accelerator, progress=False)
-    rows = [row(Settings.checked("digit-pairs", epochs=4, measure_every=4), execution, rounds=3)]
+    rows = [row(RunSettings.checked("digit-pairs", epochs=4, measure_every=4), execution, rounds=3)]
     if chosen.full:
-        rows.append(row(Settings.checked("digit-pairs-32"), execution, rounds=1))
+        rows.append(row(RunSettings.checked("digit-pairs-32"), execution, rounds=1))
     else:
         few = {"train_per_class": 5, "test_per_class": 2}
-        rows.append(row(Settings.checked("digit-pairs-32", data_options=few, epochs=1), execution, rounds=2))
+        rows.append(row(RunSettings.checked("digit-pairs-32", data_options=few, epochs=1), execution, rounds=2))
     section = Section(
         "Training: images per second",
         "`experiments.training` (Lightning Fabric) beside the shortest loop of plain PyTorch with the same network,"

@@ -97,7 +97,7 @@ def unavailable(way: str, K: int, device: str) -> str:
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepCost:
     """Some steps of one way: seconds of one, bytes at the peak in all and beyond the inputs, and the last loss."""
 
     seconds: float
@@ -112,7 +112,7 @@ def full_precision() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def measure_here(way: str, K: int, d: int, device: str, steps: int) -> Measured:
+def measure_here(way: str, K: int, d: int, device: str, steps: int) -> StepCost:
     """Make the steps in this process, which should have done nothing else: the median of all seconds but the first."""
     full_precision()
     for _ in range(2):
@@ -127,7 +127,7 @@ def measure_here(way: str, K: int, d: int, device: str, steps: int) -> Measured:
         loss = step()
         _wait(device)
         took.append(time.perf_counter() - begin)
-    return Measured(statistics.median(took[1:]), peak(), peak() - before, loss)
+    return StepCost(statistics.median(took[1:]), peak(), peak() - before, loss)
 
 
 def _wait(device: str) -> None:
@@ -135,12 +135,12 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def measure(way: str, K: int, d: int, device: str, steps: int) -> Measured:
+def measure(way: str, K: int, d: int, device: str, steps: int) -> StepCost:
     """`measure_here` in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.ufm", "--measure", way, *map(str, (K, d, device, steps))]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=root)
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    return StepCost(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def matrix_rate(rows: int, columns: int, d: int, device: str) -> float:
@@ -172,7 +172,7 @@ def flops(N: int, K: int, d: int) -> int:
     return 4 * 2 * N * K * d
 
 
-def row(way: str, K: int, d: int, device: str, steps: int) -> tuple[dict[str, str], Measured | None]:
+def row(way: str, K: int, d: int, device: str, steps: int) -> tuple[dict[str, str], StepCost | None]:
     """One row of the table, and what was measured for it."""
     cells = {"way": way, "device": device, "K = N": f"{K:,}", "d": str(d), "s per step": unavailable(way, K, device)}
     if cells["s per step"]:
@@ -192,7 +192,7 @@ def row(way: str, K: int, d: int, device: str, steps: int) -> tuple[dict[str, st
     return cells, found
 
 
-def check_same(ours: Measured, dense: Measured) -> float:
+def check_same(ours: StepCost, dense: StepCost) -> float:
     """The relative difference of the two losses.
 
     Raises

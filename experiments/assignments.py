@@ -15,7 +15,7 @@ from softmaxcode.checks.arguments import check_number, shown
 
 if TYPE_CHECKING:
     from experiments.data import Data
-    from experiments.settings import Settings
+    from experiments.settings import RunSettings
     from softmaxcode.assignment import Assignment, Permutation
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.types import Rows, Square
@@ -214,12 +214,12 @@ def _extremes(similarity: Square, code: SoftmaxCode) -> tuple[Assignment, Assign
     return _found[key]
 
 
-def permutation_for(settings: Settings, data: Data, code: SoftmaxCode) -> Permutation | None:
+def permutation_for(settings: RunSettings, data: Data, code: SoftmaxCode) -> Permutation | None:
     """Which row of the code each class of a run gets, by its settings.
 
     Parameters
     ----------
-    settings : Settings
+    settings : RunSettings
         Its ``assignment`` and ``seed`` count.
     data : Data
         The run's data set.

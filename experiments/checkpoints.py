@@ -41,7 +41,7 @@ LIKELY = re.compile(r"classifier|head|embed|(?<![a-z])fc(?![a-z0-9])", re.IGNORE
 
 
 @dataclass(frozen=True)
-class Candidate:
+class StoredMatrix:
     """A tensor of a file that may be the classifier, and how to read it.
 
     Attributes
@@ -149,7 +149,7 @@ def _check_stored(W: Tensor, path: Path, name: str) -> None:
     raise ValueError(f"cannot read {path}: {name} is {what}")
 
 
-def _chosen(stored: list[Candidate], path: Path, key: str | None) -> Candidate:
+def _chosen(stored: list[StoredMatrix], path: Path, key: str | None) -> StoredMatrix:
     matrices = sorted((candidate for candidate in stored if candidate.is_matrix), key=lambda c: c.unlikeliness)
     if key is None:
         found, asked = matrices, "a key is needed"
@@ -170,7 +170,7 @@ def _chosen(stored: list[Candidate], path: Path, key: str | None) -> Candidate:
     )
 
 
-def _from_safetensors(path: Path) -> list[Candidate]:
+def _from_safetensors(path: Path) -> list[StoredMatrix]:
     def damaged(error: Exception) -> ValueError:
         return ValueError(f"cannot read {path}: not a safetensors file, or truncated ({printable(error)})")
 
@@ -185,14 +185,14 @@ def _from_safetensors(path: Path) -> list[Candidate]:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a dictionary
             return [
-                Candidate(name, tuple(s.get_shape()), "F" in s.get_dtype(), functools.partial(read, name))
+                StoredMatrix(name, tuple(s.get_shape()), "F" in s.get_dtype(), functools.partial(read, name))
                 for name, s in slices.items()
             ]
     except Exception as error:  # SafetensorError, OSError and what a damaged header makes of the reader
         raise damaged(error) from None
 
 
-def _from_torch(path: Path) -> list[Candidate]:
+def _from_torch(path: Path) -> list[StoredMatrix]:
     size = path.stat().st_size
     try:
         if zipfile.is_zipfile(path):
@@ -202,7 +202,7 @@ def _from_torch(path: Path) -> list[Candidate]:
         if any(t.layout == torch.strided and not t.is_meta and t.untyped_storage().nbytes() > size for _, t in tensors):
             raise ValueError("a tensor is larger than the file")
         return [
-            Candidate(name, tuple(tensor.shape), tensor.is_floating_point(), lambda tensor=tensor: tensor)  # type: ignore[misc]
+            StoredMatrix(name, tuple(tensor.shape), tensor.is_floating_point(), lambda tensor=tensor: tensor)  # type: ignore[misc]
             for name, tensor in tensors
         ]
     except Exception:  # whatever a damaged archive or pickle makes of itself
@@ -222,13 +222,13 @@ def _tensors(stored: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
                 yield from _tensors(value, f"{name}.{key}" if name else key)
 
 
-def _of_array(array: StoredArray) -> Candidate:
+def _of_array(array: StoredArray) -> StoredMatrix:
     def read() -> Tensor:
         # torch has no wider numbers, and none of another byte order
         wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
         return torch.from_numpy(array.read().astype(np.float64 if wide else array.dtype.newbyteorder("=")))
 
-    return Candidate(array.name, array.shape, array.dtype.kind == "f", read)
+    return StoredMatrix(array.name, array.shape, array.dtype.kind == "f", read)
 
 
 @dataclass(frozen=True, eq=False)

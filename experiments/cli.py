@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from experiments.data import Data
     from experiments.runs import Results
-    from experiments.settings import Settings
+    from experiments.settings import RunSettings
     from experiments.training import Execution
 
 RESULTS = Path("out", "experiments")
@@ -162,12 +162,12 @@ def _execution_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _planned(module: ModuleType, arguments: argparse.Namespace) -> list[Settings]:
+def _planned(module: ModuleType, arguments: argparse.Namespace) -> list[RunSettings]:
     """The runs of a study with the options that were given."""
     names = {option.name for option in _own_options(module)} | _settings().keys() | DICTIONARIES.keys()
     given = {name: value for name, value in vars(arguments).items() if name in names}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    runs: list[Settings] = module.plan(**given)
+    runs: list[RunSettings] = module.plan(**given)
     return list(dict.fromkeys(runs))
 
 
@@ -190,7 +190,7 @@ def _execution(arguments: argparse.Namespace) -> Execution:
     )
 
 
-def _refuse_early(results: Results, runs: list[Settings], execution: Execution) -> None:
+def _refuse_early(results: Results, runs: list[RunSettings], execution: Execution) -> None:
     """Raise a ValueError for what runs would be refused for, before anything is written: device, data, network."""
     from experiments.model import untrained_network
     from experiments.training import check_batch, loaded
@@ -214,7 +214,7 @@ def _refuse_early(results: Results, runs: list[Settings], execution: Execution) 
             checked.add(kind)
 
 
-def _report_skipped(settings: Settings, data: Data) -> None:
+def _report_skipped(settings: RunSettings, data: Data) -> None:
     """Name the files that are left out because they hold no image."""
     from softmaxcode.checks.tensors import MAX_NAMED
 
@@ -228,7 +228,7 @@ def _report_skipped(settings: Settings, data: Data) -> None:
         )
 
 
-def _train(results: Results, runs: list[Settings], execution: Execution, arguments: argparse.Namespace) -> None:
+def _train(results: Results, runs: list[RunSettings], execution: Execution, arguments: argparse.Namespace) -> None:
     """Train what is missing, and report how each run ended."""
     from softmaxcode.parallel.progress import Progress
 
@@ -247,7 +247,7 @@ def _train(results: Results, runs: list[Settings], execution: Execution, argumen
             bar.step(1)
 
 
-def _line(results: Results, settings: Settings) -> str:
+def _line(results: Results, settings: RunSettings) -> str:
     (run,) = results.finished([settings])
     final = run.final
     if run.status != "finished":
@@ -292,14 +292,14 @@ def _study(arguments: argparse.Namespace) -> int:
     return int(len(finished) < len(runs))
 
 
-def _write_plan(path: Path, runs: list[Settings]) -> None:
+def _write_plan(path: Path, runs: list[RunSettings]) -> None:
     """Note the runs that a study asks for; its section of the report is of these alone."""
-    from experiments.settings import Settings
+    from experiments.settings import RunSettings
 
     left = 0
     if path.is_file():
         keys = {settings.key for settings in runs}
-        left = sum(Settings.from_dict(old).key not in keys for old in read_json(path, Plan)["runs"])
+        left = sum(RunSettings.from_dict(old).key not in keys for old in read_json(path, Plan)["runs"])
     if left:
         print(
             f"experiments: {path.name} named {left} runs that are not asked for now: they are kept, and the report "

@@ -13,7 +13,7 @@ from scipy.stats import percentileofscore
 from experiments.checkpoints import FileComparison, compare_file, read_classifier
 from experiments.class_similarity import MantelResult, mantel
 from experiments.drawing import axes_figure
-from experiments.report import Section, write_report
+from experiments.report import ReportSection, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import check_square
 from softmaxcode.checks.arguments import check_integer, printable
@@ -224,7 +224,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(findings)
     if page is not None:
-        written = write_report([Section("compare", TITLE, QUESTION, findings)], page, title="Comparison")
+        written = write_report([ReportSection("compare", TITLE, QUESTION, findings)], page, title="Comparison")
         print(f"\nwritten to {printable(written)}")
     return 0
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from experiments.data import Data
-    from experiments.settings import Settings
+    from experiments.settings import RunSettings
 
 #: Samples of a batch that nothing is learned from.
 INFERENCE_BATCH = 1000
@@ -110,7 +110,7 @@ class Classifier(nn.Module):
         return float(self.head.temperature)  # type: ignore[arg-type]
 
 
-def built(settings: Settings, data: Data) -> Classifier:
+def built(settings: RunSettings, data: Data) -> Classifier:
     """The network and head of a run, untrained; their parameters follow from the seed, whatever was drawn before.
 
     Raises
@@ -124,7 +124,7 @@ def built(settings: Settings, data: Data) -> Classifier:
         return Classifier(body, _head(settings, data), frozen=settings.frozen)
 
 
-def untrained_network(settings: Settings, data: Data) -> nn.Module:
+def untrained_network(settings: RunSettings, data: Data) -> nn.Module:
     """The network of a run, drawn from torch's global generator.
 
     Raises
@@ -144,7 +144,7 @@ def untrained_network(settings: Settings, data: Data) -> nn.Module:
     return network(settings.network, settings.d, **(inputs | settings.network_options))
 
 
-def _head(settings: Settings, data: Data) -> nn.Module:
+def _head(settings: RunSettings, data: Data) -> nn.Module:
     K, d, temperature = data.K, settings.d, settings.temperature
     match settings.head:
         case "learned":

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.files import Plan, read_json
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.studies import STUDIES, study
 from experiments.studies.findings import Findings
 from softmaxcode import tables
@@ -50,7 +50,7 @@ _LEADING_NUMBER = re.compile(r"[+-]?(\d+\.?\d*(e[+-]?\d+)?|nan|inf)(?=\s|%|$)")
 
 
 @dataclass(frozen=True, eq=False)
-class Section:
+class ReportSection:
     """What the page shows of one study.
 
     Attributes
@@ -79,7 +79,7 @@ class Section:
 
 
 def write_report(
-    sections: Sequence[Section],
+    sections: Sequence[ReportSection],
     path: str | Path,
     *,
     title: str = "Experiments",
@@ -89,7 +89,7 @@ def write_report(
 
     Parameters
     ----------
-    sections : sequence of Section
+    sections : sequence of ReportSection
         In the order of the page; there may be none.
     path : path
         An ``.html`` file in a folder that exists; it is written atomically.
@@ -185,7 +185,7 @@ def report(
     return write_report(found_sections(root, data_root), output, meta=meta)
 
 
-def found_sections(results: Path, data_root: str | None = None) -> list[Section]:
+def found_sections(results: Path, data_root: str | None = None) -> list[ReportSection]:
     """What each study of a results folder found, be its runs finished or not.
 
     Raises
@@ -205,19 +205,19 @@ def found_sections(results: Path, data_root: str | None = None) -> list[Section]
             module = study(name)
             found = module.findings(runs) if runs else Findings()
             seconds = sum(run.seconds for run in runs)
-            sections.append(Section(name, module.TITLE, module.QUESTION, found, len(runs), len(asked), seconds))
+            sections.append(ReportSection(name, module.TITLE, module.QUESTION, found, len(runs), len(asked), seconds))
     return sections
 
 
-def _asked(path: Path) -> list[Settings]:
+def _asked(path: Path) -> list[RunSettings]:
     """The runs that a study asked for."""
     try:
-        return [Settings.from_dict(stored) for stored in read_json(path, Plan)["runs"]]
+        return [RunSettings.from_dict(stored) for stored in read_json(path, Plan)["runs"]]
     except ValueError as error:
         raise ValueError(f"cannot read {path}: it is not the plan of a study, or damaged ({error})") from None
 
 
-def _section(section: Section, folder: Path) -> dict[str, Any]:
+def _section(section: ReportSection, folder: Path) -> dict[str, Any]:
     """A section as the template wants it; its tables are written."""
     found = section.findings
     slugs = _unlike(_slug(f"{section.name} {caption}") for caption in found.tables)
@@ -243,7 +243,7 @@ def _section(section: Section, folder: Path) -> dict[str, Any]:
     }
 
 
-def effort(section: Section) -> str:
+def effort(section: ReportSection) -> str:
     """Runs of a section, of how many planned, and the time they took."""
     if section.runs is None:
         return ""

@@ -15,7 +15,7 @@ import pandas as pd
 from experiments.data import fingerprint, load
 from experiments.files import Header, Kind, read_json, write_json
 from experiments.measuring import MEASURED
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.training import Execution, loaded, train
 from softmaxcode.parallel.workers import LocalWorkers
 from softmaxcode.parallel.workers import run as run_tasks
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class TrainedRun:
     """A finished run.
 
     Attributes
     ----------
-    settings : Settings
+    settings : RunSettings
         What it was.
     folder : Path
         Where its files are.
@@ -50,7 +50,7 @@ class Run:
         The folder of the data sets.
     """
 
-    settings: Settings
+    settings: RunSettings
     folder: Path
     status: str
     seconds: float
@@ -58,7 +58,7 @@ class Run:
     data_root: str | None = None
 
     @classmethod
-    def read(cls, folder: Path, data_root: str | None = None) -> Run:
+    def read(cls, folder: Path, data_root: str | None = None) -> TrainedRun:
         """The run of a folder.
 
         Raises
@@ -71,7 +71,7 @@ class Run:
             raise ValueError(f"cannot read {folder}: no finished run is there (it has no run.json)")
         try:
             header = read_json(path, Header)
-            settings = Settings.from_dict(header["settings"])
+            settings = RunSettings.from_dict(header["settings"])
             if settings.key != folder.name:
                 raise ValueError(f"it is that of {settings.key}")
         except ValueError as error:
@@ -126,7 +126,7 @@ class Run:
             raise ValueError(f"cannot read {self.folder / 'model.pt'}: it is of another architecture") from None
         return model.eval()
 
-    def evaluation(self, name: str, kind: type[Kind], measure: Callable[[Run], Kind]) -> Kind:
+    def evaluation(self, name: str, kind: type[Kind], measure: Callable[[TrainedRun], Kind]) -> Kind:
         """What ``measure(run)`` finds, JSON-serialisable: computed once, and kept in the folder as ``name.json``.
 
         A file that does not hold data of this ``kind`` (`softmaxcode.storage.records.read_record`) is written again.
@@ -140,7 +140,7 @@ class Run:
             return found
 
 
-def _loaded(settings: Settings, root: str | None) -> tuple[Data, str]:
+def _loaded(settings: RunSettings, root: str | None) -> tuple[Data, str]:
     """The data of a run and their fingerprint; runs of the same data share them."""
     return _shared(settings.data, json.dumps(settings.data_options, sort_keys=True), root)
 
@@ -172,23 +172,23 @@ class Results:
     def __init__(self, root: str | Path, data_root: str | None = None) -> None:
         self.root, self.data_root = Path(root), data_root
 
-    def folder(self, settings: Settings) -> Path:
+    def folder(self, settings: RunSettings) -> Path:
         """Where a run is, or will be."""
         return self.root / "runs" / settings.key
 
-    def finished(self, wanted: Iterable[Settings]) -> list[Run]:
+    def finished(self, wanted: Iterable[RunSettings]) -> list[TrainedRun]:
         """Those of the runs that are finished, in their order, each once."""
         folders = dict.fromkeys(self.folder(settings) for settings in wanted)
-        return [Run.read(folder, self.data_root) for folder in folders if (folder / "run.json").is_file()]
+        return [TrainedRun.read(folder, self.data_root) for folder in folders if (folder / "run.json").is_file()]
 
     def train(
-        self, wanted: Sequence[Settings], execution: Execution, *, jobs: int = 1
-    ) -> Iterator[tuple[Settings, str | None]]:
+        self, wanted: Sequence[RunSettings], execution: Execution, *, jobs: int = 1
+    ) -> Iterator[tuple[RunSettings, str | None]]:
         """Train what is not finished; those that start from another run come after all that do not.
 
         Parameters
         ----------
-        wanted : sequence of Settings
+        wanted : sequence of RunSettings
             What is to be there.
         execution : Execution
             Where and how.
@@ -197,7 +197,7 @@ class Results:
 
         Yields
         ------
-        settings : Settings
+        settings : RunSettings
             Of a run that has just ended.
         reason : str or None
             Why it failed, if it did.
@@ -214,7 +214,7 @@ class Results:
                 for outcome in run_tasks(workers, train, tasks):
                     yield wave[outcome.key], outcome.reason
 
-    def _attempt(self, settings: Settings, execution: Execution) -> str | None:
+    def _attempt(self, settings: RunSettings, execution: Execution) -> str | None:
         """Train a run here; what is refused becomes the reason, so that other runs are done."""
         try:
             train(settings, self.folder(settings), execution)

@@ -79,7 +79,7 @@ def _check_plain(name: str, value: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """One training run; `checked` fills in what is not given.
 
     Attributes
@@ -166,7 +166,7 @@ class Settings:
         initial: str | None = None,
         frozen: bool = False,
         seed: int = 0,
-    ) -> Settings:
+    ) -> RunSettings:
         """Check every option; what is None is left to the data set's defaults, and those to the paper's.
 
         Options given for the data are added to its default ones, and so are those of the network where it is the
@@ -237,7 +237,7 @@ class Settings:
         return out
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Settings:
+    def from_dict(cls, stored: dict[str, Any]) -> RunSettings:
         """From what `to_dict` returned.
 
         Raises

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from experiments.model import Classifier
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 
 def correct(model: Classifier, samples: Any) -> tuple[Tensor, Tensor]:
@@ -41,12 +41,12 @@ class _Shifted(TypedDict):
     test_accuracy: float
 
 
-def shifted_accuracy(run: Run, shifts: Sequence[str]) -> dict[str, float]:
+def shifted_accuracy(run: TrainedRun, shifts: Sequence[str]) -> dict[str, float]:
     """Test accuracy under shifts of the test images, each computed once and kept in the folder of the run.
 
     Parameters
     ----------
-    run : Run
+    run : TrainedRun
         Finished, of images.
     shifts : sequence of str
         As `experiments.data.load` takes them, such as ``"contrast:0.5"``.
@@ -63,7 +63,7 @@ def shifted_accuracy(run: Run, shifts: Sequence[str]) -> dict[str, float]:
     """
 
     def accuracy(shift: str) -> float:
-        def measure(run: Run) -> _Shifted:
+        def measure(run: TrainedRun) -> _Shifted:
             right, _ = correct(run.model(), run.data(shift=shift).test)
             return {"test_accuracy": float(right.double().mean())}
 

@@ -13,13 +13,13 @@ from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     from experiments.data import Data
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 #: The tokens are cut into so many groups by their frequency, of one size but for a token.
 GROUPS = 5
 
 
-def token_margins(run: Run) -> pd.DataFrame:
+def token_margins(run: TrainedRun) -> pd.DataFrame:
     r"""Frequency and margin of every token that is a next token in the training text.
 
     The margin of token k is its one-vs-rest distance, from its unit vector to the convex hull of the others':
@@ -28,7 +28,7 @@ def token_margins(run: Run) -> pd.DataFrame:
 
     Parameters
     ----------
-    run : Run
+    run : TrainedRun
         Of text; its rows count by their directions. It is computed once and kept with the run.
 
     Returns
@@ -61,7 +61,7 @@ class Unigram(TypedDict):
     accuracy: float
 
 
-def _measured(run: Run) -> Tokens:
+def _measured(run: TrainedRun) -> Tokens:
     data = run.data()
     seen = data.counts.numpy() > 0
     W = check_rows(run.W[seen], normalize=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from experiments.data import Data
     from experiments.model import Classifier
-    from experiments.settings import Settings
+    from experiments.settings import RunSettings
 
 FORMAT = "experiments 1"
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
@@ -110,7 +110,7 @@ class Execution:
             raise ValueError(f"cannot train on {self.devices} x {self.accelerator} in {precision}: {first}") from None
 
 
-def check_batch(settings: Settings, data: Data) -> None:
+def check_batch(settings: RunSettings, data: Data) -> None:
     """Raise a ValueError where the training data do not fill one batch."""
     if len(data.train) < settings.batch_size:
         raise ValueError(
@@ -119,12 +119,12 @@ def check_batch(settings: Settings, data: Data) -> None:
         )
 
 
-def loaded(settings: Settings, root: str | None = None, **changes: Any) -> Data:
+def loaded(settings: RunSettings, root: str | None = None, **changes: Any) -> Data:
     """The data of a run, with some of its data options changed."""
     return load(settings.data, root, **(settings.data_options | changes))
 
 
-def learning_rate(settings: Settings, step: int, steps: int) -> float:
+def learning_rate(settings: RunSettings, step: int, steps: int) -> float:
     """The learning rate of a step: from the first one down to 0 along half a cosine."""
     return settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
 
@@ -155,17 +155,17 @@ def _mixed(*numbers: int) -> int:
 
 
 def train(
-    settings: Settings,
+    settings: RunSettings,
     folder: Path,
     execution: Execution | None = None,
     *,
-    build: Callable[[Settings, Data], Classifier] = built,
+    build: Callable[[RunSettings, Data], Classifier] = built,
 ) -> None:
     """Train a run into a folder, or resume one that was interrupted; nothing is done where it is finished.
 
     Parameters
     ----------
-    settings : Settings
+    settings : RunSettings
         What to train.
     folder : Path
         Gets ``settings.json``, ``history.csv``, ``checkpoint.pt`` while it is under way, and at the end ``W.npy``,
@@ -198,10 +198,10 @@ class Training:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RunSettings,
         folder: Path,
         execution: Execution,
-        build: Callable[[Settings, Data], Classifier] = built,
+        build: Callable[[RunSettings, Data], Classifier] = built,
     ) -> None:
         self.settings, self.folder, self.execution, self.build = settings, folder, execution, build
         self.rows: list[dict[str, float]] = []
@@ -410,7 +410,7 @@ def _summary_writer() -> Any:
     return SummaryWriter
 
 
-def _optimizer(settings: Settings, model: Classifier) -> Optimizer:
+def _optimizer(settings: RunSettings, model: Classifier) -> Optimizer:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)

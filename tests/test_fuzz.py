@@ -34,8 +34,8 @@ from experiments.data.cifar import read_cifar100
 from experiments.data.folders import read_image, read_tiny_imagenet
 from experiments.measuring import MEASURED
 from experiments.report import _asked
-from experiments.runs import Run
-from experiments.settings import Settings
+from experiments.runs import TrainedRun
+from experiments.settings import RunSettings
 from softmaxcode.catalog import Catalog, import_codes
 from softmaxcode.storage import files
 from softmaxcode.storage.journal import Journal
@@ -355,7 +355,7 @@ def simulated(path: Path) -> float:
     return ufm.simulate(K=5, d=3, n=1, temperature=0.2, steps=20, checkpoint=path).margin
 
 
-SETTINGS = Settings.checked("digits", epochs=1)
+SETTINGS = RunSettings.checked("digits", epochs=1)
 
 
 def experiment(name: str) -> Callable[[Path], Path]:
@@ -376,7 +376,7 @@ def experiment(name: str) -> Callable[[Path], Path]:
 
 
 def experiment_figures(path: Path) -> Any:
-    run = Run.read(path.parent)
+    run = TrainedRun.read(path.parent)
     assert run.W.shape[1] == 2 and math.isfinite(run.seconds)
     return run.settings.key, run.status, float(run.final["GNC2"]) * 0
 

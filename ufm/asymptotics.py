@@ -20,7 +20,7 @@ from softmaxcode.certificates.certificate import CONTACT_THRESHOLD, RESIDUAL_TOL
 from softmaxcode.checks.arguments import check_integer
 from softmaxcode.checks.limits import NotComputed
 from softmaxcode.code import SoftmaxCode
-from softmaxcode.contacts.stress import MAX_UNKNOWNS, Stress, balance, rigidity
+from softmaxcode.contacts.stress import MAX_STRESS_UNKNOWNS, Stress, balance, rigidity
 from softmaxcode.contacts.system import hardmax_system, tangent_basis
 
 if TYPE_CHECKING:
@@ -157,8 +157,8 @@ def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
             f"at least three rows of two entries or more are wanted; got shape {code.W.shape} "
             "(two classes have opposite vectors at every temperature)"
         )
-    if 2 * K * (d - 1) > MAX_UNKNOWNS:
-        raise NotComputed(f"not computed: 2 K (d - 1) = {2 * K * (d - 1)} unknowns (the limit is {MAX_UNKNOWNS})")
+    if 2 * K * (d - 1) > MAX_STRESS_UNKNOWNS:
+        raise NotComputed(f"not computed: {2 * K * (d - 1)} unknowns 2 K (d - 1) (the limit is {MAX_STRESS_UNKNOWNS})")
     if code.margin <= CONTACT_THRESHOLD:
         raise ValueError(f"the margin must be above 0; got {code.margin:.3g} (two rows coincide)")
     X = np.vstack([code.W, code.H])

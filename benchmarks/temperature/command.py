@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.report import Section, machine, write_parts
 from benchmarks.temperature.cases import FULL, QUICK
 from benchmarks.temperature.figure import draw
-from benchmarks.temperature.runs import SAME, SAME_MARGIN, Measured, simulate
+from benchmarks.temperature.runs import SAME, SAME_MARGIN, MeasuredCase, simulate
 from benchmarks.temperature.tables import (
     RATTLING,
     by_temperature,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks.temperature.cases import Plan
 
 
-def summary(measured: Sequence[Measured]) -> str:
+def summary(measured: Sequence[MeasuredCase]) -> str:
     """The answer in a few sentences, with the numbers of these runs."""
     tau = min(min(each.lowest) for each in measured)
     exact = [each for each in measured if each.finds_best and each.deficits[tau] > 0]
@@ -55,7 +55,7 @@ def summary(measured: Sequence[Measured]) -> str:
     return " ".join(line for line in lines if line)
 
 
-def _reached(each: Measured, allowed: float) -> str:
+def _reached(each: MeasuredCase, allowed: float) -> str:
     enough = [tau for tau in each.lowest if each.deficits[tau] <= allowed]
     if not enough:
         return "at no temperature: they end in local optima."
@@ -71,7 +71,7 @@ def _reached(each: Measured, allowed: float) -> str:
     )
 
 
-def _margin_sections(main: Sequence[Measured], plan: Plan) -> list[Section]:
+def _margin_sections(main: Sequence[MeasuredCase], plan: Plan) -> list[Section]:
     """How the margin depends on the temperature."""
     return [
         Section(
@@ -109,7 +109,7 @@ def _margin_sections(main: Sequence[Measured], plan: Plan) -> list[Section]:
     ]
 
 
-def _code_sections(main: Sequence[Measured]) -> list[Section]:
+def _code_sections(main: Sequence[MeasuredCase]) -> list[Section]:
     """Which local Softmax Code has the lower loss, and what its certificate costs."""
     return [
         Section(
@@ -128,7 +128,7 @@ def _code_sections(main: Sequence[Measured]) -> list[Section]:
     ]
 
 
-def _feature_sections(measured: Sequence[Measured], rattling: Sequence[Measured], plan: Plan) -> list[Section]:
+def _feature_sections(measured: Sequence[MeasuredCase], rattling: Sequence[MeasuredCase], plan: Plan) -> list[Section]:
     """Where the features are."""
     return [
         Section(
@@ -157,7 +157,7 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
     begin = time.perf_counter()
     measured = []
     for case in (*plan.cases, *plan.rattling):
-        measured.append(Measured(case, simulate(case, plan.temperatures)))
+        measured.append(MeasuredCase(case, simulate(case, plan.temperatures)))
         print(f"{case}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     main, rattling = measured[: len(plan.cases)], measured[len(plan.cases) :]
     if figure is not None:

@@ -12,14 +12,14 @@ from benchmarks.temperature.runs import SAME_MARGIN
 from softmaxcode.plotting.style import new_figure, save
 
 if TYPE_CHECKING:
-    from benchmarks.temperature.runs import Measured
+    from benchmarks.temperature.runs import MeasuredCase
 
 
 #: Fractions of the best margin that the summary asks for.
 FRACTIONS = (0.99, 0.999)
 
 
-def draw(measured: Sequence[Measured], path: Path) -> None:
+def draw(measured: Sequence[MeasuredCase], path: Path) -> None:
     """Deficit over temperature, with c; deficit of the last case beside the bounds; GNC3 and projections."""
     figure = new_figure((14, 4.6), dpi=100, layout="constrained")
     rate, bounds, duality = figure.subplots(1, 3)

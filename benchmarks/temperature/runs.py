@@ -70,7 +70,7 @@ def seeds_at(
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredCase:
     """Runs of one case, with the best known code and its constants of first order."""
 
     case: Case

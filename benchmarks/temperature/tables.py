@@ -19,7 +19,7 @@ from ufm.run import Run
 
 if TYPE_CHECKING:
     from benchmarks.temperature.cases import Unequal
-    from benchmarks.temperature.runs import Measured
+    from benchmarks.temperature.runs import MeasuredCase
 
 
 #: A class counts as rattling if its one-vs-rest distance exceeds the smallest by more temperatures than this.
@@ -72,14 +72,14 @@ def _number(value: float, digits: int = 3) -> str:
     return ABSENT if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def _temperature(value: float, measured: Measured) -> str:
+def _temperature(value: float, measured: MeasuredCase) -> str:
     """A temperature, or what bounds it."""
     if value == 0:
         return f"< {min(measured.lowest):g}"
     return f"> {max(measured.lowest):g}" if value == math.inf else f"{value:.2g}"
 
 
-def needed_table(measured: Sequence[Measured]) -> pd.DataFrame:
+def needed_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
     """Temperatures that suffice for a fraction of the best margin: measured, by T10 and by T6 (c)."""
     rows = []
     for each in measured:
@@ -93,7 +93,7 @@ def needed_table(measured: Sequence[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_temperature(measured: Sequence[Measured], shown: str) -> pd.DataFrame:
+def by_temperature(measured: Sequence[MeasuredCase], shown: str) -> pd.DataFrame:
     """One row per case, one column per temperature: "deficit / τ", "slope" of log deficit, or "found" by how many."""
     rows = []
     for each in measured:
@@ -111,7 +111,7 @@ def by_temperature(measured: Sequence[Measured], shown: str) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna(ABSENT)
 
 
-def constants_table(measured: Sequence[Measured]) -> pd.DataFrame:
+def constants_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
     """At the smallest temperature: measured deficit, T10 and T6 (c), for the best known code and for the run's own."""
     rows = []
     for each in measured:
@@ -141,7 +141,7 @@ def constants_table(measured: Sequence[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def crossing_table(measured: Sequence[Measured]) -> pd.DataFrame:
+def crossing_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
     """Local codes of less entropy than the best known: above which temperature they have the lower loss."""
     rows = []
     for each in measured:
@@ -163,7 +163,7 @@ def crossing_table(measured: Sequence[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def certificate_table(measured: Sequence[Measured]) -> pd.DataFrame:
+def certificate_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
     """What the certificate of T6 (b) falls short of the margin, in temperatures."""
     rows = []
     for each in measured:
@@ -183,7 +183,7 @@ def certificate_table(measured: Sequence[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def duality_table(measured: Sequence[Measured], temperatures: Sequence[float]) -> pd.DataFrame:
+def duality_table(measured: Sequence[MeasuredCase], temperatures: Sequence[float]) -> pd.DataFrame:
     """GNC3 and the distance of features from the projections, of the runs of lowest loss."""
     rows = []
     for each in measured:
@@ -216,7 +216,7 @@ def stressed_and_rattling(run: Run) -> tuple[Apart, Apart]:
     return stressed, rest
 
 
-def rattling_table(measured: Sequence[Measured]) -> pd.DataFrame:
+def rattling_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
     """Where features of stressed and rattling classes stand as the temperature falls."""
     rows = []
     for each in measured:

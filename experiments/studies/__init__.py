@@ -1,6 +1,6 @@
 """The studies: each plans training runs and reports what they show.
 
-A study is a module with ``TITLE``, ``QUESTION``, ``plan`` (keyword options to a list of `Settings`) and ``findings``
+A study is a module with ``TITLE``, ``QUESTION``, ``plan`` (keyword options to a list of `RunSettings`) and ``findings``
 (finished runs to `Findings`).
 """
 

@@ -11,7 +11,7 @@ import pandas as pd
 import ufm
 from experiments.data import DATASETS
 from experiments.drawing import HEAD_LABELS
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.statistics import Interval, Slope, mean_interval, paired_difference
 from experiments.studies.findings import Findings
 from softmaxcode.certificates.loss import minimizer_margin
@@ -20,7 +20,7 @@ from ufm.recording import best_known_margin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 #: Of `final_values`, with their labels; accuracies are in per cent.
 MEASURES = {
@@ -57,7 +57,7 @@ def check_not_fixed(settings: dict[str, Any], **options: str) -> None:
             raise ValueError(f"{field} is varied by this study: pass {option} instead; got {settings[field]!r}")
 
 
-def class_count(settings: Settings) -> int:
+def class_count(settings: RunSettings) -> int:
     """Classes of a run's data set, without reading it.
 
     Raises
@@ -91,23 +91,23 @@ def cell_label(head: str, temperature: float) -> str:
     return f"{HEAD_LABELS[head]}, τ = {temperature:.3g}"
 
 
-def run_label(run: Run) -> str:
+def run_label(run: TrainedRun) -> str:
     """`cell_label` of a run."""
     return cell_label(run.settings.head, run.settings.temperature)
 
 
-def nothing_found(runs: Sequence[Run], label: Callable[[Run], str] = run_label) -> Findings:
+def nothing_found(runs: Sequence[TrainedRun], label: Callable[[TrainedRun], str] = run_label) -> Findings:
     """What is found where no run is finished, or none but those that diverged."""
     why = "No run is finished but those that diverged." if runs else "No run is finished."
     return Findings([why, *diverged_sentences(runs, label)])
 
 
-def diverged_sentences(runs: Iterable[Run], label: Callable[[Run], str] = run_label) -> list[str]:
+def diverged_sentences(runs: Iterable[TrainedRun], label: Callable[[TrainedRun], str] = run_label) -> list[str]:
     """Which runs diverged.
 
     Parameters
     ----------
-    runs : iterable of Run
+    runs : iterable of TrainedRun
         Of any status.
     label : callable
         The label of a run without its seed.
@@ -122,15 +122,15 @@ def diverged_sentences(runs: Iterable[Run], label: Callable[[Run], str] = run_la
 
 
 def missing_sentences(
-    runs: Iterable[Run],
-    label: Callable[[Run], str] = run_label,
-    alike: Callable[[Run], Any] = lambda run: None,
+    runs: Iterable[TrainedRun],
+    label: Callable[[TrainedRun], str] = run_label,
+    alike: Callable[[TrainedRun], Any] = lambda run: None,
 ) -> list[str]:
     """Which runs are missing: seeds that others of their kind have. One that diverged is not missing.
 
     Parameters
     ----------
-    runs : iterable of Run
+    runs : iterable of TrainedRun
         Of any status.
     label : callable
         The label of a run without its seed.
@@ -142,7 +142,7 @@ def missing_sentences(
     list of str
         A sentence for all seeds of the same label, in the order of the labels.
     """
-    kinds: dict[Any, list[Run]] = {}
+    kinds: dict[Any, list[TrainedRun]] = {}
     for run in runs:
         kinds.setdefault(alike(run), []).append(run)
     out = []
@@ -155,7 +155,7 @@ def missing_sentences(
     return sorted(out)
 
 
-def _seeds(runs: Iterable[Run], label: Callable[[Run], str]) -> dict[str, set[int]]:
+def _seeds(runs: Iterable[TrainedRun], label: Callable[[TrainedRun], str]) -> dict[str, set[int]]:
     """Seeds of runs by their labels."""
     out: dict[str, set[int]] = {}
     for run in runs:
@@ -191,12 +191,12 @@ def paired_groups(a: pd.DataFrame, b: pd.DataFrame, name: str) -> Interval:
     return paired_difference(by_seed[0], by_seed[1])
 
 
-def final_values(runs: Iterable[Run]) -> pd.DataFrame:
+def final_values(runs: Iterable[TrainedRun]) -> pd.DataFrame:
     """The last measurement of every run that did not diverge.
 
     Parameters
     ----------
-    runs : iterable of Run
+    runs : iterable of TrainedRun
         Of any status.
 
     Returns

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.shifted import shifted_accuracy
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 TITLE = "Fine-tuning with a learned head or class means"
 QUESTION = (
@@ -43,7 +43,7 @@ MEASURES = {"test": "in distribution", "shifted": "mean over shifts", **{shift: 
 
 def plan(
     *, seeds: int = 5, heads: tuple[str, ...] = ("learned", "cmf"), train_per_class: int = 10, **settings: Any
-) -> list[Settings]:
+) -> list[RunSettings]:
     """A pre-trained network for each seed, then each head on the other classes: from it, on top of it, from scratch.
 
     Parameters
@@ -56,12 +56,12 @@ def plan(
     train_per_class : int
         Training images of each class to fine-tune on; 0 for all there are.
     **settings
-        Of all runs, as `Settings.checked` takes them. ``data_options`` has no ``classes``: the first half of them is
+        Of all runs, as `RunSettings.checked` takes them. ``data_options`` has no ``classes``: the first half of them is
         pre-trained on, the other fine-tuned on.
 
     Returns
     -------
-    list of Settings
+    list of RunSettings
         Pre-training comes first.
 
     Raises
@@ -83,25 +83,27 @@ def plan(
     if "classes" in options:
         raise ValueError(f"classes are chosen by this study, a half each; got {options['classes']!r}")
     shots = check_integer("train_per_class", train_per_class, 0)
-    K = class_count(Settings.checked(data_options=options, **settings))
+    K = class_count(RunSettings.checked(data_options=options, **settings))
     first, second = list(range(K // 2)), list(range(K // 2, K))
     few = options | {"classes": second} | ({"few_shot": dict.fromkeys(range(len(second)), shots)} if shots else {})
     out = []
     for seed in range(check_integer("seeds", seeds, 1)):
-        base = Settings.checked(head=heads[0], seed=seed, data_options=options | {"classes": first}, **settings)
+        base = RunSettings.checked(head=heads[0], seed=seed, data_options=options | {"classes": first}, **settings)
         out.append(base)
         for head in heads:
             starts: list[dict[str, Any]] = [{"initial": base.key}, {"initial": base.key, "frozen": True}, {}]
-            out += [Settings.checked(head=head, seed=seed, data_options=few, **start, **settings) for start in starts]
+            out += [
+                RunSettings.checked(head=head, seed=seed, data_options=few, **start, **settings) for start in starts
+            ]
     return out
 
 
-def findings(runs: Sequence[Run]) -> Findings:
+def findings(runs: Sequence[TrainedRun]) -> Findings:
     """Test accuracy on the fine-tuned classes, as they are and shifted, by head and by what was trained.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainedRun
         Finished runs of the plan, or some of them.
 
     Returns
@@ -132,7 +134,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _mode(settings: Settings) -> str:
+def _mode(settings: RunSettings) -> str:
     if 0 in settings.data_options["classes"]:
         return "pre-training"
     if settings.initial is None:
@@ -140,11 +142,11 @@ def _mode(settings: Settings) -> str:
     return "last layer" if settings.frozen else "all layers"
 
 
-def _label(run: Run) -> str:
+def _label(run: TrainedRun) -> str:
     return f"{_mode(run.settings)}, {HEAD_LABELS[run.settings.head]}"
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: TrainedRun) -> dict[str, Any]:
     """Test accuracy of one run in %, as it is and shifted, and what it trained."""
     shifted = {shift: 100 * accuracy for shift, accuracy in shifted_accuracy(run, SHIFTS).items()}
     model = run.model()

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
 from experiments.drawing import HEAD_COLOURS, axes_figure, band_panel, shared_legend
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 TITLE = "Generalized neural collapse (Figure 3)"
 QUESTION = (
@@ -58,7 +58,7 @@ def plan(
     heads: tuple[str, ...] = ("learned", "cmf", "code", "linear"),
     temperatures: tuple[float, ...] = (0.1,),
     **settings: Any,
-) -> list[Settings]:
+) -> list[RunSettings]:
     """Each head at each temperature, with the first seeds first.
 
     Parameters
@@ -71,11 +71,11 @@ def plan(
     temperatures : tuple of float
         Temperatures of all heads but the linear one.
     **settings
-        Of all runs, as `Settings.checked` takes them.
+        Of all runs, as `RunSettings.checked` takes them.
 
     Returns
     -------
-    list of Settings
+    list of RunSettings
 
     Raises
     ------
@@ -89,19 +89,19 @@ def plan(
     """
     check_not_fixed(settings, head="heads", temperature="temperatures", seed="seeds")
     return [
-        Settings.checked(head=head, temperature=temperature, seed=seed, **settings)
+        RunSettings.checked(head=head, temperature=temperature, seed=seed, **settings)
         for seed in range(check_integer("seeds", seeds, 1))
         for head in heads
         for temperature in ((LINEAR_TEMPERATURE,) if head == "linear" else temperatures)
     ]
 
 
-def findings(runs: Sequence[Run]) -> Findings:
+def findings(runs: Sequence[TrainedRun]) -> Findings:
     """GNC1 to GNC3 over epochs and at the end, beside the limits of theory, the feature model and the paper.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainedRun
         Finished runs of the plan, or some of them.
 
     Returns
@@ -213,7 +213,7 @@ def _table(groups: dict[Any, pd.DataFrame]) -> pd.DataFrame:
     return table.rename_axis("classifier").reset_index()
 
 
-def _figure(runs: Sequence[Run], groups: dict[Any, pd.DataFrame]) -> Figure:
+def _figure(runs: Sequence[TrainedRun], groups: dict[Any, pd.DataFrame]) -> Figure:
     """GNC1, GNC2, GNC3 and test accuracy against the epoch, one colour per head and a line style a temperature."""
     titles = {
         "GNC1": "variability within classes (GNC1)",

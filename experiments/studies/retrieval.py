@@ -18,7 +18,7 @@ from experiments.drawing import (
 )
 from experiments.model import collect
 from experiments.retrieval import retrieval_measurements, tar_name
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.statistics import mean_interval, slope
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 TITLE = "Retrieval of held-out classes"
 QUESTION = "Which head and temperature give features that distinguish classes that were never trained on?"
@@ -65,7 +65,7 @@ def plan(
     d: int = 30,
     epochs: int = 6,
     **settings: Any,
-) -> list[Settings]:
+) -> list[RunSettings]:
     """Each head on some of the classes, drawn once at random, and the learned one at more temperatures.
 
     Parameters
@@ -87,11 +87,11 @@ def plan(
     epochs : int
         Epochs of every run.
     **settings
-        Of all runs, as `Settings.checked` takes them; the data are ``digit-triples`` unless given.
+        Of all runs, as `RunSettings.checked` takes them; the data are ``digit-triples`` unless given.
 
     Returns
     -------
-    list of Settings
+    list of RunSettings
 
     Raises
     ------
@@ -106,7 +106,7 @@ def plan(
     check_not_fixed(settings, head="heads", temperature="temperatures", seed="seeds")
     settings = {"data": "digit-triples"} | settings | {"d": d, "epochs": epochs}
     options = settings.pop("data_options", None) or {}
-    K = check_integer("classes", classes, 0) or DATASETS[Settings.checked(**settings).data].K
+    K = check_integer("classes", classes, 0) or DATASETS[RunSettings.checked(**settings).data].K
     if K is None:
         raise ValueError(f"classes, how many {settings['data']} has, must be given: only the folder determines it")
     if check_integer("train_classes", train_classes, 2) > K - 2:
@@ -115,7 +115,7 @@ def plan(
     cells = [(head, LINEAR_TEMPERATURE if head == "linear" else 0.1) for head in heads]
     cells += [("learned", temperature) for temperature in temperatures]
     return [
-        Settings.checked(
+        RunSettings.checked(
             head=head, temperature=temperature, seed=seed, data_options=options | {"classes": chosen}, **settings
         )
         for seed in range(check_integer("seeds", seeds, 1))
@@ -123,7 +123,7 @@ def plan(
     ]
 
 
-def held_out(settings: Settings, K: int) -> list[int]:
+def held_out(settings: RunSettings, K: int) -> list[int]:
     """The classes that a run was not trained on, of K in all: at most 200 of them, drawn at random.
 
     Examples
@@ -137,12 +137,12 @@ def held_out(settings: Settings, K: int) -> list[int]:
     return sorted(stream(0, "held-out classes").choice(others, MAX_CLASSES, replace=False).tolist())
 
 
-def findings(runs: Sequence[Run]) -> Findings:
+def findings(runs: Sequence[TrainedRun]) -> Findings:
     """Retrieval by head and temperature, beside the pixels themselves.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainedRun
         Finished runs of the plan, or some of them.
 
     Returns
@@ -170,7 +170,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _searched(run: Run, model: Any) -> dict[str, Any]:
+def _searched(run: TrainedRun, model: Any) -> dict[str, Any]:
     """Retrieval among the test images of held-out classes, by a model's features or, without one, by pixels."""
     everything = run.data(classes=None)
     samples: Any = run.data(classes=held_out(run.settings, everything.K)).test
@@ -187,7 +187,7 @@ def _per_cent(found: dict[str, Any]) -> dict[str, float]:
     return {name: 100 * found[name] for name in MEASURES}
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: TrainedRun) -> dict[str, Any]:
     return {
         "head": run.settings.head,
         "temperature": run.settings.temperature,

@@ -16,7 +16,7 @@ from experiments.drawing import (
     shared_legend,
     temperature_axis,
 )
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.statistics import Interval, mean_interval
 from experiments.studies.common import (
     MEASURES,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 TITLE = "Temperature, dimension and the spherical constraint (Figures 2 and B.4)"
 QUESTION = (
@@ -70,7 +70,7 @@ def plan(
     few: tuple[float, ...] = (1.0, 1 / 5, 0.1),
     linear: tuple[float, ...] = (1.0, 0.5, 1 / 5, 0.1),
     **settings: Any,
-) -> list[Settings]:
+) -> list[RunSettings]:
     r"""The learned head at every temperature, at fewer in other dimensions, and the linear head.
 
     Parameters
@@ -90,11 +90,11 @@ def plan(
     linear : tuple of float
         Temperatures of the linear head in dimension d, whose rows and features are not on the sphere.
     **settings
-        Of all runs, as `Settings.checked` takes them.
+        Of all runs, as `RunSettings.checked` takes them.
 
     Returns
     -------
-    list of Settings
+    list of RunSettings
 
     Raises
     ------
@@ -122,7 +122,7 @@ def plan(
         for head, width, tau in cells
     }
     return [
-        Settings.checked(head=head, d=width, temperature=tau, seed=seed, **settings)
+        RunSettings.checked(head=head, d=width, temperature=tau, seed=seed, **settings)
         for seed in range(max(counts.values()))
         for (head, width, tau), count in counts.items()
         if seed < count
@@ -133,12 +133,12 @@ def _in(temperature: float, several: Sequence[float]) -> bool:
     return any(math.isclose(temperature, other, rel_tol=SAME) for other in several)
 
 
-def findings(runs: Sequence[Run]) -> Findings:
+def findings(runs: Sequence[TrainedRun]) -> Findings:
     """Collapse and accuracy against the temperature, by dimension, on the sphere and off it.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainedRun
         Finished runs of the plan, or some of them.
 
     Returns
@@ -153,7 +153,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     grouped: Any = finals.groupby(["head", "d", "temperature"])
     cells: Cells = {(head, width, tau): group for (head, width, tau), group in grouped}
 
-    def claimed(run: Run) -> bool:
+    def claimed(run: TrainedRun) -> bool:
         """Whether its temperature has seeds of its own."""
         own = run.settings
         return (own.head, own.d) == ("learned", d) and _in(own.temperature, (*CLAIM, 1 / 10))
@@ -179,7 +179,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _label(run: Run) -> str:
+def _label(run: TrainedRun) -> str:
     return f"{_line_label(run.settings.head, run.settings.d)}, τ = {run.settings.temperature:.3g}"
 
 

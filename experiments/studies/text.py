@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from experiments.runs import Run
-    from experiments.settings import Settings
+    from experiments.runs import TrainedRun
+    from experiments.settings import RunSettings
     from softmaxcode.types import Rows
 
 TITLE = "A language model: neural collapse and the margins of frequent and rare tokens"
@@ -82,7 +82,7 @@ def plan(
     temperatures: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1, 0.05),
     heads: tuple[str, ...] = ("learned", "linear"),
     **settings: Any,
-) -> list[Settings]:
+) -> list[RunSettings]:
     """Each head at each temperature, with the first seeds first.
 
     Parameters
@@ -95,11 +95,11 @@ def plan(
         What to compare: learned, cmf (class means), code (the best code known, fixed), linear (the usual unnormalised
         baseline, trained at temperature 1 alone).
     **settings
-        Of all runs, as `Settings.checked` takes them.
+        Of all runs, as `RunSettings.checked` takes them.
 
     Returns
     -------
-    list of Settings
+    list of RunSettings
 
     Raises
     ------
@@ -117,12 +117,12 @@ def plan(
     return gnc.plan(seeds=seeds, heads=heads, temperatures=temperatures, data=data, **settings)
 
 
-def findings(runs: Sequence[Run]) -> Findings:
+def findings(runs: Sequence[TrainedRun]) -> Findings:
     """GNC1 to GNC3, accuracy and perplexity against the temperature, and the margins of tokens by frequency.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainedRun
         Finished runs of the plan, or some of them.
 
     Returns
@@ -172,7 +172,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _finals(runs: Sequence[Run]) -> pd.DataFrame:
+def _finals(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """The last measurement of every run, with the measurements of its tokens.
 
     As `final_values`, and `MEASURES`; ``loss``; ``p_value`` of ``similarity``; ``imbalance``, the mean over the
@@ -198,7 +198,7 @@ class _Alike(TypedDict):
     p_value: float
 
 
-def _alike(run: Run) -> _Alike:
+def _alike(run: TrainedRun) -> _Alike:
     """Whether the classifier holds tokens close that stand after the same tokens."""
     data = run.data()
     seen = data.counts.numpy() > 0
@@ -373,7 +373,7 @@ def _margin_table(groups: Groups) -> pd.DataFrame:
     )
 
 
-def _side_byside(runs: Sequence[Run]) -> tuple[list[str], Rows]:
+def _side_byside(runs: Sequence[TrainedRun]) -> tuple[list[str], Rows]:
     """Tokens, and the unit rows of all runs side by side: their cosines are the means of the runs' cosines."""
     data = runs[0].data()
     seen = np.flatnonzero(data.counts.numpy())
@@ -381,7 +381,7 @@ def _side_byside(runs: Sequence[Run]) -> tuple[list[str], Rows]:
     return [data.class_names[k] for k in seen], W / math.sqrt(len(runs))
 
 
-def _token_table(runs: Sequence[Run]) -> pd.DataFrame:
+def _token_table(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """Every token with its mean margin over the runs, the smallest first, and the token of the largest mean cosine."""
     every = pd.concat([token_margins(run) for run in runs])
     table = every.groupby("token", sort=False).agg({"count": "first", "quintile": "first", "margin": "mean"})
@@ -393,7 +393,7 @@ def _token_table(runs: Sequence[Run]) -> pd.DataFrame:
     return table.sort_values("margin", kind="stable").reset_index()
 
 
-def _pair_table(runs: Sequence[Run]) -> pd.DataFrame:
+def _pair_table(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """The pairs of tokens with the largest mean cosines over the runs."""
     names, W = _side_byside(runs)
     return nearest_pairs(W, names, LISTED)[["first", "second", "cosine"]].rename(columns={"cosine": "mean cosine"})

@@ -14,7 +14,7 @@ import numpy as np
 from softmaxcode import exact
 from softmaxcode.catalog.entry import IMPROVEMENT, Entry, assess, may_improve, measured
 from softmaxcode.catalog.schema import (
-    MAX_COORDINATES,
+    MAX_STORED_COORDINATES,
     CatalogError,
     check_journal,
     open_file,
@@ -204,8 +204,8 @@ class Catalog:
         def damaged(why: str) -> CatalogError:
             return CatalogError(f"the catalogue {self.path} is damaged: entry {entry.name} {why}")
 
-        if entry.K * entry.d > MAX_COORDINATES and entry.construction is None:
-            raise damaged(f"has more than {MAX_COORDINATES} coordinates")
+        if entry.K * entry.d > MAX_STORED_COORDINATES and entry.construction is None:
+            raise damaged(f"has more than {MAX_STORED_COORDINATES} coordinates")
         if entry.K * entry.K * entry.d > MAX_WORK:
             raise damaged(f"is too large for a catalogue: K K d exceeds {MAX_WORK:.0e}")
         if entry.d <= 2 or entry.K <= 2 * entry.d:
@@ -269,8 +269,10 @@ class Catalog:
         known = exact.best(code.K, code.d)
         if known is not None and not np.array_equal(known.W, code.W):
             known = None
-        if known is None and code.W.size > MAX_COORDINATES:
-            raise CatalogError(f"a catalogue holds codes of up to {MAX_COORDINATES} coordinates; got {code.W.size}")
+        if known is None and code.W.size > MAX_STORED_COORDINATES:
+            raise CatalogError(
+                f"a catalogue holds codes of up to {MAX_STORED_COORDINATES} coordinates; got {code.W.size}"
+            )
         candidates = [
             assess(code, name, None if known is None else known.name)
             for name in ([code.objective] + [name for name in OBJECTIVES if name != code.objective])

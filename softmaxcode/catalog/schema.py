@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x534D5843
 SCHEMA_VERSION = 1
 #: The largest code whose coordinates a catalogue stores, in numbers.
-MAX_COORDINATES = 10**7
+MAX_STORED_COORDINATES = 10**7
 #: The largest value of a row, in bytes.
-MAX_VALUE = 8 * MAX_COORDINATES + 2**20
+MAX_VALUE = 8 * MAX_STORED_COORDINATES + 2**20
 #: Seconds to wait for another process that writes.
 TIMEOUT = 60.0
 

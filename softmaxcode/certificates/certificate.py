@@ -13,7 +13,7 @@ from softmaxcode.bounds.bound import Bound
 from softmaxcode.bounds.rounding import one_minus_above
 from softmaxcode.certificates.rigorous import RigorousBounds, exact_bounds, rigorous_bounds
 from softmaxcode.checks.limits import MAX_ALL_MARGINS, MAX_CONTACT_CLASSES
-from softmaxcode.contacts.stress import MAX_UNKNOWNS, balance, rigidity
+from softmaxcode.contacts.stress import MAX_STRESS_UNKNOWNS, balance, rigidity
 from softmaxcode.contacts.system import hardmax_system, tammes_system
 from softmaxcode.parallel.threads import one_blas_thread
 from softmaxcode.parallel.tiles import row_tiles
@@ -108,20 +108,20 @@ class Certificate:
 
 
 @dataclass(frozen=True, eq=False)
-class _FirstOrder:
+class _Stationarity:
     residual: float | None
     threshold: float
     rigidity: str
 
 
-def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _FirstOrder:
+def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _Stationarity:
     """The smallest threshold t, from 1e-9 up, whose contacts are balanced to t / 10; and how they hold the code.
 
     ``system_at(t)`` gives the contacts within t.
     """
     N, d = X.shape
-    if d < 2 or N * (d - 1) > MAX_UNKNOWNS:
-        return _FirstOrder(None, CONTACT_THRESHOLD, "not computed")
+    if d < 2 or N * (d - 1) > MAX_STRESS_UNKNOWNS:
+        return _Stationarity(None, CONTACT_THRESHOLD, "not computed")
 
     @functools.cache
     def balanced(t: float) -> tuple[ContactSystem, Stress]:
@@ -138,14 +138,14 @@ def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _First
         if 10 * balanced(LARGEST_THRESHOLD)[1].unbalanced > LARGEST_THRESHOLD:
             threshold = LARGEST_THRESHOLD
     rigid = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
-    return _FirstOrder(stress.residual, threshold, rigid)
+    return _Stationarity(stress.residual, threshold, rigid)
 
 
-def _tammes_first_order(W: Rows) -> _FirstOrder:
+def _tammes_first_order(W: Rows) -> _Stationarity:
     return _first_order(lambda t: tammes_system(W, t), W)
 
 
-def _softmax_first_order(code: SoftmaxCode, packing: _FirstOrder) -> _FirstOrder:
+def _softmax_first_order(code: SoftmaxCode, packing: _Stationarity) -> _Stationarity:
     """First order conditions of HardMax at (W, H).
 
     Where rho = 1 - mu, a balanced packing is balanced with H = W and the same stresses (docs/theory.md, T5);
@@ -153,15 +153,15 @@ def _softmax_first_order(code: SoftmaxCode, packing: _FirstOrder) -> _FirstOrder
     """
     W = code.W
     K, d = W.shape
-    if d < 2 or 2 * K * (d - 1) > MAX_UNKNOWNS:
-        return _FirstOrder(
+    if d < 2 or 2 * K * (d - 1) > MAX_STRESS_UNKNOWNS:
+        return _Stationarity(
             packing.residual if _is_packing_margin(code, packing) else None, packing.threshold, "not computed"
         )
     H = W if _is_packing_margin(code, packing) else code.H
     return _first_order(lambda t: hardmax_system(W, H, t), np.vstack([W, H]))
 
 
-def _is_packing_margin(code: SoftmaxCode, packing: _FirstOrder) -> bool:
+def _is_packing_margin(code: SoftmaxCode, packing: _Stationarity) -> bool:
     return packing.residual is not None and abs(code.margin - (1 - code.max_cosine)) <= packing.threshold
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Mask, PerContact, Rows
 
 #: Above this many tangent unknowns the dense factorisation is not tried (memory and time grow as n^2 and n^3).
-MAX_UNKNOWNS = 4500
+MAX_POLISH_UNKNOWNS = 4500
 #: Newton steps that a polish usually takes, and what a step costs in Cholesky factorisations of the same size.
 TYPICAL_STEPS = 45
 STEP_COST = 3.0
@@ -217,7 +217,7 @@ def polish_hardmax(W: Rows, H: Rows, spread: float = 1e-3, deadline: float | Non
 
 def can_polish(N: int, d: int) -> bool:
     """Whether the dense factorisation of N (d - 1) tangent unknowns is within the stated size."""
-    return d >= 2 and N * (d - 1) <= MAX_UNKNOWNS
+    return d >= 2 and N * (d - 1) <= MAX_POLISH_UNKNOWNS
 
 
 def expected_seconds(N: int, d: int) -> float:

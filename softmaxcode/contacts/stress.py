@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Mask, PerContact, Rows
 
 #: Stresses and rigidity are computed up to this many tangent unknowns (dense n x n matrices).
-MAX_UNKNOWNS = 4000
+MAX_STRESS_UNKNOWNS = 4000
 #: A stress this small beside the largest is none.
 NO_STRESS = 1e-8
 #: Projections on the balanced stresses; each that drops no contact squares the error, until rounding ends it.

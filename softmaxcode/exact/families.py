@@ -36,7 +36,7 @@ FAMILIES = (
 #: Subsets with a smaller cosine than the whole code are looked for up to this many vectors.
 MAX_SUBSET_CODE = 5000
 #: No code is built with more coordinates (8 bytes each) than this.
-MAX_COORDINATES = 10**8
+MAX_BUILT_COORDINATES = 10**8
 #: In more dimensions only closed forms, which have K <= 2 d, stay below that.
 MAX_DIMENSION = 7071
 
@@ -147,7 +147,7 @@ def _best(K: int, d: int) -> ExactCode | None:
     closed = closed_form(K, d)
     if closed is not None:
         return _of_closed_form(closed)
-    if K * d > MAX_COORDINATES:
+    if K * d > MAX_BUILT_COORDINATES:
         return None
     whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K + 2 * (d - n) >= K and _can_build(c)]
     if not whole:
@@ -195,8 +195,8 @@ def _made(construction: Construction, cosine: float, indices: np.ndarray | None,
 
 
 def _can_build(construction: Construction) -> bool:
-    """Whether rows of it can be had without more than `MAX_COORDINATES` of the whole."""
-    return construction.rows is not None or construction.K * construction.d <= MAX_COORDINATES
+    """Whether rows of it can be had without more than `MAX_BUILT_COORDINATES` of the whole."""
+    return construction.rows is not None or construction.K * construction.d <= MAX_BUILT_COORDINATES
 
 
 def _rows(construction: Construction, indices: np.ndarray | None, d: int) -> Rows:
@@ -238,15 +238,15 @@ def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
     (9, 4)
     """
     K, d = check_pair(K, d)
-    if K * d > MAX_COORDINATES:
-        raise ValueError(f"{K} x {d} exceeds the {MAX_COORDINATES} coordinates that are built at once")
+    if K * d > MAX_BUILT_COORDINATES:
+        raise ValueError(f"{K} x {d} exceeds the {MAX_BUILT_COORDINATES} coordinates that are built at once")
     if d > MAX_DIMENSION:
         raise ValueError(f"no exact construction is built in more than {MAX_DIMENSION} dimensions; got {d}")
     found = next((c for n in range(d, 1, -1) for c in constructions(n) if c.name == name), None)
     if found is None:
         raise ValueError(f"no exact construction in up to {d} dimensions is called {name!r}")
     if not _can_build(found):
-        raise ValueError(f"{name} has more than the {MAX_COORDINATES} coordinates that are built at once")
+        raise ValueError(f"{name} has more than the {MAX_BUILT_COORDINATES} coordinates that are built at once")
     if indices is None:
         if found.K != K:
             raise ValueError(f"{name} has {found.K} vectors, not {K}")

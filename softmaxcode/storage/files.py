@@ -31,7 +31,7 @@ FORMAT = "softmaxcode 1"
 READABLE = (".npz", ".npy", ".txt", ".csv")
 WRITABLE = (".npz", ".txt", ".csv")
 #: The most coordinates, and the largest header, that are read from a file; both are checked before memory is taken.
-MAX_COORDINATES = 10**8
+MAX_FILE_COORDINATES = 10**8
 MAX_HEADER_BYTES = 2**24
 #: The longest line of a text file.
 MAX_LINE = 2**24
@@ -194,7 +194,7 @@ def _rows(W: Any, path: Path, normalize: bool) -> Rows:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    return stored_arrays(path)[0].read(MAX_COORDINATES)
+    return stored_arrays(path)[0].read(MAX_FILE_COORDINATES)
 
 
 def _read_text(path: Path, dim: int | None) -> Rows:
@@ -285,7 +285,7 @@ def _dimension(path: Path, width: int) -> int:
 
 
 def _read_npz(path: Path, normalize: bool) -> StoredCode:
-    arrays = sorted(stored_arrays(path, 8 * MAX_COORDINATES + MAX_HEADER_BYTES), key=lambda array: array.name)
+    arrays = sorted(stored_arrays(path, 8 * MAX_FILE_COORDINATES + MAX_HEADER_BYTES), key=lambda array: array.name)
     if [array.name for array in arrays] != ["W", "header"]:
         listed = ", ".join(repr(printable(array.name))[:80] for array in arrays[:8]) or "nothing"
         raise ValueError(
@@ -309,7 +309,7 @@ def _read_npz(path: Path, normalize: bool) -> StoredCode:
         raise ValueError(
             f"cannot read {path}: its header has {K} rows of {d}, its coordinates have shape {coordinates.shape}"
         )
-    W = coordinates.read(MAX_COORDINATES)
+    W = coordinates.read(MAX_FILE_COORDINATES)
     if header.sha256_coordinates != coordinates_hash(W) or header.sha256_header != header_hash(stored):
         raise DifferentCoordinatesError(
             f"{path} is different from what was saved: its coordinates or header do not match their SHA-256"

@@ -13,7 +13,7 @@ import pytest
 import softmaxcode as sc
 from benchmarks.temperature import command, runs, tables
 from benchmarks.temperature.cases import Case
-from benchmarks.temperature.runs import Measured
+from benchmarks.temperature.runs import MeasuredCase
 from benchmarks.temperature.tables import needed, needed_by_bound
 from softmaxcode.certificates.loss import minimizer_margin
 
@@ -21,7 +21,7 @@ from softmaxcode.certificates.loss import minimizer_margin
 @pytest.fixture(scope="module")
 def measured():
     case = Case(7, 3, starts=(0.1,), seeds=3, steps=500)
-    return Measured(case, runs.simulate(case, (0.1, 0.02, 0.005)))
+    return MeasuredCase(case, runs.simulate(case, (0.1, 0.02, 0.005)))
 
 
 def test_runs_are_annealed_where_the_temperature_is_below_the_start(measured):
@@ -71,7 +71,7 @@ def test_the_bound_is_inverted():
 
 
 def test_the_slope_of_a_power_law_is_its_exponent(measured):
-    made = Measured(measured.case, measured.runs)
+    made = MeasuredCase(measured.case, measured.runs)
     made.__dict__["deficits"] = pd.Series({tau: tau**1.5 for tau in measured.lowest})
     (row,) = tables.by_temperature([made], "slope").to_dict("records")
     assert row == {"(K, d)": "(7, 3)", "0.02 – 0.1": "1.5", "0.005 – 0.02": "1.5"}
@@ -88,7 +88,7 @@ def test_runs_that_lose_to_the_best_known_code_are_marked(measured):
     assert not any(measured.beaten(tau) for tau in measured.lowest)
     run = measured.lowest[0.005]
     worse = replace(run, history=run.history.assign(log_loss=run.history.log_loss + 10))
-    made = Measured(measured.case, [worse])
+    made = MeasuredCase(measured.case, [worse])
     assert made.beaten(0.005) and made.hits(0.005) == "1 of 1 †"
 
 
@@ -113,7 +113,7 @@ def test_a_class_far_from_the_rest_is_rattling(measured):
 
 def test_a_local_code_of_less_entropy_has_the_lower_loss_above_a_temperature():
     case = Case(14, 3, starts=(0.3,), seeds=1, steps=900)
-    made = Measured(case, runs.simulate(case, (0.1, 1e-3)))
+    made = MeasuredCase(case, runs.simulate(case, (0.1, 1e-3)))
     (row,) = tables.crossing_table([made]).to_dict("records")
     code, own = made.limits[0]
     crossing = float(row["lower loss above τ"])

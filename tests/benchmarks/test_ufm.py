@@ -32,7 +32,7 @@ def test_both_ways_make_the_same_steps(K):
 
 
 def test_ways_that_end_apart_are_not_compared():
-    found = [ufm.Measured(1.0, 1, 1, loss) for loss in (2.0, 2.00001, 2.1, float("nan"))]
+    found = [ufm.StepCost(1.0, 1, 1, loss) for loss in (2.0, 2.00001, 2.1, float("nan"))]
     assert ufm.check_same(found[0], found[1]) == pytest.approx(5e-6, rel=1e-3)
     for other in found[2:]:
         with pytest.raises(RuntimeError, match="different losses"):

@@ -12,7 +12,7 @@ from experiments.assignments import graded, input_similarity
 from experiments.class_similarity import mantel
 from experiments.codes import code
 from experiments.data import load
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.studies.assignment import findings, plan
 from experiments.studies.assignment.analysis import measure
 from experiments.studies.assignment.plan import ARRANGEMENTS, SQUARE_CLASSES
@@ -44,11 +44,11 @@ def runs(gain, noise=0.0, seeds=3, levels=LEVELS, learned=True, **options):
     for seed, level in itertools.product(range(seeds), levels):
         fraction = level if level > 0 else level / 5
         accuracy = 0.9 + 0.001 * seed + gain * fraction + noise * rng.normal()
-        settings = Settings.checked(**options, head="code", assignment=level, seed=seed)
+        settings = RunSettings.checked(**options, head="code", assignment=level, seed=seed)
         out.append(fake(settings, accuracy, found(fraction)))
     if learned:
         for seed in range(seeds):
-            settings = Settings.checked(**options, seed=seed)
+            settings = RunSettings.checked(**options, seed=seed)
             out.append(fake(settings, 0.92, found(1.1, correlation=0.4 + 0.1 * seed)))
     return out
 
@@ -59,7 +59,7 @@ def arranged(accuracies, seeds=4):
         range(seeds), zip(ARRANGEMENTS, accuracies, (-1.0, 1.0, 2.0), strict=True)
     ):
         options = {"classes": list(SQUARE_CLASSES), "seed": seed}
-        settings = Settings.checked("digits", data_options=options, head="code", assignment=rows, seed=seed)
+        settings = RunSettings.checked("digits", data_options=options, head="code", assignment=rows, seed=seed)
         opposite = ("3 and 9, 4 and 6", "3 and 4, 9 and 6", "3 and 6, 9 and 4")[ARRANGEMENTS.index(rows)]
         out.append(fake(settings, accuracy + 0.001 * (-1) ** seed, found(objective, K=4, opposite=opposite)))
     return out
@@ -90,7 +90,7 @@ def test_plan_has_every_assignment_and_the_learned_head():
     pairs = [run for run in wanted if run.data == "digit-pairs" and "relabel" not in run.data_options]
     assert {run.assignment for run in pairs} == {None, *LEVELS} and len(pairs) == 2 * 7
     assert [run for run in pairs if run.head == "learned"] == [
-        Settings.checked("digit-pairs", seed=seed) for seed in range(2)
+        RunSettings.checked("digit-pairs", seed=seed) for seed in range(2)
     ]
     text = [run for run in wanted if run.data == "text"]
     assert {run.assignment for run in text if run.head == "code"} == set(LEVELS)
@@ -233,7 +233,7 @@ def test_measure_follows_the_definitions():
     data = load("digits", classes=SQUARE_CLASSES)
     best = code(4, 2)
     W = 3 * best.W[list(ARRANGEMENTS[0])]
-    settings = Settings.checked("digits", head="code", assignment=ARRANGEMENTS[0])
+    settings = RunSettings.checked("digits", head="code", assignment=ARRANGEMENTS[0])
     run = SimpleNamespace(settings=settings, W=W, data=lambda: data)
     S = input_similarity(data)
     out = measure(run)
@@ -251,7 +251,7 @@ def test_measure_follows_the_definitions():
 def test_measure_tests_learned_vectors():
     data = load("digits")
     W = np.random.default_rng(0).normal(size=(10, 4))
-    run = SimpleNamespace(settings=Settings.checked("digits", d=4), W=W, data=lambda: data)
+    run = SimpleNamespace(settings=RunSettings.checked("digits", d=4), W=W, data=lambda: data)
     unit = W / np.linalg.norm(W, axis=1, keepdims=True)
     wanted = mantel(unit @ unit.T, input_similarity(data), 999, alternative="greater")
     out = measure(run)

@@ -12,7 +12,7 @@ from experiments.assignments import check_assignment, graded, input_similarity, 
 from experiments.data import TextData, load
 from experiments.data.dataset import TokenContexts
 from experiments.data.labels import few_shot_rows
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 
 
 def cosine(a, b):
@@ -123,7 +123,7 @@ def test_permutation_for_what_settings_say():
     data, code = load("digits"), sc.best_known(10, 4)
 
     def wanted(**options):
-        return permutation_for(Settings.checked("digits", **options), data, code)
+        return permutation_for(RunSettings.checked("digits", **options), data, code)
 
     assert wanted() is None
     assert wanted(head="code") is None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments import cli
 from experiments.runs import Results
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.studies import STUDIES, study
 from softmaxcode.storage.disk import one_writer
 from tests.processes import HANG, wait_for
@@ -45,7 +45,7 @@ def test_a_study_from_end_to_end(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert study("gnc").TITLE in out and "4 of 4 runs are in" in out
     assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
-    plan = [Settings.from_dict(stored) for stored in json.loads((tmp_path / "gnc.json").read_text())["runs"]]
+    plan = [RunSettings.from_dict(stored) for stored in json.loads((tmp_path / "gnc.json").read_text())["runs"]]
     runs = Results(tmp_path).finished(plan)
     assert {(run.settings.head, run.settings.seed) for run in runs} == {
         (head, seed) for head in ("learned", "cmf") for seed in (0, 1)
@@ -67,7 +67,7 @@ def test_every_study_has_help_and_says_its_question(name, capsys):
     module = study(name)
     assert " ".join(module.TITLE.split()) in out and "--seeds" in out and "--jobs" in out
     settings = module.plan()
-    assert all(isinstance(one, Settings) for one in settings)
+    assert all(isinstance(one, RunSettings) for one in settings)
     assert len({one.key for one in settings}) == len(set(settings))
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from experiments.data import load
 from experiments.model import Classifier, LinearHead
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.studies import cmf
 from experiments.studies.cmf import costs
@@ -29,7 +29,7 @@ STEPS = {"steps": [{"K": K, "d": 64, "learned": 0.002 * K, "cmf": 0.001 * K} for
 class MadeUp:
     """A run whose accuracies are given."""
 
-    settings: Settings
+    settings: RunSettings
     accuracy: float
     status: str = "finished"
     kept: dict[str, dict[str, Any]] = field(default_factory=lambda: {"step-seconds": STEPS})
@@ -78,7 +78,7 @@ def test_plan_pairs_the_heads_under_every_condition() -> None:
     assert len(set(runs)) == len(runs) == 24
     for s in runs:
         assert s.data_options.get("few_shot", {}) in ({}, {str(k): 3 for k in range(0, 100, 2)})
-    assert Settings.checked(seed=3) == next(s for s in cmf.plan(seeds=4) if s.seed == 3)  # shared by the studies
+    assert RunSettings.checked(seed=3) == next(s for s in cmf.plan(seeds=4) if s.seed == 3)  # shared by the studies
     assert {s.epochs for s in cmf.plan(epochs=7)} == {7}
     assert {s.data for s in cmf.plan(many_classes="none")} == {"digit-pairs"}
 
@@ -98,7 +98,7 @@ def test_plan_refuses(options: dict[str, Any], message: str) -> None:
 
 
 def test_classes_that_are_chosen_are_counted() -> None:
-    assert class_count(Settings.checked("image-folder", data_options={"classes": [0, 3, 4]})) == 3
+    assert class_count(RunSettings.checked("image-folder", data_options={"classes": [0, 3, 4]})) == 3
 
 
 def test_difference_is_that_of_pairs() -> None:
@@ -233,7 +233,7 @@ def by_definition(run: Any, **changes: Any) -> np.ndarray:
 
 def real() -> Any:
     options = {"train_per_class": 5, "test_per_class": 10, "few_shot": dict.fromkeys(range(0, 100, 2), 2)}
-    return Real(Settings.checked(data_options=options), 0.0)
+    return Real(RunSettings.checked(data_options=options), 0.0)
 
 
 def test_few_shot_classes_apart_from_the_others() -> None:

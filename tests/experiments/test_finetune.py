@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ttest_rel
 from torch import nn
 
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.studies import finetune
 
 
@@ -20,7 +20,7 @@ class MadeUp:
 
     status = "finished"
 
-    def __init__(self, settings: Settings, accuracy: float) -> None:
+    def __init__(self, settings: RunSettings, accuracy: float) -> None:
         self.settings, self.accuracy = settings, accuracy
         self.final = pd.Series({"test_accuracy": accuracy})
 

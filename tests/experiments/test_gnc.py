@@ -14,7 +14,7 @@ from scipy import stats
 
 import softmaxcode as sc
 from experiments import paper
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies import common, gnc
 from experiments.studies.findings import Findings
@@ -28,7 +28,7 @@ EPOCHS = [5, 10]
 class MadeUp:
     """What a study asks of a run, with numbers drawn from its settings' seed unless they are given."""
 
-    settings: Settings
+    settings: RunSettings
     values: dict[str, float] = field(default_factory=dict)
     status: str = "finished"
 
@@ -77,7 +77,7 @@ def test_plan() -> None:
     assert [(r.seed, r.head, r.temperature, r.epochs) for r in runs] == [
         (seed, *cell, 3) for seed in (0, 1) for cell in [("learned", 0.1), ("learned", 0.2), ("linear", 1.0)]
     ]
-    assert gnc.plan(seeds=1)[0] == Settings.checked()  # shared with every other study
+    assert gnc.plan(seeds=1)[0] == RunSettings.checked()  # shared with every other study
     assert {r.network for r in gnc.plan(data="cifar100")} == {"resnet18"}
 
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from experiments import report as module
-from experiments.report import Section, report, write_report
-from experiments.settings import Settings
+from experiments.report import ReportSection, report, write_report
+from experiments.settings import RunSettings
 from experiments.studies.findings import Findings
 from tests.processes import HANG
 
@@ -76,11 +76,11 @@ def figure(points: int = 3) -> Figure:
     return out
 
 
-def section(findings: Findings | None = None, name: str = "gnc", **others: Any) -> Section:
-    return Section(name, "A title", "A question?", findings or Findings(), **others)
+def section(findings: Findings | None = None, name: str = "gnc", **others: Any) -> ReportSection:
+    return ReportSection(name, "A title", "A question?", findings or Findings(), **others)
 
 
-def page_of(folder: Path, *sections: Section, **options: Any) -> Page:
+def page_of(folder: Path, *sections: ReportSection, **options: Any) -> Page:
     return Page(write_report(sections, folder / "page.html", **options).read_text())
 
 
@@ -126,7 +126,7 @@ def test_page_is_self_contained(tmp_path: Path) -> None:
 def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
     frame = pd.DataFrame({EVIL: [EVIL, None]}, index=pd.Index([EVIL, "b"], name=EVIL + "index"))
     found = Findings([EVIL], {EVIL: frame}, {EVIL: figure()})
-    page = page_of(tmp_path, Section(EVIL, EVIL, EVIL, found), title=EVIL, meta={EVIL: EVIL})
+    page = page_of(tmp_path, ReportSection(EVIL, EVIL, EVIL, found), title=EVIL, meta={EVIL: EVIL})
     assert len(page.all("script")) == 2
     for tag in ("title", "h1", "h2", "dt", "dd", "li", "figcaption"):
         assert EVIL in {element["text"] for element in page.all(tag)}
@@ -295,9 +295,9 @@ def test_bad_input_says_what_is_wanted(tmp_path: Path) -> None:
 # A results folder
 
 
-def results_folder(root: Path) -> list[Settings]:
+def results_folder(root: Path) -> list[RunSettings]:
     """Three runs asked for by a study, of which two are finished."""
-    asked = [Settings.checked("digits", seed=seed) for seed in range(3)]
+    asked = [RunSettings.checked("digits", seed=seed) for seed in range(3)]
     (root / "gnc.json").write_text(json.dumps({"runs": [settings.to_dict() for settings in asked]}))
     for settings in asked[:2]:
         folder = root / "runs" / settings.key

@@ -12,7 +12,7 @@ import torch
 
 from experiments.data import load
 from experiments.retrieval import retrieval_measurements, tar_name
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.studies import retrieval
 
 
@@ -109,7 +109,7 @@ class MadeUp:
 
     status = "finished"
 
-    def __init__(self, settings: Settings, recall: float | None = None) -> None:
+    def __init__(self, settings: RunSettings, recall: float | None = None) -> None:
         self.settings, self.recall, self.asked = settings, recall, [dict[str, Any]()]
         self.final = pd.Series({"GNC2": 1 - settings.temperature, "GNC1": 0.01, "test_accuracy": 0.9})
 
@@ -159,7 +159,7 @@ def test_plan_refuses(options: dict[str, Any], message: str) -> None:
 
 
 def test_search_is_among_held_out_classes_alone() -> None:
-    run: Any = MadeUp(Settings.checked("digit-triples", data_options=OPTIONS))
+    run: Any = MadeUp(RunSettings.checked("digit-triples", data_options=OPTIONS))
     found = retrieval._searched(run, None)
     assert {"classes": list(range(5, 1000, 100))} in run.asked
     everything = load("digit-triples", train_per_class=1, test_per_class=4)

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from experiments.drawing import HEAD_LABELS
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies import temperature
 from experiments.studies.findings import Findings
@@ -30,7 +30,7 @@ MEASURES = ["GNC1", "GNC2", "GNC3", "test_accuracy", "ncm_accuracy", "certified_
 class MadeUp:
     """What a study asks of a run; numbers are drawn from its settings but for those given."""
 
-    settings: Settings
+    settings: RunSettings
     values: dict[str, float]
     status: str = "finished"
 
@@ -45,7 +45,7 @@ class MadeUp:
         return pd.Series(dict(zip(MEASURES, rng.uniform(0.1, 0.9, len(MEASURES)), strict=True)) | self.values)
 
 
-def made_up(runs: list[Settings], **values: Any) -> list[Any]:
+def made_up(runs: list[RunSettings], **values: Any) -> list[Any]:
     """Runs whose named values are functions of their settings."""
     return [MadeUp(s, {name: value(s) for name, value in values.items()}) for s in runs]
 
@@ -72,7 +72,7 @@ def test_plan_counts_seeds_by_cell() -> None:
     assert all(cells["learned", d, tau] == 3 for d in (4, 20) for tau in (1.0, 0.2, 0.1))
     assert all(cells["linear", 10, tau] == 3 for tau in (1.0, 0.5, 0.2, 0.1))
     assert sum(cells.values()) == 4 * 5 + 3 * 3 + 2 * 3 * 3 + 4 * 3
-    assert Settings.checked() in temperature.plan()  # shared with the other studies
+    assert RunSettings.checked() in temperature.plan()  # shared with the other studies
     assert all(r.epochs == 2 and r.network == "resnet18" for r in temperature.plan(data="cifar100", epochs=2))
 
 
@@ -112,7 +112,7 @@ def test_the_claim_follows_paired_differences(warm: float, cold: float, verdict:
     """Seeds differ by much, and the differences within them by little."""
     wiggle = [0.01, -0.02, 0.0, 0.02, -0.01]
 
-    def GNC2(s: Settings) -> float:
+    def GNC2(s: RunSettings) -> float:
         steps = {1.0: 0, 1 / 5: warm, 1 / 7: warm + cold}.get(s.temperature, 0)
         # the two differences have the same wiggle about their means
         return 0.3 + s.seed / 10 + steps + {1 / 5: 1, 1 / 7: 2}.get(s.temperature, 0) * wiggle[s.seed]
@@ -131,7 +131,7 @@ def test_the_claim_pairs_common_seeds_alone() -> None:
         r for r in runs if not (r.temperature == 1.0 and r.seed == 2) and not (r.temperature == 0.2 and r.seed == 4)
     ]
 
-    def GNC2(s: Settings) -> float:
+    def GNC2(s: RunSettings) -> float:
         return 9.0 if s.seed in (2, 4) else s.seed + {1.0: 0.0, 1 / 5: 0.25}.get(s.temperature, 0.5)
 
     findings = found(made_up(kept, GNC2=GNC2))
@@ -182,7 +182,7 @@ def test_a_margin_above_the_best_known_is_said_to_be() -> None:
 
 
 def test_the_constraint_is_switched_off_pair_by_pair() -> None:
-    def value(s: Settings) -> float:
+    def value(s: RunSettings) -> float:
         return 0.5 + 0.1 * s.seed - (0.2 + 0.01 * s.seed if s.head == "linear" else 0)
 
     runs = made_up(temperature.plan(dims=()), GNC2=value, test_accuracy=value)

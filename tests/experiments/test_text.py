@@ -26,7 +26,7 @@ from softmaxcode.sphere import random_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from experiments.settings import Settings
+    from experiments.settings import RunSettings
     from experiments.studies.findings import Findings
 
 #: Tokens and dimension of the runs that are made up here, and a token that is never a next token.
@@ -61,7 +61,7 @@ DATA = made_up_text()
 class MadeUp:
     """What the study asks of a run; W and what is measured are drawn from its settings unless they are given."""
 
-    settings: Settings
+    settings: RunSettings
     values: dict[str, float] = field(default_factory=dict)
     rows: np.ndarray | None = None
     status: str = "finished"
@@ -95,7 +95,7 @@ def matching(findings: Findings, *parts: str) -> str:
     return one
 
 
-def runs_at(*temperatures: float, seeds: int = 3, heads: tuple[str, ...] = ("learned",)) -> list[Settings]:
+def runs_at(*temperatures: float, seeds: int = 3, heads: tuple[str, ...] = ("learned",)) -> list[RunSettings]:
     return text.plan(seeds=seeds, temperatures=temperatures, heads=heads)
 
 

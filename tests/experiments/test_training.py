@@ -20,8 +20,8 @@ from experiments import training
 from experiments.data import load
 from experiments.model import Classifier, LinearHead, built, collect
 from experiments.report import report
-from experiments.runs import Results, Run
-from experiments.settings import Settings
+from experiments.runs import Results, TrainedRun
+from experiments.settings import RunSettings
 from experiments.training import EpochBatches, Execution, learning_rate, train
 from softmaxcode.storage.disk import one_writer
 from softmaxcode.storage.tensors import read_tensors, write_tensors
@@ -31,17 +31,17 @@ CPU = Execution(accelerator="cpu", progress=False)
 QUICK = {"epochs": 4, "measure_every": 2, "d": 3}
 
 
-def quick(**changes) -> Settings:
-    return Settings.checked("digits", **(QUICK | changes))
+def quick(**changes) -> RunSettings:
+    return RunSettings.checked("digits", **(QUICK | changes))
 
 
-def trained(folder: Path, settings: Settings, execution: Execution = CPU) -> Run:
+def trained(folder: Path, settings: RunSettings, execution: Execution = CPU) -> TrainedRun:
     path = folder / "runs" / settings.key
     train(settings, path, execution)
-    return Run.read(path)
+    return TrainedRun.read(path)
 
 
-def same(first: Run, second: Run) -> bool:
+def same(first: TrainedRun, second: TrainedRun) -> bool:
     """Whether two runs ended with the same bits."""
     a, b = (read_tensors(run.folder / "model.pt", hashed=False) for run in (first, second))
     measured = [run.history.drop(columns="seconds") for run in (first, second)]
@@ -49,7 +49,7 @@ def same(first: Run, second: Run) -> bool:
 
 
 @pytest.fixture(scope="module")
-def heads(tmp_path_factory) -> dict[str, Run]:
+def heads(tmp_path_factory) -> dict[str, TrainedRun]:
     """A short run of every head."""
     folder = tmp_path_factory.mktemp("results")
     # the linear head's steps grow as 1/tau, and diverge at 1/10
@@ -61,7 +61,7 @@ def heads(tmp_path_factory) -> dict[str, Run]:
 
 
 def test_defaults_are_the_papers_for_photographs():
-    settings = Settings.checked("cifar100")
+    settings = RunSettings.checked("cifar100")
     found = (settings.network, settings.optimizer, settings.learning_rate, settings.weight_decay)
     assert found == ("resnet18", "sgd", 0.1, 5e-4)
     assert (settings.epochs, settings.batch_size, settings.d, settings.temperature) == (200, 250, 10, 0.1)
@@ -69,7 +69,7 @@ def test_defaults_are_the_papers_for_photographs():
 
 def test_settings_survive_json_and_name_themselves():
     settings = quick(head="code", assignment=[2, 0, 1], data_options={"classes": [1, 2, 3]})
-    again = Settings.from_dict(json.loads(json.dumps(settings.to_dict())))
+    again = RunSettings.from_dict(json.loads(json.dumps(settings.to_dict())))
     assert again == settings and again.key == settings.key
     others = [quick(seed=1), quick(temperature=0.2), quick(epochs=5), quick(data_options={"label_noise": 0.1})]
     assert len({settings.key, *(other.key for other in others)}) == 5
@@ -110,12 +110,12 @@ def test_settings_refuse(given, said):
 
 def test_data_set_that_does_not_exist():
     with pytest.raises(ValueError, match="data must be one of 'cifar10'"):
-        Settings.checked("mnist")
+        RunSettings.checked("mnist")
 
 
 def test_stored_settings_of_another_kind():
     with pytest.raises(ValueError, match="not the settings of a run"):
-        Settings.from_dict({"data": "digits"})
+        RunSettings.from_dict({"data": "digits"})
 
 
 # Training
@@ -197,12 +197,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(heads, head, tmp_path, monk
 SCRIPT = """
 import sys
 from pathlib import Path
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.training import Execution, train
 import json
 for settings, folder in zip(sys.argv[1::2], sys.argv[2::2]):
     execution = Execution(accelerator="cpu", progress=False, checkpoint_seconds=0)
-    train(Settings.from_dict(json.loads(settings)), Path(folder), execution)
+    train(RunSettings.from_dict(json.loads(settings)), Path(folder), execution)
 """
 
 
@@ -229,7 +229,7 @@ training.Training._checkpoint = write_and_wait
 @pytest.mark.processes
 @pytest.mark.slow
 def test_kill_and_resume(tmp_path):
-    settings = Settings.checked("digits", d=3, epochs=4, measure_every=2)
+    settings = RunSettings.checked("digits", d=3, epochs=4, measure_every=2)
     whole = trained(tmp_path / "a", settings)
     folder = tmp_path / "b" / "runs" / settings.key
     given = arguments([settings], [folder])
@@ -239,12 +239,12 @@ def test_kill_and_resume(tmp_path):
         child.kill()
     assert (folder / "checkpoint.pt").exists() and not (folder / "run.json").exists()
     subprocess.run([sys.executable, "-c", SCRIPT, *given], cwd=root, check=True, timeout=HANG)
-    again = Run.read(folder)
+    again = TrainedRun.read(folder)
     # threads may differ between the two processes, so this compares to rounding; the test above compares bits
     assert again.history["epoch"].tolist() == whole.history["epoch"].tolist()
     assert again.final["test_accuracy"] == pytest.approx(whole.final["test_accuracy"], abs=0.05)
     train(settings, folder, CPU)  # nothing is left to do
-    assert Run.read(folder).history.equals(again.history)
+    assert TrainedRun.read(folder).history.equals(again.history)
 
 
 def test_learning_rate_falls_along_a_cosine():
@@ -282,7 +282,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     folders = [tmp_path / "two" / "runs" / run.key for run in runs]
     subprocess.run([sys.executable, str(script), *arguments(runs, folders)], check=True, env=environment, timeout=HANG)
     for run, folder in zip(runs, folders, strict=True):
-        one, two = trained(tmp_path / "one", run), Run.read(folder)
+        one, two = trained(tmp_path / "one", run), TrainedRun.read(folder)
         assert json.loads((folder / "run.json").read_text())["processes"] == 2
         assert two.final["loss"] == pytest.approx(one.final["loss"], rel=2e-2)
         assert two.final["GNC1"] == pytest.approx(one.final["GNC1"], rel=5e-2)
@@ -298,7 +298,7 @@ def test_mixed_precision_trains(tmp_path):
 def test_workers_read_the_same_batches(tmp_path):
     """With an augmentation, which draws random numbers where the data are read."""
     colour = {"train_per_class": 3, "test_per_class": 1}
-    settings = Settings.checked("digit-pairs-32", data_options=colour, network="small-cnn", epochs=1, batch_size=50)
+    settings = RunSettings.checked("digit-pairs-32", data_options=colour, network="small-cnn", epochs=1, batch_size=50)
     runs = [
         trained(tmp_path / str(workers), settings, Execution(accelerator="cpu", progress=False, workers=workers))
         for workers in (0, 2)
@@ -335,12 +335,12 @@ def test_other_data_are_not_taken_for_those_of_the_run(tmp_path):
                 pixels = np.random.default_rng([k, i]).integers(0, 255, (side, side, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     options = {"network": "small-cnn", "d": 3, "epochs": 1, "batch_size": 4, "data_options": {"image_size": 16}}
-    settings = Settings.checked("image-folder", **options)
+    settings = RunSettings.checked("image-folder", **options)
     trained_on = Execution(accelerator="cpu", progress=False, data_root=str(tmp_path / "a"))
     folder = trained(tmp_path, settings, trained_on).folder
-    assert Run.read(folder, str(tmp_path / "a")).data().K == 2
+    assert TrainedRun.read(folder, str(tmp_path / "a")).data().K == 2
     with pytest.raises(ValueError, match="was trained on other data than image-folder now is"):
-        Run.read(folder, str(tmp_path / "b")).data()
+        TrainedRun.read(folder, str(tmp_path / "b")).data()
 
 
 def test_fine_tuning_starts_from_a_run(heads, tmp_path):
@@ -420,7 +420,7 @@ def test_a_batch_larger_than_the_data(tmp_path):
 
 def test_data_that_are_missing(tmp_path):
     with pytest.raises(ValueError, match="not found in"):
-        train(Settings.checked("cifar100"), tmp_path / "run", Execution(accelerator="cpu", data_root=str(tmp_path)))
+        train(RunSettings.checked("cifar100"), tmp_path / "run", Execution(accelerator="cpu", data_root=str(tmp_path)))
     assert not (tmp_path / "run").exists()
 
 
@@ -447,21 +447,21 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
 
 def test_a_damaged_run_is_not_read(heads, tmp_path):
     with pytest.raises(ValueError, match="no finished run is there"):
-        Run.read(tmp_path)
+        TrainedRun.read(tmp_path)
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match="not the header of this run"):
-        Run.read(tmp_path)
+        TrainedRun.read(tmp_path)
     header = (heads["learned"].folder / "run.json").read_text()
     (tmp_path / "run.json").write_text(header)
     with pytest.raises(ValueError, match="not the header of this run"):
-        Run.read(tmp_path)
+        TrainedRun.read(tmp_path)
     folder = tmp_path / heads["learned"].settings.key
     folder.mkdir()
     (folder / "run.json").write_text(header.replace('"finished"', '"great"'))
     with pytest.raises(ValueError, match="not the header of this run"):
-        Run.read(folder)
+        TrainedRun.read(folder)
     (folder / "run.json").write_text(header)
-    run = Run.read(folder)
+    run = TrainedRun.read(folder)
     with pytest.raises(ValueError, match=r"history\.csv: there is no such file"):
         _ = run.history
     with pytest.raises(ValueError, match=r"W\.npy: there is no such file"):
@@ -483,13 +483,13 @@ def test_a_history_of_another_kind_is_refused(heads, tmp_path, change, message):
     shutil.copytree(heads["code"].folder, folder)
     change(pd.read_csv(folder / "history.csv")).to_csv(folder / "history.csv", index=False)
     with pytest.raises(ValueError, match=rf"cannot read .*history\.csv: {message}"):
-        _ = Run.read(folder).history
+        _ = TrainedRun.read(folder).history
 
 
 def test_an_evaluation_of_another_kind_is_made_again(heads, tmp_path):
     folder = tmp_path / heads["code"].settings.key
     shutil.copytree(heads["code"].folder, folder)
-    run = Run.read(folder)
+    run = TrainedRun.read(folder)
     for stored in ("5", "[]", '{"K": "many"}', "{" * 10_000, '{"K": 1e400}'):
         (folder / "rows.json").write_text(stored)
         assert run.evaluation("rows", dict[str, int], lambda run: {"K": len(run.W)}) == {"K": 10}

@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.assignments import graded, input_similarity
 from experiments.class_similarity import mantel
 from experiments.codes import code
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.statistics import Interval, Slope, mean_interval, paired_difference, slope
 from experiments.studies.common import paired_groups, side
 from softmaxcode.assignment import cosines
@@ -20,7 +20,7 @@ from softmaxcode.sphere import check_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 
 #: Training accuracy from which runs count as having fitted their training data.
@@ -29,7 +29,7 @@ FITTED = 0.99
 RELABELLINGS = 999
 
 
-class Measured(TypedDict):
+class ObjectiveMeasurement(TypedDict):
     """What `measure` finds."""
 
     K: int
@@ -42,12 +42,12 @@ class Measured(TypedDict):
     opposite: str | None
 
 
-def measure(run: Run) -> Measured:
+def measure(run: TrainedRun) -> ObjectiveMeasurement:
     r"""The objective of a run's class vectors beside the best, the mean and the worst of the fixed code.
 
     Parameters
     ----------
-    run : Run
+    run : TrainedRun
 
     Returns
     -------
@@ -62,7 +62,7 @@ def measure(run: Run) -> Measured:
     G = cosines(check_rows(run.W, normalize=True, name="W"))
     K, d = run.W.shape
     extremes = graded(S, code(K, d), 1.0)
-    found: Measured = {
+    found: ObjectiveMeasurement = {
         "K": K,
         "objective": float((S * G).sum()),
         "best": extremes.best,
@@ -84,12 +84,12 @@ def measure(run: Run) -> Measured:
     return found
 
 
-def measurement_frame(runs: Iterable[Run]) -> pd.DataFrame:
+def measurement_frame(runs: Iterable[TrainedRun]) -> pd.DataFrame:
     """One row per run; ``fraction`` is 0 for the mean over all assignments and 1 for the best."""
     rows = []
     for run in runs:
         settings = run.settings
-        found = run.evaluation("assignment", Measured, measure)
+        found = run.evaluation("assignment", ObjectiveMeasurement, measure)
         spread = found["best"] - found["mean"]
         rows.append(
             dict[str, Any](found)
@@ -109,7 +109,7 @@ def measurement_frame(runs: Iterable[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def group_key(settings: Settings) -> str:
+def group_key(settings: RunSettings) -> str:
     """What runs that are compared have in common: everything but head, assignment and seeds."""
     plain = settings.to_dict()
     for name in ("head", "assignment", "cmf_momentum", "seed"):
@@ -118,7 +118,7 @@ def group_key(settings: Settings) -> str:
     return json.dumps(plain, sort_keys=True)
 
 
-def data_label(settings: Settings, K: int) -> str:
+def data_label(settings: RunSettings, K: int) -> str:
     """The data of a run as text."""
     options = settings.data_options
     label = settings.data
@@ -131,7 +131,7 @@ def data_label(settings: Settings, K: int) -> str:
     return f"{label} (K = {K}, d = {settings.d})"
 
 
-def is_control(settings: Settings) -> bool:
+def is_control(settings: RunSettings) -> bool:
     """Whether the classes were made unlike each other on purpose."""
     return bool(settings.data_options.get("relabel")) or settings.data_options.get("groups") == "random"
 

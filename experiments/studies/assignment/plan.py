@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.studies.common import check_not_fixed
 from softmaxcode.checks.arguments import check_integer
 
@@ -30,7 +30,7 @@ def plan(
     square_classes: tuple[int, ...] = SQUARE_CLASSES,
     parts: tuple[str, ...] = PARTS,
     **settings: Any,
-) -> list[Settings]:
+) -> list[RunSettings]:
     """A fixed code under graded assignments, with the learned head beside it.
 
     Parameters
@@ -49,12 +49,12 @@ def plan(
         d = 10), text (the levels on next-token prediction), control (100 groups of numbers that are alike or random,
         and pairs whose images are relabelled at random).
     **settings
-        Of all runs, as `Settings.checked` takes them. With ``data``, the parts "square" and "pairs" are of that data
+        Of all runs, as `RunSettings.checked` takes them. With ``data``, the parts "square" and "pairs" are of that data
         set, and no other part can be asked for.
 
     Returns
     -------
-    list of Settings
+    list of RunSettings
 
     Raises
     ------
@@ -77,7 +77,7 @@ def plan(
         raise ValueError(f"data {settings['data']!r} goes with the parts 'square' and 'pairs' alone; got {parts!r}")
     if len(set(square_classes)) != 4:
         raise ValueError(f"square_classes must be four different classes; got {square_classes!r}")
-    runs: list[Settings] = []
+    runs: list[RunSettings] = []
     if "square" in parts:
         runs += _square(square_classes, square_seeds, settings)
     if "pairs" in parts:
@@ -99,16 +99,16 @@ def _merged(own: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     return own | settings | {"data_options": options}
 
 
-def _levels(own: dict[str, Any], levels: tuple[float, ...], seeds: int, settings: dict[str, Any]) -> list[Settings]:
+def _levels(own: dict[str, Any], levels: tuple[float, ...], seeds: int, settings: dict[str, Any]) -> list[RunSettings]:
     heads = [{"head": "learned"}, *({"head": "code", "assignment": float(one)} for one in levels)]
     return [
-        Settings.checked(**_merged(own, settings), **head, seed=seed)  # type: ignore[arg-type]
+        RunSettings.checked(**_merged(own, settings), **head, seed=seed)  # type: ignore[arg-type]
         for seed in range(seeds)
         for head in heads
     ]
 
 
-def _square(classes: tuple[int, ...], seeds: int, settings: dict[str, Any]) -> list[Settings]:
+def _square(classes: tuple[int, ...], seeds: int, settings: dict[str, Any]) -> list[RunSettings]:
     few_shot = {str(k): SQUARE_SHOTS for k in range(4)}
     own: dict[str, Any] = {"data_options": {"classes": list(classes)}}
     if settings.get("data", "digits") == "digits":
@@ -119,5 +119,5 @@ def _square(classes: tuple[int, ...], seeds: int, settings: dict[str, Any]) -> l
         merged = _merged(own, settings)
         merged["data_options"] = merged["data_options"] | {"seed": seed}
         # the four vectors are a square in the plane alone
-        runs += [Settings.checked(**(merged | {"d": 2}), **head, seed=seed) for head in heads]  # type: ignore[arg-type]
+        runs += [RunSettings.checked(**(merged | {"d": 2}), **head, seed=seed) for head in heads]  # type: ignore[arg-type]
     return runs

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 
 TITLE = "Class assignment (Figure 4, open question 3)"
@@ -37,19 +37,19 @@ QUESTION = (
 )
 
 
-def _label(run: Run) -> str:
+def _label(run: TrainedRun) -> str:
     """The data and the assignment of a run as text."""
     settings = run.settings
     assignment = "" if settings.assignment is None else f", assignment {settings.assignment}"
     return f"{data_label(settings, len(run.W))}, {HEAD_LABELS[settings.head]}{assignment}"
 
 
-def findings(runs: Sequence[Run]) -> Findings:
+def findings(runs: Sequence[TrainedRun]) -> Findings:
     """Accuracy against the objective tr(S P G P^T), by data set.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainedRun
         Finished runs of the plan, or some of them.
 
     Returns

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from experiments.drawing import HEAD_LABELS
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.statistics import Interval, mean_interval, non_inferior
 from experiments.studies.common import paired_groups, side
@@ -16,7 +16,7 @@ from experiments.studies.common import paired_groups, side
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 
 #: Shifts of the test images, each at several severities; of digits eight high little is left after two pixels.
@@ -26,7 +26,7 @@ SHIFTED = ", shifted by "
 MARGIN = 1.0
 
 
-def condition_label(run: Run) -> str:
+def condition_label(run: TrainedRun) -> str:
     """The condition that a run was trained under."""
     label = f"{run.settings.data}, K = {len(run.W)}"
     if shots := shots_of(run):
@@ -35,17 +35,17 @@ def condition_label(run: Run) -> str:
     return f"{label}, {100 * noise:g} % wrong labels" if noise else label
 
 
-def shots_of(run: Run) -> int:
+def shots_of(run: TrainedRun) -> int:
     """Training images that every second class keeps; 0 for all."""
     return next(iter((run.settings.data_options.get("few_shot") or {}).values()), 0)
 
 
-def classifier_label(settings: Settings) -> str:
+def classifier_label(settings: RunSettings) -> str:
     momentum = "" if settings.cmf_momentum is None else f", momentum {settings.cmf_momentum:g}"
     return HEAD_LABELS[settings.head] + momentum
 
 
-def accuracy_frame(runs: Sequence[Run]) -> pd.DataFrame:
+def accuracy_frame(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """One row per run and a set of test images: all, those of few-shot and other classes, or all of them shifted."""
     rows = []
     for run in runs:
@@ -82,7 +82,7 @@ def accuracy_frame(runs: Sequence[Run]) -> pd.DataFrame:
 FewShot = TypedDict("FewShot", {"few-shot classes": float, "other classes": float})
 
 
-def few_shot_accuracy(run: Run) -> FewShot:
+def few_shot_accuracy(run: TrainedRun) -> FewShot:
     """Test accuracy of the classes that kept few training images, and of the others."""
     right, labels = correct(run.model(), run.data().test)
     few = torch.isin(labels, torch.tensor([int(k) for k in run.settings.data_options["few_shot"]]))

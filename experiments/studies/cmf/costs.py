@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 
 #: (K, d) at which a step of the head is timed, and the samples of its batch.
@@ -127,7 +127,7 @@ def step_seconds(K: int, d: int, heads: Sequence[str] = ("learned", "cmf"), seco
     return {head: median(times) for head, times in taken.items()}
 
 
-def cost_frame(runs: Sequence[Run]) -> pd.DataFrame:
+def cost_frame(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """A row for each head and (K, d) that was trained."""
     rows: dict[tuple[str, int, int], dict[str, Any]] = {}
     for run in runs:
@@ -164,13 +164,13 @@ def _step_timed(K: int, d: int) -> _Step:
     return {"K": K, "d": d, "learned": took["learned"], "cmf": took["cmf"]}
 
 
-def timing_frame(runs: Sequence[Run]) -> pd.DataFrame:
+def timing_frame(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     """Timings, taken once where both heads have been trained, and kept with the first run of the class means."""
     heads = {run.settings.head: run for run in reversed(runs)}
     if not {"learned", "cmf"} <= heads.keys():
         return pd.DataFrame()
 
-    def measure(run: Run) -> _Timings:
+    def measure(run: TrainedRun) -> _Timings:
         return {"steps": [_step_timed(K, d) for K, d in TIMED]}
 
     table = pd.DataFrame(heads["cmf"].evaluation("step-seconds", _Timings, measure)["steps"])

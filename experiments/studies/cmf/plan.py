@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.settings import Settings
+from experiments.settings import RunSettings
 from experiments.studies.common import check_not_fixed, class_count
 from softmaxcode.checks.arguments import check_integer
 
@@ -19,7 +19,7 @@ def plan(
     many_classes: str = "digit-triples",
     many_epochs: int = 4,
     **settings: Any,
-) -> list[Settings]:
+) -> list[RunSettings]:
     """Learned head and class means: plain, with few images of every second class, with wrong labels, many classes.
 
     Parameters
@@ -39,11 +39,11 @@ def plan(
     many_epochs : int
         Epochs on the data set of many classes, unless epochs are given for every run.
     **settings
-        Of all runs, as `Settings.checked` takes them.
+        Of all runs, as `RunSettings.checked` takes them.
 
     Returns
     -------
-    list of Settings
+    list of RunSettings
 
     Raises
     ------
@@ -59,14 +59,14 @@ def plan(
     if "head" in settings:
         raise ValueError(f"this study compares the heads 'learned' and 'cmf': leave head out; got {settings['head']!r}")
     check_not_fixed(settings, cmf_momentum="momenta", seed="seeds")
-    main = Settings.checked(**settings)
+    main = RunSettings.checked(**settings)
     classes = class_count(main)
 
-    def runs(count: int, momenta: tuple[float, ...], settings: dict[str, Any], **options: Any) -> list[Settings]:
+    def runs(count: int, momenta: tuple[float, ...], settings: dict[str, Any], **options: Any) -> list[RunSettings]:
         """Every classifier with every seed, with some more options of the data."""
         settings = settings | {"data_options": settings.get("data_options", {}) | options}
         heads = [{"head": "learned"}] + [{"head": "cmf", "cmf_momentum": momentum} for momentum in momenta]
-        return [Settings.checked(seed=seed, **head, **settings) for seed in range(count) for head in heads]
+        return [RunSettings.checked(seed=seed, **head, **settings) for seed in range(count) for head in heads]
 
     seeds, stress_seeds = check_integer("seeds", seeds, 1), check_integer("stress_seeds", stress_seeds, 1)
     out = runs(seeds, momenta, settings)

@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from experiments.runs import Run
+    from experiments.runs import TrainedRun
 
 
 TITLE = "Learned classifier against class-mean features (Table 1)"
 QUESTION = "Is a classifier of class means, which has no parameters, as accurate as a learned one, also under stress?"
 
 
-def findings(runs: Sequence[Run]) -> Findings:
+def findings(runs: Sequence[TrainedRun]) -> Findings:
     """Class means less learned head under every condition, and what either costs.
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of TrainedRun
         Finished runs of the plan, or some of them.
 
     Returns
@@ -70,7 +70,7 @@ def findings(runs: Sequence[Run]) -> Findings:
     )
 
 
-def _label(run: Run) -> str:
+def _label(run: TrainedRun) -> str:
     return f"{condition_label(run)}, {classifier_label(run.settings)}"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 #: Above this many unknowns the dense Jacobian and its inverse are not formed.
-MAX_UNKNOWNS = 4000
+MAX_PROOF_UNKNOWNS = 4000
 #: The proved code must be this near to the stored one, in every coordinate.
 NEIGHBOURHOOD = 1e-6
 #: Steps longer than this are followed by a new Jacobian.
@@ -152,8 +152,8 @@ def prove_code(X: Rows, contacts: ContactSystem, digits: int, bits: int) -> Prov
         raise NotRegular("there are no contacts")
     member = contacts.members(N)
     unknowns = int(member.sum()) * d + 1
-    if unknowns > MAX_UNKNOWNS:
-        raise NotRegular(f"{unknowns} unknowns are more than the {MAX_UNKNOWNS} that a dense proof is tried for")
+    if unknowns > MAX_PROOF_UNKNOWNS:
+        raise NotRegular(f"{unknowns} unknowns are more than the {MAX_PROOF_UNKNOWNS} that a dense proof is tried for")
     local = np.cumsum(member) - 1
     system = ContactSystem(local[contacts.a], local[contacts.b], local[contacts.c])
     start = np.ascontiguousarray(X[member])

@@ -240,7 +240,7 @@ def test_input_is_checked() -> None:
 
 
 def test_size_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newton_kantorovich, "MAX_UNKNOWNS", 10)
+    monkeypatch.setattr(newton_kantorovich, "MAX_PROOF_UNKNOWNS", 10)
     W = icosahedron()
     with pytest.raises(NotRegular, match="37 unknowns"):
         prove_tammes(W, tammes_system(W, 1e-9), 5)

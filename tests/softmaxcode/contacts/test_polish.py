@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softmaxcode.contacts.polish import MAX_UNKNOWNS, can_polish, centre_rattlers, polish_hardmax, polish_tammes
+from softmaxcode.contacts.polish import MAX_POLISH_UNKNOWNS, can_polish, centre_rattlers, polish_hardmax, polish_tammes
 from softmaxcode.contacts.stress import balance, rigidity
 from softmaxcode.contacts.system import (
     ContactSystem,
@@ -145,7 +145,7 @@ def test_flat_valleys_are_followed_to_their_end(K, d, seed):
 
 
 def test_sizes_that_are_polished():
-    N = MAX_UNKNOWNS // 7
+    N = MAX_POLISH_UNKNOWNS // 7
     assert can_polish(240, 8) and can_polish(N, 8)
     assert not can_polish(N + 1, 8) and not can_polish(5, 1)
 

@@ -326,7 +326,7 @@ def test_a_header_is_measured_before_it_is_read(code, tmp_path, monkeypatch):
 
 
 def test_an_archive_of_more_than_a_code_can_have_is_not_opened(originals, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_COORDINATES", 35)
+    monkeypatch.setattr(files, "MAX_FILE_COORDINATES", 35)
     monkeypatch.setattr(files, "MAX_HEADER_BYTES", 10**5)
     (tmp_path / "c.npz").write_bytes(originals["c.npz"])
     with pytest.raises(ValueError, match=r"it declares 36 numbers, more than the limit of 35"):
