@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.report import aligned, machine, replace_part
-from experiments.report import Section, as_text, effort, found_sections
+from experiments.report import ReportSection, as_text, effort, found_sections
 from softmaxcode.plotting.style import save
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_ROWS = 45
 DPI = 110
 
 
-def markdown(section: Section, images: Path | None, stem: str) -> str:
+def markdown(section: ReportSection, images: Path | None, stem: str) -> str:
     """A section as Markdown; its figures are written to the folder, where there is one."""
     found = section.findings
     parts = [f"## {section.title}", f"{section.question} ({effort(section)}; `python -m experiments {section.name}`)"]
