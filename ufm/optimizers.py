@@ -125,7 +125,9 @@ class Lbfgs:
 
     Steps are taken in the embedding and normalised (a retraction); directions are projected on the tangent space and
     secant pairs kept where their curvature is positive. A step is halved until it gains (Armijo). A run whose steepest
-    descent gains nothing that rounding would show rests until its temperature changes.
+    descent gains nothing that rounding would show rests until its temperature changes. The searches of `softmaxcode`
+    have L-BFGS kernels of their own: they descend from one start per thread on the CPU, this one in a batch on any
+    device.
 
     References
     ----------

@@ -131,7 +131,8 @@ def minimize(kind, X, beta, iterations, tolerance):
     """L-BFGS on the product of spheres, in place: stops when the decrease left is below ``tolerance / beta``.
 
     Steps are taken in the embedding and normalised; secant pairs are kept where their curvature is positive.
-    Returns the energy.
+    Returns the energy. The recursion is written out here and in `softmaxcode.search.orbits`: shared, it would be
+    compiled into both with other vectorised loops, and last bits would change.
     """
     N, d = X.shape
     n = N * d

@@ -1,7 +1,7 @@
 """Codes that are unions of orbits of a given group: drawing the orbits and the representation, and the descent.
 
 A code of K points in R orbits has R unknown unit vectors, each in the subspace that the stabiliser of a point fixes
-(`Orbits`). Its energy and gradient follow from one point an orbit; L-BFGS moves the unknowns while beta increases.
+(`Orbits`). Its energy and gradient follow from one point per orbit; L-BFGS moves the unknowns while beta increases.
 """
 
 from __future__ import annotations
