@@ -120,7 +120,7 @@ def test_an_interrupt_has_its_exit_code_whatever_it_passed_through(tmp_path):
     """Python remembers one that passed through ``exec`` of a string, and would end ``python -m`` by SIGINT."""
     (tmp_path / "command.py").write_text(
         "import sys\n"
-        "from softmaxcode.arguments import run_command\n"
+        "from softmaxcode.cli.arguments import run_command\n"
         "def action():\n"
         "    print('so far')\n"
         "    exec('raise KeyboardInterrupt')\n"

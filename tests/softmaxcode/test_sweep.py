@@ -379,7 +379,7 @@ def stuck_when_it_hangs(monkeypatch, folder) -> None:
         if self.key == BAD:
             threading.Thread(target=watch, args=[next(tries)], daemon=True).start()
 
-    monkeypatch.setattr(workers_module._Flight, "limit", limit)
+    monkeypatch.setattr(workers_module._Task, "limit", limit)
 
 
 @pytest.mark.processes
