@@ -119,7 +119,8 @@ def write_report(
     >>> import tempfile
     >>> found = Findings(["GNC2 is 0.57."], {"Margins": pd.DataFrame({"head": ["learned"], "GNC2": [0.57]})})
     >>> folder = Path(tempfile.mkdtemp())
-    >>> page = write_report([Section("gnc", "Collapse", "Does it happen?", found, runs=1)], folder / "report.html")
+    >>> section = ReportSection("gnc", "Collapse", "Does it happen?", found, runs=1)
+    >>> page = write_report([section], folder / "report.html")
     >>> page.read_text().count("</table>"), [file.stem for file in folder.glob("report-tables/*")]
     (1, ['gnc-margins'])
     """

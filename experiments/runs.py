@@ -165,7 +165,7 @@ class Results:
     --------
     >>> import tempfile
     >>> results = Results(tempfile.mkdtemp())
-    >>> results.finished([Settings.checked("digits")])
+    >>> results.finished([RunSettings.checked("digits")])
     []
     """
 

@@ -179,7 +179,7 @@ class RunSettings:
 
         Examples
         --------
-        >>> settings = Settings.checked("cifar100")
+        >>> settings = RunSettings.checked("cifar100")
         >>> settings.network, settings.epochs, settings.batch_size, settings.learning_rate
         ('resnet18', 200, 250, 0.1)
         """
@@ -258,7 +258,7 @@ class RunSettings:
 
         Examples
         --------
-        >>> Settings.checked("digit-pairs", seed=3).key.rpartition("-")[0]
+        >>> RunSettings.checked("digit-pairs", seed=3).key.rpartition("-")[0]
         'digit-pairs-learned-d10-tau0.1-seed3'
         """
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:10]

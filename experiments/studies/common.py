@@ -67,7 +67,7 @@ def class_count(settings: RunSettings) -> int:
 
     Examples
     --------
-    >>> class_count(Settings.checked("cifar100"))
+    >>> class_count(RunSettings.checked("cifar100"))
     100
     """
     if "classes" in settings.data_options:

@@ -128,7 +128,7 @@ def held_out(settings: RunSettings, K: int) -> list[int]:
 
     Examples
     --------
-    >>> held_out(Settings.checked("digits", data_options={"classes": [0, 2, 4, 6, 8]}), 10)
+    >>> held_out(RunSettings.checked("digits", data_options={"classes": [0, 2, 4, 6, 8]}), 10)
     [1, 3, 5, 7, 9]
     """
     others = sorted(set(range(K)) - set(settings.data_options["classes"]))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import reprlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from softmaxcode.catalog.entry import IMPROVEMENT, Entry, assess, may_improve, m
 from softmaxcode.catalog.schema import (
     MAX_STORED_COORDINATES,
     CatalogError,
+    EntryReplaced,
     check_journal,
     open_file,
     sqlite_errors,
@@ -35,8 +37,10 @@ from softmaxcode.storage.files import checked_provenance, coordinates_hash
 from softmaxcode.storage.records import RecordError, parse_json, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: The largest K K d of a code in a catalogue, whose certificate takes minutes.
 MAX_WORK = 10**12
@@ -44,8 +48,31 @@ MAX_WORK = 10**12
 MAX_PROVENANCE = 10**5
 _COLUMNS = "K, d, objective, lower_bound, margin, max_cosine, status, provenance, construction, sha256"
 _WHERE = "WHERE K = ? AND d = ? AND objective = ?"
+_STORED = ["lower_bound", "margin", "max_cosine", "status", "provenance", "construction", "chosen", "sha256"]
+#: An entry that is replaced keeps its rowid, by which `Catalog.stored` finds it.
+_WRITE = (
+    f"INSERT INTO codes (K, d, objective, {', '.join(_STORED)}) VALUES ({', '.join('?' * (3 + len(_STORED)))}) "
+    f"ON CONFLICT (K, d, objective) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _STORED)}"
+)
+#: An entry and its data, in one statement: between two another process may replace the entry.
+_DATA = f"SELECT codes.sha256, chosen, W FROM codes LEFT JOIN coordinates USING (sha256) {_WHERE}"
+#: How often an entry is read again that another process keeps replacing.
+ATTEMPTS = 100
 #: What entries of untrusted files were found to be worth in this process.
 _DERIVED: dict[tuple[object, ...], Entry] = {}
+
+
+def _again(method: Callable[P, R]) -> Callable[P, R]:
+    """Have a method read again what another process replaced while it was read."""
+
+    @functools.wraps(method)
+    def wrapped(*args: P.args, **options: P.kwargs) -> R:
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(EntryReplaced):
+                return method(*args, **options)
+        return method(*args, **options)
+
+    return wrapped
 
 
 class Catalog:
@@ -123,8 +150,11 @@ class Catalog:
             if isinstance(entry, CatalogError):
                 raise entry
             key = (entry.d, entry.K, entry.objective)
-            ranked = self._ranked(entry, best.get(key))
-            if ranked.beats(best.get(key)):
+            try:
+                ranked: Entry | None = self._ranked(entry, best.get(key))
+            except EntryReplaced:
+                ranked = self.entry(entry.K, entry.d, entry.objective)
+            if ranked is not None and ranked.beats(best.get(key)):
                 best[key] = ranked
         return [best[key] for key in sorted(best)]
 
@@ -136,7 +166,7 @@ class Catalog:
             try:
                 with sqlite_errors(self.path):
                     found = self._connection.execute(f"SELECT {_COLUMNS} FROM codes WHERE rowid = ?", (row,)).fetchone()
-                if found is not None:  # else another process has replaced it
+                if found is not None:  # else it was deleted; an entry that is replaced keeps its row
                     yield self._entry(found)
             except CatalogError as error:
                 yield error
@@ -146,18 +176,24 @@ class Catalog:
         found = self._find(K, d, objective)
         return None if found is None else found[0]
 
+    @_again
     def _find(self, K: int, d: int, objective: str) -> tuple[Entry, Catalog] | None:
         """The best entry of one pair and the file that holds it."""
         K, d = check_pair(K, d)
         check_objective(objective)
         below = None if self.base is None else self.base._find(K, d, objective)
+        best = None if below is None else below[0]
+        claimed = self._claimed(K, d, objective)
+        if claimed is None:
+            return below
+        entry = self._ranked(claimed, best)
+        return (entry, self) if entry.beats(best) else below
+
+    def _claimed(self, K: int, d: int, objective: str) -> Entry | None:
+        """What the row of one pair and objective claims; None where there is none."""
         with sqlite_errors(self.path):
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM codes {_WHERE}", (K, d, objective)).fetchone()
-        if row is None:
-            return below
-        best = None if below is None else below[0]
-        entry = self._ranked(self._entry(row), best)
-        return (entry, self) if entry.beats(best) else below
+        return None if row is None else self._entry(row)
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         """What a row claims."""
@@ -195,11 +231,29 @@ class Catalog:
     def code(self, K: int, d: int, objective: str) -> SoftmaxCode | None:
         """The code known of one pair, its coordinates checked against their SHA-256; None where there is none."""
         found = self._find(K, d, objective)
-        return None if found is None else found[1].read(found[0])
+        return None if found is None else found[1].read_latest(found[0])[1]
+
+    @_again
+    def read_latest(self, entry: Entry) -> tuple[Entry, SoftmaxCode]:
+        """An entry of this file and its code; where another process has replaced it, what replaced it."""
+        try:
+            return entry, self.read(entry)
+        except EntryReplaced:
+            claimed = self._claimed(entry.K, entry.d, entry.objective)
+            if claimed is None:
+                raise
+            return claimed, self.read(claimed)
+
+    def _data(self, entry: Entry) -> tuple[Any, Any]:
+        """The indices of its rows and the coordinates of an entry; `EntryReplaced` where the file has another now."""
+        with sqlite_errors(self.path):
+            found = self._connection.execute(_DATA, (entry.K, entry.d, entry.objective)).fetchone()
+        if found is None or found[0] != entry.sha256:
+            raise EntryReplaced(f"the catalogue {self.path} has another entry than {entry.name} now: read it again")
+        return found[1], found[2]
 
     def read(self, entry: Entry) -> SoftmaxCode:
         """The code of an entry of this file, its coordinates checked against their SHA-256."""
-        key = (entry.K, entry.d, entry.objective)
 
         def damaged(why: str) -> CatalogError:
             return CatalogError(f"the catalogue {self.path} is damaged: entry {entry.name} {why}")
@@ -210,11 +264,8 @@ class Catalog:
             raise damaged(f"is too large for a catalogue: K K d exceeds {MAX_WORK:.0e}")
         if entry.d <= 2 or entry.K <= 2 * entry.d:
             raise damaged("has a closed form, which no catalogue stores")
-        with sqlite_errors(self.path):
-            found = self._connection.execute(f"SELECT chosen FROM codes {_WHERE}", key).fetchone()
-            blob = self._connection.execute("SELECT W FROM coordinates WHERE sha256 = ?", (entry.sha256,)).fetchone()
+        chosen, blob = self._data(entry)
         if entry.construction is not None:
-            chosen = None if found is None else found[0]
             if not isinstance(chosen, bytes | None) or (chosen is not None and len(chosen) != 4 * entry.K):
                 raise damaged(f"cannot be built: the indices of its rows are not {entry.K} integers of 4 bytes")
             indices = None if chosen is None else np.frombuffer(chosen, dtype="<u4").astype(np.int64)
@@ -223,9 +274,9 @@ class Catalog:
             except ValueError as error:
                 raise damaged(f"cannot be built: {error}") from None
         else:
-            if blob is None or not isinstance(blob[0], bytes) or len(blob[0]) != 8 * entry.K * entry.d:
+            if not isinstance(blob, bytes) or len(blob) != 8 * entry.K * entry.d:
                 raise damaged("has no coordinates of its shape")
-            W = np.frombuffer(blob[0], dtype="<f8").reshape(entry.K, entry.d).astype(np.float64)
+            W = np.frombuffer(blob, dtype="<f8").reshape(entry.K, entry.d).astype(np.float64)
         if coordinates_hash(W) != entry.sha256:
             raise damaged("has other coordinates than those it was made for")
         try:
@@ -293,6 +344,7 @@ class Catalog:
             )
         return tuple(sorted(entered))
 
+    @_again
     def _is_beaten_by(self, candidate: Entry) -> bool:
         """Whether an entry derived here is better than what is stored of its pair."""
         found = self._find(candidate.K, candidate.d, candidate.objective)
@@ -314,8 +366,9 @@ class Catalog:
             chosen,
             entry.sha256,
         )
-        self._connection.execute(f"INSERT OR REPLACE INTO codes VALUES ({', '.join('?' * len(values))})", values)
+        self._connection.execute(_WRITE, values)
 
+    @_again
     def copy(self, entry: Entry, catalog: Catalog) -> None:
         """Take an entry over from the file of another catalogue, with what its coordinates are worth."""
         key = (entry.K, entry.d, entry.objective)
@@ -325,9 +378,7 @@ class Catalog:
         if not entry.verified:
             holder.read(entry)
             entry = holder._derived(entry, certified=True)
-        with sqlite_errors(holder.path):
-            stored = holder._connection.execute(f"SELECT chosen FROM codes {_WHERE}", key).fetchone()
-            W = holder._connection.execute("SELECT W FROM coordinates WHERE sha256 = ?", (entry.sha256,)).fetchone()
-        if stored is None or (entry.construction is None and W is None):
+        chosen, W = holder._data(entry)
+        if entry.construction is None and W is None:
             raise CatalogError(f"the catalogue {holder.path} is damaged: {entry.name} has no coordinates")
-        self._write(entry, stored[0], None if entry.construction is not None else W[0])
+        self._write(entry, chosen, None if entry.construction is not None else W)

@@ -60,6 +60,10 @@ class CatalogError(ValueError):
     """A catalogue that cannot be read or written; the message names the file and the reason."""
 
 
+class EntryReplaced(CatalogError):
+    """Another process has replaced an entry since it was read."""
+
+
 @contextlib.contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
     """Turn an error of SQLite into one sentence that names the file."""

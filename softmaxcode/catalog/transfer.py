@@ -72,7 +72,7 @@ def _import_entry(entry: Entry | CatalogError, other: Catalog, catalog: Catalog)
     if isinstance(entry, CatalogError):
         return "refused", str(entry)
     try:
-        code = other.read(entry)
+        entry, code = other.read_latest(entry)
     except CatalogError as error:
         return "refused", str(error)
     problem = inconsistency(entry, code)

@@ -87,7 +87,7 @@ def verify_entry(path: str | Path, entry: Entry) -> Verified:
     """Derive the certificate of one entry again from its coordinates, and compare."""
     try:
         with Catalog(path, readonly=True) as catalog:
-            code = catalog.read(entry)
+            entry, code = catalog.read_latest(entry)
     except CatalogError as error:
         return Verified(entry, str(error))
     return Verified(entry, inconsistency(entry, code))

@@ -22,8 +22,10 @@ from softmaxcode import exact
 from softmaxcode.catalog import (
     Catalog,
     CatalogError,
+    Entry,
     UnknownCodeError,
     export,
+    file,
     import_codes,
     installed,
     schema,
@@ -209,6 +211,47 @@ def test_two_processes_lose_nothing(path: Path, tmp_path: Path) -> None:
         process.join(HANG)
         assert process.exitcode == 0
     assert held_margins(path) == best_margins(seeds)
+
+
+def _margins_read(path: Path, way: str) -> list[float]:
+    """The margin that one way of reading finds of the softmax entry (9, 3) of a catalogue."""
+    if way == "verify":
+        results = verify(path, n_jobs=1, progress=False)
+        assert [result.problem for result in results] == [""] * len(results)
+        return [result.entry.margin for result in results if result.entry.objective == "softmax"]
+    if way == "import":
+        mine = path.with_name("mine.sqlite")
+        with Catalog(mine) as catalog:
+            assert import_codes(path, catalog).refused == ()
+        return _margins_read(mine, "entries")
+    with Catalog(path, readonly=True) as catalog:
+        if way == "code":
+            code = catalog.code(9, 3, "softmax")
+            return [] if code is None else [code.margin]
+        return [entry.margin for entry in catalog.entries() if entry.objective == "softmax"]
+
+
+@pytest.mark.parametrize("way", ["entries", "code", "verify", "import"])
+def test_an_entry_that_is_replaced_while_it_is_read_is_read_again(
+    way: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse, better = ordered_codes(2)
+    with Catalog(path) as writer:
+        writer.improve(worse)
+        claimed = Catalog._entry
+
+        def replace_it(catalog: Catalog, row: tuple[object, ...]) -> Entry:
+            """What the row claims; then another writer enters a better code, before its coordinates are read."""
+            entry = claimed(catalog, row)
+            if catalog.path == path and catalog is not writer:
+                monkeypatch.setattr(Catalog, "_entry", claimed)
+                writer.improve(better)
+                file._DERIVED.clear()  # what this process has derived, which another would not have
+            return entry
+
+        monkeypatch.setattr(Catalog, "_entry", replace_it)
+        assert _margins_read(path, way) == [better.margin]
+        assert Catalog._entry is claimed
 
 
 @pytest.mark.processes
