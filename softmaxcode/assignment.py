@@ -1,5 +1,7 @@
-"""Which class gets which vector of a code: similar classes to near vectors, by quadratic assignment (fact 9 of the
-theory: for K > d + 1 the distances within a code differ, so the choice matters)."""
+"""Which class gets which vector of a code: similar classes to near vectors, by quadratic assignment.
+
+For K > d + 1 the distances within a code differ, so the choice matters (docs/theory.md, T9).
+"""
 
 from __future__ import annotations
 
@@ -318,6 +320,7 @@ def check_square(matrix: Any, name: str) -> Square:
     Returns
     -------
     ndarray, shape (K, K), float64
+        The same numbers.
 
     Raises
     ------

@@ -237,7 +237,7 @@ class RunComparison:
 
     @property
     def verdict(self) -> str:
-        """ "at least the bound of every global minimiser", "a local minimum", or neither."""
+        """Whether the margin is at least the bound of every global minimiser, the run a local minimum, or neither."""
         bound, margin, meets = self.run.minimizer_bound, self.run.margin, self.run.meets_bound
         if math.isnan(bound):
             if not self.run.settings.spherical or self.run.settings.objective == "hardmax":

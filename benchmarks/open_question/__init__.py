@@ -1,4 +1,4 @@
-"""Open question 1 of Jiang et al. (2023): does any code have a margin larger than 1 - mu* of the best packing?
+"""Open question 1 of Jiang et al. (2023): whether a code has a margin above 1 - mu* of the best packing.
 
     python -m benchmarks.open_question [--write docs/open-question-1.md]
     python -m benchmarks.open_question --search SECONDS [--seed 0] [--pairs 11,3 19,3 ...] [--out FILE]

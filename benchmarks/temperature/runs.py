@@ -160,4 +160,5 @@ def log_loss(W: np.ndarray, H: np.ndarray, temperature: float) -> float:
 
 
 def beyond_rounding(deficit: float) -> float:
+    """The deficit, or 0 where rounding explains it."""
     return deficit if deficit > ROUNDING else 0.0

@@ -119,6 +119,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> MarginBounds:
     Returns
     -------
     MarginBounds
+        Both bounds on the margin, with their sources.
 
     Raises
     ------

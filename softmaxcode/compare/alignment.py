@@ -141,11 +141,13 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
 
 
 def check_alignable(K: int) -> None:
+    """Refuse more classes than an alignment can have."""
     if K > MAX_ALIGN_CLASSES:
         raise NotComputed(f"not computed: the alignment of {K} classes (the limit is {MAX_ALIGN_CLASSES})")
 
 
 def check_alike(W: Rows, V: Rows, name: str) -> None:
+    """Refuse two sets of rows of different shapes."""
     if W.shape != V.shape:
         raise ValueError(f"W and {name} must have one shape (K, d); got {W.shape} and {V.shape}")
 

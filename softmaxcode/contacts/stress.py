@@ -55,6 +55,7 @@ class Stress:
 
     @property
     def residual(self) -> float:
+        """The larger of the two violations of the optimality conditions."""
         return max(self.unbalanced, self.complementarity)
 
 

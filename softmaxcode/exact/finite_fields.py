@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FiniteField:
-    """GF(q), q = p^m: the element c_0 + c_1 x + ... of GF(p)[x] modulo a primitive polynomial is the integer
-    c_0 + c_1 p + ...; so 0 and 1 are themselves, and addition is XOR when p = 2.
+    """The field GF(q), q = p^m, with its elements as integers.
+
+    The element c_0 + c_1 x + ... of GF(p)[x] modulo a primitive polynomial is the integer c_0 + c_1 p + .... So 0 and 1
+    are themselves, and addition is XOR when p = 2.
 
     Attributes
     ----------

@@ -229,10 +229,10 @@ def _affine_point(V, p, weights):
 
 @compiled()
 def wolfe_orthogonal(V, support, s, weights, tolerance):
-    """Wolfe's method with an orthogonal factorisation at every step: slower, but it distinguishes nearly equal
-    vertices.
+    """Wolfe's method with an orthogonal factorisation at every step.
 
-    Starts from the first s entries of ``support`` (s >= 1) with ``weights``; returns the size of the final active set.
+    It is slower, but distinguishes nearly equal vertices. It starts from the first s entries of ``support`` (s >= 1)
+    with ``weights``, and returns the size of the final active set.
     """
     m, d = V.shape
     count = s

@@ -90,8 +90,9 @@ class GNC1(ClassMoments):
 
 
 class EffectiveRank(ClassMoments):
-    r"""How many directions the class means span, in effect: it distinguishes neural collapse from collapse to one
-    point.
+    r"""How many directions the class means span, in effect.
+
+    It distinguishes neural collapse from collapse to one point:
 
     .. math:: \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad p_i = \sigma_i \Big/ \sum_j \sigma_j
 

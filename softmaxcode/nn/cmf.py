@@ -203,6 +203,7 @@ class CMFClassifier(SphericalHead):
 
     @property
     def momentum(self) -> float:
+        """Weight of the old class means in the moving average; it can be set."""
         return self._momentum
 
     @momentum.setter
@@ -210,6 +211,7 @@ class CMFClassifier(SphericalHead):
         self._momentum = check_number("momentum", momentum, 0, 1, "[)")
 
     def extra_repr(self) -> str:
+        """What `repr` shows of the head."""
         return f"{super().extra_repr()}, momentum={self.momentum:g}"
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:

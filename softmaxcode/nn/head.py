@@ -52,6 +52,7 @@ class SphericalHead(nn.Module):
 
     @property
     def temperature(self) -> float:
+        """What cosines are divided by; it can be set."""
         return self._temperature
 
     @temperature.setter
@@ -133,6 +134,7 @@ class SphericalHead(nn.Module):
             missing.remove(key)
 
     def extra_repr(self) -> str:
+        """What `repr` shows of the head."""
         return f"K={self.K}, d={self.d}, temperature={self.temperature:g}"
 
 

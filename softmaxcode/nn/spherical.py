@@ -82,6 +82,7 @@ class SphericalClassifier(SphericalHead):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # here computed, a buffer elsewhere
+        """Unit rows, shape (K, d): the class vectors."""
         return unit_rows(self.raw_weight)
 
     @torch.no_grad()

@@ -75,6 +75,7 @@ class Derived:
 
 
 def derive(code: SoftmaxCode) -> Derived:
+    """Derive what the panels of a code show."""
     status, threshold, ambiguous, text = "status not computed", None, False, ""
     try:
         status, threshold, ambiguous = code.certificate.status, code.certificate.threshold, code.certificate.ambiguous
@@ -89,6 +90,7 @@ def derive(code: SoftmaxCode) -> Derived:
 
 
 def value_or_reason(get: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:
+    """What ``get`` returns, or None and why it was not computed."""
     try:
         return get(), ""
     except NotComputed as error:
@@ -104,6 +106,7 @@ def write_panel(axes: Axes, text: str) -> None:
 
 
 def point_handle(kind: Kind, count: int) -> Line2D:
+    """The entry of a legend for one kind of point."""
     return Line2D(
         [],
         [],

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
     class Timer(Protocol):
-        """Reports whether a fraction of the time is over (`pipeline.Timer`)."""
+        """The time that a search has (`pipeline.Timer`)."""
 
-        def spent(self, fraction: float) -> bool: ...
+        def spent(self, fraction: float) -> bool:
+            """Whether that fraction of the time is over."""
 
 
 #: Points of the largest code: the commutant is found among all pairs of points.

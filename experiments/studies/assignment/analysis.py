@@ -296,6 +296,7 @@ class Arranged:
 
 
 def interval_columns(name: str, interval: Interval) -> dict[str, float]:
+    """An interval as four columns: its mean, both ends and the number of runs."""
     return {
         name: interval.mean,
         f"{name}, lower": interval.lower,

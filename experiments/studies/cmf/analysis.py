@@ -41,6 +41,7 @@ def shots_of(run: TrainedRun) -> int:
 
 
 def classifier_label(settings: RunSettings) -> str:
+    """The head as tables name it, with the momentum of its class means."""
     momentum = "" if settings.cmf_momentum is None else f", momentum {settings.cmf_momentum:g}"
     return HEAD_LABELS[settings.head] + momentum
 

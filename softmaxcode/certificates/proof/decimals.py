@@ -79,4 +79,5 @@ def as_decimal(low: Fraction, high: Fraction, digits: int) -> tuple[str, str]:
 
 
 def working_bits(digits: int) -> int:
+    """Bits of ball arithmetic for so many decimal digits, with guard bits."""
     return int(digits * 3.3219281) + 1 + _GUARD_BITS

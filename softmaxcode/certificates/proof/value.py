@@ -101,4 +101,5 @@ def check_digits(digits: Any) -> int:
 
 
 def plural(n: int, noun: str) -> str:
+    """A number with its noun, such as "1 class" or "2 bars"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
