@@ -1,10 +1,10 @@
 # `make` builds .venv, installs, and prints and saves the main table with a figure; `make test` checks everything.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: all demo install install-experiments install-test experiments experiments-full check test lint types docs gpu wheel \
-	notebooks catalog verify-catalog clean
+.PHONY: all demo install install-experiments install-test experiments experiments-full check test test-pythons lint types \
+	docs docs-links gpu wheel release notebooks catalog verify-catalog clean
 
 all: demo
 
@@ -68,6 +68,10 @@ types: install-test
 docs: install-test
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs out/site
 
+# Links that leave the site; this needs a network.
+docs-links: install-test
+	$(BIN)/python -m sphinx -q -D plot_gallery=0 -b linkcheck docs out/links
+
 # For the working loop: lint, types and tests of under 90 s together on two idle cores.
 QUICK = tests/test_architecture.py tests/test_package.py tests/softmaxcode/bounds tests/softmaxcode/checks \
 	tests/softmaxcode/contacts tests/softmaxcode/nn tests/softmaxcode/plotting
@@ -79,6 +83,15 @@ check: lint types
 test: lint types docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	$(MAKE) wheel
+
+# `make test` with every Python that is installed, each in an environment of its own.
+PYTHONS ?= python3.11 python3.12 python3.13
+
+test-pythons:
+	for python in $(PYTHONS); do \
+		if command -v $$python > /dev/null; then $(MAKE) test PYTHON=$$python VENV=.venv-$$python || exit 1; \
+		else echo "$$python is not installed: not tested"; fi; \
+	done
 
 # `benchmarks/gpu-wheels.txt` lists what a bare machine needs. Every CUDA test and every CUDA row of the benchmarks, with their tables in a folder: under nine minutes on one GPU.
 GPU_OUT ?= out/gpu
@@ -94,6 +107,13 @@ wheel: install-test
 	out/clean/bin/pip install --quiet dist/softmaxcode-*.whl
 	cd out && clean/bin/python -I ../tests/try_wheel.py
 	rm -rf out/clean
+
+# What a release needs: sdist and wheel, checked, and the wheel installed with each extra in turn.
+release: install-test
+	rm -rf build dist
+	$(BIN)/python -m build --quiet --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/try_extras.py dist/softmaxcode-*.whl
 
 # The notebooks, executed again in place.
 notebooks: install-test
@@ -117,4 +137,4 @@ verify-catalog: install
 	$(BIN)/softmaxcode catalog verify $(SHIPPED)
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
