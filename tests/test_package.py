@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from numpydoc.docscrape import get_doc_object
 from numpydoc.validate import validate
 
@@ -266,3 +267,15 @@ def test_numba_kernels_are_compiled_once_per_machine():
                 text = ast.unparse(decorator)
                 if "njit" in text or "numba.jit" in text:
                     assert "cache=True" in text, f"{path.name}: {node.name}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_into_the_source_tree_lead_somewhere(name):
+    config()
+    tokens = MarkdownIt().parse((ROOT / name).read_text())
+    inline = [one for token in tokens for one in token.children or ()]
+    targets = [one.attrs.get("href") or one.attrs.get("src") for one in inline if one.type in ("link_open", "image")]
+    assert targets or name != "README.md"
+    for target in map(str, targets):
+        if not re.match(r"[a-z]+:", target):
+            assert (ROOT / target.split("#")[0]).exists(), target
