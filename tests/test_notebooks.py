@@ -10,6 +10,19 @@ from nbconvert.preprocessors import ExecutePreprocessor
 
 from tests.processes import HANG
 
+#: Run before a notebook: its simulations take few steps. How far they get is `make notebooks`' to show.
+FEW_STEPS = """
+import functools, ufm
+
+def few(function):
+    @functools.wraps(function)
+    def simulate(*args, steps=60, **options):
+        return function(*args, steps=min(steps, 60), **options)
+    return simulate
+
+for name in ("simulate", "simulate_batch", "simulate_deep", "sweep"):
+    setattr(ufm, name, few(getattr(ufm, name)))
+"""
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -24,7 +37,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def kinds(cell: nbformat.NotebookNode) -> list[tuple[str, list[str]]]:
-    """What a cell put out, without the figures in it."""
+    """What kinds of output a cell gave, such as text or a picture."""
     return [(out.output_type, sorted(out.get("data", {}))) for out in cell.outputs]
 
 
@@ -44,13 +57,11 @@ def test_it_is_stored_executed_from_top_to_bottom(path):
 def test_it_runs_and_gives_outputs_of_the_stored_kinds(path, tmp_path):
     stored = read(path)
     fresh = read(path)
+    fresh.cells.insert(0, nbformat.v4.new_code_cell(FEW_STEPS))
     execution = ExecutePreprocessor(timeout=HANG, startup_timeout=HANG, kernel_name="python3")
     execution.preprocess(fresh, {"metadata": {"path": str(tmp_path)}})
-    for old, new in zip(code_cells(stored), code_cells(fresh), strict=True):
-        assert [out.output_type for out in new.outputs] == [out.output_type for out in old.outputs]
-        assert [sorted(out.get("data", {})) for out in new.outputs] == [
-            sorted(out.get("data", {})) for out in old.outputs
-        ]
+    for old, new in zip(code_cells(stored), code_cells(fresh)[1:], strict=True):
+        assert kinds(new) == kinds(old)
 
 
 def test_there_is_a_notebook():
