@@ -99,12 +99,15 @@ GPU_OUT ?= out/gpu
 gpu: install-test
 	$(BIN)/python -m benchmarks.gpu $(GPU_OUT)
 
-# The wheel, installed and tried in an environment that holds nothing else.
+# The wheel, tried in an environment of its own that has the libraries of $(VENV); `make release` installs those as well.
+PURELIB = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+
 wheel: install-test
 	rm -rf build dist out/clean
 	$(BIN)/python -m build --quiet --wheel --outdir dist
-	$(PYTHON) -m venv out/clean
-	out/clean/bin/pip install --quiet dist/softmaxcode-*.whl
+	$(BIN)/python -m venv out/clean
+	$(BIN)/python $(PURELIB) > "$$(out/clean/bin/python $(PURELIB))/libraries.pth"
+	out/clean/bin/python -m pip install --quiet --no-deps --ignore-installed dist/softmaxcode-*.whl
 	cd out && clean/bin/python -I ../tests/try_wheel.py
 	rm -rf out/clean
 
