@@ -2,7 +2,7 @@
 
 The array (B, N, d) of B starts is one parameter on geoopt's `Sphere`, whose points are the rows. Every start has its
 own beta, which is constant while the start settles and then increases geometrically to the last. The learning rate of a
-start is proportional to its 1 / beta, the length on which its energy changes. The result is about as good as that of
+start decreases with its 1 / beta, the length on which its energy changes. The result is about as good as that of
 `energy.descend`. It needs the same refinement: `energy.minimize` at a large beta, then a polish.
 """
 
