@@ -2,9 +2,9 @@
 
 1. *Projected subgradient on HardMax*, the method behind the "optimal margin" lines of Jiang et al. (arXiv 2310.05351).
    Unit rows W and H start at random. A step moves along the negative subgradient of
-   max over k, j != k of <w_j - w_k, h_k>. It then scales rows back to norm 1. Its length falls linearly from 0.1 to 0. The
-   subgradient is that of one pair that attains the maximum. Three implementations of this method are timed. They differ
-   only in the speed of a step:
+   max over k, j != k of <w_j - w_k, h_k>. It then scales rows back to norm 1. Its length falls linearly from 0.1 to 0.
+   The subgradient is that of one pair that attains the maximum. Three implementations of this method are timed. They
+   differ only in the speed of a step:
 
    * ``torch``: a PyTorch program with autograd, as most people write it;
    * ``numpy``: one matrix product, one argmax and three updated rows per step;

@@ -60,7 +60,7 @@ def axes_figure(
     (['GNC1', 'GNC2', 'GNC3'], 3)
     """
     if not titles:
-        raise ValueError("titles must be at least one, a panel each; got none")
+        raise ValueError("titles must have at least one entry, one per panel; got none")
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
     figure = new_figure((width, rows * height), layout="constrained")

@@ -24,7 +24,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def kinds(cell: nbformat.NotebookNode) -> list[tuple[str, list[str]]]:
-    """What a cell put out, without the figures in it."""
+    """The output of a cell, without its figures."""
     return [(out.output_type, sorted(out.get("data", {}))) for out in cell.outputs]
 
 

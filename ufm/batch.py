@@ -100,7 +100,7 @@ class Batch:
                 if slope <= LEVEL[settings.dtype]:
                     self.end(b, "stationary", what)
                 else:
-                    self.end(b, "stalled", f"{what}, but not for want of a slope, which is {slope:.1e}")
+                    self.end(b, "stalled", f"{what}, although the slope is {slope:.1e}")
             elif self.done == settings.steps:
                 self.end(b, "steps", f"{self.done} steps were taken")
 

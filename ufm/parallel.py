@@ -299,7 +299,7 @@ def _agreed_sizes(features: Tensor, weight: Tensor, labels: Tensor, shard: Shard
     if -1 in sizes:
         raise ValueError(f"rank {sizes.index(-1)} was given input that it refused; its own message gives the reason")
     if len(set(widths)) > 1 or len(set(itemsizes)) > 1:
-        raise ValueError(f"all ranks must have one d and one dtype; got d {widths} in {itemsizes} bytes an entry")
+        raise ValueError(f"all ranks must have one d and one dtype; got d {widths} in {itemsizes} bytes per entry")
     return list(sizes)
 
 

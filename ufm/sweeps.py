@@ -129,8 +129,8 @@ def sweep(
     DataFrame
         One row for each run, in the order of K, d, temperature and seed. It has the last row of the history, and K, d,
         n, seed, steps, optimizer, objective, status. It also has best_known (the best known margin), ratio (GNC2 over
-        it), minimizer_bound and meets_bound (docs/theory.md, T6 (c)). These are missing where there is no bound above
-        0. Finally, violations counts the measured steps whose loss certificate fails.
+        it), minimizer_bound and meets_bound (docs/theory.md, T6 (c)). The last two are missing where there is no bound
+        above 0. Finally, violations counts the measured steps whose loss certificate fails.
 
     Raises
     ------

@@ -190,7 +190,7 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     )
     wnids = sorted(_lines(folder / "wnids.txt"))
     if not wnids or len(set(wnids)) < len(wnids):
-        raise ValueError(f"{folder / 'wnids.txt'} must name each class once, a line each; got {len(wnids)} lines")
+        raise ValueError(f"{folder / 'wnids.txt'} must name each class once, one per line; got {len(wnids)} lines")
     lines = _lines(folder / "words.txt")
     names_of = {wnid: name for wnid, _, name in (line.partition("\t") for line in lines)}
     train: Files = []
@@ -206,7 +206,7 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     for line in _lines(annotations):
         name, wnid, *_ = [*line.split("\t"), ""]
         if name != Path(name).name:
-            raise ValueError(f"{annotations} names {name!r}, which is no file of its folder")
+            raise ValueError(f"{annotations} names {name!r}, which is not a file in its folder")
         if wnid not in number:
             raise ValueError(f"{annotations} gives {name} the class {wnid!r}, which wnids.txt does not have")
         test.append((present(folder / "val" / "images" / name), number[wnid]))
@@ -249,7 +249,7 @@ def read_faces(
     folder = located(
         root,
         ("BUPT-CBFace-50",),
-        "ask for BUPT-CBFace-50 at http://www.whdeng.cn/BUPT-CBFace/index.html and extract it there, one folder an "
+        "ask for BUPT-CBFace-50 at http://www.whdeng.cn/BUPT-CBFace/index.html and extract it there, one folder per "
         "identity",
     )
     folders = _class_folders(folder / "images" if (folder / "images").is_dir() else folder)

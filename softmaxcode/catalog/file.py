@@ -316,13 +316,13 @@ class Catalog:
         if exact.closed_form(code.K, code.d) is not None:
             return ()
         if code.K * code.K * code.d > MAX_WORK:
-            raise CatalogError(f"a catalogue holds codes of up to K K d = {MAX_WORK:.0e}; got ({code.K}, {code.d})")
+            raise CatalogError(f"a catalogue stores codes of up to K K d = {MAX_WORK:.0e}; got ({code.K}, {code.d})")
         known = exact.best(code.K, code.d)
         if known is not None and not np.array_equal(known.W, code.W):
             known = None
         if known is None and code.W.size > MAX_STORED_COORDINATES:
             raise CatalogError(
-                f"a catalogue holds codes of up to {MAX_STORED_COORDINATES} coordinates; got {code.W.size}"
+                f"a catalogue stores codes of up to {MAX_STORED_COORDINATES} coordinates; got {code.W.size}"
             )
         candidates = [
             assess(code, name, None if known is None else known.name)

@@ -82,7 +82,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         elif "locked" in said or "busy" in said:
             reason = f"is being written by another process, for more than {TIMEOUT:.0f} s"
         elif "too big" in said:
-            reason = f"holds a value of more than {MAX_VALUE:,} bytes"
+            reason = f"contains a value of more than {MAX_VALUE:,} bytes"
         else:
             reason = f"cannot be used ({printable(said)})"
         raise CatalogError(f"the catalogue {path} {reason}") from None

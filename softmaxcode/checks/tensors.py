@@ -219,7 +219,7 @@ def check_classifier(W: Any, K: int | None = None, d: int | None = None, *, name
     if W.ndim != 2 or (K is not None and W.shape[0] != K) or (d is not None and W.shape[1] != d):
         raise ValueError(f"{name} must have shape {wanted}; got {tuple(W.shape)}")
     if W.shape[0] < 2:
-        raise ValueError(f"{name} must have at least two rows, one a class; got shape {tuple(W.shape)}")
+        raise ValueError(f"{name} must have at least two rows, one per class; got shape {tuple(W.shape)}")
     return check_features(W, name=name)
 
 

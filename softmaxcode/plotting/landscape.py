@@ -215,7 +215,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
         check_integer("a dimension of the landscape", d, 3, MAX_DIMENSION) for d in check_list("dims", dims)
     )
     if len(wanted) > MAX_PANELS:
-        raise ValueError(f"a landscape has at most {MAX_PANELS} panels, one a dimension; got {len(wanted)}")
+        raise ValueError(f"a landscape has at most {MAX_PANELS} panels, one per dimension; got {len(wanted)}")
     panels = [panel(d, max_classes) for d in wanted]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

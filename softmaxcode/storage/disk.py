@@ -281,7 +281,7 @@ def check_archive(path: str | Path, most: int, *, stored: bool = False) -> list[
     if declared > most:
         raise ValueError(f"cannot read {path}: it declares {declared:,} bytes, more than the limit of {most:,}")
     if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError(f"cannot read {path}: it holds compressed members, which files of its kind never do")
+        raise ValueError(f"cannot read {path}: it has compressed members, which files of its kind never have")
     return members
 
 

@@ -234,7 +234,7 @@ def _numbers(path: Path) -> tuple[array[float], int]:
             numbers.extend(map(float, fields))
         except ValueError:
             raise ValueError(
-                f"cannot read {path}: it must hold numbers in plain text, one a line or one point per line, between "
+                f"cannot read {path}: it must hold numbers in plain text, one per line or one point per line, between "
                 f"spaces or commas; line {number} is something else: {shown(printable(line.strip()))}"
             ) from None
         if fields and not width:
