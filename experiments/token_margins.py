@@ -28,8 +28,8 @@ def token_margins(run: TrainedRun) -> pd.DataFrame:
 
     Parameters
     ----------
+    run : TrainedRun
         A run on text; only the directions of its rows count. The result is computed once and stored with the run.
-        Of text; its rows count by their directions. It is computed once and kept with the run.
 
     Returns
     -------

@@ -145,11 +145,11 @@ def solve(
 
     A closed form is returned where there is one (d = 1, d = 2, K <= 2d). Otherwise `solve` searches.
 
-    (1) It starts from the best stored code, from random points and from orbits of random groups.
-    (2) L-BFGS minimises log-sum-exp energies of both objectives while beta increases. Optima of each initialise the
-    other.
-    (3) Basin hopping continues from the best.
-    (4) The best codes are polished to machine precision.
+    1. It starts from the best stored code, from random points and from orbits of random groups.
+    2. L-BFGS minimises log-sum-exp energies of both objectives while beta increases. Optima of each initialise the
+       other.
+    3. Basin hopping continues from the best.
+    4. The best codes are polished to machine precision.
 
     The answer is never worse than the stored code. The stored code itself is returned if it is proved to be an optimal
     packing. It is also returned if one start of the search would exceed the budget (ten minutes without one).
@@ -166,7 +166,7 @@ def solve(
         Random starts; four basin hops follow each. By default 16 to 48, by size.
     budget : float, optional
         Seconds to spend. Hopping continues until only the time expected for polishing is left. If polishing would take
-        more than 40 % of the budget, there is none; values are then within about 1e-6 of a local optimum. A search
+        more than 40 % of the budget, it is skipped; values are then within about 1e-6 of a local optimum. A search
         stopped by time is not repeatable bit for bit. One stopped by counts is, on the same machine, with
         ``catalog=False``.
     seed : int
@@ -195,7 +195,7 @@ def solve(
     Raises
     ------
     ValueError
-        For K < 2, d < 1, or an unknown objective or device. Also for a budget or count that is not positive, an
+        For K < 2, d < 1, an unknown objective or device, or a budget or count that is not positive. Also for an
         ``init`` that is not (K, d) unit rows, or ``digits`` where the contact equations are not regular.
 
     References

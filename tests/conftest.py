@@ -185,7 +185,7 @@ def nearest() -> Callable[..., tuple[flint.fmpq, list[int]]]:
     """``nearest(rows, k)``: the exact squared distance of row k from the hull of the others, and a support.
 
     It uses rational arithmetic and tries every set S of at most d vertices q_j = w_k - w_j. The nearest point is
-    sum_S a_i q_i / sum_S a_i where G_SS a = 1, a >= 0 and (G a)_j >= 1 for all j; if no set does, it is the origin.
+    sum_S a_i q_i / sum_S a_i where G_SS a = 1, a >= 0 and (G a)_j >= 1 for all j. If no set does, it is the origin.
     """
 
     def of(rows: np.ndarray | Sequence[Sequence[flint.fmpq]], k: int) -> tuple[flint.fmpq, list[int]]:

@@ -64,8 +64,8 @@ class FirstOrder:
     class_stress : ndarray, shape (K,)
         lambda_k, the sum of the stresses of pairs (k, j).
     class_margins : ndarray, shape (K,)
-        c_k with rho_k(W_tau) = rho - c_k tau + o(tau); nan for a class without stress, whose distance exceeds rho
-        by more than any multiple of tau.
+        c_k with rho_k(W_tau) = rho - c_k tau + o(tau). It is nan for a class without stress, whose distance exceeds
+        rho by more than any multiple of tau.
     contacts : int
         Number of all contacts, with stress or without.
     next_gap : float

@@ -48,8 +48,8 @@ class DeepRun:
         The seed of each run.
     weights : tuple of Tensor
         W_1 of shape (B, width, K), then (B, width, width), ..., and W_L of shape (B, K, width); float64. The columns
-        W_1 of shape (B, width, K), then (B, width, width), ..., and W_L of shape (B, K, width); float64. The columns
         of W_1 are the free features, one per class.
+    history : DataFrame
         One row per seed and recorded step, with the columns
 
         * ``seed``, ``step`` (gradient evaluations so far), ``log_loss`` (natural logarithm of the mean cross-entropy);
@@ -164,11 +164,11 @@ def simulate_deep(
     .. math:: W_l \leftarrow W_l - h\, \nabla_{W_l} \log \mathcal L
               = W_l - \frac{h}{\mathcal L} (W_L \cdots W_{l+1})^\top \nabla_Z \mathcal L \, (W_{l-1} \cdots W_1)^\top .
 
-    *The path is that of gradient flow.* As h tends to 0 the steps follow
-    :math:`\dot\theta = -\nabla \log \mathcal L(\theta) = -\nabla \mathcal L(\theta) / \mathcal L(\theta)` for all
-    weights :math:`\theta` together. Let :math:`u(t) = \int_0^t \mathrm ds / \mathcal L(\theta(s))`. Then
-    :math:`\mathrm d\theta / \mathrm du = -\nabla \mathcal L(\theta)`, which is gradient flow of the loss itself. The
-    curve is the same, and only the speed along it differs.
+    *The path is that of gradient flow.* Let :math:`\theta` be all weights together. As h tends to 0 the steps follow
+    :math:`\dot\theta = -\nabla \log \mathcal L(\theta) = -\nabla \mathcal L(\theta) / \mathcal L(\theta)`. Let
+    :math:`u(t) = \int_0^t \mathrm ds / \mathcal L(\theta(s))`. Then :math:`\mathrm d\theta / \mathrm du = -\nabla
+    \mathcal L(\theta)`, which is gradient flow of the loss itself. The curve is the same, and only the speed along it
+    differs.
 
     The same is true for any positive factor, so h may vary. A step is accepted if it changes the gradient of log L by
     at most ``tolerance`` times the gradient's norm before the step. A step that fails, or is not finite, is repeated

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ufm.parallel import Shard
 
-#: Logits of a batch of small runs in memory at once: as many as fit in a cache on the CPU, half a gigabyte on a GPU.
+#: Logits of a batch of small runs in memory at once. They fit in a cache on the CPU and take half a gigabyte on a GPU.
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
 
 

@@ -78,14 +78,14 @@ def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperatur
     Returns
     -------
     dict
-        loss, log_loss : mean cross-entropy of the run's own logits, and its logarithm.
-        GNC1, GNC2, GNC3, GNC3_centred : of unit rows; GNC2 is the margin.
-        feature_margin : min over i and j != y_i of <w_{y_i} - w_j, h_i> of unit rows, m of docs/theory.md, T6.
-        certified_margin : the margin that the loss certifies, NaN off the sphere. It is at most the feature margin,
-            which is at most GNC2.
-        gap : one minus the certified fraction of the best known margin.
-        unsure_fraction : only for more than ``MAX_EXACT`` classes, the fraction of classes that may be nearer to the
-            rest than GNC2 shows, at confidence ``CONFIDENCE``.
+        * loss, log_loss: mean cross-entropy of the run's own logits, and its logarithm.
+        * GNC1, GNC2, GNC3, GNC3_centred: of unit rows; GNC2 is the margin.
+        * feature_margin: min over i and j != y_i of <w_{y_i} - w_j, h_i> of unit rows, m of docs/theory.md, T6.
+        * certified_margin: the margin that the loss certifies, NaN off the sphere. It is at most the feature margin,
+          which is at most GNC2.
+        * gap: one minus the certified fraction of the best known margin.
+        * unsure_fraction: only for more than ``MAX_EXACT`` classes, the fraction of classes that may be nearer to the
+          rest than GNC2 shows, at confidence ``CONFIDENCE``.
     """
     K, d, N = settings.K, settings.d, settings.samples
     log_loss = None if settings.spherical else _log_loss(W.detach().double(), H.detach().double(), labels, temperature)

@@ -202,8 +202,8 @@ def simulate(
     record_every : int, optional
         Steps between two measurements; by default a fiftieth of all steps, or a fifth for more than 2000 classes.
     tolerance : float
-        A run ends at a measured step where the relative gap between the certified margin and the best known one,
-        1 - certified / known, is at most this.
+        A run ends at a measured step where the relative gap, 1 - certified / known, is at most this. It compares the
+        certified margin with the best known one.
     dtype : {"auto", "float64", "float32"}
         "auto" is float32 for problems that are not small, at temperatures of at least 1e-3, where its rounding has no
         effect. Measurements are always in float64.

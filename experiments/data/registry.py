@@ -292,9 +292,9 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
     ----------
     name : str
         A name in `DATASETS`.
+    root : path, optional
         The folder that contains the data set's folder or archive. By default the environment variable SOFTMAXCODE_DATA
         names it; without the variable it is ``data`` in the current folder. The offline sets need none.
-        SOFTMAXCODE_DATA names, or ``data`` in the current folder. The offline sets need none.
     **options
         Options of every set of images, applied in this order:
 

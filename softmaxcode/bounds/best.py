@@ -17,9 +17,9 @@ from softmaxcode.bounds.simple import fejes_toth, rankin
 from softmaxcode.bounds.volume_bound import volume
 from softmaxcode.checks.arguments import check_flag, check_pair
 
-#: ``max_cosine_lower_bound`` omits the linear programme where its default degree would exceed this
-#: (many points in few dimensions: from 2,660 on for d = 4), or the dimension exceeds the second constant.
-#: For d = 3 the third limits the number of points: above it Fejes Toth's bound is larger at that degree.
+#: ``max_cosine_lower_bound`` omits the linear programme where its default degree would exceed this. It does so for many
+#: points in few dimensions: from 2,660 on for d = 4. The second constant limits the dimension. For d = 3 the third
+#: limits the number of points: above it Fejes Toth's bound is larger at that degree.
 LP_DEGREE_LIMIT = 56
 LP_DIMENSION_LIMIT = 64
 LP_POINTS_LIMIT_3D = 200

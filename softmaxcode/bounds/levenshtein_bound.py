@@ -97,9 +97,9 @@ def levenshtein_size(s: float, d: int) -> float:
 
     Returns
     -------
+    float
         The bound at the exact value of the float s, rounded to the nearest float64; infinity where it exceeds the
         float64 range.
-        the range of one.
 
     Raises
     ------

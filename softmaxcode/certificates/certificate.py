@@ -63,16 +63,16 @@ class Certificate:
         Rigorous lower bound on 1 - mu of the same rows.
     arithmetic : str
         The method of the lower bounds. It is "ball arithmetic", or "a-priori rounding bound" where too many pairs
-        decide. It is "exact construction" for a large code of an exact family: its pairs are not evaluated, and the
-        bound follows from theorems on the family and from its rounding.
+        decide. It is "exact construction" for a large code of an exact family, whose pairs are not evaluated. The bound
+        then follows from theorems on the family and from its rounding.
     upper_bound : float
         Proved upper bound on the objective of *any* K unit vectors in R^d: on rho*, or on 1 - mu*.
     upper_bound_method : str
         The source of the upper bound.
     residual : float or None
-        The violation of the first-order conditions (docs/theory.md, T4 or T5) at the stresses found: the larger of the
-        norm of the unbalanced forces and the complementarity. Where the conditions are violated, the best stresses may
-        have a smaller one. None where not computed.
+        The violation of the first-order conditions (docs/theory.md, T4 or T5) at the stresses found. It is the larger
+        of the norm of the unbalanced forces and the complementarity. Where the conditions are violated, the best
+        stresses may have a smaller one. None where not computed.
     rigidity : {"infinitesimal", "second order", "none", "not computed"}
         See `softmaxcode.contacts.stress.rigidity`.
     threshold : float

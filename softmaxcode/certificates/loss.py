@@ -46,9 +46,6 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     :math:`l + \log((e^y - 1)/y)`, where the second term is y/2 + .... For large y it is
     :math:`y + \log(1 - e^{-y})`.
 
-    With :math:`l = \log(N L)` and :math:`y = e^l`, :math:`\log(e^y - 1)` is :math:`l + \log((e^y - 1)/y)` for small y,
-    where the second term is y/2 + ..., and :math:`y + \log(1 - e^{-y})` for large y.
-
     References
     ----------
     docs/theory.md, T6 (b).

@@ -87,7 +87,7 @@ def _pair_cosine_bound(W: Rows, error: float) -> tuple[flint.arb, str]:
 def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
     r"""Prove lower bounds on the margin and on one minus the largest cosine of stored coordinates.
 
-    Class by class the margin is at least 1 - mu_k (docs/theory.md, T2) and at least
+    Class by class the margin is at least 1 - mu_k (docs/theory.md, T2). It is also at least
     min_j <h_k, w_k - w_j> / |h_k| for any h_k (T1). The better of the two is taken for each class.
 
     Parameters

@@ -113,11 +113,11 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
     For fixed p the best R solves the orthogonal Procrustes problem; for fixed R the best p is a linear assignment. The
     two alternate to a fixed point, which depends on the start. There are three kinds of start.
 
-    (a) The matching of rows whose sorted cosines are the most alike.
-    (b) Frames: a few rows of W, and sets of rows of V with nearly their mutual cosines, found by a beam search. Every
-    other row is matched by its cosines with the frame. This succeeds on symmetric codes, where (a) cannot distinguish
-    rows.
-    (c) Local maxima of :math:`\|W^T P V\|_F`, the quadratic assignment of the two Gram matrices.
+    1. The matching of rows whose sorted cosines are the most alike.
+    2. Frames: a few rows of W, and sets of rows of V with nearly their mutual cosines, found by a beam search. Every
+       other row is matched by its cosines with the frame. This succeeds on symmetric codes, where the first kind cannot
+       distinguish rows.
+    3. Local maxima of :math:`\|W^T P V\|_F`, the quadratic assignment of the two Gram matrices.
 
     The best result is kept. It is a local minimum, unless the residuals vanish.
 

@@ -85,8 +85,8 @@ def paley_conference(q: int) -> np.ndarray:
 
 
 def _lines(q: int) -> Rows:
-    # The eigenspace of C has the characters psi_b, b a square, and one vector fixed by translations; b and -b, both
-    # squares, give a cosine and a sine.
+    # The eigenspace of C has the characters psi_b, b a square, and one vector fixed by translations. If b and -b are
+    # both squares, they give a cosine and a sine.
     F = finite_field(q)
     squares = F.exp[0 : q - 1 : 2]
     half = squares[squares < F.negative(squares)]

@@ -83,10 +83,10 @@ def _simplex(q: int, factor: int, root: int) -> Rows:
 
 
 def _build(q: int) -> Rows:
-    # One point p; the q (q^2 + 1) points collinear with it, by line i and place c; and the q^4 others, which are the
-    # codewords of the ovoid code: codeword x is collinear with (i, c) when x_i = c. The stabiliser of p acts on the q^4
-    # as translations, and the eigenspace splits into their characters: the trivial one, and q - 1 for every line i. The
-    # latter map a symbol of the field to a vertex of a simplex.
+    # There is one point p. The q (q^2 + 1) points collinear with it are indexed by line i and place c. The q^4 others
+    # are the codewords of the ovoid code: codeword x is collinear with (i, c) when x_i = c. The stabiliser of p acts on
+    # the q^4 as translations. The eigenspace splits into their characters: the trivial one, and q - 1 for every line i.
+    # The latter map a symbol of the field to a vertex of a simplex.
     codewords = ovoid_code(q)
     lines = q * q + 1
     first = np.concatenate([[1.0], np.full(q * lines, -1 / q), np.full(q**4, 1 / q**2)])

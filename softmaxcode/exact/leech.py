@@ -24,12 +24,12 @@ SQUARED_NORM = 32
 def minimal_vectors() -> np.ndarray:
     """The 196560 minimal vectors of the Leech lattice times sqrt(8), of squared norm 32, shape (196560, 24), int8.
 
-    There are three kinds: (1) the 1104 vectors (+-4, +-4, 0, ..., 0);
+    They are of three kinds.
 
-    (2) for each octad the 128 vectors with entries +-2 on it, an even number of them negative;
-
-    (3) for each codeword of the Golay code, 24 vectors that arise from (-3, 1, ..., 1), the -3 in any place. Their
-    signs are changed on the codeword.
+    1. The 1104 vectors (+-4, +-4, 0, ..., 0).
+    2. For each octad the 128 vectors with entries +-2 on it, an even number of them negative.
+    3. For each codeword of the Golay code, 24 vectors that arise from (-3, 1, ..., 1), the -3 in any place. Their signs
+       are changed on the codeword.
 
     Inner products of minimal vectors are multiples of 8. The array is read-only.
 

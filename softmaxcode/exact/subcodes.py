@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Cosines nearer to each other than this count as one level.
 LEVEL = 1e-9
-#: The most changes to an independent set in search of a larger one, and the factor that multiplies the vectors.
+#: The most changes to an independent set in search of a larger one, and the most changes times vectors.
 CHANGES = 1000
 EFFORT = 200_000
 #: Levels below the largest cosine that are tried: codes of an exact family have few.

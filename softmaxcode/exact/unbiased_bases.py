@@ -48,7 +48,7 @@ def _turn(n: int, p: int, units: int) -> int:
     times a factor. The factor is +-1/sqrt(n) for n = 1 mod 4 and +-i/sqrt(n) for n = 3 mod 4 (both signs occur). So for
     n = 1 mod 4 the phases include 1. For n = 3 mod 4 they are i times the roots of unity of order L = lcm(2, p, units).
     These include 1 only if 4 | L, and otherwise differ from 1 by at least pi/L. With the axes the phases are the p-th
-    roots times units. After a rotation of the axes by a right angle they are among the former.
+    roots times units. After a rotation of the axes by a right angle they are among those above.
     """
     order = math.lcm(2, p, units)
     return 0 if n % 4 == 1 or order % 4 == 0 else order
@@ -73,7 +73,7 @@ def _code(n: int, p: int, units: int) -> Construction:
 
 
 def constructions(d: int) -> list[Construction]:
-    """The codes of n + 1 unbiased bases of C^n, d = 2n: every vector times the roots of 1 of order 3, 4, 5 or 6.
+    """The codes of n + 1 unbiased bases of C^n, d = 2n, times the roots of 1 of order 3, 4, 5 or 6.
 
     Among themselves the roots of order r have the cosine cos(2 pi/r). Only orders r for which it is no larger than the
     cosine across bases are considered, and only if no larger order does as well. The code has r n (n + 1) vectors. Its

@@ -87,8 +87,8 @@ def wolfe(G, support, s, weights, limit):
     for j in range(m):
         if G[j, j] < G[nearest, nearest]:
             nearest = j
-    # Adding the same constant to every product turns affine into linear independence (Wolfe, section 3); the
-    # smallest squared norm as the constant keeps the system scaled when the polytope is very near the origin.
+    # Adding the same constant to every product turns affine into linear independence (Wolfe, section 3). With the
+    # smallest squared norm as the constant, the system stays scaled when the polytope is very near the origin.
     shift = max(G[nearest, nearest], 1e-300)
     L = np.empty((limit + 1, limit + 1))
     u = np.empty(limit + 1)

@@ -126,8 +126,7 @@ class GeneralizedNeuralCollapse(MetricCollection):
         """Theoretical limits of the margin, by name: the lines of a figure.
 
         They are the best known margin of (K, d), or the bounds on it where no code is stored. With a temperature there
-        is also a lower bound on the margin of global minimisers of the loss of a free feature model (docs/theory.md, T6
-        (c)).
+        is also a lower bound on the margin of a free feature model's global minimisers (docs/theory.md, T6 (c)).
         """
         margin = self._modules["GNC2"]
         assert isinstance(margin, GNC2)

@@ -80,10 +80,10 @@ class GNC2(ClassifierMetric):
     Returns
     -------
     dict of Tensor, shape (), float64
-        From ``compute``: "GNC2", the margin; "GNC2_gap", its primal-dual gap; and "GNC2_ratio", the margin divided by
-        that of `softmaxcode.best_known` (1 where both are 0, which is so for d = 1 and K > 2). Where no code of (K, d)
-        is stored, "GNC2_ratio_lower" and "GNC2_ratio_upper" replace it. They are the margin divided by the upper and by
-        the lower bound on the largest one.
+        From ``compute``: "GNC2", the margin; "GNC2_gap", its primal-dual gap; and "GNC2_ratio". The ratio is the margin
+        divided by that of `softmaxcode.best_known`. It is 1 where both are 0, which is so for d = 1 and K > 2. Where no
+        code of (K, d) is stored, "GNC2_ratio_lower" and "GNC2_ratio_upper" replace it. They are the margin divided by
+        the upper and by the lower bound on the largest one.
 
     Raises
     ------

@@ -31,7 +31,7 @@ from softmaxcode.search.energy import TAMMES, descend, minimize
 from softmaxcode.sphere import largest_cosines, random_rows, unit_rows
 
 # starts of the search: seed and first beta, by default 0 and 3.0. "13" is the best known 13, where every point has
-# contacts; the search from (0, 3.0) ends in a local optimum of 56.4832 degrees with a rattler.
+# contacts. The search from (0, 3.0) ends in a local optimum of 56.4832 degrees with a rattler.
 START = {(14, 3): (32, 3.0), (10, 3): (1, 3.0), (13, 3, "best"): (9, 30.0)}
 
 # best known angles in degrees (Sloane's tables of spherical codes), where no simple closed form is used below
