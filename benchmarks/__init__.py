@@ -1,1 +1,1 @@
-"""Benchmarks of `softmaxcode`: ``python -m benchmarks.solve``; see docs/benchmarks.md for what they gave."""
+"""Benchmarks of `softmaxcode`: ``python -m benchmarks.solve``; see docs/benchmarks.md for the results."""

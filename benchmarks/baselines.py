@@ -1,21 +1,21 @@
-"""Two other ways to the same codes, written from their description.
+"""Two other methods for the same codes, written from their descriptions.
 
-1. *Projected subgradient on HardMax*, the method behind the "optimal margin" lines of Jiang et al. (arXiv 2310.05351):
-   unit rows W and H start at random; a step moves along the negative subgradient of
-   max over k, j != k of <w_j - w_k, h_k> with a length that falls linearly from 0.1 to 0, and scales rows back to norm
-   1. The subgradient is that of one pair that attains the maximum. Three implementations of this one method are
-   timed, which differ in nothing but how fast a step is:
+1. *Projected subgradient on HardMax*, the method behind the "optimal margin" lines of Jiang et al. (arXiv 2310.05351).
+   Unit rows W and H start at random. A step moves along the negative subgradient of
+   max over k, j != k of <w_j - w_k, h_k>. It then scales rows back to norm 1. Its length falls linearly from 0.1 to 0.
+   The subgradient is that of one pair that attains the maximum. Three implementations of this method are timed. They
+   differ only in the speed of a step:
 
    * ``torch``: a PyTorch program with autograd, as most people write it;
    * ``numpy``: one matrix product, one argmax and three updated rows per step;
-   * ``compiled``: Numba, and only those inner products recomputed that a step changes.
+   * ``compiled``: Numba, recomputing only the inner products that a step changes.
 
-2. *Pymanopt's packing example*: log-sum-exp of the cosines at the fixed eps = 0.005, Riemannian conjugate gradient
-   with Pymanopt's defaults, one random start, on its `Oblique` manifold. The gradient is given in closed form, which
-   is faster than automatic differentiation.
+2. *Pymanopt's packing example*: log-sum-exp of the cosines at the fixed eps = 0.005, from one random start on its
+   `Oblique` manifold. The optimiser is Riemannian conjugate gradient with Pymanopt's defaults. The gradient is given in
+   closed form, which is faster than automatic differentiation.
 
-Both run on one thread: their arrays are small, and a second one only costs (PyTorch's pool of two made its steps 15 to
-70 times slower while other work ran on the machine, which would have flattered us).
+Both run on one thread, since their arrays are small and a second thread only costs time. While other work ran on the
+machine, PyTorch's pool of two threads made its steps 15 to 70 times slower. That would have flattered our results.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ EPSILON = 0.005
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds that a method took, and the exact margin of what it ended at."""
+    """Seconds that a method took, and the exact margin of its result."""
 
     seconds: float
     margin: float
@@ -196,7 +196,7 @@ def pymanopt_packing(K: int, d: int, seed: int) -> Rows:
 
 
 def timed(method: Callable[[], Rows]) -> Timed:
-    """Run a method once on one thread; its margin is computed outside the time."""
+    """Run a method once on one thread; its margin is computed outside the timed part."""
     from softmaxcode.parallel.torch_threads import one_thread
 
     with one_thread(), threadpool_limits(1):
@@ -207,7 +207,7 @@ def timed(method: Callable[[], Rows]) -> Timed:
 
 
 def warm_up() -> None:
-    """Compile, and import what is imported late."""
+    """Compile kernels, and import modules that are imported late."""
     for method in SUBGRADIENT.values():
         method(5, 3, 0, 2)
     pymanopt_packing(5, 3, 0)

@@ -1,4 +1,4 @@
-"""How the cost of one start grows with K and with d."""
+"""Growth of the cost of one start with K and with d."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
 
 
 def measure(seeds: Sequence[int], quick: bool) -> StartCosts:
-    """Time every pair; ``quick`` leaves out the largest of each series."""
+    """Time every pair; ``quick`` omits the largest of each series."""
     pairs = GROWING_K[:-2] + GROWING_D[:-1] if quick else GROWING_K + GROWING_D
     measured: StartCosts = {}
     for K, d in dict.fromkeys(pairs):
@@ -83,7 +83,7 @@ def table(measured: StartCosts) -> pd.DataFrame:
 
 
 def draw(measured: StartCosts, path: Path) -> None:
-    """The two series as a log-log figure, written beside and renamed."""
+    """Draw the two series as a log-log figure, written atomically."""
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
     fitted = _exponents(measured)
@@ -115,11 +115,11 @@ def section(quick: bool, seed: int, figure: Path | None, link: str | None) -> Se
     Parameters
     ----------
     quick : bool
-        Two starts a size instead of eight, and the smaller sizes only.
+        Two starts per size instead of eight, and the smaller sizes only.
     seed : int
         The first seed.
     figure : Path, optional
-        Where to draw.
+        The file to draw into.
     link : str, optional
         The figure's address in the document.
     """

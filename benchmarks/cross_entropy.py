@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TEMPERATURE = 0.1
-#: N = K where dense logits fit, and where they do not (40 GB in float32).
+#: N = K for dense logits that fit into memory, and for dense logits that do not (40 GB in float32).
 FITTING = (2000, 4000, 8000)
 LARGE = 100_000
 DIMENSION = 512
 
 
 def tiled(h: Tensor, w: Tensor, y: Tensor) -> Tensor:
-    """Ours."""
+    """The loss of `softmaxcode`."""
     return spherical_cross_entropy(h, w, y, TEMPERATURE)
 
 
@@ -75,7 +75,7 @@ CUDA_ONLY = {"Liger-Kernel": "liger_kernel", "Cut Cross-Entropy": "cut_cross_ent
 
 
 def unavailable(name: str, device: str) -> str:
-    """Why a loss cannot run here; empty if it can."""
+    """The reason why a loss cannot run here; empty if it can."""
     if name in CUDA_ONLY:
         if device != "cuda":
             return "not run: no CUDA device"
@@ -87,7 +87,7 @@ def unavailable(name: str, device: str) -> str:
 
 
 def problem(size: int, d: int, device: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    """Features near their class's row, as many as classes: some are misclassified, so gradients are not tiny."""
+    """Features near their class's row, as many as classes; some are misclassified, so gradients are not tiny."""
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(size, d, generator=generator)
     y = torch.randint(size, (size,), generator=generator)
@@ -97,7 +97,7 @@ def problem(size: int, d: int, device: str, dtype: torch.dtype = torch.float32) 
 
 
 def step(name: str, h: Tensor, w: Tensor, y: Tensor) -> tuple[float, float]:
-    """One forward and backward pass, gradients left in ``h.grad`` and ``w.grad``: its seconds and its loss."""
+    """One forward and backward pass, gradients stored in ``h.grad`` and ``w.grad``: its seconds and its loss."""
     h.grad = w.grad = None
     begin = time.perf_counter()
     loss = LOSSES[name](h, w, y)
@@ -110,7 +110,7 @@ def step(name: str, h: Tensor, w: Tensor, y: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Peak:
-    """The first pass in a fresh process: its seconds, and bytes at the peak, in all and beyond inputs and imports."""
+    """The first pass in a fresh process: its seconds, and its peak bytes in all and beyond inputs and imports."""
 
     seconds: float
     total: int
@@ -118,7 +118,7 @@ class Peak:
 
 
 def peak_here(name: str, size: int, d: int, device: str) -> Peak:
-    """One pass in this process, which should have done nothing else."""
+    """One pass in this process, which must have done nothing else before."""
     inputs = problem(size, d, device)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -188,7 +188,7 @@ def table(sizes: Sequence[int], d: int, device: str, repeats: int) -> pd.DataFra
 
 
 def large_table(size: int, d: int, device: str) -> pd.DataFrame:
-    """Ours alone, one pass where dense logits do not fit."""
+    """The loss of `softmaxcode` alone, one pass where dense logits do not fit."""
     memory = peak("softmaxcode", size, d, device)
     row = {
         "loss": "softmaxcode",
@@ -207,7 +207,7 @@ def sections(quick: bool) -> list[Section]:
     Parameters
     ----------
     quick : bool
-        The smaller sizes and three rounds; the large problem is left out, which takes minutes on a CPU.
+        The smaller sizes and three rounds. The large problem, which takes minutes on a CPU, is omitted.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     repeats = 3 if quick else 7

@@ -1,6 +1,6 @@
 """Deep unconstrained feature models: ``python -m benchmarks.deep [--quick] [--write docs/deep-ufm.md]``.
 
-Rank, margin and cost of what gradient descent finds by depth, width and initial scale, beside what theory predicts.
+Rank, margin and cost of the results of gradient descent by depth, width and initial scale, compared with theory.
 The figure goes beside the document, as ``images/<name of the document>.png``.
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 #: Classes and depths of the prediction.
 PREDICTED_K = (6, 10, 16, 20)
 PREDICTED_DEPTHS = (2, 3, 4, 5, 6, 8, 10)
-#: The history of this K is drawn, where there is one.
+#: The K whose history is drawn, if there is one.
 DRAWN_K = 10
-#: Steps between two records: close enough together to see the first ones.
+#: Steps between two records, few enough to show the first ones.
 RECORD_EVERY = 5
-#: How many times as many steps the longer runs take.
+#: The factor by which the longer runs take more steps.
 LONGER = 5
 
 
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: the cases of the main table, of the one by scale and of the one of longer runs; seeds and steps."""
+    """The cases of the main table, of the one by scale and of the one of longer runs; seeds and steps."""
 
     cases: tuple[Case, ...]
     scales: tuple[Case, ...]
@@ -75,7 +75,7 @@ QUICK = Plan(
 
 @dataclass(frozen=True, eq=False)
 class MeasuredDepth:
-    """Figures of one case: a run with, for every seed, what is read off it at the end."""
+    """Measurements of one case: a run with the final values of every seed."""
 
     case: Case
     run: DeepRun
@@ -83,15 +83,15 @@ class MeasuredDepth:
 
     @property
     def separated(self) -> pd.DataFrame:
-        """Of ``final`` the seeds whose samples are all classified right."""
+        """The rows of ``final`` for seeds whose samples are all classified correctly."""
         return self.final[self.final.margin > 0]
 
 
 def measure(case: Case, seeds: int, steps: int) -> MeasuredDepth:
-    """Train one case and read a code off every seed.
+    """Train one case and compute the code of every seed.
 
-    ``final`` is the last row of each seed's history with the columns ``margin_ratio``, ``gnc3``, ``norm_spread`` and
-    ``appears``, the log loss at the first record from which on the rank is the final one.
+    ``final`` is the last row of each seed's history, with the columns ``margin_ratio``, ``gnc3``, ``norm_spread`` and
+    ``appears``. The last is the log loss at the first record from which on the rank is the final one.
     """
     run = simulate_deep(
         case.K, case.depth, case.width, scale=case.scale, seeds=seeds, steps=steps, record_every=RECORD_EVERY
@@ -111,7 +111,7 @@ def appearance(history: pd.DataFrame) -> float:
 
 
 def best_rank(K: int, depth: int) -> tuple[int, float]:
-    """The rank whose best known code costs least at this depth, and that cost."""
+    """The rank whose best known code has the smallest cost at this depth, and that cost."""
     costs = code_costs(K, depth)
     rank = min(costs, key=costs.__getitem__)
     return rank, costs[rank]
@@ -173,7 +173,7 @@ def table(measured: Sequence[MeasuredDepth]) -> pd.DataFrame:
 
 
 def findings(measured: Sequence[MeasuredDepth]) -> str:
-    """How many runs agree with the prediction."""
+    """The number of runs that agree with the prediction."""
     below = equal = above = cheaper = total = stuck = 0
     ratios: list[float] = []
     for each in measured:

@@ -61,7 +61,7 @@ def reed_muller_cosets(K: int) -> Rows:
     r"""K unit vectors in R^128 from cosets of the first-order Reed-Muller code of length 128.
 
     The vectors are :math:`\pm (-1)^{\mathrm{tr}(a x^3) + \mathrm{tr}(b x)} / \sqrt{128}`, x over GF(128), for a, b in
-    GF(128); two quadratic forms with different a differ by one of rank 6, so all cosines are 0, -1 or +-1/8
+    GF(128). Two quadratic forms with different a differ by one of rank 6. So all cosines are 0, -1 or +-1/8
     (Gold, IEEE Trans. Inform. Theory 14, 1968).
 
     Parameters

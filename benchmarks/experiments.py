@@ -1,8 +1,8 @@
 """The experiments as a document: ``python -m benchmarks.experiments [--results FOLDER] [--write docs/experiments.md]``.
 
-What the studies found in a results folder becomes the part ``findings`` of the document; the rest of it stays as it is.
-The figures go beside it, as ``images/<name of the document>-<study>-<number>.png``. ``make experiments-full`` trains
-the runs.
+The findings of the studies in a results folder become the part ``findings`` of the document; the rest does not change.
+The figures are written beside it, as ``images/<name of the document>-<study>-<number>.png``. ``make experiments-full``
+trains the runs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from softmaxcode.plotting.style import save
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Longer tables are left to the HTML report.
+#: Tables with more rows than this are only in the HTML report.
 MAX_ROWS = 45
 DPI = 110
 
 
 def markdown(section: ReportSection, images: Path | None, stem: str) -> str:
-    """A section as Markdown; its figures are written to the folder, where there is one."""
+    """A section as Markdown; its figures are written to the folder, if there is one."""
     found = section.findings
     parts = [f"## {section.title}", f"{section.question} ({effort(section)}; `python -m experiments {section.name}`)"]
     parts.append("\n".join(f"- {statement}" for statement in found.statements))
@@ -42,7 +42,7 @@ def markdown(section: ReportSection, images: Path | None, stem: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what was found, or write it into a document."""
+    """Print the findings, or write them into a document."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments", description=(__doc__ or "").splitlines()[0]
     )

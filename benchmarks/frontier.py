@@ -1,6 +1,6 @@
-"""The best published values beside ours: ``python -m benchmarks.frontier [--write docs/frontier.md]``.
+"""The best published values compared with ours: ``python -m benchmarks.frontier [--write docs/frontier.md]``.
 
-No search is made: ours are what `softmaxcode.best_known` returns. Exits with 1 where one of ours is lower.
+No search is made: our values are those of `softmaxcode.best_known`. Exits with 1 where one of ours is lower.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from softmaxcode.code import SoftmaxCode
 
-#: Ours may be lower by this, which is rounding.
+#: Our values may be lower by this, which is rounding.
 TOLERANCE = 1e-12
 
-#: K, d, the largest cosine and the name of the universally optimal codes, from Table 1 of H. Cohn and A. Kumar,
-#: Universally optimal distribution of points on spheres (2007), up to 4600 vectors.
+#: K, d, the largest cosine and the name of the universally optimal codes up to 4600 vectors. They are from Table 1 of
+#: H. Cohn and A. Kumar, Universally optimal distribution of points on spheres (2007).
 UNIVERSAL_CODES = (
     (12, 3, 1 / math.sqrt(5), "icosahedron"),
     (120, 4, (1 + math.sqrt(5)) / 4, "600-cell"),
@@ -55,17 +55,17 @@ class Row:
     K, d : int
         Number of classes and dimension.
     name : str
-        What the published value is of.
+        The code or table of the published value.
     objective : {"softmax", "tammes"}
         Whether it is a margin, or 1 - mu.
     theirs : float
         The published value.
     ours : float or None
-        That of the best stored code, or None where none is.
+        The value of the best stored code, or None if no code is stored.
     lower_bound : float or None
-        Rigorous lower bound on it.
+        Rigorous lower bound on ``ours``.
     status, method : str
-        Of ours: the certificate's status, and how it was found.
+        The certificate's status of the stored code, and how the code was found.
     """
 
     K: int
@@ -80,7 +80,7 @@ class Row:
 
     @property
     def lower(self) -> bool:
-        """Whether ours is lower, or missing."""
+        """Whether our value is lower, or missing."""
         return self.ours is None or self.ours < self.theirs - TOLERANCE
 
     def cells(self) -> dict[str, str]:
@@ -107,7 +107,7 @@ def published() -> list[Row]:
 
 
 def compared(row: Row) -> Row:
-    """The row with the best stored code beside it."""
+    """The row with the value of the best stored code added."""
     try:
         code: SoftmaxCode = best_known(row.K, row.d, objective=row.objective)
     except UnknownCodeError:
@@ -121,7 +121,7 @@ def compared(row: Row) -> Row:
 
 
 def section(rows: Sequence[Row], heading: str, above: str) -> Section:
-    """A table with what it shows."""
+    """A table with its description."""
     return Section(heading, above, pd.DataFrame([row.cells() for row in rows]))
 
 

@@ -1,7 +1,7 @@
 """Every CUDA test and every CUDA row of the benchmarks: ``python -m benchmarks.gpu OUT [--dry-run]``.
 
-The output of each step goes to a file of its own in the folder OUT, with the name of the device in front. A step that
-fails or takes too long does not stop the others; the exit code is 1 then.
+The output of each step is written to its own file in the folder OUT, with the name of the device in front. A step that
+fails or takes too long does not stop the others; the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 def steps(out: Path) -> list[Step]:
-    """What is run: together under nine minutes on one GPU."""
+    """The steps to run: together under nine minutes on one GPU."""
     python = sys.executable
     tests = (python, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", "tests")
     return [
@@ -39,7 +39,7 @@ def steps(out: Path) -> list[Step]:
 
 
 def run(step: Step, out: Path) -> str:
-    """Run a step; what came of it, in one line."""
+    """Run a step; returns its result in one line."""
     begin = time.perf_counter()
     with (out / f"{step.name}.txt").open("w", encoding="utf-8") as stream:
         try:
@@ -52,7 +52,7 @@ def run(step: Step, out: Path) -> str:
 
 
 def device() -> str:
-    """The name of the GPU, and the versions that drive it."""
+    """The name of the GPU, and the versions of the software that uses it."""
     import torch
 
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"

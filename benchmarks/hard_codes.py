@@ -1,7 +1,7 @@
 """The search under prescribed groups, on codes that random starts seldom or never find.
 
-No exact family and no catalogue takes part: every row follows from its pair and seed, and ends when the smallest cosine
-known is met or the time is over.
+No exact family and no catalogue is used: every row depends only on its pair and seed. It ends when the smallest known
+cosine is met or the time is over.
 
     python -m benchmarks.hard_codes [--pairs 100,22 162,21 ...] [--seed 1 2 ...] [--limit SECONDS] [--jobs N] [--random]
 """
@@ -25,7 +25,7 @@ from softmaxcode.search.symmetry import symmetric_search
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: K, d and the smallest cosine known, which decides when to stop and is passed to no search otherwise.
+#: K, d and the smallest known cosine. It only decides when to stop, and is otherwise passed to no search.
 KNOWN = {
     (100, 22): 1 / 11,
     (112, 21): 1 / 9,
@@ -41,14 +41,14 @@ KNOWN = {
 
 
 def floor_of(K: int, d: int) -> float:
-    """The largest cosine at which a search may stop: the one known, else Levenshtein's bound."""
+    """The largest cosine at which a search may stop: the known one, else Levenshtein's bound."""
     return KNOWN.get((K, d), levenshtein(K, d).value) + MET
 
 
 def random_starts(K: int, d: int, seed: int, limit: float, threads: Threads) -> tuple[float, float, str]:
     """Seconds, the smallest largest cosine and the number of random starts, for comparison."""
     timer, root, best, made = Timer(limit), np.random.SeedSequence(seed), math.inf, 0
-    while not timer.spent(1.0) and best > floor_of(K, d) + 1e-4:  # a start ends at beta = 1e4, 1e-4 or so too high
+    while not timer.spent(1.0) and best > floor_of(K, d) + 1e-4:  # a start ends at beta = 1e4, about 1e-4 too high
         best = min([best, *(c.value for c in multistart(TAMMES, K, d, root.spawn(ROUND[TAMMES]), threads))])
         made += ROUND[TAMMES]
     return timer.elapsed, best, f"{made} random starts"

@@ -1,8 +1,8 @@
-"""How much of what class means gain is the step of the learned head: ``python -m benchmarks.head_step [--write FILE]``.
+"""The part of the gain of class means that the head's step explains: ``python -m benchmarks.head_step [--write FILE]``.
 
-On the sphere only the directions of the class vectors count, and a step turns a vector by an angle that grows as its
-norm falls. The learned head starts at norm 1; here its runs of the study ``cmf`` are trained again from smaller norms,
-all else the same, and compared with the study's class means of the same seeds.
+On the sphere only the directions of the class vectors matter. A step rotates a vector by an angle that grows as its
+norm falls. The learned head starts at norm 1. Here its runs of the study ``cmf`` are trained again from smaller norms,
+with all else unchanged. They are compared with the study's class means of the same seeds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def trained(wanted: Sequence[RunSettings], norm: float, folder: Path) -> list[Tr
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train what is not trained yet, print and write."""
+    """Train the missing runs, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.head_step", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--norms", type=float, nargs="+", default=NORMS, help="norms of the vectors at the start")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document")

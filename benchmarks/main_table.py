@@ -1,4 +1,4 @@
-"""The main table: every row found by search from random starts, beside the two baselines."""
+"""The main table: a search from random starts for every row, compared with the two baselines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from benchmarks.targets import Target
 
-#: Rows that the baselines run on unless all are asked for.
+#: Rows that the baselines run on by default.
 SELECTION = ((12, 3), (24, 3), (14, 3), (56, 7), (120, 4), (100, 10), (200, 30))
 #: Rows of the comparison of implementations.
 COMPARED = ((12, 3), (24, 3), (100, 10))
@@ -26,7 +26,7 @@ COMPARED = ((12, 3), (24, 3), (100, 10))
 
 @dataclass
 class Options:
-    """What to run.
+    """The options of the benchmark.
 
     Attributes
     ----------
@@ -61,13 +61,13 @@ class Row:
 
     @property
     def off(self) -> float:
-        """mu minus the known mu where it is known, else the best known margin minus ours: positive is worse."""
+        """mu minus the known mu if there is one, else the best known margin minus ours; positive is worse."""
         code, target = self.run.code, self.target
         return target.margin - code.margin if target.mu is None else code.max_cosine - target.mu
 
     @property
     def met(self) -> str:
-        """Whether the target is met, and if not, what is missed."""
+        """Whether the target is met, and if not, by how much it is missed."""
         size = self.off if self.target.mu is None or not self.target.proved else abs(self.off)
         missed = []
         if size > self.target.tolerance:
@@ -104,7 +104,7 @@ class Row:
 
 @dataclass
 class Comparison:
-    """The least effort of ours that is strictly closer than the subgradient method, against its implementations."""
+    """Our least effort that is strictly closer than the subgradient method, compared with its implementations."""
 
     pair: tuple[int, int]
     run: TimedCode | None
@@ -142,7 +142,7 @@ def _baseline_cells(name: str, other: Timed | None, run: TimedCode) -> dict[str,
 
 
 def measure_row(target: Target, seed: int, options: Options) -> Row:
-    """Solve one row, then run the baselines where they are wanted."""
+    """Solve one row, then run the baselines where they are requested."""
     extra = {"budget": options.budget} if target.budget else {}
     row = Row(target, seed, timed_solve(target.K, target.d, seed, **extra))
     wanted = options.baselines == "all" or (options.baselines == "some" and target.pair in SELECTION)
@@ -187,7 +187,7 @@ def table(rows: list[Row]) -> pd.DataFrame:
 
 
 def summary(rows: list[Row]) -> str:
-    """How many targets are met, and how many baselines beaten."""
+    """The number of targets met, and of baselines beaten."""
     met = sum(row.met == "yes" for row in rows)
     beaten = [row.beaten() for row in rows if row.beaten() is not None]
     text = f"{met} of {len(rows)} targets are met."

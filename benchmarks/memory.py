@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident_peak() -> int:
-    """Bytes; on Linux not from getrusage, whose figure a child process takes over from its parent."""
+    """Peak memory in bytes; on Linux not from getrusage, whose value a child process inherits from its parent."""
     status = Path("/proc/self/status")
     if status.exists():
         kilobytes = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]

@@ -1,6 +1,6 @@
 """Benchmarks of the PyTorch side: ``python -m benchmarks.metrics [--quick] [--write docs/benchmarks-pytorch.md]``.
 
-GNC1 to GNC3 beside the per-sample evaluation of research scripts; cross-entropy of many classes beside dense logits.
+GNC1 to GNC3 against the per-sample evaluation of research scripts; cross-entropy of many classes against dense logits.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TABLES = ("stream", "margin", "cross-entropy")
-#: (K, d, N) of the streams, and the batch they come in.
+#: (K, d, N) of the streams, and their batch size.
 STREAMS = ((100, 10, 50_000), (100, 512, 50_000), (1000, 512, 50_000))
 QUICK_STREAMS = ((100, 10, 5_000), (100, 128, 2_000))
-#: Batch sizes of ours: that of the paper's training, and one that evaluation can afford. Nothing else depends on it.
+#: Batch sizes of ours: that of the paper's training, and one for evaluation. No other setting depends on it.
 BATCHES = (250, 2500)
-#: (K, d) of the classifiers whose margin both ways evaluate, and those that only the exact one does.
+#: (K, d) of the classifiers whose margin both methods evaluate, and of those that only the exact one does.
 MARGINS = ((100, 10), (300, 64), (1000, 128))
 LARGE_MARGINS = ((2000, 128), (10_000, 512))
 
@@ -69,7 +69,7 @@ def exact(features: Tensor, labels: Tensor, W: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """GNC1 and centred GNC3 of a stream, the seconds they took and the bytes beyond what was used before."""
+    """GNC1 and centred GNC3 of a stream, the seconds taken and the additional bytes of memory."""
 
     gnc1: float
     gnc3: float
@@ -78,7 +78,7 @@ class Evaluated:
 
 
 def evaluate(batch: int, K: int, d: int, N: int) -> Evaluated:
-    """Both figures by this process, which should have done nothing else: in batches, or with 0 sample by sample."""
+    """Both measurements in this process, which must have done nothing else: in batches, or with 0 sample by sample."""
     features, labels, W = stream(K, d, N)
     warm = stream(2, 2, 8)
     _figures(batch, 2, 2, *warm)
@@ -180,7 +180,7 @@ def margin_section(sizes: Sequence[tuple[int, int]], large: Sequence[tuple[int, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for, print it and write it."""
+    """Measure the requested tables, print and write them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute or two")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which tables to make")

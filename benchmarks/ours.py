@@ -15,10 +15,10 @@ from softmaxcode.search.energy import HARDMAX, TAMMES, minimize
 if TYPE_CHECKING:
     from softmaxcode.code import SoftmaxCode
 
-#: Calls faster than this many seconds are repeated, and the median is given.
+#: Calls faster than this many seconds are repeated, and their median is reported.
 REPEAT_BELOW = 0.5
 REPEATS = 5
-#: Small searches; together with a descent on each objective they reach every compiled kernel.
+#: Small searches; together with a descent on each objective they use every compiled kernel.
 WARM_UPS = ((7, 3), (8, 3), (20, 6), (25, 4))
 
 
@@ -32,11 +32,11 @@ class TimedCode:
 
     @property
     def searched(self) -> bool:
-        """Whether the code was found by search, not written down."""
+        """Whether the code was found by search, not in closed form."""
         return "search" in self.code.provenance.method.lower()
 
 
-#: The search alone: neither the catalogue nor the exact families.
+#: Options for the search alone: neither the catalogue nor the exact families.
 SEARCH: dict[str, Any] = {"catalog": False, "exact": False}
 
 
@@ -49,16 +49,16 @@ def warm_up() -> None:
 
 
 def timed_solve(K: int, d: int, seed: int, **options: Any) -> TimedCode:
-    """Solve and time it; a short call several times over, since one reading of a few milliseconds is unreliable.
+    """Solve and time it; short calls are repeated, since one reading of a few milliseconds is unreliable.
 
     Parameters
     ----------
     K, d : int
         Number of classes and dimension.
     seed : int
-        Of the search.
+        Seed of the search.
     **options
-        Passed on to `softmaxcode.solve`.
+        Options of `softmaxcode.solve`.
 
     Raises
     ------

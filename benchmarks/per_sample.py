@@ -1,8 +1,8 @@
 """GNC1, GNC2 and GNC3 as research scripts evaluate them, from the description of the public code of Jiang et al.
 
-Features are walked through one by one in a Python loop, twice: first for the means, then for the scatter matrices, a
-d x d outer product a sample, in float32; GNC1 takes the pseudo-inverse of the between-class matrix; GNC2 fixes W and
-makes 10,000 steps of projected subgradient descent over H.
+A Python loop visits the features one by one, twice: first for the means, then for the scatter matrices. The latter take
+one d x d outer product per sample, in float32. GNC1 uses the pseudo-inverse of the between-class matrix. GNC2 fixes W
+and makes 10,000 steps of projected subgradient descent over H.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def train(recipe: Recipe, seed: int) -> tuple[float, float]:
 
 
 def table() -> pd.DataFrame:
-    """One row per recipe: ranges over the seeds."""
+    """One row per recipe, with ranges over the seeds."""
     rows = []
     for recipe in RECIPES:
         found = [train(recipe, seed) for seed in range(SEEDS)]

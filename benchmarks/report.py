@@ -1,4 +1,4 @@
-"""Tables as aligned Markdown, the machine's description, and files written atomically, whole or in marked parts."""
+"""Tables as aligned Markdown, a description of the machine, and files written atomically, whole or in marked parts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 Plan = TypeVar("Plan")
 
-#: What stands where a figure was not measured.
+#: The cell of a value that was not measured.
 ABSENT = "–"
-#: Above this load average before a run, times are not to be trusted.
+#: Above this load average before a run, times are unreliable.
 QUIET = 0.5
 
 
@@ -42,7 +42,7 @@ class Section:
 
 
 def aligned(table: pd.DataFrame) -> str:
-    """The table as Markdown, numbers as they are written and aligned to the right; the first column to the left."""
+    """The table as Markdown, numbers unchanged and aligned to the right, the first column to the left."""
     text = table.astype(str)
     alignment = ["left", *["right"] * (len(table.columns) - 1)]
     return str(text.to_markdown(index=False, disable_numparse=True, colalign=alignment[: len(table.columns)]))
@@ -86,7 +86,7 @@ def _version(package: str) -> str:
 
 
 def machine() -> str:
-    """The machine and the versions, as a Markdown list; no names of hosts or paths."""
+    """The machine and the versions, as a Markdown list, without names of hosts or paths."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     packages = ("numpy", "scipy", "numba", "torch", "geoopt", "pymanopt")
     lines = [
@@ -98,21 +98,21 @@ def machine() -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file atomically, in a folder that is made if it is not there."""
+    """Write a file atomically, in a folder that is created if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def replace_part(path: Path, name: str, text: str) -> None:
-    """Write the part of a file between the lines ``<!-- name -->`` and ``<!-- /name -->``; the rest stays as it is.
+    """Write the part of a file between the lines ``<!-- name -->`` and ``<!-- /name -->``; the rest does not change.
 
-    A file without them gets both, and the text between them, at its end.
+    In a file without them, both lines and the text between them are appended.
 
     Raises
     ------
     ValueError
-        If the file has these lines, but not one of each in this order.
+        If the file has these lines, but not exactly one of each in this order.
     """
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -127,7 +127,7 @@ def replace_part(path: Path, name: str, text: str) -> None:
 
 
 def write_around_parts(path: Path, text: str) -> None:
-    """Write a file again except for the parts of the old one that `replace_part` wrote, which come after the text."""
+    """Write a file again, followed by the parts that `replace_part` wrote into the old file."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = [found[0] + "\n" for found in re.finditer(r"^<!-- (\w+) -->$.*?^<!-- /\1 -->$", old, re.M | re.S)]
     write(path, "\n".join([text, *parts]))
@@ -147,17 +147,18 @@ def write_parts(
     Parameters
     ----------
     module : str
-        Of the benchmark, for ``python -m benchmarks.<module>``.
+        Name of the benchmark, for ``python -m benchmarks.<module>``.
     stem : str
-        Of the figure's name, where no document is written.
+        Stem of the figure's name if no document is written.
     about : str or None
         The module's docstring.
     parts : callable
-        From a plan, the command, the figure's link and where to draw it (or None) to the text of each part by name.
+        Maps a plan, the command, the figure's link and the file to draw it into (or None) to the text of each part by
+        name.
     full, quick : Plan
-        What is measured, and with ``--quick``.
+        The plan to measure, and the one for ``--quick``.
     arguments : sequence of str or None
-        Of the command line.
+        Arguments of the command line.
     """
     from softmaxcode.parallel.torch_threads import one_thread
 

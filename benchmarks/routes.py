@@ -1,4 +1,4 @@
-"""The Numba route and the batched geoopt route of the search, side by side at equal starts."""
+"""The Numba route and the batched geoopt route of the search, compared at equal starts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TimedStarts:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let PyTorch use ``count`` threads for a while; 0 leaves it as it is."""
+    """Make PyTorch use ``count`` threads in the block; 0 changes nothing."""
     import torch
 
     before = torch.get_num_threads()
@@ -49,7 +49,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def available_devices() -> list[str | None]:
-    """None (the Numba kernels), "cpu", and "cuda" where there is one."""
+    """None (the Numba kernels), "cpu", and "cuda" if there is one."""
     import torch
 
     return [None, "cpu", "cuda"] if torch.cuda.is_available() else [None, "cpu"]
@@ -70,9 +70,9 @@ def run_starts(K: int, d: int, count: int, seed: int, device: str | None) -> Tim
 
 
 def fastest_batch(K: int, d: int, count: int, seed: int, device: str | None) -> TimedStarts:
-    """`run_starts`; on PyTorch's CPU with one thread and with its default, whichever is faster.
+    """`run_starts`; for PyTorch on the CPU, the faster of one thread and its default number.
 
-    On small matrices PyTorch's pool of threads can cost more than it gives, and far more where other work runs.
+    On small matrices PyTorch's pool of threads can cost more than it gains, and far more while other work runs.
     """
     if device != "cpu":
         return run_starts(K, d, count, seed, device)
@@ -89,7 +89,7 @@ def fastest_batch(K: int, d: int, count: int, seed: int, device: str | None) -> 
 
 
 def route_row(K: int, d: int, count: int, seed: int, device: str | None) -> dict[str, str]:
-    """One row: the starts alone, then the whole of `solve`, which polishes both routes' ends alike."""
+    """One row: the starts alone, then the whole of `solve`, which polishes the results of both routes alike."""
     batch = fastest_batch(K, d, count, seed, device)
     with torch_threads(batch.threads):
         begin = time.perf_counter()

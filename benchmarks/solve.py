@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _options(chosen: argparse.Namespace) -> main_table.Options:
-    """What the command line means for the main table."""
+    """The options of the main table from the command line."""
     budget = chosen.budget if chosen.budget is not None else QUICK_BUDGET if chosen.quick else 45.0
     steps = chosen.steps if chosen.steps is not None else QUICK_STEPS if chosen.quick else baselines.STEPS
     return main_table.Options(tuple(chosen.seeds), budget, steps, chosen.baselines, not chosen.no_torch)
@@ -96,9 +96,9 @@ def document(sections: Sequence[Section], described: str, quick: bool) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for, print it and write it."""
+    """Measure the requested tables, print and write them."""
     chosen = parse(arguments)
-    described = machine()  # before we load it ourselves
+    described = machine()  # before this process loads the machine
     print(described + "\nwarming up", flush=True)
     ours.warm_up()
     baselines.warm_up()

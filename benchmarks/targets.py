@@ -1,4 +1,4 @@
-"""The rows of the main table: what is known of each pair (K, d), and what our search is to reach in what time."""
+"""The rows of the main table: the best known value of each pair (K, d), and the target of our search with its time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from softmaxcode.bounds.literature import LITERATURE
 
-#: K, d, mu and whether mu is proved: the public table of Tammes codes (Cohn, Sloane and Hardin, and the proofs cited
-#: in `softmaxcode.bounds.best`).
+#: K, d, mu and whether mu is proved, from the public table of Tammes codes (Cohn, Sloane and Hardin, and the proofs
+#: cited in `softmaxcode.bounds.best`).
 TAMMES_TABLE = (
     (7, 3, 0.21013831273060309, True),
     (8, 3, 0.26120387496374144, True),
@@ -24,7 +24,7 @@ TAMMES_TABLE = (
     (50, 3, 0.8681732091269, False),
 )
 
-#: K, d, the margin to reach and the best margin known, from a prototype's searches of 20 s and 340 s.
+#: K, d, the target margin and the best known margin, from a prototype's searches of 20 s and 340 s.
 LARGE = (
     (100, 10, 0.6680, 0.669010),
     (100, 20, 0.848350, 0.848350),
@@ -44,17 +44,17 @@ class Target:
     K, d : int
         Number of classes and dimension.
     margin : float
-        The best margin known; 1 - mu where mu is known.
+        The best known margin; 1 - mu where mu is known.
     tolerance : float
-        How far below ``margin`` the result may end; for known mu, how far mu may be off.
+        How far below ``margin`` the result may be; for known mu, how far mu may be off.
     limit : float
         Seconds allowed.
     mu : float or None
-        The largest cosine of the best code known, where a table gives it to full precision.
+        The largest cosine of the best known code, if a table gives it to full precision.
     proved : bool
         Whether ``mu`` is proved to be optimal.
     budget : bool
-        Whether the row is given a budget of seconds; the others are the default call, which ends by count.
+        Whether the row has a budget of seconds; the others are the default call, which ends by count.
     """
 
     K: int
@@ -100,7 +100,7 @@ def all_targets() -> list[Target]:
     ]
     done = {row.pair for row in rows}
     for K, d, mu, proved in TAMMES_TABLE:
-        if (K, d) not in done:  # (24, 3) stands above, with a harder target
+        if (K, d) not in done:  # (24, 3) is already a row, with a harder target
             rows.append(_known(K, d, mu, 1e-9 if proved else 1e-7, 10, proved))
     rows += [Target(K, d, best, best - wanted, 60, budget=True) for K, d, wanted, best in LARGE]
     return rows

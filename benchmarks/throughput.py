@@ -1,8 +1,8 @@
 """Images per second in training: ``python -m benchmarks.throughput [--accelerator cuda] [--full] [--write FILE]``.
 
-One network, head and data set trained by `experiments.training`, and by the shortest loop that plain PyTorch needs for
-the same steps, in turns within one process. With ``--full`` the whole run is trained and measured too: ResNet18 on
-digit-pairs-32, K = 100, d = 10, as the paper does.
+`experiments.training` trains one network, head and data set. The shortest loop of bare PyTorch makes the same steps, in
+turns within one process. With ``--full`` the whole run is trained and measured too: ResNet18 on digit-pairs-32,
+K = 100, d = 10, as in the paper.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def pytorch_seconds(settings: RunSettings, data: Data, device: torch.device) -> float:
-    """Seconds that plain PyTorch takes for the steps of a run: no Fabric, no data loader, nothing measured."""
+    """Seconds of bare PyTorch for the steps of a run: no Fabric, no data loader, no measurements."""
     model = built(settings, data).to(device)
     optimizer = torch.optim.SGD(
         model.parameters(), settings.learning_rate, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay

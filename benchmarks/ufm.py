@@ -1,4 +1,4 @@
-"""The step of the unconstrained feature model beside plain geoopt with dense logits.
+"""The step of the unconstrained feature model compared with geoopt and dense logits.
 
 ``python -m benchmarks.ufm [--quick] [--write docs/benchmarks.md]`` measures seconds, memory and their growth, and the
 machine's own float32 matrix rate in the same run.
@@ -40,28 +40,28 @@ if TYPE_CHECKING:
 
 TEMPERATURE = 0.1
 DIMENSION = {"cpu": 64, "cuda": 512}
-#: K = N, and the steps made, of which the first warms up.
+#: K = N, and the number of steps, of which the first warms up.
 SIZES = {1000: 21, 10_000: 6, 100_000: 2}
 QUICK_SIZES = {500: 11, 1000: 11, 2000: 6}
-#: Bytes of logits beyond which dense ones are not tried: their log-softmax and gradient take as much again each.
+#: The most bytes of dense logits that are tried: their log-softmax and gradient take as much again each.
 MOST_LOGITS = 16e9
-#: The largest relative difference of the two ways' losses: float32 rounding, after some steps of Adam.
+#: The largest relative difference of the two losses: float32 rounding, after some steps of Adam.
 SAME_LOSS = 1e-4
-#: Side of the square products that the matrix rate is also measured on.
+#: Side of the square products on which the matrix rate is also measured.
 SQUARE = {"cpu": 2048, "cuda": 8192}
-#: Seconds, at least, over which a matrix rate is measured.
+#: The least seconds over which a matrix rate is measured.
 RATE_SECONDS = 0.5
 
 
 def settings(K: int, d: int, steps: int) -> Settings:
-    """The run of which both ways make the steps."""
+    """The settings of the run whose steps both ways make."""
     return Settings.checked(
         K, d, 1, TEMPERATURE, objective="cross-entropy", optimizer="adam", steps=steps, dtype="float32"
     )
 
 
 def ours_step(run: Settings, device: str) -> Step:
-    """A step of `ufm.simulate`: tiles of logits where they are many, computed again for the gradients."""
+    """A step of `ufm.simulate`: logits in tiles where they are many, computed again for the gradients."""
     return Batch([run], Shard.alone(run.K, device), torch.device(device)).advance
 
 
@@ -88,7 +88,7 @@ WAYS = {OURS: ours_step, DENSE: dense_step}
 
 
 def unavailable(way: str, K: int, device: str) -> str:
-    """Why a way is not run at this size; empty if it is."""
+    """The reason why a way is not run at this size; empty if it is."""
     if device == "cuda" and not torch.cuda.is_available():
         return "not run: no CUDA device"
     if way == DENSE and 4 * K * K > MOST_LOGITS:
@@ -98,7 +98,7 @@ def unavailable(way: str, K: int, device: str) -> str:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Some steps of one way: seconds of one, bytes at the peak in all and beyond the inputs, and the last loss."""
+    """Some steps of one way: seconds of one, peak bytes in all and beyond the inputs, and the last loss."""
 
     seconds: float
     total: int
@@ -113,10 +113,10 @@ def full_precision() -> None:
 
 
 def measure_here(way: str, K: int, d: int, device: str, steps: int) -> StepCost:
-    """Make the steps in this process, which should have done nothing else: the median of all seconds but the first."""
+    """Make the steps in this process, which must have done nothing else: the median of all seconds but the first."""
     full_precision()
     for _ in range(2):
-        WAYS[way](settings(8, d, steps), device)()  # what is loaded once is not the step's
+        WAYS[way](settings(8, d, steps), device)()  # one-time loading is not part of the step
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     peak = torch.cuda.max_memory_allocated if device == "cuda" else resident_peak
@@ -144,7 +144,7 @@ def measure(way: str, K: int, d: int, device: str, steps: int) -> StepCost:
 
 
 def matrix_rate(rows: int, columns: int, d: int, device: str) -> float:
-    """Flops a second of a step's four products on one tile: its logits twice, and both gradients."""
+    """Flops per second of a step's four products on one tile: its logits twice, and both gradients."""
     full_precision()
     h, w = torch.randn(rows, d, device=device), torch.randn(columns, d, device=device)
     tile = torch.empty(rows, columns, device=device)
@@ -168,12 +168,12 @@ def matrix_rate(rows: int, columns: int, d: int, device: str) -> float:
 
 
 def flops(N: int, K: int, d: int) -> int:
-    """Of a step's four products."""
+    """Flops of a step's four products."""
     return 4 * 2 * N * K * d
 
 
 def row(way: str, K: int, d: int, device: str, steps: int) -> tuple[dict[str, str], StepCost | None]:
-    """One row of the table, and what was measured for it."""
+    """One row of the table, and its measurements."""
     cells = {"way": way, "device": device, "K = N": f"{K:,}", "d": str(d), "s per step": unavailable(way, K, device)}
     if cells["s per step"]:
         return cells, None
@@ -198,7 +198,7 @@ def check_same(ours: StepCost, dense: StepCost) -> float:
     Raises
     ------
     RuntimeError
-        If it is more than float32 rounding: then the two do not make the same step.
+        If it is more than float32 rounding: the two then do not make the same step.
     """
     difference = abs(ours.loss / dense.loss - 1)
     if not difference <= SAME_LOSS:
@@ -207,7 +207,7 @@ def check_same(ours: StepCost, dense: StepCost) -> float:
 
 
 def device_rows(device: str, sizes: dict[int, int]) -> list[dict[str, str]]:
-    """Both ways at every size on one device, then how seconds and memory of each grow."""
+    """Both ways at every size on one device, then the growth of seconds and memory of each."""
     rows, stored = [], {}
     for K, steps in sizes.items():
         pair = {}
@@ -238,11 +238,11 @@ def section(sizes: dict[int, int], described: str, command: str) -> Section:
     Parameters
     ----------
     sizes : dict of int to int
-        K = N, and steps at that size.
+        K = N, and the number of steps at that size.
     described : str
-        The machine, as `benchmarks.report.machine` writes it.
+        The machine, as `benchmarks.report.machine` describes it.
     command : str
-        How the table is made.
+        The command that makes the table.
     """
     rows = [cells for device in DIMENSION for cells in device_rows(device, sizes)]
     columns = ["way", "device", "K = N", "d", "s per step", "s / ours", "peak, GB", "beyond inputs, GB"]
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         way, K, d, device, steps = chosen.measure
         print(json.dumps(asdict(measure_here(way, int(K), int(d), device, int(steps)))))
         return
-    described = machine()  # before we load it ourselves
+    described = machine()  # before this process loads the machine
     command = "python -m benchmarks.ufm" + (" --quick" if chosen.quick else "")
     text = section(QUICK_SIZES if chosen.quick else SIZES, described, command).markdown()
     print(f"{text}", end="")

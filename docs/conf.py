@@ -48,7 +48,7 @@ linkcheck_ignore = [r"https://doi\.org/.*"]
 
 
 def figures(block: Any, variables: dict[str, Any], settings: dict[str, Any]) -> str:
-    """Save the figures that a block of an example has made: ours are made without pyplot."""
+    """Save the figures that a block of an example has made, which do not use pyplot."""
     drawn = variables["example_globals"].setdefault("_drawn", set())
     paths = []
     for value in list(variables["example_globals"].values()):
@@ -99,5 +99,5 @@ def write_commands(_: Any) -> None:
 
 
 def setup(app: Any) -> None:
-    """Register what is generated before the site is read."""
+    """Register the generation of pages before the site is read."""
     app.connect("builder-inited", write_commands)

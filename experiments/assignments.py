@@ -1,4 +1,4 @@
-"""Which class gets which vector of a fixed code, graded from the best assignment to the worst."""
+"""Assignments of classes to the vectors of a fixed code, graded from the best to the worst."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from softmaxcode.code import SoftmaxCode
     from softmaxcode.types import Rows, Square
 
-#: Transpositions tried for every class on the way to a level; which most often leads to within 1e-3 of it.
+#: Transpositions tried per class to reach a level; this many usually reach it to within 1e-3.
 TRIES_PER_CLASS = 30
-#: Searches for the best and the worst assignment, at most; fewer where classes are many.
+#: The most searches for the best and the worst assignment; fewer where there are many classes.
 STARTS = 32
 #: Images read at once.
 BATCH = 1000
@@ -30,7 +30,7 @@ BATCH = 1000
 
 @dataclass(frozen=True, eq=False)
 class GradedAssignment:
-    r"""Classes matched to the vectors of a code, as well as a level asks for.
+    r"""Classes matched to the vectors of a code at a given level.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class GradedAssignment:
     objective : float
         :math:`\operatorname{tr}(S P G P^T)`, the similarity-weighted sum of cosines.
     level : float
-        What was asked for.
+        The requested level.
     best, mean, worst : float
-        The objective of the best assignment found, the mean over all of them, and that of the worst found.
+        The objective of the best assignment found, the mean over all assignments, and that of the worst found.
     """
 
     permutation: Permutation
@@ -57,7 +57,7 @@ def check_assignment(assignment: Any) -> float | tuple[int, ...]:
     wanted = f"assignment must be a level from -1 to 1 or the code's row for each class; got {shown(assignment)}"
     if not np.iterable(assignment):
         try:
-            return check_number("assignment", assignment, -1, 1) + 0.0  # not -0.0, which would be another run
+            return check_number("assignment", assignment, -1, 1) + 0.0  # never -0.0, which would be another run
         except ValueError:
             raise ValueError(wanted) from None
     try:
@@ -70,10 +70,11 @@ def check_assignment(assignment: Any) -> float | tuple[int, ...]:
 
 
 def input_similarity(data: Data) -> Square:
-    r"""How alike classes are before anything is trained, from the training inputs alone.
+    r"""Similarity of classes before training, from the training inputs alone.
 
-    Of images: cosines of the mean normalised image of each class. Of text: cosines of :math:`\sqrt{p_k}`, with
-    :math:`p_k` the distribution of the token before a token k. Both are less their mean over the classes.
+    For images it is the cosines of the mean normalised image of each class. For text it is the cosines of
+    :math:`\sqrt{p_k}`, with :math:`p_k` the distribution of the token before a token k. The mean over the classes is
+    subtracted from both first.
 
     Parameters
     ----------
@@ -82,17 +83,17 @@ def input_similarity(data: Data) -> Square:
     Returns
     -------
     ndarray, shape (K, K)
-        Symmetric, with a diagonal of zeros; 0 too for a class without training samples, of which nothing is known.
+        Symmetric, with a diagonal of zeros. Entries of a class without training samples are also 0.
 
     Raises
     ------
     ValueError
-        If fewer than two classes have training samples, or the mean of one is that of all.
+        If fewer than two classes have training samples, or the mean of one equals that of all.
 
     Notes
     -----
-    The square root makes Euclidean distances Hellinger's: a token before k counts by its fraction there, and the few
-    tokens that come before everything do not drown the others. Zero counts need no smoothing.
+    With the square root, Euclidean distances are Hellinger distances. A token before k counts by its fraction there, so
+    the few tokens that precede every token do not dominate. Zero counts need no smoothing.
 
     Examples
     --------
@@ -129,19 +130,19 @@ def _contexts(data: Data) -> Rows:
 
 
 def graded(similarity: Square, code: SoftmaxCode, level: float, seed: int = 0) -> GradedAssignment:
-    r"""An assignment of a wanted quality, between the best known and the worst known.
+    r"""An assignment of a given quality, between the best and the worst one found.
 
     Parameters
     ----------
     similarity : ndarray, shape (K, K)
-        As `input_similarity` has it.
+        From `input_similarity`.
     code : SoftmaxCode
     level : float
-        1 is the best assignment that `softmaxcode.assignment.assign` finds, -1 the worst, and 0 a random one whose
-        objective is the mean over all. Level l between them is a fraction |l| of the way from that mean to the best or
-        worst objective.
+        1 is the best assignment that `softmaxcode.assignment.assign` finds, and -1 the worst. 0 is a random one whose
+        objective is the mean over all. At level l between them, the objective is a fraction |l| of the way from that
+        mean to the best or worst one.
     seed : int
-        Of what is drawn between the levels 1, -1; these do not depend on it.
+        Seed of the random choices between the levels 1 and -1, which do not depend on it.
 
     Returns
     -------
@@ -150,12 +151,12 @@ def graded(similarity: Square, code: SoftmaxCode, level: float, seed: int = 0) -
     Raises
     ------
     ValueError
-        If the level is not from -1 to 1, or similarity and code do not have one K.
+        If the level is not from -1 to 1, or similarity and code differ in K.
 
     Notes
     -----
-    From the best or worst permutation (at level 0 from a random one) random transpositions are tried, and made where
-    they bring the objective nearer to the wanted one. Exchanging the vectors of classes i and j adds
+    The start is the best or worst permutation (at level 0 a random one). Random transpositions are tried, and accepted
+    if they bring the objective nearer to the target. Exchanging the vectors of classes i and j adds
 
     .. math:: 2 \sum_{k \ne i, j} (S_{ik} - S_{jk}) (G_{p(j)p(k)} - G_{p(i)p(k)}),
 
@@ -205,7 +206,7 @@ _found: dict[str, tuple[Assignment, Assignment]] = {}
 
 
 def _extremes(similarity: Square, code: SoftmaxCode) -> tuple[Assignment, Assignment]:
-    """The best and the worst assignment found, searched for once in a process."""
+    """The best and the worst assignment found; the searches run once per process."""
     key = hashlib.sha256(similarity.tobytes() + code.W.tobytes()).hexdigest()
     if key not in _found:
         starts = min(STARTS, default_starts(len(code.W)))
@@ -215,21 +216,21 @@ def _extremes(similarity: Square, code: SoftmaxCode) -> tuple[Assignment, Assign
 
 
 def permutation_for(settings: RunSettings, data: Data, code: SoftmaxCode) -> Permutation | None:
-    """Which row of the code each class of a run gets, by its settings.
+    """The permutation of a run's classes given by its settings: class c gets row ``permutation[c]`` of the code.
 
     Parameters
     ----------
     settings : RunSettings
-        Its ``assignment`` and ``seed`` count.
+        Its ``assignment`` and ``seed`` are used.
     data : Data
         The run's data set.
     code : SoftmaxCode
-        Of the data set's K.
+        A code with the data set's K.
 
     Returns
     -------
     ndarray of int, shape (K,), or None
-        None where the settings leave the code in its own order.
+        None where the settings keep the code's own order.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Classifiers out of other people's files: read without trust, and compared with a code."""
+"""Classifiers from checkpoints of others: validated on reading, and compared with a code."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
     from softmaxcode.storage.arrays import StoredArray
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".npy", ".npz")
-#: Names that classifiers and embedding matrices go by.
+#: Usual names of classifiers and embedding matrices.
 LIKELY = re.compile(r"classifier|head|embed|(?<![a-z])fc(?![a-z0-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class StoredMatrix:
-    """A tensor of a file that may be the classifier, and how to read it.
+    """A tensor in a file that may be the classifier, and a function that reads it.
 
     Attributes
     ----------
     name : str
-        Names of dictionaries within each other are joined by dots; empty in a file of one array without a name.
+        Names of nested dictionaries are joined by dots. Empty in a file of one array without a name.
     shape : tuple of int
         Its shape.
     floating : bool
         Whether its numbers are floating point.
     read : callable
-        Gives the tensor.
+        Returns the tensor.
     """
 
     name: str
@@ -68,36 +68,36 @@ class StoredMatrix:
 
     @property
     def unlikeliness(self) -> tuple[bool, bool]:
-        """Sorts the likely matrices first: those with a classifier's name, and of these those with more rows."""
+        """A sort key, likely matrices first: those with a classifier's name, and among these those with more rows."""
         K, d = self.shape
         return LIKELY.search(self.name) is None, K <= d
 
 
 def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
-    """Read one matrix, a classifier or an embedding, out of a checkpoint; nothing of it is ever executed.
+    """Read one matrix, a classifier or an embedding, from a checkpoint; nothing in the file is executed.
 
     Parameters
     ----------
     path : path
-        ``.safetensors``; ``.pt``, ``.pth`` or ``.ckpt`` (`torch.load` with ``weights_only=True``: a tensor, or
-        dictionaries of tensors within each other, such as Lightning's ``{"state_dict": ...}``); ``.npy``; ``.npz``,
-        as of codes that `SoftmaxCode.save` writes.
+        The file, with one of these suffixes. ``.safetensors``. ``.pt``, ``.pth`` or ``.ckpt``: `torch.load` reads it
+        with ``weights_only=True``. It may contain a tensor or nested dictionaries of tensors, such as Lightning's
+        ``{"state_dict": ...}``. ``.npy``. ``.npz``, including codes that `SoftmaxCode.save` writes.
     key : str, optional
-        Name of the matrix, those of dictionaries joined by dots, or its last part, such as ``fc.weight``, where it is
-        the end of one name alone. Not needed where the file has a single matrix of floating-point numbers with two
+        Name of the matrix, with names of dictionaries joined by dots. The last part of a name is enough if it is
+        unique, such as ``fc.weight``. Not needed if the file has a single matrix of floating-point numbers with two
         rows or more.
 
     Returns
     -------
     Tensor, shape (K, d), on the CPU
-        As stored; float32 where that is a smaller floating-point type.
+        As stored; a floating-point type smaller than float32 becomes float32.
 
     Raises
     ------
     ValueError
-        If the file is missing, damaged or of another kind; if there is no such key, or none was given and the file
-        has several matrices, which the message lists, the likely ones first; or if the matrix is not a finite (K, d)
-        floating-point tensor.
+        If the file is missing, damaged or of another kind, or the key does not exist. Also if no key was given and the
+        file has several matrices; the message lists them, the likely ones first. Also if the matrix is not a finite
+        (K, d) floating-point tensor.
 
     Examples
     --------
@@ -135,14 +135,14 @@ def read_classifier(path: str | Path, key: str | None = None) -> Tensor:
 
 
 def _check_stored(W: Tensor, path: Path, name: str) -> None:
-    """Raise a ValueError unless a file holds every number of a tensor, one by one."""
+    """Raise a ValueError unless a file stores every number of a tensor."""
     if W.is_meta:
         what = "without its numbers (on PyTorch's meta device)"
     elif W.layout != torch.strided:
         what = "not stored in full (sparse, say)"
     elif W.is_quantized:
         what = "quantised"
-    elif W.untyped_storage().nbytes() < W.numel() * W.element_size():  # strides of 0 claim any size
+    elif W.untyped_storage().nbytes() < W.numel() * W.element_size():  # strides of 0 may declare any size
         what = f"of shape {tuple(W.shape)}, with fewer numbers than that"
     else:
         return
@@ -178,7 +178,7 @@ def _from_safetensors(path: Path) -> list[StoredMatrix]:
         try:
             with safe_open(path, framework="pt") as file:
                 return file.get_tensor(name)
-        except Exception as error:  # of types that PyTorch does not have, several kinds
+        except Exception as error:  # types that PyTorch lacks raise errors of several kinds
             raise damaged(error) from None
 
     try:
@@ -188,7 +188,7 @@ def _from_safetensors(path: Path) -> list[StoredMatrix]:
                 StoredMatrix(name, tuple(s.get_shape()), "F" in s.get_dtype(), functools.partial(read, name))
                 for name, s in slices.items()
             ]
-    except Exception as error:  # SafetensorError, OSError and what a damaged header makes of the reader
+    except Exception as error:  # SafetensorError, OSError and other errors of the reader on a damaged header
         raise damaged(error) from None
 
 
@@ -205,7 +205,7 @@ def _from_torch(path: Path) -> list[StoredMatrix]:
             StoredMatrix(name, tuple(tensor.shape), tensor.is_floating_point(), lambda tensor=tensor: tensor)  # type: ignore[misc]
             for name, tensor in tensors
         ]
-    except Exception:  # whatever a damaged archive or pickle makes of itself
+    except Exception:  # a damaged archive or pickle may raise anything
         raise ValueError(
             f"cannot read {path}: damaged, or it holds more than tensors and JSON values, and no code of a file is "
             "ever run (save the state_dict alone)"
@@ -213,7 +213,7 @@ def _from_torch(path: Path) -> list[StoredMatrix]:
 
 
 def _tensors(stored: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors of dictionaries within each other; not those of an optimiser's state, which lists and numbers lead to."""
+    """Tensors in nested dictionaries; those of an optimiser's state are behind lists and numbers, and are skipped."""
     if isinstance(stored, Tensor):
         yield name, stored.detach()
     elif isinstance(stored, dict):
@@ -233,21 +233,21 @@ def _of_array(array: StoredArray) -> StoredMatrix:
 
 @dataclass(frozen=True, eq=False)
 class FileComparison:
-    """A classifier of a file beside a code.
+    """A classifier from a file compared with a code.
 
     Attributes
     ----------
     comparison : Comparison or None
-        Margin (GNC2), cosines and alignment against the best code known; see `softmaxcode.compare.compare`. None where
-        the margin was sampled.
+        Margin (GNC2), cosines and alignment against the best known code; see `softmaxcode.compare.compare`. None if the
+        margin was sampled.
     margins : Margins or None
-        One-vs-rest distances of every class, with their gaps; None where K K d is above
+        One-vs-rest distances of every class, with their gaps. None if K K d is above
         `softmaxcode.code.MAX_ALL_MARGINS`, or the margin was sampled.
     sampled : SampledMargin or None
-        The smallest distance among classes drawn at random, where that was asked for; see `softmaxcode.sampled_margin`.
+        The smallest distance among randomly drawn classes, if a sample was requested; see `softmaxcode.sampled_margin`.
     optima : ndarray or None
-        Angles from local optima other than the code, in degrees; see `softmaxcode.compare.other_optima`. None where
-        nothing was aligned.
+        Angles to local optima other than the code, in degrees; see `softmaxcode.compare.other_optima`. None if nothing
+        was aligned.
     nearest : DataFrame
         The closest pairs of classes; see `experiments.class_similarity.nearest_pairs`.
     """
@@ -268,20 +268,20 @@ def compare_file(
     align: bool = True,
     sample: int | None = None,
 ) -> FileComparison:
-    """Hold a classifier out of a checkpoint against the best code known of its size.
+    """Compare a classifier from a checkpoint with the best known code of its size.
 
     Parameters
     ----------
     path, key
-        As in `read_classifier`. Rows of any non-zero norm are scaled to norm 1; biases do not count.
+        As in `read_classifier`. Rows of any non-zero norm are scaled to norm 1. Biases are ignored.
     names : sequence of str, optional
-        What the classes are called.
+        Names of the classes.
     count : int
-        Closest pairs wanted.
+        Number of closest pairs.
     align : bool
         Align the code with the classifier, up to `softmaxcode.compare.alignment.MAX_ALIGN_CLASSES` classes.
     sample : int, optional
-        Take the margin from so many classes drawn at random, and compare with no code: for very large matrices.
+        Compute the margin from this many randomly drawn classes, and compare with no code: for very large matrices.
 
     Returns
     -------
@@ -292,13 +292,13 @@ def compare_file(
     Raises
     ------
     ValueError
-        As `read_classifier`; if a row is zero; if there are not K names or ``count`` or ``sample`` is below 1.
+        As `read_classifier`. Also if a row is zero, there are not K names, or ``count`` or ``sample`` is below 1.
 
     Notes
     -----
     Without ``sample`` the margin is exact at any size. At (K, d) = (30522, 768), an embedding matrix like BERT's, a
-    class takes some 20 ms and most have to be solved, of the classifier and of the code: tens of minutes. A sample of
-    1000 takes half a minute.
+    class takes about 20 ms. Most classes have to be solved, both of the classifier and of the code, which takes tens of
+    minutes. A sample of 1000 takes half a minute.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which classes a classifier holds close, and whether they are the similar ones."""
+"""The closest classes of a classifier, and whether they are the similar ones."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from softmaxcode.types import Square
 
 ALTERNATIVES = ("two-sided", "greater", "less")
-#: Entries that differ by no more than this fraction of the largest are equal but for rounding, and share a rank.
+#: Entries that differ by at most this fraction of the largest are equal up to rounding, and get the same rank.
 ROUNDING = 1e-12
-#: Entries (i, j) and (j, i) may differ by this fraction of the largest, as those of float32 products do.
+#: Entries (i, j) and (j, i) may differ by this fraction of the largest, as in float32 products.
 SYMMETRIC = 1e-6
-#: Cosines stored at once by `nearest_pairs`, 64 MB.
+#: Cosines in memory at once in `nearest_pairs`, 64 MB.
 TILE_COSINES = 2**23
 
 
 @dataclass(frozen=True)
 class MantelResult:
-    """Whether two matrices of class similarities agree.
+    """The result of Mantel's test of two matrices of class similarities.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class MantelResult:
     p_value : float
         The fraction of relabellings with a correlation at least as extreme.
     permutations : int
-        Relabellings tried: all K! of them where ``exact``.
+        Relabellings tried; with ``exact``, all K! of them.
     exact : bool
         Whether all were tried.
     alternative : {"two-sided", "greater", "less"}
-        What counts as extreme.
+        The direction that counts as extreme.
     """
 
     correlation: float
@@ -61,20 +61,20 @@ def mantel(
 ) -> MantelResult:
     r"""Rank correlation of two matrices of class similarities, with Mantel's permutation test.
 
-    The pairs of K classes are dependent, since each class is part of K - 1 of them, so the p-value of a correlation
-    coefficient does not hold for them. The test relabels the classes of one matrix, rows and columns together.
+    Each of the K classes is part of K - 1 pairs, so the pairs are dependent. The usual p-value of a correlation
+    coefficient is therefore invalid. The test relabels the classes of one matrix, rows and columns together.
 
     Parameters
     ----------
     G, S : array_like, shape (K, K)
         Symmetric, K >= 3, such as a classifier's cosines and the similarity of its classes
-        (`softmaxcode.assignment.similarity_from_means`, `similarity_from_confusion`). Diagonals do not count.
+        (`softmaxcode.assignment.similarity_from_means`, `similarity_from_confusion`). Diagonals are ignored.
     permutations : int
-        Relabellings tried, at least 1. All K! are tried instead where they are no more than that and the identity.
+        Relabellings tried, at least 1. All K! are tried instead if this number and the identity are at least as many.
     seed : int
         Seed of the relabellings.
     alternative : {"two-sided", "greater", "less"}
-        Whether a correlation of large size, a large one or a small one speaks against chance.
+        Whether a correlation that is large in absolute value, large, or small is evidence against chance.
 
     Returns
     -------
@@ -84,25 +84,26 @@ def mantel(
     Raises
     ------
     ValueError
-        If a matrix is not finite, square and symmetric, the two differ in K, K < 3, all off-diagonal entries of one
-        are equal, or an option is out of range.
+        If a matrix is not finite, square and symmetric, or the two differ in K. Also if K < 3, all off-diagonal entries
+        of one are equal, or an option is out of range.
 
     Notes
     -----
-    With :math:`a_{ij}` and :math:`b_{ij}` the ranks of the entries over the pairs i < j (their mean where entries are
-    equal), less the mean rank, and for a permutation p of the classes
+    Let :math:`a_{ij}` and :math:`b_{ij}` be the ranks of the entries over the pairs i < j (their mean where entries are
+    equal), minus the mean rank. For a permutation p of the classes let
 
     .. math:: r_p = \frac{\sum_{i<j} a_{ij} b_{p(i)p(j)}}{\sqrt{\sum_{i<j} a_{ij}^2 \sum_{i<j} b_{ij}^2}} ,
 
-    the correlation is that of the identity, :math:`r`. Over all permutations :math:`r_p` has mean 0, so the two-sided
-    test counts :math:`|r_p| \ge |r|`. From m random permutations, x of them as extreme, the p-value is
-    :math:`(1 + x)/(1 + m)`, which is valid at any m; it is never below 1/(1 + m). Each costs of the order of K^2.
+    The correlation is that of the identity, :math:`r`. Over all permutations :math:`r_p` has mean 0, so the two-sided
+    test counts :math:`|r_p| \ge |r|`. If x of m random permutations are as extreme, the p-value is :math:`(1 + x)/(1 +
+    m)`. It is valid for any m and never below 1/(1 + m). Each permutation costs of the order of K^2.
 
     References
     ----------
     N. Mantel, The detection of disease clustering and a generalized regression approach, Cancer Research 27 (1967)
-    209-220. B. Phipson, G. K. Smyth, Permutation p-values should never be zero, Statistical Applications in Genetics
-    and Molecular Biology 9 (2010) 39.
+    209-220.
+    B. Phipson, G. K. Smyth, Permutation p-values should never be zero, Statistical Applications in Genetics and
+    Molecular Biology 9 (2010) 39.
 
     Examples
     --------
@@ -139,7 +140,7 @@ def mantel(
 
 
 def _centred_ranks(matrix: ArrayLike, name: str) -> Square:
-    """Ranks of the entries above the diagonal less their mean, mirrored below it; zeros on the diagonal."""
+    """Ranks of the entries above the diagonal minus their mean, mirrored below it; zeros on the diagonal."""
     X = check_square(matrix, name)
     if len(X) < 3:
         raise ValueError(f"{name} must have K >= 3 rows; got shape {X.shape}")
@@ -161,7 +162,7 @@ def _centred_ranks(matrix: ArrayLike, name: str) -> Square:
 
 
 def _ranks(values: np.ndarray, tolerance: float) -> np.ndarray:
-    """Ranks from 1, the mean one where neighbours in order differ by no more than the tolerance."""
+    """Ranks from 1; neighbours in order that differ by at most the tolerance get their mean rank."""
     order = np.argsort(values)
     levels = np.empty(len(values), dtype=np.int64)
     levels[order] = np.cumsum(np.diff(values[order], prepend=values[order[0]]) > tolerance)
@@ -169,16 +170,16 @@ def _ranks(values: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def nearest_pairs(W: ArrayLike, names: Sequence[str] | None = None, count: int = 10) -> pd.DataFrame:
-    """The pairs of classes that a classifier holds closest.
+    """The pairs of classes whose vectors in a classifier are the closest.
 
     Parameters
     ----------
     W : array_like, shape (K, d)
-        Rows of any non-zero norm; their directions count. Cosines are computed in tiles, never K x K at once.
+        Rows of any non-zero norm; their directions count. Cosines are computed in tiles, never all K x K at once.
     names : sequence of str, optional
-        What the K classes are called; their numbers without it.
+        Names of the K classes; their numbers by default.
     count : int
-        Pairs wanted, at least 1; all if there are no more.
+        Number of pairs, at least 1; all if there are fewer.
 
     Returns
     -------
@@ -209,10 +210,10 @@ def nearest_pairs(W: ArrayLike, names: Sequence[str] | None = None, count: int =
     for start in range(0, K - 1, step):
         stop = min(K, start + step)
         tile = X[start:stop] @ X[start:].T
-        tile[np.tri(*tile.shape) > 0] = -np.inf  # itself, and pairs that another row has
+        tile[np.tri(*tile.shape) > 0] = -np.inf  # the diagonal, and pairs that another row has
         best = np.argpartition(-tile, min(count, tile.size) - 1, axis=None)[:count]
         rows, columns = np.unravel_index(best, tile.shape)
-        # a short last tile may have fewer pairs than are wanted
+        # a short last tile may have fewer pairs than requested
         real = np.isfinite(tile.flat[best])
         i = np.concatenate([i, rows[real] + start])
         j = np.concatenate([j, columns[real] + start])

@@ -1,4 +1,4 @@
-"""The code whose vectors a fixed classifier takes."""
+"""The code whose vectors a fixed classifier uses."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import lru_cache
 import softmaxcode as sc
 from softmaxcode.catalog import stored
 
-#: Seconds of search where nothing is stored, and its seed.
+#: Seconds of search if no code is stored, and its seed.
 BUDGET, SEED = 60.0, 0
 
 
 @lru_cache(maxsize=8)
 def code(K: int, d: int) -> sc.SoftmaxCode:
-    """The best code known, or one that is searched for, once in a process, where none is stored.
+    """The best known code; if none is stored, one that is searched for once per process.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def code(K: int, d: int) -> sc.SoftmaxCode:
 
     Notes
     -----
-    A search is ended by time, after a minute, and then does not repeat bit for bit: what a run used is its
-    classifier's rows.
+    A search stops after a minute, and then does not repeat bit for bit. The rows of a run's classifier record the code
+    that it used.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the figures of the studies share: axes without a frame, colours, and means with their intervals."""
+"""Common parts of the studies' figures: axes without a frame, colours, and means with their intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Each head has one colour in every figure, and one name as text.
+#: The colour and the display name of each head, the same in every figure.
 HEAD_COLOURS = dict(zip(("learned", "cmf", "code", "linear"), COLOURS, strict=False))
 HEAD_LABELS = {
     "learned": "learned",
@@ -30,23 +30,23 @@ HEAD_LABELS = {
 def axes_figure(
     titles: Sequence[str], *, columns: int = 2, width: float = 9.0, height: float = 3.6
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure with a panel for each title.
+    """An empty figure with one panel per title.
 
     Parameters
     ----------
     titles : sequence of str
-        One for each panel, at least one, row by row.
+        One per panel, at least one, row by row.
     columns : int
-        Panels side by side, at most.
+        The most panels side by side.
     width, height : float
-        Of the figure, and of one row of panels, in inches; 9 inches are 900 pixels of a page.
+        Width of the figure and height of one row of panels, in inches; 9 inches are 900 pixels of a page.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        Without pyplot, so nothing needs to be closed.
+        It does not use pyplot, so nothing needs to be closed.
     axes : list of Axes
-        One for each title, without a frame at the top and the right.
+        One per title, without a frame at the top and the right.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def axes_figure(
     (['GNC1', 'GNC2', 'GNC3'], 3)
     """
     if not titles:
-        raise ValueError("titles must be at least one, a panel each; got none")
+        raise ValueError("titles must have at least one entry, one per panel; got none")
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
     figure = new_figure((width, rows * height), layout="constrained")
@@ -75,17 +75,17 @@ def axes_figure(
 
 
 def errorbar_panel(axes: Axes, points: Mapping[float, Interval], label: str | None = None, **style: Any) -> None:
-    """A line through means, with a bar for every interval that there is.
+    """A line through means, with a bar for every finite interval.
 
     Parameters
     ----------
     axes : Axes
     points : mapping
-        Interval by its place on the horizontal axis; drawn in rising order.
+        Interval by its place on the horizontal axis; drawn in increasing order.
     label : str, optional
-        In the legend.
+        Text in the legend.
     **style
-        As of `Axes.errorbar`: ``color``, ``marker``, ``ls`` ...
+        Options of `Axes.errorbar`: ``color``, ``marker``, ``ls`` ...
 
     Examples
     --------
@@ -109,16 +109,16 @@ def band_panel(axes: Axes, table: pd.DataFrame, label: str | None = None, **styl
     ----------
     axes : Axes
     table : DataFrame
-        Its index is the horizontal axis, and each column a seed; NaN where one was not measured.
+        Its index is the horizontal axis, and each column a seed; NaN stands for a missing measurement.
     label : str, optional
-        In the legend.
+        Text in the legend.
     **style
-        As of `Axes.plot`.
+        Options of `Axes.plot`.
 
     Notes
     -----
-    On a logarithmic axis the interval is that of the logarithms, so set the scale before: that of small positive
-    numbers would reach below 0. It is not drawn where a value is not above 0.
+    On a logarithmic axis the interval is that of the logarithms, so set the scale first. An interval of small positive
+    numbers themselves would reach below 0. The band is not drawn where a value is not above 0.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def band_panel(axes: Axes, table: pd.DataFrame, label: str | None = None, **styl
 
 
 def temperature_axis(axes: Axes, temperatures: Iterable[float]) -> None:
-    """A logarithmic axis over all the temperatures, with its marks as decimal numbers.
+    """A logarithmic axis over all temperatures, with decimal tick labels.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def temperature_axis(axes: Axes, temperatures: Iterable[float]) -> None:
 
 
 def shared_legend(figure: Figure, columns: int = 4) -> None:
-    """One legend of all panels below them, each label once, in no more columns than the figure is wide for.
+    """One legend of all panels below them, each label once, in at most as many columns as the width allows.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def shared_legend(figure: Figure, columns: int = 4) -> None:
     """
     handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     longest = max(map(len, handles), default=0)
-    # at this size a letter is about 0.075 inches wide, and a handle takes the room of ten
+    # at this size a letter is about 0.075 inches wide, and a handle as wide as ten letters
     fitting = max(1, int(figure.get_figwidth() / (0.075 * (longest + 10))))
     figure.legend(
         list(handles.values()),
@@ -185,5 +185,5 @@ def shared_legend(figure: Figure, columns: int = 4) -> None:
 
 
 def _over(style: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    """What is given, and the defaults of what is not."""
+    """The given style, with defaults for the options that it lacks."""
     return defaults | style

@@ -1,4 +1,4 @@
-"""Files of a results folder: written atomically, and read without unpickling anything."""
+"""Files of a results folder: written atomically, and read without unpickling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = TypeVar("Kind")
 
 
 class Header(TypedDict):
-    """What is read of the ``run.json`` of a run."""
+    """The fields that are read from the ``run.json`` of a run."""
 
     settings: dict[str, Any]
     status: Literal["finished", "diverged"]
@@ -24,7 +24,7 @@ class Header(TypedDict):
 
 
 class Plan(TypedDict):
-    """The runs that a study asks for."""
+    """The runs that a study consists of."""
 
     runs: list[dict[str, Any]]
 
@@ -35,7 +35,7 @@ def read_json(path: Path, kind: type[Kind]) -> Kind:
     Raises
     ------
     ValueError
-        If the file is missing, damaged or holds anything else.
+        If the file is missing, damaged or has any other content.
     """
     text = read_text(path)
     try:

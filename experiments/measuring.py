@@ -1,4 +1,4 @@
-"""What is measured of a network while it trains: neural collapse on the training data, accuracy on the test data."""
+"""Measurements of a network during training: neural collapse on the training data, accuracy on the test data."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from experiments.model import Classifier
 
 
-#: What every measurement has; GNC adds more (see `softmaxcode.metrics.GeneralizedNeuralCollapse`).
+#: The names in every measurement; GNC adds more (see `softmaxcode.metrics.GeneralizedNeuralCollapse`).
 MEASURED = ("loss", "train_accuracy", "test_loss", "test_accuracy", "ncm_accuracy", "GNC1", "GNC2", "GNC3")
 
 
 class Measuring:
-    """Measures a classifier on a data set, each process on its fraction.
+    """Measures a classifier on a data set, each process on its own part.
 
-    Classes that the training data do not have, as of tokens that never come next, are left out of GNC1 to GNC3, since
-    nothing is known of their features.
+    Some classes may have no training data, such as tokens that are never a next token. GNC1 to GNC3 omit them, since
+    their features are unknown.
 
     Parameters
     ----------
     data : Data
-        ``train_unaugmented`` is what collapse is measured on, ``test`` what accuracy is.
+        Collapse is measured on ``train_unaugmented``, accuracy on ``test``.
     d : int
         Width of the features.
     temperature : float
-        Of the loss.
+        Temperature of the loss.
     workers : int
-        Processes that read the data.
+        Number of processes that read the data.
     """
 
     def __init__(self, data: Data, d: int, temperature: float, workers: int = 0) -> None:
@@ -51,14 +51,14 @@ class Measuring:
 
     @torch.no_grad()
     def __call__(self, model: Classifier, fabric: Fabric) -> dict[str, float]:
-        """Measure the classifier as it is; its mode is put back.
+        """Measure the classifier as it is; its mode is then restored.
 
         Returns
         -------
         dict
-            ``loss`` and ``train_accuracy`` on the training data without augmentation, ``test_loss`` and
-            ``test_accuracy``, ``ncm_accuracy`` (of the test data, by the nearest class mean of the training data), and
-            what `GeneralizedNeuralCollapse` computes.
+            ``loss`` and ``train_accuracy`` are on the training data without augmentation, ``test_loss`` and
+            ``test_accuracy`` on the test data. ``ncm_accuracy`` is on the test data, by the nearest class mean of the
+            training data. The other values are those of `GeneralizedNeuralCollapse`.
         """
         training = model.training
         model.eval()
@@ -70,7 +70,7 @@ class Measuring:
         self.collapse.set_classifier(weight.detach()[seen])
 
         def near(features: Tensor, labels: Tensor) -> None:
-            known = number[labels] >= 0  # a class that was never seen has no mean, and counts as wrong below
+            known = number[labels] >= 0  # an unseen class has no mean, and counts as wrong below
             if known.any():
                 self.nearest_mean.update(features[known], number[labels[known]])
 

@@ -1,4 +1,4 @@
-"""Network and head together: what is trained, saved and measured."""
+"""Network and head as one model, which is trained, saved and measured."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from experiments.data import Data
     from experiments.settings import RunSettings
 
-#: Samples of a batch that nothing is learned from.
+#: Samples per batch in evaluation.
 INFERENCE_BATCH = 1000
 
 
 class LinearHead(nn.Module):
     r"""The unnormalised baseline: logits :math:`\langle w_k, h \rangle / \tau` of rows and features of any norm.
 
-    It has no bias, so that ``weight`` is all there is of it.
+    It has no bias, so ``weight`` is its only parameter.
 
     Parameters
     ----------
     K, d : int
         Classes and feature dimension.
     temperature : float
-        What inner products are divided by.
+        Divides the inner products.
 
     Examples
     --------
@@ -60,16 +60,16 @@ class Classifier(nn.Module):
     Parameters
     ----------
     network : Module
-        Inputs to features (N, d), or (N, T, d) of sequences, whose every place counts as a sample.
+        Maps inputs to features (N, d), or to (N, T, d) for sequences, where every position counts as a sample.
     head : Module
-        Features to logits, and with labels to the loss; ``weight`` is (K, d).
+        Maps features to logits, and with labels to the loss. Its ``weight`` is (K, d).
     frozen : bool
-        Train only the last layer of the network, and the head. Its batch normalisation keeps its statistics.
+        Train only the last layer of the network and the head. Batch normalisation keeps its statistics.
 
     Raises
     ------
     ValueError
-        Where ``frozen`` and the network has no linear layer.
+        If ``frozen`` is set and the network has no linear layer.
     """
 
     def __init__(self, network: nn.Module, head: nn.Module, *, frozen: bool = False) -> None:
@@ -83,14 +83,14 @@ class Classifier(nn.Module):
             linear[-1].requires_grad_(True)
 
     def train(self, mode: bool = True) -> Classifier:
-        """Training or evaluation mode; a frozen network stays in the latter."""
+        """Set training or evaluation mode; a frozen network stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.network.eval()
         return self
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Features of a batch as the network gives them, one sample per row, (N, d)."""
+        """Features of a batch, the output of the network, one sample per row, (N, d)."""
         return self.network(inputs).flatten(0, -2)
 
     def logits(self, features: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Classifier(nn.Module):
         return self.head(features)
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch; NaN where the features are not finite, which the heads refuse."""
+        """The loss of a batch; NaN if the features are not finite, which the heads refuse."""
         features = self.features(inputs)
         if not torch.isfinite(features).all():
             return features.sum() * torch.nan
@@ -106,17 +106,17 @@ class Classifier(nn.Module):
 
     @property
     def temperature(self) -> float:
-        """That of the head."""
+        """The temperature of the head."""
         return float(self.head.temperature)  # type: ignore[arg-type]
 
 
 def built(settings: RunSettings, data: Data) -> Classifier:
-    """The network and head of a run, untrained; their parameters follow from the seed, whatever was drawn before.
+    """The network and head of a run, untrained; their parameters depend on the seed alone.
 
     Raises
     ------
     ValueError
-        If network, head and data do not go together.
+        If network, head and data do not fit together.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -125,12 +125,12 @@ def built(settings: RunSettings, data: Data) -> Classifier:
 
 
 def untrained_network(settings: RunSettings, data: Data) -> nn.Module:
-    """The network of a run, drawn from torch's global generator.
+    """The network of a run, initialised from torch's global generator.
 
     Raises
     ------
     ValueError
-        If it does not go with the data, or does not have such options.
+        If it does not fit the data, or has no such options.
     """
     of_text = isinstance(data, TextData)
     if of_text != (settings.network == "text-transformer"):
@@ -160,7 +160,7 @@ def _head(settings: RunSettings, data: Data) -> nn.Module:
 
 
 class Batches(Dataset[Any]):
-    """A data set that is asked for many samples at once, and draws what it draws for them from a seed of their own."""
+    """A data set that is indexed by many samples at once, and draws random numbers for them from their own seed."""
 
     def __init__(self, samples: Any) -> None:
         self.samples = samples
@@ -175,7 +175,7 @@ class Batches(Dataset[Any]):
 def loader(
     samples: Any, batches: Iterable[tuple[list[int], int]], *, workers: int = 0, pin: bool = False
 ) -> DataLoader[Any]:
-    """Batches of inputs and labels: of each list of indices, with what is drawn for them following from a seed."""
+    """Batches of inputs and labels, one per list of indices; the seed of each determines its random numbers."""
     return DataLoader(Batches(samples), batch_size=None, sampler=batches, num_workers=workers, pin_memory=pin)
 
 
@@ -191,16 +191,16 @@ def collect(model: Classifier, samples: Any, batch_size: int = INFERENCE_BATCH) 
     Parameters
     ----------
     model : Classifier
-        On any device; its mode is put back.
+        On any device; its mode is restored.
     samples : LabelledImages or TokenContexts
-        What to look at.
+        The data set.
     batch_size : int
-        Images, or contexts, at once.
+        Number of images, or contexts, at once.
 
     Returns
     -------
     features : Tensor, shape (N, d)
-        As the network gives them, on the CPU.
+        The output of the network, on the CPU.
     labels : Tensor, shape (N,)
     """
     device = next(model.parameters()).device

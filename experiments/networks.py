@@ -1,4 +1,4 @@
-"""Networks: images or tokens to features of width d. The classifier is apart, one of the heads of `softmaxcode.nn`."""
+"""Networks: images or tokens to features of width d. The classifier is separate, a head of `softmaxcode.nn`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torchvision.models import DenseNet, ResNet
 
-#: Pixels a side, at least: each of the image networks halves the sides up to three times.
+#: The least pixels per side: each of the image networks halves the sides up to three times.
 MIN_SIDE = 8
 
 
@@ -31,25 +31,24 @@ def network(
     Parameters
     ----------
     name : {"resnet18", "densenet121", "resnext50", "vit", "small-cnn", "text-transformer"}
-        The first three are torchvision's, with the stem that is usual for small images: one 3 x 3 convolution of
-        stride 1 and no pooling. ``"small-cnn"`` does not pool over the whole image, so that places count.
+        The first three are torchvision's, with the usual stem for small images: one 3 x 3 convolution of stride 1 and
+        no pooling. ``"small-cnn"`` does not pool over the whole image, so that positions matter.
     d : int
         Width of the features, at least 1.
     image_size : int or (int, int), optional
-        Pixels, one number for a square or (height, width), at least 8 a side. Of the image networks, which all need
-        it.
+        Pixels, one number for a square or (height, width), at least 8 per side. All image networks need it.
     channels : int, optional
-        Colours of an image: 1 or more. Likewise.
+        Colours of an image: 1 or more. All image networks need it.
     **options
-        ``"vit"``: ``patch`` (4, pixels a side; it has to divide the image's), ``width`` (192), ``layers`` (6),
-        ``heads`` (3), ``dropout`` (0). ``"text-transformer"``: ``vocabulary`` (tokens, needed), ``length`` (256, the
-        longest sequence), ``width`` (128), ``layers`` (4), ``heads`` (4), ``dropout`` (0). The others take none.
+        ``"vit"``: ``patch`` (4, pixels per side, a divisor of the image's), ``width`` (192), ``layers`` (6), ``heads``
+        (3), ``dropout`` (0). ``"text-transformer"``: ``vocabulary`` (number of tokens, required), ``length`` (256, the
+        longest sequence), ``width`` (128), ``layers`` (4), ``heads`` (4), ``dropout`` (0). The others have none.
 
     Returns
     -------
     Module
-        Maps images (N, channels, height, width) to features (N, d), and tokens (N, T) to features (N, T, d), where
-        the feature of a token depends on it and those before it alone.
+        Maps images (N, channels, height, width) to features (N, d), and tokens (N, T) to features (N, T, d). The
+        feature of a token depends only on it and the tokens before it.
 
     Raises
     ------
@@ -59,15 +58,16 @@ def network(
     Notes
     -----
     Parameters are drawn from torch's global generator: call `torch.manual_seed` first. Features are not normalised;
-    the heads do that. Every image network but the ViT has batch normalisation and wants more than one image a batch in
-    training mode.
+    the heads do that. Every image network but the ViT has batch normalisation and needs more than one image per batch
+    in training mode.
 
     References
     ----------
-    K. He et al., Deep residual learning for image recognition, arXiv 1512.03385. G. Huang et al., Densely connected
-    convolutional networks, arXiv 1608.06993. S. Xie et al., Aggregated residual transformations for deep neural
-    networks, arXiv 1611.05431. A. Dosovitskiy et al., An image is worth 16 x 16 words, arXiv 2010.11929. A. Vaswani
-    et al., Attention is all you need, arXiv 1706.03762.
+    K. He et al., Deep residual learning for image recognition, arXiv 1512.03385.
+    G. Huang et al., Densely connected convolutional networks, arXiv 1608.06993.
+    S. Xie et al., Aggregated residual transformations for deep neural networks, arXiv 1611.05431.
+    A. Dosovitskiy et al., An image is worth 16 x 16 words, arXiv 2010.11929.
+    A. Vaswani et al., Attention is all you need, arXiv 1706.03762.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def _sides(image_size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _small_stem(outputs: int, channels: int) -> nn.Conv2d:
-    """The first convolution of ResNet18, ResNeXt50 and DenseNet121 for small images, initialised as theirs are."""
+    """The first convolution of ResNet18, ResNeXt50 and DenseNet121 for small images, with their initialisation."""
     stem = nn.Conv2d(channels, outputs, kernel_size=3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     return stem
@@ -152,7 +152,7 @@ def _vit(
     heads: int = 3,
     dropout: float = 0.0,
 ) -> VisionTransformer:
-    """torchvision's vision transformer, of a size for small images."""
+    """torchvision's vision transformer, scaled for small images."""
     height = image_size[0]
     patch = check_integer("patch", patch, 1)
     if image_size != (height, height) or height % patch:
@@ -163,7 +163,7 @@ def _vit(
         net.conv_proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
         nn.init.trunc_normal_(net.conv_proj.weight, std=1 / (patch * math.sqrt(channels)))
         nn.init.zeros_(net.conv_proj.bias)
-    # torchvision starts this layer at 0, and features of 0 have no direction
+    # torchvision initialises this layer with 0, and zero features have no direction
     net.heads = nn.Sequential(nn.Linear(width, d))
     return net
 
@@ -178,10 +178,10 @@ def _check_transformer(width: int, layers: int, heads: int, dropout: float) -> N
 
 
 def _small_cnn(d: int, image_size: tuple[int, int], channels: int) -> nn.Sequential:
-    """Three 3 x 3 convolutions, the sides halved twice, then a hidden layer that sees every place, and d numbers.
+    """Three 3 x 3 convolutions, the sides halved twice, then a hidden layer over all positions, and d numbers.
 
-    Without the normalised hidden layer the feature norms grow a hundredfold in the first steps of a large learning
-    rate, and the gradient of a spherical head, which is inversely proportional to them, has nothing left to learn with.
+    The hidden layer is normalised. Without that, the feature norms grow a hundredfold in the first steps of a large
+    learning rate. The gradient of a spherical head is inversely proportional to them, so training would stop.
     """
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
@@ -203,7 +203,7 @@ def _small_cnn(d: int, image_size: tuple[int, int], channels: int) -> nn.Sequent
 
 
 class TextTransformer(nn.Module):
-    """A causal transformer: the feature of a token depends on it and those before it alone.
+    """A causal transformer: the feature of a token depends only on it and the tokens before it.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ class TextTransformer(nn.Module):
     length : int
         The longest sequence.
     width, layers, heads : int
-        Of the transformer; ``width`` has to be a multiple of ``heads``.
+        Sizes of the transformer; ``width`` has to be a multiple of ``heads``.
     dropout : float
         At least 0 and below 1.
 
@@ -225,7 +225,7 @@ class TextTransformer(nn.Module):
 
     Notes
     -----
-    The token embeddings, of ``width`` numbers, are no classifier: nothing ties them to a head's.
+    The token embeddings, of ``width`` numbers, are not a classifier: they are not tied to a head's.
 
     Examples
     --------
@@ -253,7 +253,7 @@ class TextTransformer(nn.Module):
         _check_transformer(width, layers, heads, dropout)
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(length, width)
-        # separate layers: nn.TransformerEncoder would start all of them from the same numbers
+        # separate layers: nn.TransformerEncoder would initialise all of them with the same numbers
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
@@ -280,7 +280,7 @@ class TextTransformer(nn.Module):
         Raises
         ------
         ValueError
-            If they are not such a tensor. A token outside the vocabulary is the embedding's IndexError.
+            If they are not such a tensor. A token outside the vocabulary raises the embedding's IndexError.
         """
         length = self.positions.num_embeddings
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= length:
@@ -292,7 +292,7 @@ class TextTransformer(nn.Module):
         return self.projection(self.norm(X))
 
 
-#: What `network` knows: each function takes d, (height, width) and the channels, and its options by name.
+#: The networks by name: each function takes d, (height, width) and the channels, and its options by name.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": _resnet18,
     "densenet121": _densenet121,

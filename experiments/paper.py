@@ -1,8 +1,8 @@
-"""Numbers of the paper's trained networks, to stand beside ours.
+"""Measurements of the paper's trained networks, to compare with ours.
 
-They are from the public logs of Jiang et al., ICML 2024 (arXiv:2310.05351): d = 10, SGD with Nesterov's momentum,
-learning rate 0.1, weight decay 5e-4, batches of 250, 200 epochs; the learned classifier on the sphere unless stated
-otherwise. Accuracies are in per cent.
+They are from the public logs of Jiang et al., ICML 2024 (arXiv:2310.05351). The setting is d = 10 and SGD with
+Nesterov's momentum, learning rate 0.1, weight decay 5e-4, batches of 250, 200 epochs. The classifier is the learned one
+on the sphere unless stated otherwise. Accuracies are in per cent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TINY_IMAGENET: dict[str, dict[str, float]] = {
     "DenseNet121": {"GNC2": 0.451},
     "ResNeXt50": {"GNC2": 0.483},
 }
-#: ResNet18 on CIFAR100 by temperature. That of GNC2 at 1 is logged as -0.01, a lower value that had not converged.
+#: ResNet18 on CIFAR100 by temperature. GNC2 at 1 is logged as -0.01, a lower value that had not converged.
 TEMPERATURES: dict[float, dict[str, float]] = {
     1.0: {"GNC2": 0.0, "GNC3": 0.0167},
     1 / 5: {"GNC2": 0.553, "GNC3": 0.0012},

@@ -1,4 +1,4 @@
-"""How well features find others of their class: retrieval and verification by cosine similarity."""
+"""Retrieval and verification of features by cosine similarity."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: Samples at most: the similarities of all their pairs are stored at once, 200 MB for 10,000.
+#: The most samples: the similarities of all their pairs are in memory at once, 200 MB for 10,000.
 MAX_SAMPLES = 10_000
-#: False acceptances at least for a rate to be measured; with fewer, chance decides.
+#: The fewest false acceptances at which a rate is measured; with fewer, chance decides.
 MIN_FALSE = 10
 #: Rows of a tile of similarities.
 _ROWS = 500
 
 
 def tar_name(far: float) -> str:
-    """What the true acceptance rate at a false acceptance rate is called.
+    """The name of the true acceptance rate at a false acceptance rate.
 
     Examples
     --------
@@ -39,36 +39,37 @@ def tar_name(far: float) -> str:
 
 
 def retrieval_measurements(features: Tensor, labels: Tensor, far: Sequence[float] = (1e-3, 1e-2)) -> dict[str, float]:
-    r"""Recall@1, MAP@R and the true acceptance rates of verification, every sample a query against all others.
+    r"""Recall@1, MAP@R and the true acceptance rates of verification, with every sample as a query against all others.
 
-    With R the other samples of a query's class, and P(i) the fraction of them among its i nearest samples,
+    Let R be the number of other samples of a query's class, and P(i) their fraction among its i nearest samples:
 
     .. math:: \mathrm{MAP@R} = \frac1N \sum_q \frac{1}{R_q} \sum_{i \le R_q}
         [\text{the i-th is of the class of q}]\, P_q(i) .
 
-    Verification accepts a pair whose cosine exceeds a threshold t. TAR is the fraction of the pairs of one class that
-    is accepted at the lowest t at which at most the fraction FAR of the pairs of two classes is.
+    Verification accepts a pair whose cosine exceeds a threshold t. The lowest t is used at which at most the fraction
+    FAR of the pairs of two classes is accepted. TAR is the fraction of the pairs of one class that it accepts.
 
     Parameters
     ----------
     features : Tensor, shape (N, d)
-        Of any norm: the cosine counts. At most 10,000 samples.
+        Of any norm, since only cosines count. At most 10,000 samples.
     labels : Tensor of integers, shape (N,)
-        Classes; of a class of one sample there is nothing to find, so it is no query.
+        Classes. A sample that is alone in its class is not used as a query.
     far : sequence of float
         False acceptance rates, each between 0 and 1.
 
     Returns
     -------
     dict
-        ``"Recall@1"``, ``"MAP@R"`` and ``"TAR@FAR=0.001"`` for each rate: fractions from 0 to 1. A TAR is NaN where
-        fewer than ten false acceptances would be allowed.
+        ``"Recall@1"``, ``"MAP@R"`` and ``"TAR@FAR=0.001"`` for each rate: fractions from 0 to 1. A TAR is NaN if fewer
+        than ten false acceptances would be allowed.
 
     Raises
     ------
     ValueError
-        If the features are not a finite floating-point tensor of this shape, the labels are not N integers of at
-        least two classes, one of them with two samples, there are more than 10,000 samples, or a rate is out of range.
+        If the features are not a finite floating-point tensor of this shape. Also if the labels are not N integers of
+        at least two classes, one of them with two samples. Also if there are more than 10,000 samples, or a rate is out
+        of range.
 
     References
     ----------
@@ -102,7 +103,7 @@ def retrieval_measurements(features: Tensor, labels: Tensor, far: Sequence[float
         device=torch.device("cpu"),
         knn_func=CustomKNN(CosineSimilarity(), batch_size=_ROWS),
     )
-    # the library keeps labels as float32, which distinguishes integers up to 2^24 only
+    # the library stores labels as float32, which distinguishes integers up to 2^24 only
     found = neighbours.get_accuracy(H, torch.unique(y, return_inverse=True)[1])
     genuine, impostor = _pair_similarities(H, y)
     return {
@@ -113,7 +114,7 @@ def retrieval_measurements(features: Tensor, labels: Tensor, far: Sequence[float
 
 
 def _pair_similarities(H: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of all pairs of unit rows, each pair once: those of one class, and those of two."""
+    """Cosines of all pairs of unit rows, each pair once: those within a class, and those of two classes."""
     genuine, impostor = [], []
     for start in range(0, len(H), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -129,6 +130,6 @@ def _true_acceptance(genuine: np.ndarray, impostor: np.ndarray, far: float) -> f
     allowed = math.floor(far * len(impostor))
     if allowed < MIN_FALSE:
         return math.nan
-    # the largest cosine of two classes that is refused: what exceeds it is accepted
+    # the largest refused cosine of two classes: a pair that exceeds it is accepted
     threshold = np.partition(impostor, len(impostor) - 1 - allowed)[len(impostor) - 1 - allowed]
     return float((genuine > threshold).mean())

@@ -1,4 +1,4 @@
-"""Test accuracy of finished runs where the test images are shifted away from what was trained on."""
+"""Test accuracy of finished runs on test images that are shifted away from the training images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def correct(model: Classifier, samples: Any) -> tuple[Tensor, Tensor]:
-    """Which samples of a data set the classifier gets right.
+    """Which samples of a data set the classifier classifies correctly.
 
     Parameters
     ----------
     model : Classifier
     samples : LabelledImages or TokenContexts
-        Such as the test set of a run's data.
+        For example the test set of a run's data.
 
     Returns
     -------
@@ -42,14 +42,14 @@ class _Shifted(TypedDict):
 
 
 def shifted_accuracy(run: TrainedRun, shifts: Sequence[str]) -> dict[str, float]:
-    """Test accuracy under shifts of the test images, each computed once and kept in the folder of the run.
+    """Test accuracy under shifts of the test images, each computed once and stored in the folder of the run.
 
     Parameters
     ----------
     run : TrainedRun
-        Finished, of images.
+        A finished run on images.
     shifts : sequence of str
-        As `experiments.data.load` takes them, such as ``"contrast:0.5"``.
+        Shifts as in `experiments.data.load`, such as ``"contrast:0.5"``.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def shifted_accuracy(run: TrainedRun, shifts: Sequence[str]) -> dict[str, float]
     Raises
     ------
     ValueError
-        For a shift that does not exist, or data that have none.
+        For a shift that does not exist, or data without shifts.
     """
 
     def accuracy(shift: str) -> float:

@@ -25,9 +25,9 @@ class Interval:
     Attributes
     ----------
     mean, lower, upper : float
-        In the unit of the values. The bounds are NaN where no interval can be given, and the mean is NaN for n = 0.
+        In the unit of the values. The bounds are NaN if no interval can be given. The mean is NaN for n = 0.
     n : int
-        Values.
+        Number of values.
     """
 
     mean: float
@@ -37,7 +37,7 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the length of the interval, NaN where there is none."""
+        """Half the length of the interval, NaN if there is none."""
         return (self.upper - self.lower) / 2
 
     @property
@@ -56,12 +56,12 @@ class Slope:
     Attributes
     ----------
     slope, lower, upper : float
-        Units of y per unit of x. The bounds are NaN where no interval can be given, and the slope is NaN where x does
-        not vary between the cells.
+        Units of y per unit of x. The bounds are NaN if no interval can be given. The slope is NaN if x does not vary
+        between the cells.
     n : int
-        Points of the line.
+        Number of points on the line.
     p_value : float
-        Two-sided, of the slope 0.
+        Two-sided, for the hypothesis that the slope is 0.
     """
 
     slope: float
@@ -72,7 +72,7 @@ class Slope:
 
     @property
     def half_width(self) -> float:
-        """Half the length of the interval, NaN where there is none."""
+        """Half the length of the interval, NaN if there is none."""
         return (self.upper - self.lower) / 2
 
     def __str__(self) -> str:
@@ -81,9 +81,9 @@ class Slope:
 
 
 def _with_error(value: float, half_width: float) -> str:
-    """The value to the second digit of its error, which follows; four digits of a value without one.
+    """The value to the second digit of its error, followed by the error; four digits of a value without one.
 
-    An error of less than a millionth of the value is rounding, and written as 0.
+    An error below a millionth of the value is rounding, and is written as 0.
     """
     if math.isnan(half_width):
         return f"{value:.4g}"
@@ -94,21 +94,21 @@ def _with_error(value: float, half_width: float) -> str:
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    r"""The mean of independent values and Student's interval for what they are drawn around.
+    r"""The mean of independent values and Student's interval for their expectation.
 
     .. math:: \bar x \pm t_{n-1,\,(1+c)/2}\; \frac{s}{\sqrt n}, \qquad s^2 = \frac{1}{n-1} \sum_i (x_i - \bar x)^2
 
     Parameters
     ----------
     values : iterable of float
-        One for each seed, n of them, in any unit.
+        n values, one per seed, in any unit.
     confidence : float
         c, between 0 and 1.
 
     Returns
     -------
     Interval
-        The bounds are NaN for n < 2 and where a value is not finite.
+        The bounds are NaN for n < 2 and if a value is not finite.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval
 def paired_difference(a: Mapping[Any, float], b: Mapping[Any, float], confidence: float = 0.95) -> Interval:
     """The mean of a - b over the keys that both have, with Student's interval of the differences.
 
-    Runs of one seed share their data and order of batches, so that their difference varies less than either.
+    Runs of one seed share their data and order of batches, so their difference varies less than either.
 
     Parameters
     ----------
@@ -168,28 +168,28 @@ def slope(x: ArrayLike, y: ArrayLike, cell: ArrayLike, confidence: float = 0.95)
 
     .. math:: \bar y_c = a + s\, \bar x_c + e_c, \qquad c = 1, \dots, C
 
-    Points of a cell, such as the seeds of one setting, share whatever that setting does beside the line, so they are
-    no replicates of it: the interval has C - 2 degrees of freedom, however many seeds there are.
+    Points of one cell, such as the seeds of one setting, share all effects of that setting beside the line. So they are
+    not replicates. The interval has C - 2 degrees of freedom, however many seeds there are.
 
     Parameters
     ----------
     x, y : array_like, shape (n,)
         In any units.
     cell : array_like, shape (n,)
-        What each point belongs to; C cells.
+        The cell of each point; C cells.
     confidence : float
         Between 0 and 1.
 
     Returns
     -------
     Slope
-        Its ``n`` is C. The bounds and the p-value are NaN where C < 3; all but n where the cells' x do not vary or a
-        value is not finite. Where their y do not vary all are 0, and the p-value 1.
+        Its ``n`` is C. The bounds and the p-value are NaN if C < 3. All but n are NaN if the cells' x do not vary or a
+        value is not finite. If their y do not vary, all are 0 and the p-value is 1.
 
     Raises
     ------
     ValueError
-        If the three do not have one length, x or y are not numbers, or the confidence is out of range.
+        If the three differ in length, x or y are not numbers, or the confidence is out of range.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def slope(x: ArrayLike, y: ArrayLike, cell: ArrayLike, confidence: float = 0.95)
     n = len(cells)
     size = np.bincount(member)
     x, y = np.bincount(member, x) / size, np.bincount(member, y) / size
-    # cells whose x are all equal differ by rounding
+    # cells whose x are all equal still differ by rounding
     if n < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()) or np.ptp(x) <= 1e-12 * np.abs(x).max():
         return Slope(math.nan, math.nan, math.nan, n, math.nan)
     if n > 2 and np.ptp(y) <= 1e-12 * np.abs(y).max():
@@ -222,15 +222,15 @@ def non_inferior(difference: Interval, margin: float) -> bool | None:
     Parameters
     ----------
     difference : Interval
-        New less old, where more is better.
+        New minus old, where more is better.
     margin : float
-        The loss that would be accepted, above 0, in the unit of the difference.
+        The acceptable loss, above 0, in the unit of the difference.
 
     Returns
     -------
     bool or None
-        True where the whole interval is above -margin, False where it is all below, None where it is neither or there
-        is no interval.
+        True if the whole interval is above -margin, False if it is all below. None if neither is so, or there is no
+        interval.
 
     Raises
     ------

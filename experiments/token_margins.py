@@ -1,4 +1,4 @@
-"""Margins of a language model's tokens, the frequent and the rare apart."""
+"""Margins of a language model's tokens by frequency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from experiments.data import Data
     from experiments.runs import TrainedRun
 
-#: The tokens are cut into so many groups by their frequency, of one size but for a token.
+#: Number of groups of tokens by frequency; their sizes differ by at most one.
 GROUPS = 5
 
 
@@ -29,24 +29,24 @@ def token_margins(run: TrainedRun) -> pd.DataFrame:
     Parameters
     ----------
     run : TrainedRun
-        Of text; its rows count by their directions. It is computed once and kept with the run.
+        A run on text; only the directions of its rows count. The result is computed once and stored with the run.
 
     Returns
     -------
     DataFrame
         One row per token, in the order of the classes: ``token``; ``count`` in the training text; ``margin``;
-        ``quintile`` of frequency, from 1, the rarest fifth, to 5, equal counts in the order of the classes.
+        ``quintile`` of frequency. Quintiles go from 1, the rarest fifth, to 5; ties are in the order of the classes.
 
     Notes
     -----
-    Tokens that are never a next token have no features and nothing but each other's repulsion moves their vectors: they
-    are left out, and no distance is from them.
+    Tokens that are never a next token have no features, so only repulsion among vectors moves theirs. They are omitted,
+    and no distance refers to them.
     """
     return pd.DataFrame(run.evaluation("token_margins", Tokens, _measured))
 
 
 class Tokens(TypedDict):
-    """What is kept of every token, in the order of the classes."""
+    """The values stored per token, in the order of the classes."""
 
     token: list[str]
     count: list[int]
@@ -76,7 +76,7 @@ def _measured(run: TrainedRun) -> Tokens:
 
 
 def unigram(data: Data) -> Unigram:
-    r"""What is reached without looking at the context: every position is predicted from the training counts alone.
+    r"""The loss and accuracy without context: every position is predicted from the training counts alone.
 
     .. math:: L = -\frac1N \sum_i \log \frac{1 + n_{y_i}}{K + \sum_k n_k}
 

@@ -1,4 +1,4 @@
-"""One training run, on Lightning Fabric: from a CPU to several GPUs, resumed after a kill with the same result."""
+"""One training run on Lightning Fabric, on a CPU or several GPUs; a killed run resumes with the same result."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ if TYPE_CHECKING:
 
 FORMAT = "experiments 1"
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
-#: What every row of a history has; what `Measuring` measures follows.
+#: The first columns of every history; the measurements of `Measuring` follow.
 COLUMNS = ("epoch", "step", "seconds", "train_loss")
-#: The environment variable that names the process that started the others of a run.
+#: The environment variable with the process that started the others of a run.
 _FIRST = "SOFTMAXCODE_FIRST_PROCESS"
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a run is executed; none of it is part of what the run is.
+    """Where and how a run is executed; these options are not part of the run's identity.
 
     Attributes
     ----------
     accelerator : {"auto", "cpu", "cuda", "mps"}
-        What it runs on.
+        The kind of device.
     devices : int
-        Processes, one a device, that share each batch (DistributedDataParallel). Batch normalisation takes the
-        statistics of each process's fraction, so this alone is felt in the result; ``run.json`` notes it.
+        Number of processes, one per device, that share each batch (DistributedDataParallel). Batch normalisation uses
+        the statistics of each process's part. Only this changes the result; ``run.json`` records it.
     workers : int
-        Processes that read the data ahead.
+        Number of processes that read the data ahead.
     data_root : str or None
         The folder of the data sets.
     checkpoint_seconds : float
-        Between two checkpoints, which are written at the end of an epoch.
+        Time between two checkpoints, which are written at the end of an epoch.
     tensorboard : bool
         Log to TensorBoard too; ``history.csv`` is always written.
     progress : bool or None
-        Show a progress bar; None on a terminal alone.
+        Show a progress bar; None shows it only on a terminal.
     """
 
     accelerator: str = "auto"
@@ -79,12 +79,12 @@ class Execution:
     progress: bool | None = None
 
     def fabric(self, precision: str) -> Fabric:
-        """Lightning's Fabric for this.
+        """Lightning's Fabric for these options.
 
         Raises
         ------
         ValueError
-            If there is no such accelerator here, or not so many devices.
+            If this machine has no such accelerator, or too few devices.
         """
         if self.accelerator not in ACCELERATORS:
             raise ValueError(
@@ -111,7 +111,7 @@ class Execution:
 
 
 def check_batch(settings: RunSettings, data: Data) -> None:
-    """Raise a ValueError where the training data do not fill one batch."""
+    """Raise a ValueError if the training data do not fill one batch."""
     if len(data.train) < settings.batch_size:
         raise ValueError(
             f"batch_size is {settings.batch_size}, and {settings.data} has {len(data.train)} training samples with "
@@ -125,12 +125,12 @@ def loaded(settings: RunSettings, root: str | None = None, **changes: Any) -> Da
 
 
 def learning_rate(settings: RunSettings, step: int, steps: int) -> float:
-    """The learning rate of a step: from the first one down to 0 along half a cosine."""
+    """The learning rate of a step: from the initial one down to 0 along half a cosine."""
     return settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class EpochBatches:
-    """The batches of an epoch, one process's fraction of each: indices, and a seed for what is drawn for them.
+    """The batches of an epoch, the part of one process: indices, and a seed for their random numbers.
 
     Order and seeds follow from the seed of the run and the epoch.
     """
@@ -150,7 +150,7 @@ class EpochBatches:
 
 
 def _mixed(*numbers: int) -> int:
-    """A seed of several numbers."""
+    """One seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -161,40 +161,41 @@ def train(
     *,
     build: Callable[[RunSettings, Data], Classifier] = built,
 ) -> None:
-    """Train a run into a folder, or resume one that was interrupted; nothing is done where it is finished.
+    """Train a run into a folder, or resume an interrupted one; do nothing if it is finished.
 
     Parameters
     ----------
     settings : RunSettings
-        What to train.
+        The run to train.
     folder : Path
-        Gets ``settings.json``, ``history.csv``, ``checkpoint.pt`` while it is under way, and at the end ``W.npy``,
-        ``model.pt`` and ``run.json``, each written atomically. Folders of other runs that it starts from lie
-        beside it.
+        It receives ``settings.json`` and ``history.csv``, and ``checkpoint.pt`` until the run ends. At the end it
+        receives ``W.npy``, ``model.pt`` and ``run.json``. Each file is written atomically. If the run starts from
+        another one, that run's folder must be beside it.
     execution : Execution, optional
         Where and how.
     build : callable
-        Makes the model at its start; by default from the settings alone.
+        Builds the initial model; by default from the settings alone.
 
     Raises
     ------
     ValueError
-        If the folder is in use or holds another run, the data are missing, a device is not there, devices cannot share
-        a batch equally, or the run that it starts from is not finished, diverged or is of another architecture.
+        If the folder is in use or contains another run, the data are missing, or a device is not available. Also if the
+        devices cannot share a batch equally. Also if the run that it starts from is not finished, diverged or is of
+        another architecture.
     """
     Training(settings, folder, execution or Execution(), build).run()
 
 
 @dataclass(frozen=True)
 class Progressed:
-    """How far the run of a checkpoint is."""
+    """The progress of a run in a checkpoint."""
 
     epoch: Count
     seconds: NonNegative
 
 
 class Training:
-    """A run under way; see `train`."""
+    """An unfinished run; see `train`."""
 
     def __init__(
         self,
@@ -263,7 +264,7 @@ class Training:
                     fabric.global_rank,
                     fabric.world_size,
                 )
-                # every epoch draws (dropout, say) from a state of its own, so a run that is resumed draws the same
+                # every epoch draws (dropout, say) from a state of its own, so a resumed run draws the same
                 torch.manual_seed(_mixed(settings.seed, self.epoch, fabric.global_rank))
                 wrapped.train()
                 total = torch.zeros((), device=fabric.device)
@@ -354,7 +355,7 @@ class Training:
             )
 
     def _finish(self, status: str, reason: str) -> None:
-        """Write what is found, ``run.json`` last, and remove the checkpoint."""
+        """Write the results, ``run.json`` last, and remove the checkpoint."""
         if not self.fabric.is_global_zero:
             return
         folder = self.folder
@@ -362,7 +363,7 @@ class Training:
         with written_whole(folder / "W.npy") as temporary:
             np.save(temporary, weight.detach().double().cpu().numpy())
         state = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}
-        write_tensors(folder / "model.pt", state, hashed=False)  # a plain state dict, for anybody's PyTorch
+        write_tensors(folder / "model.pt", state, hashed=False)  # an ordinary state dict, readable by any PyTorch
         device = torch.cuda.get_device_name() if self.fabric.device.type == "cuda" else self.fabric.device.type
         header = {
             "settings": self.settings.to_dict(),
@@ -388,7 +389,7 @@ def _launch(fabric: Fabric) -> None:
     own = str(os.getpid())
     first = os.environ.setdefault(_FIRST, own)
     if first != own:
-        end_with(int(first))  # before they meet, which this one would wait for in vain if the first is killed
+        end_with(int(first))  # set before the processes connect: otherwise this one would wait if the first is killed
     try:
         fabric.launch()
     finally:
@@ -420,12 +421,12 @@ def _optimizer(settings: RunSettings, model: Classifier) -> Optimizer:
 
 
 def start_from(model: Classifier, folder: Path) -> None:
-    """Give a network the parameters of a finished run's; the head is left as it is.
+    """Copy the parameters of a finished run's network into a network; the head does not change.
 
     Raises
     ------
     ValueError
-        If there is no finished run, or it is of another architecture.
+        If there is no finished run, or its network has another architecture.
     """
     if not (folder / "run.json").is_file():
         raise ValueError(f"cannot start from {folder.name}: no finished run is in {folder}")

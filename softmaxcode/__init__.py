@@ -1,6 +1,6 @@
 """Softmax Codes and Tammes packings, with certificates.
 
-The public names, listed once; each is imported from its module on first use, so that ``import softmaxcode`` is quick.
+The public names, listed once; each is imported from its module on first use to keep ``import softmaxcode`` fast.
 """
 
 from __future__ import annotations

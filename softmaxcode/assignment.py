@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     Permutation = Int[np.ndarray, " K"]
 
-#: A class mean is taken to be the mean of all where they differ by no more than this fraction of the largest norm.
+#: A class mean counts as equal to the mean of all if they differ by at most this fraction of the largest norm.
 ROUNDING = 1e-13
-#: A swap of two classes must gain this fraction of the largest objective imaginable, which rounding cannot produce.
+#: A swap of two classes must gain this fraction of the largest possible objective, which rounding cannot produce.
 GAIN = 1e-12
 
 
@@ -46,7 +46,7 @@ class Assignment:
     bound : float
         No permutation has a larger objective (with ``maximize=False``, a smaller one), up to rounding.
     mean_objective : float
-        The mean objective over all permutations: what a random assignment is worth.
+        The mean objective over all permutations: the expected objective of a random assignment.
     """
 
     permutation: Permutation
@@ -61,9 +61,9 @@ def similarity_from_means(means: ArrayLike, *, centred: bool = True) -> Square:
     Parameters
     ----------
     means : array_like, shape (K, d')
-        One class mean a row, of any norm; the width need not be the code's dimension.
+        One class mean per row, of any norm. The number of columns may differ from the code's dimension.
     centred : bool
-        Subtract the mean of the class means first, so that a direction common to all classes does not count.
+        First subtract the mean of the class means, so that a direction common to all classes does not count.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def similarity_from_means(means: ArrayLike, *, centred: bool = True) -> Square:
     Raises
     ------
     ValueError
-        If ``means`` is not a finite array of at least two rows, or a row (after centring, where asked) is zero.
+        If ``means`` is not a finite array of at least two rows, or a row is zero (after centring, where requested).
 
     Examples
     --------
@@ -98,13 +98,13 @@ def similarity_from_means(means: ArrayLike, *, centred: bool = True) -> Square:
 def similarity_from_confusion(confusion: ArrayLike) -> Square:
     r"""Similarity of classes as the rate at which they are confused.
 
-    With :math:`R_{ij}` the fraction of class i's samples that are predicted as class j,
+    With :math:`R_{ij}` the fraction of class i's samples predicted as class j,
     :math:`S_{ij} = (R_{ij} + R_{ji}) / 2` for :math:`i \ne j`.
 
     Parameters
     ----------
     confusion : array_like, shape (K, K)
-        Counts or rates, true classes in rows and predictions in columns, as `sklearn.metrics.confusion_matrix` has it.
+        Counts or rates, true classes in rows and predictions in columns, as in `sklearn.metrics.confusion_matrix`.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def similarity_from_confusion(confusion: ArrayLike) -> Square:
     Raises
     ------
     ValueError
-        If it is not a finite square matrix, has a negative entry, or a row of zeros: nothing is known of a class
-        that was never seen, so leave it out or give the matrix of a larger sample.
+        If it is not a finite square matrix, has a negative entry, or has a row of zeros. The confusions of a class
+        without samples are unknown: leave it out, or give the matrix of a larger sample.
 
     Examples
     --------
@@ -145,16 +145,16 @@ def assign(
     Parameters
     ----------
     similarity : array_like, shape (K, K)
-        Any finite matrix, larger where classes are more alike; its symmetric part :math:`(S + S^T)/2` counts and its
-        diagonal does not. `similarity_from_means` and `similarity_from_confusion` make one.
+        Any finite matrix, larger where classes are more alike. Only the off-diagonal of its symmetric part
+        :math:`(S + S^T)/2` counts. `similarity_from_means` and `similarity_from_confusion` make one.
     code : SoftmaxCode or array_like, shape (K, d)
         Unit rows.
     maximize : bool
-        With False similar classes get vectors far apart: the worst assignment, as a control.
+        If False, similar classes get vectors far apart: the worst assignment, as a control.
     starts : int, optional
-        Searches made, by default 500 for few classes, 64 at K = 100 and 2 from K = 320 on. One starts from the
-        classes and vectors whose sorted rows of S and G are the most alike, one from the barycentre of all
-        permutations, the others from random doubly stochastic matrices.
+        Number of searches. By default it is 500 for few classes, 64 at K = 100 and 2 from K = 320 on. The first matches
+        the classes and vectors whose sorted rows of S and G are the most alike. The second starts from the barycentre
+        of all permutations, the others from random doubly stochastic matrices.
     seed : int
         Everything random follows from it.
 
@@ -174,10 +174,10 @@ def assign(
 
     .. math:: \max_P \operatorname{tr}(S P G P^T), \qquad G_{ij} = \langle v_i, v_j \rangle, \quad S_{ii} = G_{ii} = 0,
 
-    which is NP-hard: the answer is a local maximum. From every start but the first the Frank-Wolfe method of
-    Vogelstein et al. finds a permutation; then pairs of classes are swapped while that gains, and the best is kept.
-    ``bound`` is the projection bound of Hadley, Rendl and Wolkowicz. It is attained where S is a relabelled G, and
-    rarely elsewhere: the optimum lies between the two.
+    It is NP-hard, so the answer is a local maximum. From every start but the first, the Frank-Wolfe method of
+    Vogelstein et al. finds a permutation. Pairs of classes are then swapped while that gains, and the best permutation
+    is kept. ``bound`` is the projection bound of Hadley, Rendl and Wolkowicz. It is attained where S is a relabelled G,
+    and rarely elsewhere. The optimum lies between the two.
 
     References
     ----------
@@ -216,7 +216,7 @@ def assign(
 
 
 def default_starts(K: int) -> int:
-    """Starts without ``starts``: as many as take a few seconds, from 2 to 500."""
+    """The default number of starts, from 2 to 500: as many as take a few seconds."""
     return int(np.clip(6.4e7 / K**3, 2, 500))
 
 
@@ -226,7 +226,7 @@ def trace(S: Square, G: Square, p: Permutation) -> float:
 
 
 def guesses(S: Square, G: Square, starts: int, rng: np.random.Generator) -> Iterator[Permutation]:
-    """Permutations of a large tr(S P G P^T), one for each start; S and G symmetric with zero diagonals."""
+    """One permutation with a large tr(S P G P^T) per start; S and G symmetric with zero diagonals."""
     yield _by_rows(S, G)
     for start in range(1, starts):
         begin: Literal["barycenter", "randomized"] = "barycenter" if start == 1 else "randomized"
@@ -251,8 +251,8 @@ def sorted_rows(S: Square) -> np.ndarray:
 def swaps(S: Square, G: Square, p: Permutation) -> Permutation:
     """Exchange the images of the two classes that gain the most, until no exchange gains.
 
-    With F = P G P^T and M = S F, exchanging i and j gains 2 (M_ij + M_ji - M_ii - M_jj + 2 S_ij F_ij). The exchange
-    changes M by a rank-one term and a swap of columns, so each costs O(K^2); SciPy's "2opt" evaluates all K^2
+    Let F = P G P^T and M = S F. Exchanging i and j gains 2 (M_ij + M_ji - M_ii - M_jj + 2 S_ij F_ij). The exchange
+    changes M by a rank-one term and a swap of columns, so each costs O(K^2). SciPy's "2opt" evaluates all K^2
     entries for every pair.
     """
     p = p.copy()
@@ -277,9 +277,10 @@ def swaps(S: Square, G: Square, p: Permutation) -> Permutation:
 def _projection_bound(S: Square, G: Square) -> float:
     """An upper bound on tr(S P G P^T) over permutations.
 
-    P = 11^T/K + Z Y Z^T with Z (K, K - 1) orthonormal and orthogonal to 1, and Y orthogonal. Then the trace is
-    tr(S' Y G' Y^T) + (2/K) r^T P t - (1^T r)(1^T t)/K^2 with S' = Z^T S Z, G' = Z^T G Z and the row sums r = S 1,
-    t = G 1; sorted eigenvalues and sorted row sums bound the first two terms.
+    P = 11^T/K + Z Y Z^T with Z (K, K - 1) orthonormal and orthogonal to 1, and Y orthogonal. Let S' = Z^T S Z,
+    G' = Z^T G Z, and let r = S 1 and t = G 1 be the row sums. Then the trace is
+    tr(S' Y G' Y^T) + (2/K) r^T P t - (1^T r)(1^T t)/K^2. Sorted eigenvalues bound the first term, sorted row sums the
+    second.
     """
     K = len(S)
     Z = helmert(K)
@@ -315,7 +316,7 @@ def check_square(matrix: Any, name: str) -> Square:
     matrix : array_like, shape (K, K)
         Real and finite, K >= 2.
     name : str
-        What to call it in an error message.
+        The name of the matrix in an error message.
 
     Returns
     -------
@@ -325,7 +326,7 @@ def check_square(matrix: Any, name: str) -> Square:
     Raises
     ------
     ValueError
-        If it is not such a matrix; the message shows what was received.
+        If the matrix is not real, finite and square with K >= 2; the message shows what was received.
 
     Examples
     --------
@@ -340,7 +341,7 @@ def check_square(matrix: Any, name: str) -> Square:
 
 
 def _check_memory(K: int) -> None:
-    """Raise a ValueError where a few matrices of all pairs of classes do not fit into memory."""
+    """Raise a ValueError where a few K x K matrices do not fit into memory."""
     check_memory(f"an assignment of {K} classes", 32 * K * K, "assign fewer classes, such as means of groups of them")
 
 

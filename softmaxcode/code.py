@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from softmaxcode.margins.exact import Margins
     from softmaxcode.types import Mask, Pairs, PerClass, Rows
 
-#: Rows of a large exact code whose cosines are tried for one that reaches the bound of its family.
+#: Rows of a large exact code among whose cosines `max_cosine` looks for one that reaches the bound of the family.
 ATTAINING_ROWS = 64
 
 
 def check_code(name: str, code: Any) -> None:
-    """Raise a ValueError unless ``code`` is a SoftmaxCode; ``name`` is what takes it."""
+    """Raise a ValueError unless ``code`` is a SoftmaxCode; ``name`` is the caller that the message names."""
     if not isinstance(code, SoftmaxCode):
         raise ValueError(
             f"{name} takes a SoftmaxCode, from softmaxcode.solve, load or SoftmaxCode.from_rows(W); got {shown(code)}"
@@ -43,9 +43,9 @@ def check_code(name: str, code: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class SoftmaxCode:
-    """K unit vectors in R^d with what is known of them.
+    """K unit vectors in R^d and the measurements derived from them.
 
-    ``np.asarray(code)`` is ``code.W``. Measurements are derived from the coordinates when first asked for and kept.
+    ``np.asarray(code)`` is ``code.W``. Measurements are derived from the coordinates on first use, then cached.
 
     Attributes
     ----------
@@ -56,8 +56,8 @@ class SoftmaxCode:
     provenance : Provenance
         Closed form or search, seed, starts, seconds, version.
     proved : ProvedValue or None
-        With ``solve(..., digits=n)``: the value to n digits with a proved radius. None for a code that was loaded,
-        since a proof in a file is only a claim: ``softmaxcode check`` derives it again.
+        With ``solve(..., digits=n)``: the value to n digits with a proved radius. A loaded code has None, since a proof
+        in a file is only a claim. ``softmaxcode check`` proves it again.
     """
 
     W: Rows
@@ -78,14 +78,14 @@ class SoftmaxCode:
 
     @classmethod
     def from_rows(cls, W: ArrayLike, *, objective: str = "softmax", normalize: bool = False) -> SoftmaxCode:
-        """A code made of anyone's unit rows, such as a trained classifier, to be measured, certified or plotted.
+        """Make a code from any unit rows, such as a trained classifier, to measure, certify or plot them.
 
         Parameters
         ----------
         W : array_like, shape (K, d)
-            Unit vectors, one a row.
+            Unit vectors, one per row.
         objective : {"softmax", "tammes"}
-            What the certificate's status is to refer to.
+            The objective that the certificate's status refers to.
         normalize : bool
             Scale the rows to unit norm first.
 
@@ -117,7 +117,7 @@ class SoftmaxCode:
 
     @property
     def cosine_bound(self) -> float | None:
-        """A proved upper bound on the largest cosine of the exact code that these rows round; None where none is known.
+        """A proved upper bound on the largest cosine of the exact code that these rows round, or None.
 
         Codes of the exact families have one. It never comes from a file.
         """
@@ -125,12 +125,12 @@ class SoftmaxCode:
 
     @property
     def closed_margin(self) -> float | None:
-        """The margin of the closed form that these rows round; None where they round none."""
+        """The margin of the closed form that these rows round; None where there is no closed form."""
         return None if self._exact is None else self._exact.margin
 
     @property
     def is_long(self) -> bool:
-        """Whether a pass over all pairs takes so long that what an exact code knows of itself is used instead."""
+        """Whether a pass over all pairs takes so long that the values proved for the exact code are used instead."""
         return self._exact is not None and self.K * self.K * self.d > MAX_ALL_MARGINS
 
     @property
@@ -188,8 +188,8 @@ class SoftmaxCode:
     def max_cosine(self) -> float:
         """The largest cosine of two different rows, mu(W).
 
-        A large code of an exact family is not searched for it: the family knows a bound on it, and the first pair that
-        reaches the bound shows that it is attained.
+        For a large code of an exact family, not every pair is computed. The family has a proved bound on the largest
+        cosine; a first pair that reaches the bound shows that it is attained.
         """
         bound = self.cosine_bound
         if bound is not None and self._attaining is not None:
@@ -198,7 +198,7 @@ class SoftmaxCode:
 
     @cached_property
     def _attaining(self) -> tuple[int, int] | None:
-        """Of a long exact code a pair whose cosine is, to rounding, the bound that its family knows."""
+        """A pair of a long exact code whose cosine reaches, up to rounding, the proved bound of its family."""
         bound = self.cosine_bound
         if bound is None or not self.is_long:
             return None
@@ -271,27 +271,27 @@ class SoftmaxCode:
     def save(self, path: str | Path) -> None:
         """Write ``.npz`` (coordinates, measurements and their SHA-256), ``.csv`` (one point per line) or ``.txt``.
 
-        A ``.txt`` file has one number per line, as Sloane's tables do; named ``pack.d.K.txt`` it is read without
-        ``dim``.
+        A ``.txt`` file has one number per line, as Sloane's tables do. If its name is ``pack.d.K.txt``, `load` reads it
+        without ``dim``.
 
-        An existing file is replaced, as `numpy.save` does (the commands refuse it without ``--force``): it stays whole
-        until the new one is.
+        An existing file is replaced, as `numpy.save` does (the commands refuse it without ``--force``). The file is
+        written atomically.
 
         Raises
         ------
         ValueError
-            If the suffix is another one, the folder does not exist, or the provenance is not what a file may hold.
+            If the suffix is another one, the folder does not exist, or the provenance does not fit the file format.
         """
         write_code(self, path)
 
 
 def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
-    """Derive the certificate of a code from its coordinates; the objective is the only other thing used.
+    """Derive the certificate of a code from its coordinates and its objective alone.
 
     Parameters
     ----------
     code : SoftmaxCode
-        From `solve`, `load`, or made of anyone's unit rows.
+        From `solve`, `load` or `SoftmaxCode.from_rows`.
     lp : bool
         Whether Delsarte's linear programme, which takes seconds, may be solved for the upper bound.
 
@@ -315,31 +315,32 @@ def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
 def load(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> SoftmaxCode:
     """Read a code from ``.npz``, a classifier from ``.npy``, or points from ``.txt`` or ``.csv``; nothing is unpickled.
 
-    Measurements are derived again from the coordinates; those in the file are not used (`softmaxcode check` compares
-    them). A proof in the file is a claim that anyone can write: ``proved`` is None here, and ``check`` proves it again.
+    Measurements are derived again from the coordinates. Those in the file are not used; `softmaxcode check` compares
+    them. A proof in the file is a claim that anyone can write, so ``proved`` is None. `softmaxcode check` proves it
+    again.
 
     Parameters
     ----------
     path : path
         ``.npz`` as `SoftmaxCode.save` writes it; ``.npy`` with a (K, d) array; ``.txt`` or ``.csv`` with numbers
-        between spaces, commas or line ends. In those a ``#`` begins a comment, and a first line of names (or that
-        counts 0, 1, 2, ... as tables of pandas do) is a heading.
+        between spaces, commas or line ends. In text files a ``#`` begins a comment. A first line of names is a
+        heading, and so is one that counts 0, 1, 2, ..., as pandas writes it.
     dim : int, optional
-        Dimension of a ``.txt`` or ``.csv`` file. It is taken from a name ``pack.d.K.txt`` where it is not given, else
-        from the lines, where all have the same count of numbers; a ``.txt`` file needs two or more in each.
+        Dimension of a ``.txt`` or ``.csv`` file. By default a name ``pack.d.K.txt`` gives it. With other names it is
+        the number of columns, which must be the same in all lines; a ``.txt`` file needs two or more.
     normalize : bool
         Scale the rows to unit norm first.
 
     Returns
     -------
     SoftmaxCode
-        Its provenance is what an ``.npz`` file claims.
+        Its provenance is the one that an ``.npz`` file claims.
 
     Raises
     ------
     ValueError
-        If the file is missing, truncated, pickled, of another kind, declares more than 10^8 coordinates, its arrays
-        disagree, or its coordinates are not those it was saved with; the message names the fault.
+        If the file is missing, truncated, pickled, of another kind, or declares more than 10^8 coordinates. Also if
+        its arrays disagree, or its coordinates have changed since it was saved. The message names the fault.
 
     Examples
     --------

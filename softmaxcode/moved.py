@@ -1,4 +1,4 @@
-"""Old names of modules that have moved into folders: importing one warns, and its names are those of the new ones."""
+"""Old names of modules that have moved into folders; importing one warns and redirects to the new names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-#: From the old name to where its names are now, both below ``softmaxcode``.
+#: From the old name to the modules that now define its names, both below ``softmaxcode``.
 MOVED: dict[str, tuple[str, ...]] = {
     "arguments": ("cli.arguments",),
     "arrays": ("storage.arrays",),
@@ -68,6 +68,6 @@ class _Redirection(Loader):
 
 
 def redirect() -> None:
-    """Have imports of old names find the new ones."""
+    """Make imports of the old names find the new modules."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
-    """Every measurement of a code in plain text; ``made_by`` names its provenance, which nothing derives again."""
+    """Every measurement of a code in plain text; ``made_by`` labels its provenance, which is not derived again."""
     derived = measurements(code)
     certificate = derived["certificate"]
 
@@ -59,7 +59,7 @@ def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
 
 
 def proof(proved: ProvedValue) -> str:
-    """A value proved here, in plain text."""
+    """A proved value in plain text."""
     return _columns(
         [(f"proved {proved.quantity}", f"{proved.value} +- {proved.radius}"), ("what is proved", proved.statement)]
     )
@@ -70,7 +70,7 @@ def _columns(lines: list[tuple[str, str]]) -> str:
 
 
 def origin(code: SoftmaxCode) -> str:
-    """What made a code: method, and seed and work of a search."""
+    """The provenance of a code: the method, and for a search its seed and work."""
     made = code.provenance
     if made.seed is None:
         return made.method
@@ -80,7 +80,7 @@ def origin(code: SoftmaxCode) -> str:
 
 
 def print_and_save(code: SoftmaxCode, output: Path | None) -> None:
-    """Print every figure and, where a file is named, write the code there."""
+    """Print every measurement of a code and, where a file is named, write the code there."""
     sys.stdout.write(report(code))
     if output is not None:
         code.save(output)

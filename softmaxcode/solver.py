@@ -1,4 +1,4 @@
-"""The pipeline: closed form, else search, polish and choose; the certificate is derived from what comes out."""
+"""The pipeline: closed form, else search, polish and choose; the certificate is derived from the result."""
 
 from __future__ import annotations
 
@@ -49,32 +49,32 @@ if TYPE_CHECKING:
     from softmaxcode.search.pipeline import SearchResult
     from softmaxcode.types import Rows
 
-#: The temperature at which candidates are handed to polishing; values are then within about 1e-5 of a local optimum.
+#: The temperature at which polishing takes over; values are then within about 1e-5 of a local optimum.
 FINE_BETA = 1e5
-#: The last beta where there is no polish.
+#: The last beta of a search without polishing.
 FINEST_BETA = 1e7
 #: The largest fraction of a budget that polishing may take.
 POLISH_FRACTION = 0.4
-#: How much a candidate of the search may still gain.
+#: How much polishing may still improve a candidate of the search.
 SEARCH_ERROR = 2e-3
-#: A code must beat the one stored before by this, which float64 coordinates can resolve.
+#: A code must beat the stored one by this, which float64 coordinates can resolve.
 WORTH_KEEPING = 1e-15
-#: A start of the search evaluates some hundred energies of 4 K^2 d floating-point operations, at some 1e10 a second.
+#: A start of the search evaluates some hundred energies of 4 K^2 d floating-point operations, at about 1e10 per second.
 START_FLOPS = 400 * 4
 FLOPS_PER_SECOND = 1e10
-#: Seconds that one start may take without a budget.
+#: Seconds that one start may take if there is no budget.
 SEARCH_TIMEOUT = 600.0
-#: A HardMax optimum must beat the best packing by this to be worth a polish of its own.
+#: A HardMax optimum must beat the best packing by this before it is polished.
 WORTH_POLISHING = 1e-8
 
 
 def default_starts(K: int, d: int) -> int:
-    """Random starts without ``starts`` or ``budget``: many where they are cheap, 16 to 48."""
+    """The default number of random starts, 16 to 48: many where they are cheap."""
     return int(np.clip(2_000_000 / (K * K * d), 16, 48))
 
 
 def check_device(device: Any) -> str | None:
-    """None for the CPU kernels, else the name of a torch device that is there."""
+    """None for the CPU kernels, else the name of an available torch device."""
     if device is None:
         return None
     if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
@@ -112,7 +112,7 @@ class SearchOptions(NamedTuple):
         Raises
         ------
         ValueError
-            That shows what was received and what is expected.
+            If an option is invalid; the message shows what was received and what is expected.
         """
         return cls(
             starts=None if starts is None else check_integer("starts", starts, 1),
@@ -143,12 +143,16 @@ def solve(
 ) -> SoftmaxCode:
     """Solve for the Softmax Code or the Tammes packing of K unit vectors in R^d.
 
-    A closed form is returned where there is one (d = 1, d = 2, K <= 2d). Otherwise `solve` searches. (1) It starts from
-    the best stored code, from random points and from orbits of random groups. (2) L-BFGS minimises log-sum-exp energies
-    of both objectives while beta increases; optima of each initialise the other. (3) Basin hopping continues from the
-    best. (4) The best codes are polished to machine precision. The answer is never worse than the stored code. That is
-    returned as it is where it is proved to be an optimal packing, or where one start of the search would take longer
-    than the budget (ten minutes without one).
+    A closed form is returned where there is one (d = 1, d = 2, K <= 2d). Otherwise `solve` searches.
+
+    1. It starts from the best stored code, from random points and from orbits of random groups.
+    2. L-BFGS minimises log-sum-exp energies of both objectives while beta increases. Optima of each initialise the
+       other.
+    3. Basin hopping continues from the best.
+    4. The best codes are polished to machine precision.
+
+    The answer is never worse than the stored code. The stored code itself is returned if it is proved to be an optimal
+    packing. It is also returned if one start of the search would exceed the budget (ten minutes without one).
 
     Parameters
     ----------
@@ -161,23 +165,23 @@ def solve(
     starts : int, optional
         Random starts; four basin hops follow each. By default 16 to 48, by size.
     budget : float, optional
-        Seconds to spend: hopping continues until what polishing is expected to need is left. Where that would be more
-        than 40 % of the budget there is no polish, and values are within about 1e-6 of a local optimum. A search that
-        time ends is not repeatable bit for bit; one that counts end is, on the same machine, with ``catalog=False``.
+        Seconds to spend. Hopping continues until only the time expected for polishing is left. If polishing would take
+        more than 40 % of the budget, it is skipped; values are then within about 1e-6 of a local optimum. A search
+        stopped by time is not repeatable bit for bit. One stopped by counts is, on the same machine, with
+        ``catalog=False``.
     seed : int
         Everything random follows from it.
     init : array_like, shape (K, d), optional
         Unit vectors to improve beside the random starts; the answer is never worse.
     catalog : bool
-        Start from the catalogue (`best_known`). With ``False`` the result depends on the other arguments alone.
+        Start from the catalogue (`best_known`). Without it the result depends on the other arguments alone.
     exact : bool
-        Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may hold them all the same.
+        Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may contain such codes as well.
     device : str, optional
         ``None`` searches with the CPU kernels; ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on
         geoopt's sphere with PyTorch.
     digits : int, optional
-        Continue in ball arithmetic to so many digits, at most 1000: ``code.proved`` is then the value with a proved
-        radius.
+        Refine in ball arithmetic to this many digits, at most 1000; ``code.proved`` is the value with a proved radius.
     n_jobs : int
         Threads of the CPU search, as in joblib; -1 uses every core. The result does not depend on it.
     progress : bool, optional
@@ -191,8 +195,8 @@ def solve(
     Raises
     ------
     ValueError
-        For K < 2, d < 1, an unknown objective or device, a budget or count that is not positive, an ``init`` that is
-        not (K, d) unit rows, or ``digits`` where the contact equations are not regular.
+        For K < 2, d < 1, an unknown objective or device, or a budget or count that is not positive. Also for an
+        ``init`` that is not (K, d) unit rows, or ``digits`` where the contact equations are not regular.
 
     References
     ----------
@@ -238,7 +242,7 @@ def solve_both(
     n_jobs: int = -1,
     progress: bool | None = None,
 ) -> dict[str, SoftmaxCode]:
-    """One search, both answers: the codes under ``"softmax"`` and ``"tammes"``; parameters as in `solve`."""
+    """The codes of one search for both objectives, under ``"softmax"`` and ``"tammes"``; parameters as in `solve`."""
     K, d = check_pair(K, d)
     starts, budget, seed, catalog, exact, device, n_jobs = SearchOptions.checked(
         starts=starts, budget=budget, seed=seed, catalog=catalog, exact=exact, device=device, n_jobs=n_jobs
@@ -286,7 +290,7 @@ def solve_both(
 
 
 def _polished_codes(found: SearchResult, plan: _Plan, seed: int, device: str | None) -> dict[str, SoftmaxCode]:
-    """The codes of a search, polished as far as the plan goes."""
+    """The codes of a search, polished where the plan allows it."""
     packing, how = _best_packing(found, plan)
     softmax, made = _best_softmax(found, packing, how, plan)
     if largest_cosines(softmax).max() < largest_cosines(packing).max():  # the HardMax search found a better packing
@@ -307,7 +311,7 @@ def _polished_codes(found: SearchResult, plan: _Plan, seed: int, device: str | N
 
 
 def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode]:
-    """The codes known before any search, for both objectives or for none."""
+    """The best codes from the catalogue and the exact families: one for each objective, or an empty dict."""
     if catalog:
         codes = {objective: best_stored(K, d, objective, families=exact) for objective in OBJECTIVES}
         return {name: code for name, code in codes.items() if code is not None}
@@ -316,7 +320,7 @@ def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode
 
 
 def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float | None) -> bool:
-    """Whether a stored packing is proved optimal, or too large to search in the time given."""
+    """Whether a stored packing is proved optimal, or too large to search within the budget."""
     K, d = packing.K, packing.d
     seconds = SEARCH_TIMEOUT if budget is None else budget
     too_large = starts is None and START_FLOPS * K * K * d > seconds * FLOPS_PER_SECOND
@@ -325,7 +329,7 @@ def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float
 
 
 def _better(code: SoftmaxCode, known: SoftmaxCode | None) -> SoftmaxCode:
-    """The code, unless one known before is as good."""
+    """The code, unless ``known`` is as good."""
     if known is None:
         return code
     gain = code.margin - known.margin if code.objective == "softmax" else known.max_cosine - code.max_cosine
@@ -334,7 +338,7 @@ def _better(code: SoftmaxCode, known: SoftmaxCode | None) -> SoftmaxCode:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Whether to polish, the timer of the search, and the seconds for everything."""
+    """Whether to polish, the timer of the search, and the seconds of search and polishing together."""
 
     polish: bool
     timer: Timer
@@ -342,7 +346,7 @@ class _Plan:
 
     @property
     def deadline(self) -> float | None:
-        """When the budget for everything ends, in seconds of `time.monotonic`."""
+        """The end of the whole budget, in seconds of `time.monotonic`."""
         return None if self.budget is None else self.timer.begin + self.budget
 
     def in_time(self) -> bool:
@@ -351,7 +355,7 @@ class _Plan:
 
 
 def _plan(K: int, d: int, budget: float | None) -> _Plan:
-    """Leave polishing the time it is expected to need, or leave it out where that is too much of the budget."""
+    """Reserve the time that polishing is expected to need; plan none where that is too much of the budget."""
     if budget is None:
         return _Plan(can_polish(K, d), Timer(None), None)
     fraction = expected_seconds(K, d) / budget if can_polish(K, d) else math.inf
@@ -366,7 +370,7 @@ def _refine(kind: int, candidate: Candidate) -> Candidate:
 
 
 def _best_packing(found: SearchResult, plan: _Plan) -> tuple[Rows, str]:
-    """The best Tammes candidate, polished as far as the plan goes, and how it was made."""
+    """The best Tammes candidate, polished where the plan allows it, and its method."""
     packings = [_refine(TAMMES, c) for c in found.tammes[: 3 if plan.polish else 1]]
     packings.sort(key=lambda c: c.value)
     if plan.polish:
@@ -388,7 +392,7 @@ def _centred(polished: Polished) -> Rows:
 
 
 def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: _Plan) -> tuple[Rows, str]:
-    """The packing, unless a HardMax candidate ends with a larger margin."""
+    """The packing, or a HardMax candidate whose margin is larger at the end."""
     K, d = packing.shape
     best, best_margin = packing, smallest_margin(packing).margin
     for candidate in found.hardmax[:2]:
@@ -419,7 +423,13 @@ def _promised_margin(X: Rows, K: int) -> float:
 
 
 def prove(code: SoftmaxCode, digits: int) -> ProvedValue:
-    """The value of a code to ``digits`` digits with a proved radius; `NotRegular` where its contacts do not fix it."""
+    """The value of a code to ``digits`` digits with a proved radius.
+
+    Raises
+    ------
+    NotRegular
+        If the contacts do not determine the code.
+    """
     if closed_form(code.K, code.d) is not None and code.certificate.status == "optimal":
         quantity = "margin" if code.objective == "softmax" else "max_cosine"
         return closed_form_decimal(code.K, code.d, quantity, digits)

@@ -1,4 +1,4 @@
-"""Points on the unit sphere: the check of rows where they enter, tangent projection, cosines and angles."""
+"""Points on the unit sphere: validation of rows, tangent projection, cosines and angles."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import Rows, Square
 
-#: Rows of a classifier may be this far from unit norm before ``normalize=True`` is asked for.
+#: Rows of a classifier may differ from unit norm by this much; beyond it `check_rows` requires ``normalize=True``.
 UNIT_NORM_TOLERANCE = 1e-6
-#: Rows nearer to unit norm than this are unit to rounding, and left bit for bit as they are.
+#: Rows nearer to unit norm than this count as unit, and `check_rows` leaves their bits unchanged.
 ROUNDING = 4e-15
 
 
@@ -37,17 +37,18 @@ def as_array(X: Any, name: str) -> np.ndarray:
 
 
 def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Rows:
-    """Check one array of unit vectors where it enters and return it as float64 rows of unit norm.
+    """Validate one array of unit vectors and return it as float64 rows of unit norm.
 
     Parameters
     ----------
     W : array_like or Tensor, shape (K, d)
-        One vector per row, K >= 2 and d >= 1. Of a DTensor all of it: every process has to call this then.
+        One vector per row, K >= 2 and d >= 1. A DTensor is gathered, so every process has to call this.
     normalize : bool
-        Accept rows of any non-zero norm and scale them to norm 1. Without it a row further than 1e-6 from
-        unit norm is refused; nearer ones (float32 classifiers, say) are scaled too, unless they are unit to rounding.
+        Accept rows of any non-zero norm and scale them to norm 1. Without it, a row whose norm differs from 1 by more
+        than 1e-6 is refused. Rows nearer than that, such as float32 classifiers, are scaled unless they are unit up to
+        rounding.
     name : str
-        What to call the array in an error message.
+        The name of the array in an error message.
 
     Returns
     -------
@@ -57,8 +58,8 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
     Raises
     ------
     ValueError
-        If the array is not (K, d), is not real, has NaN or infinite entries, has a row of zero norm, or (unless
-        ``normalize``) a row further than 1e-6 from unit norm.
+        If the array is not (K, d), is not real, or has NaN, infinite or masked entries. Also if a row has zero norm,
+        or (without ``normalize``) a norm further than 1e-6 from 1.
     """
     normalize = check_flag("normalize", normalize)
     if hasattr(W, "detach"):
@@ -75,7 +76,7 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
         raise ValueError(f"{name} must be an array of real numbers, one vector per row; got {kind}") from None
     if raw.ndim != 2 or raw.shape[0] < 2 or raw.shape[1] < 1:
         raise ValueError(f"{name} must have shape (K, d) with K >= 2 rows and d >= 1 columns; got shape {raw.shape}")
-    check_memory(f"{name} of shape {raw.shape}", 24 * raw.size, "pass fewer rows")  # a view can claim any size
+    check_memory(f"{name} of shape {raw.shape}", 24 * raw.size, "pass fewer rows")  # a view may declare any size
     array = np.ascontiguousarray(raw, dtype=np.float64)
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
@@ -101,7 +102,7 @@ def check_rows(W: ArrayLike, *, normalize: bool = False, name: str = "W") -> Row
 
 
 def check_unmasked(array: Any, name: str) -> None:
-    """Raise a ValueError for a masked array with entries that are masked, which count for nothing and have a value."""
+    """Raise a ValueError for a masked array with masked entries: they are to be ignored, yet NumPy stores values."""
     if np.ma.is_masked(array):
         raise ValueError(f"{name} must have no masked entries; got {int(np.ma.count_masked(array)):,} of them")
 
@@ -143,7 +144,7 @@ def largest_cosines(W: Rows) -> np.ndarray:
 
 
 def _largest_on_a_circle(W: Rows) -> np.ndarray:
-    """`largest_cosines` in the plane: a point's nearest one is beside it in the order of their angles."""
+    """`largest_cosines` in the plane: the nearest point of each is its neighbour in the order of angles."""
     order = np.argsort(np.arctan2(W[:, 1], W[:, 0]), kind="stable")
     ordered = W[order]
     after = np.einsum("kd,kd->k", ordered, np.roll(ordered, -1, axis=0))

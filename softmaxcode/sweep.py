@@ -1,4 +1,4 @@
-"""Many (K, d) into a catalogue, on many processes or a Dask cluster; an interrupted sweep resumes."""
+"""Solve many (K, d) into a catalogue, on many processes or a Dask cluster; an interrupted sweep resumes."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ Pair = tuple[int, int]
 LONGEST = 86_400.0
 OVERRUN = 10.0
 GRACE = 300.0
-#: A code for one class more must be better by this to be passed down.
+#: A code with one class more must be better by this for `sweep` to use a subset of it.
 WORTH_PASSING = 1e-12
 
 
 class Improvement(NamedTuple):
-    """A better value in the catalogue: the margin (softmax) or 1 - mu (tammes); ``old`` is None for a first code."""
+    """A better value in the catalogue: the margin (softmax) or 1 - mu (tammes); a first code has ``old`` None."""
 
     K: int
     d: int
@@ -72,11 +72,11 @@ class SweepReport:
     done : tuple of (K, d)
         Pairs solved in this run, in the order of the request.
     improved : tuple of Improvement
-        What entered the catalogue, in the same order.
+        The codes that entered the catalogue, in the same order.
     failed : dict from (K, d) to str
-        Pairs that had no result after all tries, with the last reason.
+        Pairs that had no result after all tries, with the reason of the last failure.
     skipped : tuple of (K, d)
-        Pairs that the journal of an interrupted run has as finished.
+        Pairs already finished according to the journal of an interrupted run.
     closed : tuple of (K, d)
         Pairs with a closed form, which need no search.
     seconds : float
@@ -106,8 +106,8 @@ def solve_pair(
 ) -> dict[str, dict[str, Any]]:
     """The task of a worker: JSON-serialisable data in and out.
 
-    A search that also improves the first code of K rows in ``initial``; then a short one from each other array, those
-    of other codes of the pair as they are, and those of its neighbours grown or shrunk to K rows.
+    The first search also improves the first code of K rows in ``initial``. A short search follows from each other
+    array: codes of the pair unchanged, codes of its neighbours with rows added or removed.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def solve_pair(
     seed, starts, budget
         As in `softmaxcode.solve`; the attempts share the budget.
     initial : list of ndarray, each of shape (any K, d)
-        Codes to begin from.
+        Codes to start from.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def solve_pair(
     own = [X for X in initial if len(X) == K]
     seeds = [*own[1:], *_from_neighbours(K, d, seed, [X for X in initial if len(X) != K])]
     fraction = None if budget is None else budget / (1 + len(seeds))
-    # random starts were the first attempt's; here they only keep the search from being empty
+    # the first attempt searched from random starts; here one keeps the search from being empty
     few = None if starts is None and budget is not None else 1
     attempts = [(starts, own[0] if own else None), *((few, X) for X in seeds)]
     found = [
@@ -141,7 +141,7 @@ def solve_pair(
 
 
 def _from_neighbours(K: int, d: int, seed: int, neighbours: list[Rows]) -> list[Rows]:
-    """Codes of other sizes brought to K rows."""
+    """Codes of other sizes, with rows added or removed to have K rows."""
     if not neighbours:
         return []
     rng = np.random.default_rng([seed, K, d])
@@ -164,50 +164,52 @@ def sweep(
     timeout: float | None = None,
     task: Callable[..., dict[str, dict[str, Any]]] = solve_pair,
 ) -> SweepReport:
-    """Solve many pairs for both objectives on many processes, and enter what is better into a catalogue.
+    """Solve many pairs for both objectives on many processes, and enter better codes into a catalogue.
 
-    Each pair is searched from random starts, and from what the catalogue has at the beginning: its own codes and those
-    of (K - 1, d) and (K + 1, d). In the end a code for K + 1 classes that is better than the one for K is passed down,
-    less a row. A worker that dies or hangs costs its pair a try, and no other pair anything.
+    Each pair is searched from random starts and from codes that the catalogue has when the sweep begins. These are
+    those of the pair itself, of (K - 1, d) and of (K + 1, d). At the end `sweep` compares each code of K + 1 classes
+    with the one of K. If it is better, all its rows but one are entered for K. A worker that dies or hangs costs its
+    pair one try and affects no other pair.
 
     Parameters
     ----------
     pairs : iterable of (K, d)
-        A pair given twice is solved once; those with a closed form are counted and passed over.
+        A pair given twice is solved once. Those with a closed form are counted and skipped.
     catalog : Catalog
         Only this process writes to it, after every pair.
     starts, budget, seed
-        Of each pair, as in `softmaxcode.solve`. Where counts end the search, results depend neither on the number of
-        processes nor on the order in which they finish.
+        Of each pair, as in `softmaxcode.solve`. If counts end the search, results do not depend on the number of
+        processes or on the order in which they finish.
     n_jobs : int
         Pairs at the same time, as in joblib; -1 uses every core, of this machine or of the cluster.
     scheduler : str, optional
         Address of a Dask scheduler, such as "tcp://10.0.0.1:8786"; its workers need the same version of softmaxcode.
     journal : path, optional
-        Where finished pairs are noted; by default beside the catalogue, ``<catalog>.sweep-<hash>``, by pairs and
-        options. A run that was interrupted resumes from there if they are the same. It is removed when no pair is left.
+        Where finished pairs are recorded. The default is beside the catalogue: ``<catalog>.sweep-<hash>``, with a hash
+        of pairs and options. An interrupted run with the same pairs and options resumes from there. The journal is
+        removed when no pair is left.
     progress : bool, optional
         Show a bar; by default on a terminal only.
     tries : int
         How often a pair is tried before it counts as failed.
     timeout : float, optional
-        Seconds that a pair may take before its worker counts as stuck and is ended; by default ten times the budget
-        and five minutes, or a day where there is no budget. On a cluster they include the wait for a worker.
+        Seconds that a pair may take before its worker counts as stuck and is ended. The default is ten times the
+        budget plus five minutes, or one day without a budget. On a cluster they include the wait for a worker.
     task : callable
-        What a worker does; see `solve_pair`.
+        The function that a worker runs; see `solve_pair`.
 
     Returns
     -------
     SweepReport
-        What was done, improved, failed and passed over.
+        Pairs solved, improved, failed and skipped.
 
     Raises
     ------
     ValueError
-        For a bad pair or option, a journal that is another file, Dask that is not installed or a scheduler that does
-        not answer; `CatalogError` (a ValueError) where the catalogue cannot be written.
+        For a bad pair or option, or a journal that is another file. Also if Dask is not installed or the scheduler
+        does not answer. If the catalogue cannot be written, it is a `CatalogError`.
     KeyboardInterrupt
-        When interrupted: workers are ended, and what is finished stays in the catalogue and the journal.
+        When interrupted: the workers are ended, and finished pairs stay in the catalogue and the journal.
 
     Examples
     --------
@@ -236,7 +238,7 @@ def sweep(
     notes = _journal(catalog, journal, named, wanted)
 
     closed = [pair for pair in wanted if closed_form(*pair) is not None]
-    # a catalogue that was removed since makes the note void
+    # a pair in the journal counts only while its codes are in the catalogue
     skipped = [pair for pair in wanted if pair in notes.entries and any(_held(catalog, *pair).values())]
     passed = {*closed, *skipped}
     todo = {
@@ -279,7 +281,7 @@ def sweep(
 
 
 def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any], wanted: list[Pair]) -> Journal:
-    """The journal of these options and pairs."""
+    """The journal for these options and pairs."""
     if path is None:
         known = hashlib.sha256(json.dumps([json_options(options), wanted]).encode()).hexdigest()[:12]
         stored = Path(catalog.path)
@@ -288,12 +290,12 @@ def _journal(catalog: Catalog, path: str | Path | None, options: dict[str, Any],
 
 
 def _held(catalog: Catalog, K: int, d: int) -> dict[str, SoftmaxCode | None]:
-    """The codes of a pair that the catalogue has, by objective."""
+    """The codes of a pair in the catalogue, by objective."""
     return {name: catalog.code(K, d, name) for name in OBJECTIVES}
 
 
 def _initial(catalog: Catalog, K: int, d: int) -> list[Rows]:
-    """Where a worker is to begin from: the different codes stored of the pair, and one of each neighbour."""
+    """The arrays that a worker starts from: the different stored codes of the pair, and one of each neighbour."""
     arrays: list[Rows] = []
     for rows, most in ((K, 2), (K - 1, 1), (K + 1, 1)):
         codes = [code for code in _held(catalog, rows, d).values() if code is not None]
@@ -303,11 +305,11 @@ def _initial(catalog: Catalog, K: int, d: int) -> list[Rows]:
 
 
 class _NoCodeError(Exception):
-    """A worker that sent no codes; the message gives the reason."""
+    """Raised for a worker that sent no codes; the message gives the reason."""
 
 
 def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
-    """What a worker sent, checked like anything from outside."""
+    """The codes that a worker sent, validated like any other input."""
     if outcome.reason is not None:
         raise _NoCodeError(outcome.reason)
     try:
@@ -323,11 +325,11 @@ def _codes(K: int, d: int, outcome: Outcome) -> list[SoftmaxCode]:
 
 
 def _enter(catalog: Catalog, codes: list[SoftmaxCode]) -> list[Improvement]:
-    """Enter the codes of a pair, and report what of it is better now."""
+    """Enter the codes of a pair, and return the improvements."""
     K, d = codes[0].K, codes[0].d
     known = best(K, d)
     if known is not None and abs(known.max_cosine - min(code.max_cosine for code in codes)) < WORTH_PASSING:
-        codes = [known.code(), *codes]  # the same code to the last bit, and stored by its name
+        codes = [known.code(), *codes]  # the same code to the last bit, stored under its name
     before = {name: _value(code) for name, code in _held(catalog, K, d).items()}
     entered = [catalog.improve(code) for code in codes]
     if not any(entered):
@@ -341,7 +343,7 @@ def _enter(catalog: Catalog, codes: list[SoftmaxCode]) -> list[Improvement]:
 
 
 def _passed_down(catalog: Catalog, pairs: list[Pair]) -> dict[Pair, list[Improvement]]:
-    """Give a pair all but one of the rows of the code for one class more, wherever that is better."""
+    """Give a pair all but one of the rows of the code with one class more, wherever that is better."""
     improved: dict[Pair, list[Improvement]] = {}
     for K, d in sorted(pairs, reverse=True):
         here, above = (_held(catalog, n, d) for n in (K, K + 1))

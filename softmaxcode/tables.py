@@ -1,4 +1,4 @@
-"""Margin against Tammes distance, one row a (K, d), as a pandas DataFrame."""
+"""Margin against Tammes distance as a pandas DataFrame, one row per (K, d)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 SUFFIXES = (".csv", ".parquet", ".md", ".tex")
-#: The most cells of a table that is read.
+#: The most cells that `read_table` accepts.
 MAX_CELLS = 2 * 10**7
 
-#: The columns, in order, with what each holds.
+#: The columns in order, and their meaning.
 COLUMNS = {
     "K": "classes",
     "d": "dimension",
@@ -57,7 +57,7 @@ def _count(code: SoftmaxCode, name: str) -> int | None:
 
 
 class Finished(Noted):
-    """What is noted of a finished row: the coordinates of both codes, from which the row is derived again."""
+    """The journal's entry of a finished row: the coordinates of both codes, from which the row is derived again."""
 
     seconds: NonNegative
     softmax: str
@@ -65,7 +65,7 @@ class Finished(Noted):
 
 
 def solved(K: int, d: int, **options: Any) -> tuple[dict[str, SoftmaxCode], float]:
-    """Solve one pair for both objectives; the codes and the seconds it took, certificates included."""
+    """Solve one pair for both objectives: the codes, and the seconds taken, certificates included."""
     begin = time.monotonic()
     codes = solve_both(K, d, **options)
     for code in codes.values():
@@ -102,7 +102,7 @@ def _noted(codes: dict[str, SoftmaxCode], seconds: float) -> dict[str, Any]:
 
 
 def _derived(entry: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The row of an entry of a journal, derived from its coordinates; None where they are no codes."""
+    """The row of a journal entry, derived from its coordinates; None where they are not valid codes."""
     if entry is None:
         return None
     try:
@@ -135,18 +135,18 @@ def table(
     progress: bool | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Solve many (K, d) for both objectives and set margin beside Tammes distance.
+    """Solve many (K, d) for both objectives and compare margin with Tammes distance.
 
     Parameters
     ----------
     pairs : iterable of (K, d)
         The rows; a pair given twice is solved once.
     path : path, optional
-        Write the table here (``.csv``, ``.parquet``, ``.md`` or ``.tex``), again after every row, each time atomically;
-        an existing file is replaced.
-        The codes of finished rows are also kept beside it in ``<path>.rows``: a run that was interrupted resumes from
-        there, if its options are the same, derives these rows again from the coordinates, and solves the others. The
-        rows file is removed when the table is complete, or when its options are others.
+        Write the table here (``.csv``, ``.parquet``, ``.md`` or ``.tex``), again after every row, each time atomically.
+        An existing file is replaced.
+        Until the table is complete, the codes of finished rows are kept in ``<path>.rows``. An interrupted run with
+        the same options resumes from them and solves the other rows. If the options differ, the rows file is
+        discarded.
     on_row : callable, optional
         Called with each row as it finishes.
     progress : bool, optional
@@ -162,8 +162,8 @@ def table(
     Raises
     ------
     ValueError
-        For a bad pair or option, an unknown suffix, a folder that does not exist, a table that another process is
-        writing, or a file ``<path>.rows`` that is something else, which is left alone.
+        For a bad pair or option, an unknown suffix, or a folder that does not exist. Also if another process is
+        writing the table, or ``<path>.rows`` is not a rows file; that file is left unchanged.
 
     Examples
     --------
@@ -188,7 +188,7 @@ def _resumed(
     progress: bool | None,
     options: dict[str, Any],
 ) -> pd.DataFrame:
-    """`table` for what was checked: the rows that the journal beside the table has, and those that are left."""
+    """`table` for validated arguments: rows that are in the journal are derived again, the others solved."""
     notes = None if target is None else rows_file(target)
     journal = Journal(notes, _lasting(options), Finished)
     rows: list[dict[str, Any]] = []
@@ -216,7 +216,7 @@ def _resumed(
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of the search, JSON-serialisable, on which alone rows depend."""
+    """The validated options of the search, JSON-serialisable; rows depend on nothing else."""
     for name in options:
         if name not in SearchOptions._fields:
             raise ValueError(
@@ -227,12 +227,12 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lasting(options: dict[str, Any]) -> dict[str, Any]:
-    """The options on which rows depend."""
+    """The options on which rows depend: all but the number of threads."""
     return {name: value for name, value in options.items() if name != "n_jobs"}
 
 
 def rows_file(path: Path) -> Path:
-    """Where the finished rows of an unfinished table are kept."""
+    """The path at which `table` keeps the finished rows of an unfinished table."""
     return path.with_name(path.name + ".rows")
 
 
@@ -242,7 +242,7 @@ def continues(path: Path, pairs: Iterable[tuple[int, int]], **options: Any) -> b
     Raises
     ------
     ValueError
-        If an unfinished table is there that it would discard: of other options, or with rows of other pairs.
+        If `table` would discard an unfinished table there: one with other options, or with rows of other pairs.
     """
     notes = rows_file(path)
     if not notes.exists():
@@ -258,7 +258,7 @@ def continues(path: Path, pairs: Iterable[tuple[int, int]], **options: Any) -> b
 
 
 def write(data: pd.DataFrame, path: str | Path) -> None:
-    """Write a table as ``.csv``, ``.parquet``, ``.md`` or ``.tex``, whole or not at all; floats keep every digit.
+    """Write a table atomically as ``.csv``, ``.parquet``, ``.md`` or ``.tex``; floats keep every digit.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def read_table(path: str | Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
     path : path
         A ``.csv`` or ``.parquet`` file.
     numbers : iterable of str
-        Columns that must be there and hold numbers, or nothing.
+        Columns that must be there and contain only numbers or missing values.
 
     Returns
     -------
@@ -299,8 +299,8 @@ def read_table(path: str | Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the file is missing, too large, damaged or of another kind, lacks one of these columns or has text in it, or
-        needs pyarrow, which is not installed.
+        If the file is missing, too large, damaged or of another kind. Also if one of these columns is missing or has
+        text in it, or pyarrow is needed and not installed.
 
     Examples
     --------
@@ -335,7 +335,7 @@ def read_table(path: str | Path, numbers: Iterable[str] = ()) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path) as file:  # what it declares, before it is read
+    with ParquetFile(path) as file:  # check the declared size before reading the data
         cells = file.metadata.num_rows * file.metadata.num_columns
     if cells > MAX_CELLS:
         raise ValueError(f"it declares {cells:,} cells, more than the limit of {MAX_CELLS:,}")

@@ -1,6 +1,6 @@
 """Names for the shapes of arrays, for annotations only (imported under ``TYPE_CHECKING``).
 
-Arrays hold one vector per row. K is the number of classes, d the dimension, N the number of unknown vectors
+Arrays store one vector per row. K is the number of classes and d the dimension. N is the number of unknown vectors
 (K for Tammes, 2K for HardMax), E the number of contact inequalities.
 """
 

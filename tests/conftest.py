@@ -40,14 +40,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 settings.register_profile("softmaxcode", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("softmaxcode")
 
-# a shell has what it starts in the background ignore Ctrl-C, and so would the programs that tests start and interrupt
+# a shell makes its background processes ignore Ctrl-C, and programs that tests start and interrupt would inherit this
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def hangup_heard() -> Iterator[None]:
-    """As on a terminal, also where nohup has this process, and so what it starts, ignore that one is closed."""
+    """Restore SIGHUP's default, as on a terminal; nohup makes this process and its children ignore the signal."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -55,13 +55,13 @@ def hangup_heard() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_user_catalogue(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests neither see nor change the catalogue of whoever runs them."""
+    """Isolate tests from the catalogue of the user who runs them."""
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path_factory.getbasetemp() / "nobody" / "catalog.sqlite"))
 
 
 @pytest.fixture(scope="module")
 def small_catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalogue of the pairs that the module names ``STORED``, found by search."""
+    """A catalogue of the pairs in the module's ``STORED``, found by search."""
     path = tmp_path_factory.mktemp("catalogue") / "small.sqlite"
     with Catalog(path) as catalog:
         for K, d in request.module.STORED:
@@ -71,7 +71,7 @@ def small_catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def only_small_catalogue(monkeypatch: pytest.MonkeyPatch, small_catalogue: Path) -> None:
-    """Nothing is installed but that catalogue."""
+    """Install only that catalogue."""
     monkeypatch.setattr(known_codes, "shipped_path", lambda: small_catalogue.with_name("none.sqlite"))
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(small_catalogue))
 
@@ -129,7 +129,7 @@ def roots() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def known() -> dict[str, np.ndarray]:
-    """Codes known in coordinates."""
+    """Codes with known coordinates."""
     e8 = roots_e8()
     fifty_six = kissing(e8)
     return {
@@ -184,8 +184,8 @@ def _nearest(rows: Sequence[Sequence[flint.fmpq]], k: int) -> tuple[flint.fmpq, 
 def nearest() -> Callable[..., tuple[flint.fmpq, list[int]]]:
     """``nearest(rows, k)``: the exact squared distance of row k from the hull of the others, and a support.
 
-    In rational arithmetic, by trying every set S of at most d vertices q_j = w_k - w_j: the nearest point is
-    sum_S a_i q_i / sum_S a_i where G_SS a = 1, a >= 0 and (G a)_j >= 1 for all j; if no set does, it is the origin.
+    It uses rational arithmetic and tries every set S of at most d vertices q_j = w_k - w_j. The nearest point is
+    sum_S a_i q_i / sum_S a_i where G_SS a = 1, a >= 0 and (G a)_j >= 1 for all j. If no set does, it is the origin.
     """
 
     def of(rows: np.ndarray | Sequence[Sequence[flint.fmpq]], k: int) -> tuple[flint.fmpq, list[int]]:

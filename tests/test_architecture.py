@@ -58,13 +58,13 @@ OPTIONAL = {
     "softmaxcode.types": {"jaxtyping"},  # imported by type checkers alone
     "ufm.storage": {"pyarrow"},
 }
-#: Top-level modules of `softmaxcode` that are no layer: the list of public names, and names of earlier versions.
+#: Top-level modules of `softmaxcode` outside the layers: the list of public names, and names of earlier versions.
 NO_LAYER = {"moved"}
 
 
 @cache
 def graph() -> grimp.ImportGraph:
-    """Imports anywhere in a module, also inside functions; those for type checkers alone are left out."""
+    """Imports anywhere in a module, also inside functions; those for type checkers alone are omitted."""
     return grimp.build_graph(
         "softmaxcode",
         "ufm",
@@ -86,7 +86,7 @@ def external(module: str) -> set[str]:
 
 
 def ordinary() -> set[str]:
-    """What is installed with the package, by import name, and the standard library."""
+    """The packages that are installed with this one, by import name, and the standard library."""
     required = importlib.metadata.requires("softmaxcode") or []
     names = {re.split(r"[^\w-]", text)[0].replace("python-", "") for text in required if "extra ==" not in text}
     return names | set(sys.stdlib_module_names)

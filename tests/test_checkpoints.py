@@ -19,7 +19,7 @@ OPTIONS = {"K": 6, "d": 3, "n": 2, "temperature": 0.1, "optimizer": "adam", "ste
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Of a run that was interrupted on the way."""
+    """The checkpoint of an interrupted run."""
 
     def step(*_: object, **__: object) -> None:
         if next(left, None) is None:
@@ -35,7 +35,7 @@ def checkpoint(tmp_path):
 
 
 def forged(path, change, *, rehash: bool) -> None:
-    """The file with something changed, as somebody who knows its format could."""
+    """The file with a change, as made by somebody who knows the format."""
     stored = torch.load(path, weights_only=True)
     expected = stored.pop(HASH)
     change(stored)

@@ -1,8 +1,8 @@
-"""Where tensors are put: steps with tensors on "cuda", which need no GPU under PyTorch's fake tensors.
+"""Devices of tensors: steps with tensors on "cuda", which need no GPU under PyTorch's fake tensors.
 
-A fake tensor has a device and a shape but no values, so value checks are off, as while compiling, and autograd's
-engine, which needs a real device, is not used: the formulas of backward passes are called directly. An operation on
-tensors of two devices raises a FakeTensorDeviceMismatchError.
+A fake tensor has a device and a shape but no values. So value checks are off, as while compiling. Autograd's engine
+needs a real device, so the tests call the formulas of backward passes directly. An operation on tensors of two devices
+raises a FakeTensorDeviceMismatchError.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.fixture
 def on_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Features, class vectors and labels on a GPU that need not exist; factories make their tensors there too."""
+    """Features, class vectors and labels on a GPU that need not exist; factories create their tensors there too."""
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     with FakeTensorMode(), torch.device(CUDA):
         yield torch.randn(N, D), torch.randn(K, D), torch.zeros(N, dtype=torch.int64)

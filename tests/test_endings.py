@@ -1,4 +1,4 @@
-"""What a command that is killed or terminated leaves behind: no process, and no semaphore."""
+"""Killed and terminated commands leave no process and no semaphore."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parent.parent
 MARK = "SOFTMAXCODE_TEST_RUN"
-#: Where semaphores are files.
+#: The folder of semaphore files.
 SHARED = Path("/dev/shm")
 CATALOG = ("softmaxcode.cli", "catalog")
 STUDY = ("experiments", "gnc", "--data", "digits", "--d", "3", "--epochs", "1000000", "--measure-every", "1")
 STUDY += ("--accelerator", "cpu", "--no-progress", "--seeds", "2", "--heads", "learned", "--results", "results")
-#: Commands that run on, with two worker processes each.
+#: Commands that run until they are ended, with two worker processes each.
 COMMANDS = {
     "improve": (*CATALOG, "improve", "--pairs", "300,60 301,60", "--budget", "86400", "--catalog", "mine.sqlite"),
     "verify": (*CATALOG, "verify", str(ROOT / "softmaxcode" / "data" / "catalog.sqlite")),
@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 class Command:
-    """A command in a session of its own, as a terminal starts it, and every process that comes of it."""
+    """A command in its own session, as a terminal starts it, and all its processes."""
 
     def __init__(self, *arguments: str, cwd: Path, **more: str) -> None:
         self.mark = uuid.uuid4().hex
@@ -50,7 +50,7 @@ class Command:
         )
 
     def processes(self) -> dict[int, str]:
-        """The command lines of all that are left, by their ids."""
+        """The command lines of all remaining processes, by their ids."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -64,7 +64,7 @@ class Command:
         return [number for number, line in self.processes().items() if "popen_loky" in line]
 
     def leaves_nothing(self, numbers: set[int]) -> None:
-        """Wait until all processes have ended; ``numbers`` are those that there were."""
+        """Wait until all processes have ended; ``numbers`` are their ids."""
         try:
             wait_for(lambda: not self.processes())
         finally:
@@ -106,7 +106,7 @@ def test_a_terminal_that_is_closed_ends_a_command_as_ctrl_c_does(tmp_path, hangu
 
 
 def test_an_ignored_hangup_stays_ignored():
-    """As nohup has it."""
+    """As under nohup."""
     code = (
         "import signal; from softmaxcode.cli.arguments import install_sigterm_handler;"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN); install_sigterm_handler();"
@@ -117,7 +117,7 @@ def test_an_ignored_hangup_stays_ignored():
 
 
 def test_an_interrupt_has_its_exit_code_whatever_it_passed_through(tmp_path):
-    """Python remembers one that passed through ``exec`` of a string, and would end ``python -m`` by SIGINT."""
+    """Python remembers a signal that passed through ``exec`` of a string, and would end ``python -m`` by SIGINT."""
     (tmp_path / "command.py").write_text(
         "import sys\n"
         "from softmaxcode.cli.arguments import run_command\n"

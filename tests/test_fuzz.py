@@ -1,4 +1,4 @@
-"""Damaged and forged files of every kind that is read: one sentence, or figures that the file bears."""
+"""Damaged and forged files of every kind that is read: one sentence, or values that the file supports."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ from ufm.storage import read_run, write_run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: What one file may take: seconds of this process, whatever else the machine does, and bytes.
+#: Limits for one file: seconds of this process, whatever else the machine does, and bytes.
 SECONDS = 5
 MEMORY = 10**9
-#: What stands in place of a stored value.
+#: Replacements of a stored value.
 HOSTILE: tuple[Any, ...] = (
     None,
     True,
@@ -73,7 +73,7 @@ HOSTILE: tuple[Any, ...] = (
 
 @contextmanager
 def within_limits() -> Iterator[None]:
-    """Fail where the block takes more processor time or memory than a file may."""
+    """Fail if the block uses more processor time or memory than one file may."""
 
     def too_long(*_: Any) -> None:
         raise AssertionError(f"took more than {SECONDS} s")
@@ -91,7 +91,7 @@ def within_limits() -> Iterator[None]:
 
 
 def _peak(*, start: bool = False) -> int:
-    """The most memory that this process has used since ``start``, in bytes; 0 where the system does not say."""
+    """The peak memory of this process since ``start``, in bytes; 0 if the system does not report it."""
     try:
         if start:
             Path("/proc/self/clear_refs").write_text("5")
@@ -105,7 +105,7 @@ def _peak(*, start: bool = False) -> int:
 
 
 def damaged(content: bytes, draw: random.Random) -> bytes:
-    """A file with some of its bytes changed, left out, repeated or made up."""
+    """A file with some of its bytes changed, removed, repeated or made up."""
     data = bytearray(content)
     kind = draw.randrange(7)
     at = draw.randrange(len(data) + 1)
@@ -127,7 +127,7 @@ def damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 def forged(stored: Any, draw: random.Random) -> Any:
-    """JSON data with one of its values, at any depth, left out, added or exchanged for another."""
+    """JSON data with one of its values, at any depth, removed, added or replaced."""
     stored = copy.deepcopy(stored)
     places: list[tuple[Any, Any]] = []
 
@@ -164,7 +164,7 @@ def json_of(path: Path, draw: random.Random) -> bytes:
 
 
 def code_of(path: Path, draw: random.Random) -> bytes:
-    """A code file with a forged header whose hashes fit."""
+    """A code file with a forged header and matching hashes."""
     with np.load(path) as stored:
         W, header = stored["W"], json.loads(stored["header"].tobytes())
     header = forged(header, draw)
@@ -177,7 +177,7 @@ def code_of(path: Path, draw: random.Random) -> bytes:
 
 
 def journal_of(path: Path, draw: random.Random) -> bytes:
-    """A journal with a forged line whose checksum fits."""
+    """A journal with a forged line and a matching checksum."""
     lines = [line.partition("\t")[0] for line in path.read_text().splitlines()]
     at = draw.randrange(len(lines))
     lines[at] = json.dumps(forged(json.loads(lines[at]), draw))
@@ -204,7 +204,7 @@ def catalogue_of(path: Path, draw: random.Random) -> bytes:
 
 
 def tensors_of(path: Path, draw: random.Random) -> bytes:
-    """A file of tensors with one of its values, at any depth, exchanged for another kind."""
+    """A file of tensors with one of its values, at any depth, replaced by another kind."""
     stored = torch.load(path, weights_only=True)
     holders = [stored, *(value for value in stored.values() if isinstance(value, dict) and value)]
     holder = draw.choice(holders)
@@ -246,9 +246,9 @@ def safetensors_of(path: Path, draw: random.Random) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: how one is made, how it is read into figures, and how it is forged beside being damaged.
+    """A kind of file: how to make one, how to read it into values, and how to forge it beside damaging it.
 
-    ``same`` says that whatever is read at all must be what was written: the file has a hash, or figures are derived
+    ``same`` means that a file that is read must equal what was written: it has a hash, or its values are derived
     again.
     """
 
@@ -482,7 +482,7 @@ KINDS = {
 
 
 def outcome(kind: Kind, path: Path) -> Any:
-    """Figures, or None where the file is refused in one sentence."""
+    """The values, or None where the file is refused in one sentence."""
     try:
         with within_limits():
             return kind.read(path)

@@ -36,7 +36,7 @@ COMMANDS = {
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with what the commands read."""
+    """A folder with the input files of the commands."""
     monkeypatch.chdir(tmp_path)
     sc.solve(4, 3).save("code.npz")
     np.save("W.npy", sc.best_known(7, 3).W)
@@ -124,7 +124,7 @@ def test_a_table_that_another_process_writes_is_refused(place, capsys, name):
 
 
 def test_names_are_printed_with_their_control_characters_shown(place, capsys):
-    """A file name can move the cursor, or end a line and forge the next one."""
+    """A file name could move the cursor, or end a line and forge the next one."""
     hostile, shown = "a\x1b[2J\nforged", r"a\x1b[2J\nforged"
     commands = [
         (softmaxcode, ["solve", "4", "3", "-o", f"{hostile}.npz"]),

@@ -28,7 +28,7 @@ PACKAGE = Path(sc.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
-#: Modules whose public names are used from there.
+#: Modules whose public names other code uses directly.
 SUBMODULES = (
     "assignment",
     "compare",
@@ -43,7 +43,7 @@ CLASSES = [name for name in sc.__all__ if inspect.isclass(getattr(sc, name))]
 
 
 def public(module: str) -> dict[str, object]:
-    """Functions and classes that a module defines, or that a package lists, by their whole name."""
+    """Functions and classes that a module defines, or that a package lists, by their full name."""
     home = importlib.import_module(module)
     if hasattr(home, "__all__"):
         return {f"{module}.{name}": getattr(home, name) for name in home.__all__}
@@ -215,7 +215,7 @@ def test_refusals_are_value_errors():
     assert issubclass(sc.NotComputed, ValueError) and issubclass(sc.NotRegular, ValueError)
 
 
-# What is shipped
+# Shipped files
 
 
 def config() -> configparser.ConfigParser:

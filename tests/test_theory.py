@@ -165,7 +165,7 @@ def test_t2_equality_needs_a_balanced_stress(d, pairs, cosine, lean, far, seed):
     W = unit_rows(np.vstack([np.eye(d)[:1], contacts]) @ turn)
     expected = math.hypot(1 - cosine, math.sqrt(1 - cosine**2) * lean)
     assert margins(W).margins[0] == pytest.approx(expected, abs=1e-14)
-    # points that are no contacts can only bring the hull nearer, and not below 1 - mu_0
+    # pairs that are not contacts can only bring the hull nearer, and not below 1 - mu_0
     W = unit_rows(np.vstack([W, others @ turn]))
     assert 1 - cosine - ROUNDING <= margins(W).margins[0] <= expected + ROUNDING
     if lean == 0:
@@ -178,14 +178,14 @@ def test_t2_random_classifiers_have_no_balanced_class(K, d, seed):
     W = random_rows(K, d, np.random.default_rng(seed))
     tops = np.sort(gram(W), axis=1)[:, -2:]
     result = margins(W)
-    # how much is gained follows from how far the single contact is from balance, and from the next cosine
+    # the gain follows from the imbalance of the single contact, and from the next cosine
     clear = (tops[:, 1] - tops[:, 0] > 1e-3) & (tops[:, 1] < 1 - 1e-3)
     assert (result.margins[clear] > 1 - tops[clear, 1] + 1e-9).all()
 
 
 @pytest.mark.parametrize(("K", "d"), PACKINGS)
 def test_t2_a_packing_has_a_balanced_class(packing, K, d):
-    """rho = 1 - mu, attained exactly by the classes that carry stress and by none less."""
+    """rho = 1 - mu, attained exactly by the classes that carry stress and by no others."""
     code = packing(K, d)
     W = code.X
     result = margins(W)
@@ -313,7 +313,7 @@ def test_t4_random_classifiers_carry_none(K, d, seed):
 @settings(max_examples=30)
 @given(case=st.sampled_from(PACKINGS), seed=SEEDS)
 def test_t4_no_motion_opens_all_stressed_contacts(packing, case, seed):
-    """Gordan's other half: along any tangent direction some contact of positive stress does not fall."""
+    """The other half of Gordan's theorem: along any tangent direction some contact of positive stress does not fall."""
     W = packing(*case).X
     contacts = tammes_system(W, 1e-9)
     stress = balance(contacts, W)
@@ -351,7 +351,7 @@ def test_t5_stressed_packings_are_stationary_for_hardmax(packing, K, d, directio
 
 @pytest.mark.parametrize(("K", "d"), [(7, 3), (10, 4), (13, 3), (20, 4), (25, 5)])
 def test_t5_local_maximisers_of_hardmax(K, d):
-    """Polished from a HardMax search: both conditions, and what they say about stressed classes."""
+    """Polished from a HardMax search: both conditions, and their consequences for stressed classes."""
     W = random_rows(K, d, np.random.default_rng(K))
     X = np.vstack([W, W])
     descend(HARDMAX, X, 10.0, 1e4, 2.0, 300, 1e-4)
@@ -394,7 +394,7 @@ def test_t7_a_margin_is_at_most_the_smallest_chord(K, d, seed):
 
 @given(K=st.integers(1, 60), d=st.integers(3, 10), degree=st.integers(1, 14), seed=SEEDS)
 def test_t7_gegenbauer_sums_are_not_negative(K, d, degree, seed):
-    """sum_ij G_k(<w_i, w_j>) >= 0, which Delsarte's programme rests on; designs attain it."""
+    """sum_ij G_k(<w_i, w_j>) >= 0, the basis of Delsarte's programme; designs attain it."""
     W = random_rows(K, d, np.random.default_rng(seed))
     C = W @ W.T
     G = special.eval_gegenbauer(degree, d / 2 - 1, C) / special.eval_gegenbauer(degree, d / 2 - 1, 1.0)

@@ -1,6 +1,6 @@
 """The unconstrained feature model: features and classifier both free on the sphere, at small temperature.
 
-The public names, listed once; each is imported from its module on first use, so that ``import ufm`` is quick.
+The public names, listed once; each is imported from its module on first use to keep ``import ufm`` fast.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-r"""How fast the margin of a minimiser approaches the optimum as the temperature falls (docs/theory.md, T10).
+r"""Convergence of the margin of a minimiser to the optimum as the temperature falls (docs/theory.md, T10).
 
 Near a Softmax Code of margin rho* the minimisers of the cross-entropy lose margin in proportion to the temperature,
 
 .. math:: \rho^\star - \rho(W_\tau) = c\,\tau + o(\tau),
 
-and the constant is a figure of the code alone: it comes from the HardMax stress of largest entropy on its contacts.
+and the constant depends on the code alone: it follows from the HardMax stress of largest entropy on its contacts.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 #: Singular values of the contacts' gradients, which are of order 1, count as 0 below this.
 NO_SLOPE = 1e-9
-#: What a linear programme may give contacts that carry no stress: its solver meets constraints to 1e-7.
+#: Stress at most this on unstressed contacts is solver error: the linear programme meets constraints to 1e-7.
 PROGRAMME_TOLERANCE = 1e-6
-#: Newton steps; ten are rarely needed.
+#: The most Newton steps; ten are rarely needed.
 MAX_STEPS = 100
 
 
@@ -54,7 +54,7 @@ class FirstOrder:
     loss : float
         Ent(lambda), the entropy in nats.
     feature_margin : float
-        Ent(lambda) + log max lambda: what the pair (W, H) loses. At least ``margin``.
+        Ent(lambda) + log max lambda: the loss of margin of the pair (W, H). At least ``margin``.
     margin : float
         The constant c >= 0 of the classifier's margin: the largest of ``class_margins``.
     pairs : ndarray, shape (E, 2)
@@ -64,18 +64,18 @@ class FirstOrder:
     class_stress : ndarray, shape (K,)
         lambda_k, the sum of the stresses of pairs (k, j).
     class_margins : ndarray, shape (K,)
-        c_k with rho_k(W_tau) = rho - c_k tau + o(tau); nan for a class without stress, whose distance exceeds rho
-        by more than any multiple of tau.
+        c_k with rho_k(W_tau) = rho - c_k tau + o(tau). It is nan for a class without stress, whose distance exceeds
+        rho by more than any multiple of tau.
     contacts : int
         Number of all contacts, with stress or without.
     next_gap : float
-        How far above rho the nearest pair that is no contact is; inf if there is none. The limits are approached only
-        where tau is well below it.
+        Distance above rho of the nearest pair that is not a contact; inf if there is none. The limits are approached
+        only where tau is well below it.
     residual : float
-        Norm of what the stress leaves unbalanced.
+        Norm of the forces that the stress leaves unbalanced.
     rigidity : {"infinitesimal", "second order", "none"}
-        How the stressed contacts hold the vectors that take part in them. The limits are theorems for the first two;
-        for ``"none"`` it is only proved that ``loss`` is an upper value of the first.
+        The rigidity of the vectors in stressed contacts. The limits are theorems for the first two. For ``"none"`` it
+        is only proved that ``loss`` is an upper value of the first.
     """
 
     optimum: float
@@ -100,14 +100,14 @@ class FirstOrder:
 def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
     r"""First-order constants of the minimisers of the cross-entropy near a locally optimal code.
 
-    Among the stresses :math:`\lambda \ge 0`, :math:`\sum \lambda_e = 1`, :math:`\sum \lambda_e a_e = 0` on the contacts
-    (:math:`a_e` is the gradient of :math:`\langle h_k, w_k - w_j\rangle` on the spheres) the one of largest entropy is
-    found by Newton's method on the convex dual,
+    Let :math:`a_e` be the gradient of :math:`\langle h_k, w_k - w_j\rangle` on the spheres. The stresses on the
+    contacts are the :math:`\lambda \ge 0` with :math:`\sum \lambda_e = 1` and :math:`\sum \lambda_e a_e = 0`. Newton's
+    method finds the one of largest entropy from the convex dual,
 
     .. math:: \mathrm{Ent}(\lambda) = \min_u \log \sum_e e^{-a_e \cdot u}, \qquad
               \lambda_e = e^{-a_e \cdot u - \mathrm{Ent}(\lambda)},
 
-    and the margin of class k by a linear programme over all optimal weights of its contacts,
+    and a linear programme over all optimal weights of a class's contacts gives the margin of class k,
 
     .. math:: c_k = \mathrm{Ent}(\lambda) + \max_\alpha \sum_j \alpha_j \log \lambda_{kj}, \qquad
               \alpha \ge 0, \; \sum_j \alpha_j = 1, \; P_{h_k} \sum_j \alpha_j (w_k - w_j) = 0 .
@@ -115,24 +115,24 @@ def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
     Parameters
     ----------
     code : SoftmaxCode or array_like, shape (K, d)
-        A polished code of positive margin, K >= 3 and d >= 2: a local maximiser of the margin, for the limits to hold.
+        A polished code of positive margin, K >= 3 and d >= 2. The limits hold if it is a local maximiser of the margin.
 
     Returns
     -------
     FirstOrder
-        The constants with the stress they come from.
+        The constants and the stress.
 
     Raises
     ------
     ValueError
         If the rows are not finite unit vectors, K = 2, d = 1, or the margin is 0.
     NotComputed
-        If 2 K (d - 1) exceeds what dense matrices are made for, or the contacts do not balance to 1e-10.
+        If 2 K (d - 1) exceeds the limit of dense matrices, or the contacts do not balance to 1e-10.
 
     Notes
     -----
-    Contacts that no stress can use drop out: a linear programme shows that they cannot, and at the minimisers they lie
-    above rho by more than any multiple of tau. Rows in no stressed contact (rattlers) may be anywhere.
+    Contacts that no stress can use are dropped: a linear programme shows that they cannot carry any. At the minimisers
+    they are above rho by more than any multiple of tau. Rows in no stressed contact (rattlers) may be anywhere.
 
     References
     ----------
@@ -140,7 +140,7 @@ def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
 
     Examples
     --------
-    The icosahedron loses nothing to first order; without one vertex it does.
+    The icosahedron has constant 0; without one vertex the constant is positive.
 
     >>> import softmaxcode as sc
     >>> icosahedron = first_order(sc.solve(12, 3))
@@ -178,7 +178,7 @@ def first_order(code: SoftmaxCode | ArrayLike) -> FirstOrder:
         optimum=code.margin,
         loss=loss,
         feature_margin=loss + float(np.log(weights.max())),
-        margin=max(0.0, float(np.nanmax(class_margins))),  # at least 0 but for rounding
+        margin=max(0.0, float(np.nanmax(class_margins))),  # at least 0 up to rounding
         pairs=np.column_stack([stressed.c, stressed.b]),
         stress=weights,
         class_stress=np.bincount(stressed.c, weights, K),
@@ -200,7 +200,7 @@ def margin_constant_bound(contacts: int) -> float:
     Parameters
     ----------
     contacts : int
-        Number E of contacts that carry stress, at least 1; K (K - 1) bounds it for every code.
+        Number E of contacts with stress, at least 1; K (K - 1) bounds it for every code.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def margin_constant_bound(contacts: int) -> float:
 
     Examples
     --------
-    Against the constant log((e - 1) K (K - 1)) = 9.74 of T6 (c) for K = 100:
+    For comparison, the constant of T6 (c) is log((e - 1) K (K - 1)) = 9.74 for K = 100:
 
     >>> round(margin_constant_bound(100 * 99), 2)
     6.35
@@ -227,7 +227,7 @@ def margin_constant_bound(contacts: int) -> float:
 
 
 def _gap_above_contacts(code: SoftmaxCode) -> float:
-    """How far above the margin the smallest <h_k, w_k - w_j> of pairs that are no contacts is."""
+    """Distance from the margin up to the smallest <h_k, w_k - w_j> of pairs that are not contacts."""
     C = code.H @ code.W.T
     above = np.diagonal(C)[:, None] - C - code.margin
     np.fill_diagonal(above, np.inf)
@@ -235,7 +235,7 @@ def _gap_above_contacts(code: SoftmaxCode) -> float:
 
 
 def _check_residual(residual: float) -> None:
-    """Raise `NotComputed` where the contacts are not in balance."""
+    """Raise `NotComputed` where the contacts are not balanced."""
     if not residual <= RESIDUAL_TOLERANCE:
         raise NotComputed(
             f"not computed: the contacts leave a force of {residual:.1e}, and at most {RESIDUAL_TOLERANCE:g} is "
@@ -244,7 +244,7 @@ def _check_residual(residual: float) -> None:
 
 
 def _check_idle(system: ContactSystem, X: Rows, positive: Mask) -> None:
-    """Raise `NotComputed` if a stress could use contacts that were found to carry none."""
+    """Raise `NotComputed` if a stress could use contacts to which the computed one gives none."""
     idle = ~positive
     if not idle.any():
         return
@@ -269,7 +269,7 @@ def _largest_entropy(J: np.ndarray) -> PerContact:
     """The weights p > 0 of sum 1 and largest entropy with J^T p = 0, for J (E, n) that some positive weights balance.
 
     With J = U S V^T and z = S V^T u the dual is min_z log sum exp(-U z). Its Hessian U^T (diag p - p p^T) U is
-    definite, since U z is no constant for z != 0 (positive weights balance it).
+    definite, since U z is not constant for z != 0 (positive weights balance it).
     """
     U, sizes, _ = np.linalg.svd(J, full_matrices=False)
     U = U[:, sizes > NO_SLOPE]
@@ -282,7 +282,7 @@ def _largest_entropy(J: np.ndarray) -> PerContact:
         if slope > -1e-28:
             break
         value, size = special.logsumexp(-U @ z), 1.0
-        # near the optimum the decrease drowns in rounding, and full steps are right
+        # near the optimum rounding hides the decrease, and full steps are correct
         while slope < -1e-12 and special.logsumexp(-U @ (z + size * step)) > value + 0.25 * size * slope:
             size /= 2
         z = z + size * step

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ufm.parallel import Shard
     from ufm.settings import Settings
 
-#: A run that rests is stationary where the gradient of tau log L, whose terms are of order 1, is at most this.
+#: A run at rest is stationary if the gradient of tau log L, whose terms are of order 1, is at most this.
 LEVEL = {"float64": 1e-4, "float32": 1e-2}
 
 
@@ -70,11 +70,11 @@ class Batch:
         return [b for b, record in enumerate(self.records) if not record.status]
 
     def end(self, b: int, status: str, reason: str) -> None:
-        """Note why a run has ended."""
+        """Record why a run has ended."""
         self.records[b].status, self.records[b].reason = status, reason
 
     def record(self, which: Sequence[int]) -> None:
-        """Measure runs that have not ended, keep their rows, and end those that have converged."""
+        """Measure runs that have not ended, store their rows, and end those that have converged."""
         W, H = self.gathered("W"), self.gathered("H")
         at_rest = self.stepper.at_rest
         for b in which:
@@ -100,19 +100,19 @@ class Batch:
                 if slope <= LEVEL[settings.dtype]:
                     self.end(b, "stationary", what)
                 else:
-                    self.end(b, "stalled", f"{what}, but not for want of a slope, which is {slope:.1e}")
+                    self.end(b, "stalled", f"{what}, although the slope is {slope:.1e}")
             elif self.done == settings.steps:
                 self.end(b, "steps", f"{self.done} steps were taken")
 
     def _slope(self, b: int) -> float:
-        """Norm of the gradient of tau log L, whatever the objective on the sphere; of the free model's own."""
+        """Norm of the gradient: of tau log L on the sphere for every objective, of the free model's own otherwise."""
         W, H = self.model.W.detach()[b : b + 1], self.model.H.detach()[b : b + 1]
         temperatures = torch.tensor([self.runs[b].temperature], dtype=W.dtype, device=W.device)
         _, *gradients = self.reference(W, H, temperatures)
         return float(self.model.manifold.egrad2rgrad(torch.cat([W, H], 1), torch.cat(gradients, 1)).norm())
 
     def _measure(self, settings: Settings, W: Tensor, H: Tensor, temperature: float) -> dict[str, float]:
-        """`recording.measure` by the first process, sent to all."""
+        """The result of `recording.measure` in the first process, sent to all."""
         if self.shard.ranks == 1:
             return recording.measure(settings, W, H, self.labels, temperature)
         row = recording.measure(settings, W, H, self.labels, temperature) if self.shard.rank == 0 else {}
@@ -122,7 +122,7 @@ class Batch:
 
     @staticmethod
     def _usable(rows: Tensor) -> bool:
-        """Whether every row has a direction: a step whose square overflows is normalised to a row of zeros."""
+        """Whether every row has a direction; a step whose square overflows is normalised to a row of zeros."""
         largest = rows.abs().amax(1)
         return bool(((largest > 0) & (largest < math.inf)).all())
 
@@ -132,7 +132,7 @@ class Batch:
         self.end(b, "diverged", f"diverged at step {self.done}: {why}{last}")
 
     def advance(self) -> float:
-        """One step of all runs; the objective of the first that has not ended, before it."""
+        """Take one step of all runs; returns the objective before it of the first that has not ended."""
         begin = time.perf_counter()
         values = self.stepper.step(self.done)
         self.seconds += time.perf_counter() - begin
@@ -150,12 +150,12 @@ class Batch:
         return [b for b in self.running if at_rest[b]]
 
     def shown(self) -> dict[str, str]:
-        """What the progress bar shows: of the run that is best."""
+        """The values in the progress bar, for the best run."""
         last = [record.rows[-1] for record in self.records if record.rows]
         return {"GNC2": f"{max(row['GNC2'] for row in last):.6f}"} if last else {}
 
     def results(self) -> list[Run]:
-        """The runs as they ended, each with its rows at the last measurement."""
+        """The ended runs, each with its rows at the last measurement."""
         out = []
         for settings, record in zip(self.runs, self.records, strict=True):
             assert record.W is not None and record.H is not None  # every run is measured at its start

@@ -1,4 +1,4 @@
-"""Checkpoints of a batch of runs: one file, written atomically and read without unpickling anything."""
+"""Checkpoints of a batch of runs: one file, written atomically and read without unpickling."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "ufm 1"
-#: Rows on the sphere may be this far from unit norm, which float32 steps leave.
+#: Rows on the sphere may differ from unit norm by this much, as they do after float32 steps.
 UNIT = 1e-3
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 @dataclass
 class RunRecord:
-    """What one run of a batch has measured so far, and how it ended if it has.
+    """The measurements of one run of a batch so far, and how it ended if it has.
 
     Attributes
     ----------
     rows : list of dict
-        One measurement each, as the history shows them.
+        One measurement each, in the format of the history.
     status, reason : str
-        Empty while the run is under way.
+        Empty until the run ends.
     W, H : Tensor, optional
         Rows at the last measurement, on the CPU.
     """
@@ -66,16 +66,16 @@ class Header:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A batch of runs after some steps.
+    """The state of a batch of runs after some steps.
 
     Attributes
     ----------
     runs : list of Settings
-        What they are.
+        The settings of the runs.
     step : int
         Steps taken.
     seconds : float
-        Time they took.
+        Time spent on them.
     W, H : Tensor, shape (B, K, d) and (B, N, d)
         Classifiers and features of all processes.
     optimizer : dict of Tensor
@@ -94,7 +94,7 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint beside ``path`` and put it in its place."""
+    """Write a checkpoint beside ``path``, then replace ``path`` by it."""
     header = {
         "runs": [run.to_dict() for run in checkpoint.runs],
         "records": [{"rows": r.rows, "status": r.status, "reason": r.reason} for r in checkpoint.records],
@@ -120,7 +120,7 @@ def load(path: Path) -> Checkpoint:
     Raises
     ------
     ValueError
-        If the file is no checkpoint of this format, or damaged.
+        If the file is not a checkpoint of this format, or is damaged.
     """
     try:
         stored = read_tensors(path)
@@ -147,12 +147,12 @@ def load(path: Path) -> Checkpoint:
                 for b, r in enumerate(header.records)
             ],
         )
-    except Exception as error:  # whatever a damaged or foreign file makes of the reader
+    except Exception as error:  # a damaged or foreign file may cause any error in the reader
         raise ValueError(f"{path} is not a checkpoint of ufm, or it is damaged; remove it to start again") from error
 
 
 def _check(runs: list[Settings], header: Header, tensors: dict[str, Tensor]) -> None:
-    """Raise a ValueError where what a checkpoint holds cannot be the state of its runs."""
+    """Raise a ValueError if the contents of a checkpoint cannot be the state of its runs."""
     first = runs[0]
     if header.step > first.steps or len(header.records) != len(runs):
         raise ValueError("more steps or records than the runs have")
@@ -162,7 +162,7 @@ def _check(runs: list[Settings], header: Header, tensors: dict[str, Tensor]) -> 
             raise ValueError(f"{name} has another shape or type")
         under_way = [b for b, record in enumerate(header.records) if not record.status]
         off = (stored[under_way].double().norm(dim=2) - 1).abs()
-        if first.spherical and bool((torch.isfinite(off) & (off > UNIT)).any()):  # what is not finite ends as diverged
+        if first.spherical and bool((torch.isfinite(off) & (off > UNIT)).any()):  # other rows have diverged
             raise ValueError(f"rows of {name} are not unit")
     for record in header.records:
         steps = [row["step"] for row in record.rows]
@@ -176,7 +176,7 @@ def matching(path: Path, runs: Sequence[Settings]) -> Checkpoint:
     Raises
     ------
     ValueError
-        If it is of other runs: the sentence names the first setting that differs.
+        If it is of other runs; the message names the first setting that differs.
     """
     found = load(path)
     if len(found.runs) != len(runs):

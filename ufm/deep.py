@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DeepRun", "code_costs", "low_rank_code", "ranks", "schatten_cost", "simulate_deep"]
 
-#: Copies of the weights that a step holds, about.
+#: Approximate number of copies of the weights in memory during a step.
 COPIES = 4
 #: A factor of up to this many entries is small: its products are computed on one core.
 SMALL = 2**16
-#: Rows of the history a seed, about, by default.
+#: Approximate default number of rows of the history per seed.
 RECORDS = 200
-#: A step's length aims at this fraction of the tolerance, and changes by no more than these factors at once.
+#: The length of a step aims at this fraction of the tolerance, and changes by at most these factors at once.
 SAFETY, SHRINK, GROW = 0.9, 0.5, 1.2
 
 
 @dataclass(frozen=True, eq=False)
 class DeepRun:
-    """What `simulate_deep` returns: one run a seed, B of them.
+    """What `simulate_deep` returns: B runs, one per seed.
 
     Attributes
     ----------
@@ -48,17 +48,17 @@ class DeepRun:
         The seed of each run.
     weights : tuple of Tensor
         W_1 of shape (B, width, K), then (B, width, width), ..., and W_L of shape (B, K, width); float64. The columns
-        of W_1 are the free features, one a class.
+        of W_1 are the free features, one per class.
     history : DataFrame
         One row per seed and recorded step, with the columns
 
         * ``seed``, ``step`` (gradient evaluations so far), ``log_loss`` (natural logarithm of the mean cross-entropy);
-        * ``margin``: the smallest logit margin, min over k and j != k of z_kk - z_jk; samples are all classified
-          right where it is positive;
+        * ``margin``: the smallest logit margin, min over k and j != k of z_kk - z_jk. All samples are classified
+          correctly where it is positive;
         * ``effective_rank``, ``stable_rank``, ``rank`` of Z (see `ranks`);
         * ``cost``: of Z scaled to margin 1 (see `schatten_cost`); NaN where the margin is not positive;
-        * ``alignment``: cosine of all weights together with the negative gradient, which tends to 1 where their
-          direction tends to a KKT point (Ji and Telgarsky 2020).
+        * ``alignment``: cosine of all weights together with the negative gradient. It tends to 1 if their direction
+          tends to a KKT point (Ji and Telgarsky 2020).
     """
 
     K: int
@@ -70,12 +70,12 @@ class DeepRun:
 
     @functools.cached_property
     def logits(self) -> Tensor:
-        """Z = W_L ... W_1, shape (B, K, K): column k holds the logits of the sample of class k."""
+        """Z = W_L ... W_1, shape (B, K, K): column k contains the logits of the sample of class k."""
         return _products(self.weights)[-1]
 
     @functools.cached_property
     def singular_values(self) -> Tensor:
-        """Singular values of the logits in falling order, shape (B, K)."""
+        """Singular values of the logits in decreasing order, shape (B, K)."""
         return torch.linalg.svdvals(self.logits)
 
     def rank(self, threshold: float = RANK_THRESHOLD) -> np.ndarray:
@@ -83,14 +83,14 @@ class DeepRun:
         return ranks(self.singular_values, threshold)["rank"].numpy()
 
     def code(self, index: int = 0, r: int | None = None) -> LowRankCode:
-        """The code of one run, read off its logits by `low_rank_code`.
+        """The code of one run, computed from its logits by `low_rank_code`.
 
         Parameters
         ----------
         index : int
-            Which of ``seeds``, counted from 0.
+            Index in ``seeds``, counted from 0.
         r : int, optional
-            Rank at which the logits are cut off; `rank` if left out.
+            Rank at which the logits are truncated; `rank` by default.
 
         Returns
         -------
@@ -127,35 +127,35 @@ def simulate_deep(
     K : int
         Number of classes, at least 2, with one sample each.
     depth : int
-        Number of factors L, at least 2; depth 2 is the plain model of a classifier and free features.
+        Number of factors L, at least 2. Depth 2 is the standard model of a classifier and free features.
     width : int, optional
-        Inner dimension of the factors, at least 1; K if left out. There is no bottleneck where it is at least K - 1.
+        Inner dimension of the factors, at least 1; K by default. There is no bottleneck if it is at least K - 1.
     seed : int
         Seed of the first run, at least 0.
     seeds : int
-        Number of runs B, at least 1, with seeds ``seed``, ``seed + 1``, ...; they are trained as one batch.
+        Number of runs B, at least 1, with seeds ``seed``, ``seed + 1``, .... They are trained as one batch.
     steps : int
         Gradient evaluations, at least 1.
     scale : float
-        Size of the start: the entries of each factor are normal with standard deviation ``scale`` over the square
-        root of its number of columns. They are drawn from ``torch.Generator().manual_seed(seed)`` in the order
+        Size of the initial weights. The entries of each factor are normal with standard deviation ``scale`` over the
+        square root of its number of columns. ``torch.Generator().manual_seed(seed)`` draws them in the order
         W_1, ..., W_L, in float64.
     tolerance : float
         The fraction, between 0 and 1, by which the gradient may change within a step.
     record_every : int, optional
         Evaluations between two rows of the history; by default there are about 200 rows per seed. The start and the end
-        are always in it.
+        are always included.
 
     Returns
     -------
     DeepRun
-        Weights, logits, history, and the codes read off them.
+        Weights, logits, history, and the codes computed from them.
 
     Raises
     ------
     ValueError
-        If an argument is not as above, or ``scale`` is so large or so small that the logits overflow or the gradient
-        vanishes.
+        If an argument is not as above. Also if ``scale`` is so large that the logits overflow, or so small that the
+        gradient vanishes.
 
     Notes
     -----
@@ -164,19 +164,21 @@ def simulate_deep(
     .. math:: W_l \leftarrow W_l - h\, \nabla_{W_l} \log \mathcal L
               = W_l - \frac{h}{\mathcal L} (W_L \cdots W_{l+1})^\top \nabla_Z \mathcal L \, (W_{l-1} \cdots W_1)^\top .
 
-    *The path is that of gradient flow.* As h tends to 0 the steps follow :math:`\dot\theta = -\nabla \log \mathcal
-    L(\theta) = -\nabla \mathcal L(\theta) / \mathcal L(\theta)` for all weights :math:`\theta` together. Let
+    *The path is that of gradient flow.* Let :math:`\theta` be all weights together. As h tends to 0 the steps follow
+    :math:`\dot\theta = -\nabla \log \mathcal L(\theta) = -\nabla \mathcal L(\theta) / \mathcal L(\theta)`. Let
     :math:`u(t) = \int_0^t \mathrm ds / \mathcal L(\theta(s))`. Then :math:`\mathrm d\theta / \mathrm du = -\nabla
-    \mathcal L(\theta)`, which is gradient flow of the loss itself: the curve is the same and only the speed along it
-    differs. The same holds for any positive factor, so h may vary. It is kept where the gradient of log L after a
-    step differs from that before it by at most ``tolerance`` times its norm; a step that fails, or is not finite, is
-    taken again with half of h or less. So the weights stay finite, and a run cannot diverge.
+    \mathcal L(\theta)`, which is gradient flow of the loss itself. The curve is the same, and only the speed along it
+    differs.
 
-    Log L is evaluated without forming L, which underflows: in this phase it falls about linearly with the steps.
+    The same is true for any positive factor, so h may vary. A step is accepted if it changes the gradient of log L by
+    at most ``tolerance`` times the gradient's norm before the step. A step that fails, or is not finite, is repeated
+    with half of h or less. So the weights stay finite, and a run cannot diverge.
 
-    The factors start nearly balanced in that flow conserves :math:`W_{l+1}^\top W_{l+1} - W_l W_l^\top`, of order
-    ``scale`` squared, while the weights grow without bound. Where the path leads, and what rank to expect, is in
-    ``docs/deep-ufm.md``.
+    Log L is evaluated without forming L, which underflows: in this phase log L falls about linearly with the steps.
+
+    The factors are initially nearly balanced: the flow conserves :math:`W_{l+1}^\top W_{l+1} - W_l W_l^\top`, of order
+    ``scale`` squared, while the weights grow without bound. ``docs/deep-ufm.md`` explains where the path leads and what
+    rank to expect.
 
     References
     ----------
@@ -285,7 +287,7 @@ def _log_loss(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _descent(point: _Point, tolerance: float, steps: int) -> Iterator[_Point]:
-    """The start, and the point after each of so many evaluations of the gradient."""
+    """The start, and the point after each of ``steps`` evaluations of the gradient."""
     yield point
     h = tolerance * _norms(point.weights) / _norms(point.gradient)
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""The rank of logits and what it costs: effective rank, Schatten cost, and the code of a truncation."""
+"""The rank of logits and its cost: effective rank, Schatten cost, and the code of a truncation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ RANK_THRESHOLD = 0.01
 
 @dataclass(frozen=True, eq=False)
 class LowRankCode:
-    """The code read off logits truncated at rank r.
+    """The code computed from logits truncated at rank r.
 
     Attributes
     ----------
     W : ndarray, shape (K, r)
-        Classifier, one class per row, as it comes: the norms are not equal.
+        Classifier, one class per row, not normalised: the norms may differ.
     H : ndarray, shape (K, r)
         Features, the sample of one class per row.
     margin : float
@@ -41,7 +41,7 @@ class LowRankCode:
     gnc3 : float
         1 minus the mean cosine of the rows of W with those of H.
     norm_spread : float
-        Standard deviation of the row norms of W over their mean: 0 where all are equal.
+        Standard deviation of the row norms of W over their mean; 0 if all are equal.
     """
 
     W: Rows
@@ -53,7 +53,7 @@ class LowRankCode:
 
     @property
     def margin_ratio(self) -> float:
-        """Margin over that of the best known code; NaN for a rank at which no code has a margin."""
+        """Margin divided by that of the best known code; NaN for a rank at which no code has a margin."""
         return self.margin / self.best_margin if self.best_margin > 0 else math.nan
 
 
@@ -66,7 +66,7 @@ def ranks(singular_values: Tensor, threshold: float = RANK_THRESHOLD) -> dict[st
     Parameters
     ----------
     singular_values : Tensor, shape (B, K)
-        In falling order, the first positive.
+        In decreasing order, the first positive.
     threshold : float
         The fraction t of the largest, from 0 up to 1.
 
@@ -101,7 +101,7 @@ def ranks(singular_values: Tensor, threshold: float = RANK_THRESHOLD) -> dict[st
 
 
 def schatten_cost(singular_values: Tensor, margin: Tensor, depth: int) -> Tensor:
-    r"""What logits cost that depth L can reach them with balanced weights, after scaling to margin 1.
+    r"""The least squared norm of balanced weights of depth L that reach these logits, scaled to margin 1.
 
     .. math:: c_L(Z) = \sum_i (s_i / m)^{2/L}
               = \frac1L \min \Bigl\{\sum_l \lVert W_l\rVert_F^2 : W_L \cdots W_1 = Z / m\Bigr\}
@@ -135,9 +135,9 @@ def schatten_cost(singular_values: Tensor, margin: Tensor, depth: int) -> Tensor
 
 
 def code_costs(K: int, depth: int) -> dict[int, float]:
-    r"""The `schatten_cost` of the best known Softmax Code of K classes at every rank r at which there is one.
+    r"""The `schatten_cost` of the best known Softmax Code of K classes at every rank r at which one exists.
 
-    With its unit rows :math:`w_k`, margins :math:`\rho_k` and the unit vectors :math:`h_k` that attain them, the
+    Let :math:`w_k` be its unit rows, :math:`\rho_k` its margins and :math:`h_k` the unit vectors that attain them. The
     logits :math:`z_{jk} = \langle w_j, h_k\rangle / \rho_k` have margin 1 at every sample. A tight frame with
     :math:`h_k = w_k` and equal margins :math:`\rho` has :math:`c_L = r\,(K / (r \rho))^{2/L}`.
 
@@ -151,13 +151,13 @@ def code_costs(K: int, depth: int) -> dict[int, float]:
     Returns
     -------
     dict of int to float
-        Costs by rank, from 2 (1 for K = 2) to K - 1, the simplex, which costs K - 1 at every depth. Each is an upper
-        value: other logits of that rank can cost less.
+        Costs by rank, from 2 (1 for K = 2) to K - 1. The last is the simplex, which costs K - 1 at every depth. Each is
+        an upper value: other logits of that rank can cost less.
 
     Raises
     ------
     ValueError
-        If an argument is not as above; `softmaxcode.UnknownCodeError` if no code is known at some rank.
+        If an argument is not as above. If no code is known at some rank, it is `softmaxcode.UnknownCodeError`.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def code_costs(K: int, depth: int) -> dict[int, float]:
     found = {}
     for r in range(min(2, K - 1), K):
         Z = torch.from_numpy(_logits_of_margin_one(K, r))
-        s = torch.linalg.svdvals(Z)[None, :r]  # what is beyond is rounding, which small powers would make count
+        s = torch.linalg.svdvals(Z)[None, :r]  # later values are rounding, which small powers would make count
         found[r] = schatten_cost(s, torch.ones(1, dtype=torch.float64), depth).item()
     return found
 

@@ -25,9 +25,9 @@ def labels_of(settings: Settings) -> Tensor:
 
 
 def random_rows(settings: Settings) -> tuple[Tensor, Tensor]:
-    """The start of a run, W (K, d) and H (N, d): uniform on the sphere, or standard normal in the free model.
+    """The initial rows of a run, W (K, d) and H (N, d): uniform on the sphere, or standard normal in the free model.
 
-    Drawn on the CPU whatever the device, so that a seed means one start.
+    They are drawn on the CPU, so that a seed gives the same start on every device.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     dtype = getattr(torch, settings.dtype)
@@ -41,11 +41,11 @@ class Model(torch.nn.Module):
     Parameters
     ----------
     runs : sequence of Settings
-        What the B runs are; they differ in seed and temperature alone.
+        The settings of the B runs, which differ in seed and temperature alone.
     shard : Shard
-        The rows that this process holds.
+        The rows that this process stores.
     device : torch.device
-        Where.
+        The device of the parameters.
     """
 
     labels: Tensor
@@ -55,7 +55,7 @@ class Model(torch.nn.Module):
         labels = labels_of(runs[0])
         mine = (labels >= shard.classes.start) & (labels < shard.classes.stop)
         starts = []
-        for settings in runs:  # a rank keeps its rows alone
+        for settings in runs:  # a rank keeps only its own rows
             W, H = random_rows(settings)
             starts.append((W[shard.classes].to(device), H[mine].to(device)))
         manifold = geoopt.Sphere() if runs[0].spherical else geoopt.Euclidean(ndim=1)
@@ -66,5 +66,5 @@ class Model(torch.nn.Module):
 
     @property
     def manifold(self) -> geoopt.Manifold:
-        """What every row lies on."""
+        """The manifold of every row."""
         return self.W.manifold

@@ -7,7 +7,7 @@ With :math:`s_i = \log \sum_{j \ne y_i} e^{\langle w_j - w_{y_i}, h_i\rangle/\ta
     \tau \log L, \qquad
     \max_i \max_{j \ne y_i} \langle w_j - w_{y_i}, h_i\rangle
 
-are "cross-entropy", "log-cross-entropy" and "hardmax"; the second tends to the third as tau falls, and has the
+are "cross-entropy", "log-cross-entropy" and "hardmax". The second tends to the third as tau falls. It has the
 minimisers of the first, but its gradient does not underflow.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ufm.parallel import Shard
 
-#: Logits stored at once of a batch of small runs: what fits in a cache on the CPU, half a gigabyte on a GPU.
+#: Logits of a batch of small runs in memory at once. They fit in a cache on the CPU and take half a gigabyte on a GPU.
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
 
 
@@ -45,7 +45,7 @@ class Evaluated(NamedTuple):
 
 
 class Objective:
-    """What a batch of runs of one kind minimises.
+    """The objective of a batch of runs of one kind.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Objective:
     samples : int
         Features of all processes.
     weight_decay : float
-        Half of it times the squared norms of W and H is added.
+        Half of it times the squared norms of W and H is added to the objective.
     shard : Shard
         The classes of this process.
     """
@@ -108,7 +108,7 @@ class Objective:
         return temperatures * log_loss, temperatures[:, None] * (logsigmoid(s) - total[:, None]).exp()
 
     def _dense(self, W: Tensor, H: Tensor, temperatures: Tensor) -> Evaluated:
-        """Logits of a few runs at once, overwritten by what the gradient needs."""
+        """Logits of a few runs at once; the terms of the gradient overwrite them."""
         scaled = H / temperatures[:, None, None]
         C = torch.bmm(scaled, W.mT)
         y = self.labels.expand(len(W), -1)[:, :, None]
@@ -131,7 +131,7 @@ class Objective:
         return Evaluated(values, grad_W[None], grad_H[None])
 
     def _hardmax(self, W: Tensor, H: Tensor) -> Evaluated:
-        """A subgradient: of one feature and one wrong class where the largest negative logit margin is taken."""
+        """A subgradient: that of one feature and one wrong class with the largest negative logit margin."""
         best = best_wrong_class(H, W, self.labels, False)
         negative_margins = ((W[best] - W[self.labels]) * H).sum(1)
         i = int(negative_margins.argmax())

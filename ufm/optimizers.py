@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from ufm.objective import Objective
     from ufm.settings import Settings
 
-#: Decay of Adam's two averages. The short second one keeps up with gradients that change as the temperature falls.
+#: Decay of Adam's two averages. The second is short enough to follow gradients that change as the temperature falls.
 DECAYS = (0.9, 0.99)
-#: Copies of the parameters that a step holds besides those of L-BFGS.
+#: Copies of the parameters in memory during a step, besides those of L-BFGS.
 COPIES = 8
-#: A row whose gradient is below this (its square must not underflow) stays where it is.
+#: A row whose gradient is below this (its square must not underflow) does not move.
 EPS = {torch.float64: 1e-30, torch.float32: 1e-12}
 MOMENTUM = 0.9
-#: Secant pairs kept by L-BFGS.
+#: Secant pairs stored by L-BFGS.
 MEMORY = 12
 #: No row moves further than this in one step of L-BFGS, in radians.
 REACH = 0.5
-#: Fraction of the slope that a step must gain (Armijo).
+#: Fraction of the predicted decrease that a step must reach (Armijo).
 SUFFICIENT = 1e-4
-#: The gain of a step, in units of the rounding of the objective, below which it cannot be seen: no shorter is tried.
+#: A decrease below this many units of the objective's rounding is not measurable; no shorter step is tried.
 RESOLUTION = 1.0
-#: In place of a norm of 0 in a quotient.
+#: Replaces a norm of 0 in a quotient.
 TINY = 1e-300
 
 
 def numbers_stored(settings: Settings) -> int:
-    """Numbers that one run holds at once, about."""
+    """Approximate count of numbers that one run has in memory at once."""
     copies = COPIES + (2 * MEMORY if settings.optimizer == "lbfgs" else 0)
     return (settings.K + settings.samples) * settings.d * copies
 
@@ -46,21 +46,21 @@ class Stepper(Protocol):
     """Moves the rows of a model one step at a time."""
 
     def step(self, number: int) -> Tensor:
-        """Take step ``number``; the objectives (B,) before it."""
+        """Take step ``number``; returns the objectives (B,) before it."""
 
     @property
     def at_rest(self) -> Tensor:
         """Which runs no longer move, at their final temperature, (B,) of bool."""
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps; a name that begins with "W." or "H." holds one row for each of theirs."""
+        """The state for a checkpoint; a name that begins with "W." or "H." has one entry per row of W or H."""
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from a checkpoint."""
 
 
 def stepper(runs: Sequence[Settings], model: Model, objective: Objective) -> Stepper:
-    """The optimiser that the settings name."""
+    """The optimiser named in the settings."""
     return Lbfgs(runs, model, objective) if runs[0].optimizer == "lbfgs" else FirstOrder(runs, model, objective)
 
 
@@ -85,7 +85,7 @@ class FirstOrder:
             self.averages = ("momentum_buffer",) if momentum else ()
 
     def step(self, number: int) -> Tensor:
-        """Take step ``number``; the objectives (B,) before it."""
+        """Take step ``number``; returns the objectives (B,) before it."""
         W, H = self.model.W, self.model.H
         values, grad_W, grad_H = self.objective(W.detach(), H.detach(), _temperatures(self.runs, number, W))
         rates = torch.tensor([schedule.learning_rate(run, number) for run in self.runs], dtype=W.dtype, device=W.device)
@@ -98,7 +98,7 @@ class FirstOrder:
 
     @property
     def at_rest(self) -> Tensor:
-        """None: these stop at the last step, where their rate is 0."""
+        """No run: these optimisers stop at the last step, where their rate is 0."""
         return torch.zeros(len(self.runs), dtype=torch.bool)
 
     def state(self) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ class FirstOrder:
         return kept
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put the averages back."""
+        """Restore the averages."""
         for name, point in (("W", self.model.W), ("H", self.model.H)):
             stored = {average: state[f"{name}.{average}"].to(point.device) for average in self.averages}
             if "step" in state:
@@ -123,11 +123,11 @@ class FirstOrder:
 class Lbfgs:
     """Limited-memory BFGS on the product of spheres, every run of the batch with its own memory and step length.
 
-    Steps are taken in the embedding and normalised (a retraction); directions are projected on the tangent space and
-    secant pairs kept where their curvature is positive. A step is halved until it gains (Armijo). A run whose steepest
-    descent gains nothing that rounding would show rests until its temperature changes. The searches of `softmaxcode`
-    have L-BFGS kernels of their own: they descend from one start per thread on the CPU, this one in a batch on any
-    device.
+    Steps are taken in the embedding and normalised (a retraction). Directions are projected on the tangent space, and
+    secant pairs are stored if their curvature is positive. A step is halved until it decreases the objective enough
+    (Armijo). If steepest descent gains nothing above rounding, a run rests until its temperature changes. The searches
+    of `softmaxcode` have their own L-BFGS kernels. These descend from one start per thread on the CPU; this one
+    descends in a batch on any device.
 
     References
     ----------
@@ -144,7 +144,7 @@ class Lbfgs:
         self.S, self.Y = (self.X.new_zeros(MEMORY, B, rows * d) for _ in range(2))
         self.inverse_curvature = self.X.new_zeros(MEMORY, B)  # 1 / <s, y>, 0 where there is no pair
         self.scale = self.X.new_zeros(B)  # <s, y> / <y, y> of the newest pair, 0 where there is none
-        self.taken = torch.tensor(0)  # steps; the newest pair stands at its remainder
+        self.taken = torch.tensor(0)  # steps; the newest pair is stored at their remainder by MEMORY
         self.resting = torch.zeros(B, dtype=torch.bool, device=self.X.device)
         self.temperatures = self.X.new_full((B,), torch.nan)
 
@@ -160,7 +160,7 @@ class Lbfgs:
         return {name: getattr(self, name) for name in names}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put them back, and the points from the model."""
+        """Restore them, and take the points from the model."""
         for name, kept in state.items():
             setattr(self, name, kept.to(self.X.device))
         self.X = torch.cat([self.model.W.detach(), self.model.H.detach()], 1)
@@ -171,7 +171,7 @@ class Lbfgs:
 
     @torch.no_grad()
     def step(self, number: int) -> Tensor:
-        """Take step ``number``; the objectives (B,) before it."""
+        """Take step ``number``; returns the objectives (B,) before it."""
         temperatures = _temperatures(self.runs, number, self.X)
         self._forget(temperatures != self.temperatures, temperatures)
         live = torch.nonzero(~self.resting).flatten()
@@ -183,7 +183,7 @@ class Lbfgs:
         return before
 
     def _forget(self, changed: Tensor, temperatures: Tensor) -> None:
-        """Restart where the temperature is another: pairs of another objective do not apply."""
+        """Discard the pairs of runs whose temperature has changed: they belong to another objective."""
         if not changed.any():
             return
         self.temperatures = temperatures
@@ -192,7 +192,7 @@ class Lbfgs:
         self.values[changed], self.gradient[changed] = self._evaluate(self.X[changed], temperatures[changed])
 
     def _directions(self, live: Tensor | slice) -> Tensor:
-        """The two-loop recursion, (b, rows * d); minus the gradient, scaled to a small step, where there is no pair."""
+        """The two-loop recursion, (b, rows * d); without pairs it is minus the gradient, scaled to a small step."""
         g = self.gradient[live].flatten(1)
         q = g.clone()
         slots = [(int(self.taken) - back) % MEMORY for back in range(MEMORY)]
@@ -213,7 +213,7 @@ class Lbfgs:
         return flat.view(len(flat), -1, self.X.shape[2]).norm(dim=2).amax(1)
 
     def _move(self, live: Tensor | slice) -> None:
-        """One iteration of the runs that ``live`` indexes."""
+        """One iteration of the runs indexed by ``live``."""
         X, g, before, temperatures = self.X[live], self.gradient[live], self.values[live], self.temperatures[live]
         direction = self.model.manifold.proju(X, self._directions(live).view_as(X))
         slope = (direction * g).sum((1, 2))
@@ -248,7 +248,7 @@ class Lbfgs:
         self.S[slot, live], self.Y[slot, live] = s, y
         self.inverse_curvature[slot, live] = torch.where(kept, 1 / torch.where(kept, curvature, 1.0), 0.0)
         newest = torch.where(kept, curvature / y.square().sum(1).clamp_min(TINY), self.scale[live])
-        self.scale[live] = torch.where(accepted, newest, 0.0)  # no gain: forget the pairs, and try steepest descent
+        self.scale[live] = torch.where(accepted, newest, 0.0)  # no gain: discard the pairs, and try steepest descent
         self.inverse_curvature[:, live] *= accepted
         self.X[live], self.gradient[live], self.values[live] = X_new, g_new, values
         self.resting[live] = ~accepted & steepest

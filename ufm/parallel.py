@@ -1,4 +1,4 @@
-"""Class-parallel log-odds over `torch.distributed`: every process holds the rows of some classes, none the logits."""
+"""Class-parallel log-odds over `torch.distributed`: each process stores the rows of some classes, none the logits."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from softmaxcode.nn import tiles
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What `join` reads of the environment, or `torch.distributed` for it, besides ``WORLD_SIZE``.
+#: Environment variables besides ``WORLD_SIZE`` that `join` reads, directly or through `torch.distributed`.
 SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def started() -> int:
-    """How many processes ``torchrun`` started, by the environment."""
+    """The number of processes that ``torchrun`` started, from the environment."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def join(device: torch.device | str) -> torch.device:
-    """Join the process group of a run that ``torchrun`` started as several processes; nothing in any other.
+    """Join the process group of a run that ``torchrun`` started as several processes; do nothing for other runs.
 
     Parameters
     ----------
     device : torch.device or str
-        "cpu", where the processes talk by gloo, or "cuda", by NCCL, one GPU a process.
+        "cpu", where the processes communicate by gloo, or "cuda", by NCCL with one GPU per process.
 
     Returns
     -------
     torch.device
-        Where this process is to compute: ``device``, or of several GPUs the one of its ``LOCAL_RANK``.
+        The device for this process: ``device``, or with several GPUs the one of its ``LOCAL_RANK``.
 
     Raises
     ------
     ValueError
-        If several processes were started and the device is another one, the machine has fewer GPUs than processes,
-        or they were not started by ``torchrun``.
+        If several processes were started and the device is another one, or the machine has fewer GPUs than processes.
+        Also if ``torchrun`` did not start them.
 
     Notes
     -----
-    The group is made once, unless there is one, and lasts as long as the process: one made each time could meet
-    the old one's store. A process that ends with an error takes its connections along, and the others stop waiting.
+    The group is created once, unless there is one, and lasts as long as the process. A second group could meet the
+    store of the first. A process that ends with an error closes its connections, and the others stop waiting.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def join(device: torch.device | str) -> torch.device:
         raise ValueError(f"WORLD_SIZE names several processes, but {missing[0]} is not set; start them with torchrun")
     if device.type == "cuda":
         here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-        if here > gpus:  # every process of this machine finds the same
+        if here > gpus:  # every process of this machine reaches the same result
             raise ValueError(
                 f"each process needs a GPU of its own: {here} processes were started here, for {gpus} GPUs"
             )
@@ -83,24 +83,24 @@ def join(device: torch.device | str) -> torch.device:
 
 @dataclass(frozen=True)
 class Shard:
-    """The block of consecutive classes of one process, and what the processes send each other.
+    """The block of consecutive classes of one process, and the communication between processes.
 
-    With one rank every method gives back what it was given. With several, all ranks have to call the same methods in
-    the same order; what one of them computes is then the same, bit for bit, on all ranks. No gradient passes.
+    With one rank every method returns its argument. With several, all ranks have to call the same methods in the same
+    order. The result is then the same on all ranks, bit for bit. No gradient passes through.
 
     Attributes
     ----------
     rank, ranks : int
-        Which process of how many.
+        Number of this process, and number of processes.
     K : int
         Number of classes, at least ``ranks``.
     device : torch.device
-        Where this rank's tensors lie.
+        The device of this rank's tensors.
 
     Raises
     ------
     ValueError
-        If there are more ranks than classes; every rank finds it, before any waits for another.
+        If there are more ranks than classes; every rank raises it before any waits for another.
 
     Examples
     --------
@@ -124,7 +124,7 @@ class Shard:
 
     @classmethod
     def here(cls, K: int, device: torch.device | str = "cpu") -> Shard:
-        """This process's fraction of K classes: all of them unless a process group is running."""
+        """This process's block of K classes: all of them unless a process group is running."""
         if not dist.is_initialized():
             return cls.alone(K, device)
         return cls(dist.get_rank(), dist.get_world_size(), K, torch.device(device))
@@ -163,12 +163,12 @@ class Shard:
         return X[self.classes]
 
     def gather(self, local: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Put together the rows of all ranks, in the order of the ranks.
+        """Concatenate the rows of all ranks, in the order of the ranks.
 
         Parameters
         ----------
         local : Tensor, shape (N_local, ...)
-            This rank's rows; one dtype and width on all ranks.
+            This rank's rows; dtype and number of columns must be equal on all ranks.
         sizes : sequence of int
             N_local of every rank: ``shard.sizes`` for rows of classes.
 
@@ -192,12 +192,12 @@ class Shard:
         full = local.new_empty(sum(sizes), *local.shape[1:])
         blocks = full.split(list(sizes))
         blocks[self.rank].copy_(local.detach())
-        # one broadcast a block: blocks may differ in length, and nothing is padded or copied
+        # one broadcast per block: blocks may differ in length, and nothing is padded or copied
         _finish([dist.broadcast(block, src=rank, async_op=True) for rank, block in enumerate(blocks)])
         return full
 
     def reduce_scatter(self, full: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Sum over the ranks, of which every rank gets its own rows only: the reverse of `gather`.
+        """Sum over the ranks, and return to every rank its own rows: the reverse of `gather`.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ class Shard:
         return self.gather(own, [1] * self.ranks).logsumexp(0)
 
     def from_first(self, t: Tensor) -> Tensor:
-        """What rank 0 holds, on every rank: a tensor of one shape and dtype on all."""
+        """The tensor of rank 0, on every rank; its shape and dtype must be equal on all."""
         if self.ranks > 1:
             dist.broadcast(t, src=0)
         return t
@@ -271,7 +271,7 @@ def _finish(works: Sequence[Any]) -> None:
 
 
 def _check(features: Tensor, weight: Tensor, labels: Tensor, shard: Shard) -> None:
-    """What would otherwise leave ranks waiting, or be wrong in silence; values were checked before training."""
+    """Refuse input that would make ranks wait or give silent errors; values were checked before training."""
     rows = shard.sizes[shard.rank]
     if weight.ndim != 2 or len(weight) != rows:
         raise ValueError(
@@ -285,7 +285,7 @@ def _check(features: Tensor, weight: Tensor, labels: Tensor, shard: Shard) -> No
 
 
 def _agreed_sizes(features: Tensor, weight: Tensor, labels: Tensor, shard: Shard) -> list[int]:
-    """Features of every rank; if the input of one rank is refused, every rank raises and none is left waiting."""
+    """Features of every rank; if the input of one rank is refused, every rank raises and none waits."""
     refused = None
     try:
         _check(features, weight, labels, shard)
@@ -299,15 +299,16 @@ def _agreed_sizes(features: Tensor, weight: Tensor, labels: Tensor, shard: Shard
     if -1 in sizes:
         raise ValueError(f"rank {sizes.index(-1)} was given input that it refused; its own message gives the reason")
     if len(set(widths)) > 1 or len(set(itemsizes)) > 1:
-        raise ValueError(f"all ranks must have one d and one dtype; got d {widths} in {itemsizes} bytes an entry")
+        raise ValueError(f"all ranks must have one d and one dtype; got d {widths} in {itemsizes} bytes per entry")
     return list(sizes)
 
 
 class _LogOdds(torch.autograd.Function):
-    """Log-odds of this rank's features, divided by the temperature already, against the classes of all ranks.
+    """Log-odds of this rank's features, already divided by the temperature, against the classes of all ranks.
 
-    The own-class logit a, the largest wrong logit m and the sum t of the exponentials below it are found on every rank
-    for all features and its own classes, then joined: M = max m, A = sum a, T = sum t exp(m - M), s = M - A + log T.
+    Let a be the own-class logit, m the largest wrong logit and t the sum of the exponentials relative to it. Every rank
+    computes them for all features and its own classes. They are then joined: M = max m, A = sum a, T = sum t exp(m -
+    M), s = M - A + log T.
     """
 
     @staticmethod
@@ -340,39 +341,39 @@ def log_odds(features: Tensor, weight: Tensor, labels: Tensor, temperature: floa
 
     .. math:: s_i = \log \sum_{j \ne y_i} \exp(\langle w_j - w_{y_i}, h_i\rangle / \tau)
 
-    Every rank gathers the features of all ranks and finds the part of its own classes, in tiles: the parts, three
-    numbers a feature, are joined by one maximum and one sum over the ranks (docs/theory.md, T6, on the loss
-    :math:`\log(1 + e^{s_i})`). Backward, the gradient of the rows of W stays where it is found and that of the
-    features is summed at their owners.
+    Every rank gathers the features of all ranks and computes the part of its own classes, in tiles. The parts are three
+    numbers per feature. One maximum and one sum over the ranks join them (docs/theory.md, T6, on the loss
+    :math:`\log(1 + e^{s_i})`). In the backward pass the gradient of the rows of W stays on its rank. That of the
+    features is summed on the rank of each feature.
 
     Parameters
     ----------
     features : Tensor, shape (N_local, d)
-        Rows h_i of this rank, float32 or float64; any number of them, on one rank at least one.
+        Rows h_i of this rank, float32 or float64. Their number is arbitrary, but at least one rank must have one.
     weight : Tensor, shape (K_local, d)
         Rows w_k of ``shard.classes``, of the same dtype.
     labels : Tensor of int64, shape (N_local,)
         Classes of the features, on this rank or another, from 0 to K - 1.
     temperature : float
-        The temperature tau, above 0; the same on all ranks, checked before.
+        The temperature tau, above 0, already validated; the same on all ranks.
     shard : Shard
-        Which classes are here.
+        The classes of this rank.
 
     Returns
     -------
     Tensor, shape (N_local,)
-        The log-odds, differentiable once with respect to features and weight: every rank has to call ``backward``,
-        and wants the same gradients.
+        The log-odds, differentiable once with respect to features and weight. Every rank has to call ``backward``, for
+        the same gradients.
 
     Raises
     ------
     ValueError
-        With several ranks, if shapes, dtypes or devices do not fit or a label is out of range: on all ranks, where
-        one of them was given such input.
+        With several ranks, if shapes, dtypes or devices do not fit or a label is out of range. All ranks raise it if
+        one of them received such input.
 
     Notes
     -----
-    A rank holds O((N + K_local) d) numbers and one tile of logits. With one rank this is
+    A rank stores O((N + K_local) d) numbers and one tile of logits. With one rank this is
     `softmaxcode.nn.tiles.log_odds_against`, to the bit.
 
     Examples

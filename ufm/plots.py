@@ -1,4 +1,4 @@
-"""A run along its steps and a sweep along its temperatures, with the limits that theory sets drawn as lines."""
+"""Figures of a run along its steps and of a sweep along its temperatures, with the theoretical limits as lines."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Distances below it, 0 among them, are drawn as this on logarithmic axes: 0 up to the rounding of unit vectors.
+#: Smaller distances, 0 among them, are drawn as this on logarithmic axes: it is 0 up to the rounding of unit vectors.
 FLOOR = 1e-16
-#: What a table must have to be drawn as a sweep.
+#: Columns that a table must have to be drawn as a sweep.
 SWEEP_COLUMNS = ("K", "d", "temperature", "GNC1", "GNC2", "GNC3", "best_known", "minimizer_bound")
-#: What distinguishes the lines of a sweep; K and d always, the others where a table has several.
+#: Columns that distinguish the lines of a sweep: always K and d, the others where a table has several values.
 FAMILY = ("K", "d", "n", "objective", "optimizer", "steps")
 _FAMILY_LABELS = {"K": "K = {}", "d": "d = {}", "n": "n = {:g}", "steps": "{} steps"}
 
 
 def plot_run(run: Run, path: str | Path | None = None) -> Figure:
-    """Draw the history of a run: its loss, GNC1, the margin with what bounds it, and GNC3, against the steps.
+    """Draw the history of a run against the steps: its loss, GNC1, the margin with its bounds, and GNC3.
 
     Parameters
     ----------
     run : Run
         From `ufm.simulate`.
     path : path, optional
-        A ``.png``, ``.pdf`` or ``.svg`` to write; an existing file is replaced, atomically.
+        A ``.png``, ``.pdf`` or ``.svg`` file to write. An existing file is replaced atomically.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Without pyplot, so nothing needs to be closed. Axes labelled ``"loss"`` (and ``"temperature"`` on its right
-        where that changes), ``"GNC1"``, ``"GNC2"`` and ``"GNC3"``. In the panel of margins lines show the best known
-        margin and the bound of global minimisers (docs/theory.md, T6 (c)) at the last temperature; the panel begins
-        at 0, and a line below it is in the legend alone.
+        It does not use pyplot, so nothing needs to be closed. Axes are labelled ``"loss"`` (and ``"temperature"`` on
+        its right where that changes), ``"GNC1"``, ``"GNC2"`` and ``"GNC3"``. Lines in the panel of margins show the
+        best known margin and the bound of global minimisers (docs/theory.md, T6 (c)) at the last temperature. The panel
+        starts at 0, and a line below it is only in the legend.
 
     Raises
     ------
     ValueError
-        If ``run`` is no Run or has no history, the suffix is another one, or the folder does not exist.
+        If ``run`` is not a Run or has no history, the suffix is another one, or the folder does not exist.
 
     Examples
     --------
@@ -124,24 +124,24 @@ def plot_run(run: Run, path: str | Path | None = None) -> Figure:
 def plot_sweep(table: pd.DataFrame, path: str | Path | None = None) -> Figure:
     """Draw a sweep: the margin (GNC2), GNC1 and GNC3 at the end of its runs, against the temperature.
 
-    The figure is the paper's Figure B.4 with the bounds drawn in: the margin grows towards the best known as the
+    The figure is the paper's Figure B.4 with the bounds added: the margin grows towards the best known one as the
     temperature falls.
 
     Parameters
     ----------
     table : DataFrame
-        From `ufm.sweep`, or several of them together.
+        From `ufm.sweep`, or several such tables concatenated.
     path : path, optional
-        A ``.png``, ``.pdf`` or ``.svg`` to write; an existing file is replaced, atomically.
+        A ``.png``, ``.pdf`` or ``.svg`` file to write. An existing file is replaced atomically.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Without pyplot. Axes labelled ``"GNC2"``, ``"GNC1"`` and ``"GNC3"``. Each (K, d) has a colour: a line through
-        the medians over the seeds in a band from the smallest to the largest value and, in the panel of margins, the
-        best known margin (dashed) and the bound of global minimisers at these temperatures (docs/theory.md, T6 (c),
-        dotted), where there are such. That panel begins at 0. Where the table has several n, objectives, optimisers
-        or numbers of steps, these have lines of their own.
+        It does not use pyplot. Axes are labelled ``"GNC2"``, ``"GNC1"`` and ``"GNC3"``. Each (K, d) has a colour. A
+        line connects the medians over the seeds, in a band from the smallest to the largest value. The panel of
+        margins, which starts at 0, also shows two references where they exist. One is the best known margin (dashed),
+        the other the bound of global minimisers at these temperatures (docs/theory.md, T6 (c), dotted). Where the table
+        has several n, objectives, optimisers or numbers of steps, each has its own lines.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def _figure(size: tuple[float, float], mosaic: list[Any], **options: Any) -> tup
 
 
 def _lines(axes: Axes, history: pd.DataFrame, series: dict[str, tuple[str, str]]) -> None:
-    """A line for each column that holds numbers: off the sphere nothing is certified."""
+    """One line per column with numbers; off the sphere there is no certified margin."""
     for name, (label, colour) in series.items():
         if history[name].notna().any():
             unseen = ": below 0" if (history[name].dropna() < 0).all() else ""
@@ -218,7 +218,7 @@ def _lines(axes: Axes, history: pd.DataFrame, series: dict[str, tuple[str, str]]
 
 
 def _temperature(axes: Axes, history: pd.DataFrame) -> None:
-    """The annealed temperature, on an axis of its own at the right."""
+    """The annealed temperature, on its own axis at the right."""
     right = axes.twinx()
     right.set_label("temperature")
     right.plot(history["step"], history["temperature"], "--", lw=1.5, color=ORANGE)
@@ -239,18 +239,18 @@ def _temperature_series(
 
 
 def _from_zero(axes: Axes) -> None:
-    """From 0 to just above the highest line: below 0 neither bound nor certificate proves anything."""
+    """An axis from 0 to just above the highest line; below 0 neither bound nor certificate proves anything."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
     axes.set_ylim(0, 1.08 * max(1e-3, float(np.nanmax(values))))
 
 
 def _from_floor(table: pd.DataFrame) -> pd.DataFrame:
-    """With distances that can be drawn on a logarithmic axis."""
+    """The table with distances that a logarithmic axis can show."""
     return table.assign(**{name: table[name].clip(FLOOR) for name in ("GNC1", "GNC3", "GNC3_centred") if name in table})
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis, labelled where it shows `FLOOR` for what is smaller."""
+    """A logarithmic axis, with a label if some values are drawn as `FLOOR`."""
     axes.set_yscale("log")
     if min(np.asarray(line.get_ydata(), dtype=float).min() for line in axes.lines) <= FLOOR:
         axes.set_ylabel(f"{FLOOR:.0e} or less is drawn as that", fontsize=9)

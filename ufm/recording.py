@@ -1,4 +1,4 @@
-"""What a run measures at a step: loss, certificates and generalised neural collapse, all in float64."""
+"""The measurements of a run at a step: loss, certificates and generalised neural collapse, all in float64."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ufm.settings import CHEAP
 if TYPE_CHECKING:
     from ufm.settings import Settings
 
-#: The margin of more classes than these is that of a sample of them.
+#: For more classes than this the margin is that of a sample of classes.
 MAX_EXACT = 200_000
-#: How many classes are sampled, and the confidence of the result.
+#: Number of sampled classes, and the confidence of the result.
 SAMPLED, CONFIDENCE = 1000, 0.95
-#: Rows of features taken at once where a copy of all would be large.
+#: Rows of features processed at once where a copy of all would be large.
 ROWS = 2**16
-#: In the order of the history's columns; runs of more than ``MAX_EXACT`` classes also have "unsure_fraction".
+#: The columns of the history, in order; runs of more than ``MAX_EXACT`` classes also have "unsure_fraction".
 COLUMNS = (
     "step",
     "temperature",
@@ -48,13 +48,13 @@ COLUMNS = (
 
 @functools.lru_cache(maxsize=64)
 def best_known_margin(K: int, d: int) -> float:
-    """The best margin known of K unit vectors in dimension d; NaN where no code is stored."""
+    """The best known margin of K unit vectors in dimension d; NaN where no code is stored."""
     limit = GNC2(K, d).limit
     return math.nan if limit is None else limit
 
 
 def measured(K: int) -> list[str]:
-    """The names of what `measure` returns."""
+    """The names of the values that `measure` returns."""
     names = [name for name in COLUMNS if name not in ("step", "seconds")]
     return [*names, "unsure_fraction"] if K > MAX_EXACT else names
 
@@ -67,7 +67,7 @@ def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperatur
     settings : Settings
         The run.
     W : Tensor, shape (K, d)
-        Its classifier, whole.
+        Its classifier, all rows.
     H : Tensor, shape (N, d)
         Its features.
     labels : Tensor of int64, shape (N,)
@@ -78,18 +78,18 @@ def measure(settings: Settings, W: Tensor, H: Tensor, labels: Tensor, temperatur
     Returns
     -------
     dict
-        loss, log_loss : mean cross-entropy of the run's own logits, and its logarithm.
-        GNC1, GNC2, GNC3, GNC3_centred : of unit rows; GNC2 is the margin.
-        feature_margin : min over i and j != y_i of <w_{y_i} - w_j, h_i> of unit rows, m of docs/theory.md, T6.
-        certified_margin : what the loss certifies, NaN off the sphere; at most the feature margin, itself at most GNC2.
-        gap : one minus the certified fraction of the best known margin.
-        unsure_fraction : for more than ``MAX_EXACT`` classes, the fraction of classes that may be nearer to the rest
-        than
-            GNC2 shows, at confidence ``CONFIDENCE``.
+        * loss, log_loss: mean cross-entropy of the run's own logits, and its logarithm.
+        * GNC1, GNC2, GNC3, GNC3_centred: of unit rows; GNC2 is the margin.
+        * feature_margin: min over i and j != y_i of <w_{y_i} - w_j, h_i> of unit rows, m of docs/theory.md, T6.
+        * certified_margin: the margin that the loss certifies, NaN off the sphere. It is at most the feature margin,
+          which is at most GNC2.
+        * gap: one minus the certified fraction of the best known margin.
+        * unsure_fraction: only for more than ``MAX_EXACT`` classes, the fraction of classes that may be nearer to the
+          rest than GNC2 shows, at confidence ``CONFIDENCE``.
     """
     K, d, N = settings.K, settings.d, settings.samples
     log_loss = None if settings.spherical else _log_loss(W.detach().double(), H.detach().double(), labels, temperature)
-    W, H = unit_rows(W.detach().double()), unit_rows(H.detach().double())  # nothing larger is stored beside them
+    W, H = unit_rows(W.detach().double()), unit_rows(H.detach().double())  # the largest arrays beside W and H
     if log_loss is None:
         log_loss = _log_loss(W, H, labels, temperature)
     feature_margin = _feature_margin(W, H, labels)
@@ -123,7 +123,7 @@ def _feature_margin(W: Tensor, H: Tensor, labels: Tensor) -> float:
 
 def _collapse(K: int, d: int, W: Tensor, H: Tensor, labels: Tensor) -> dict[str, float]:
     """GNC1, GNC3 and GNC3 centred, from one pass over the features."""
-    alone = {"sync_on_compute": False}  # the features are whole, and of several processes the first alone is here
+    alone = {"sync_on_compute": False}  # only the first process computes this, and it has all features
     first, third, centred = GNC1(K, d, **alone), GNC3(K, d, **alone), GNC3(K, d, centred=True, **alone)
     first.update(H, labels)
     for metric in (third, centred):
@@ -133,7 +133,7 @@ def _collapse(K: int, d: int, W: Tensor, H: Tensor, labels: Tensor) -> dict[str,
 
 
 def _margin(W: Tensor) -> dict[str, float]:
-    """The exact margin, on a GPU to 1e-6; or the smallest of a sample of classes, with the fraction not covered."""
+    """The exact margin, on a GPU to 1e-6; for many classes the smallest of a sample, with the fraction not covered."""
     if len(W) > MAX_EXACT:
         sampled = sampled_margin(W.cpu().numpy(), SAMPLED, confidence=CONFIDENCE)
         return {"GNC2": sampled.margin, "unsure_fraction": sampled.fraction}
@@ -143,7 +143,7 @@ def _margin(W: Tensor) -> dict[str, float]:
 
 
 def violation(row: dict[str, Any]) -> float:
-    """By how much a row breaks certified margin <= feature margin <= margin; at most 0, but for rounding, if none."""
+    """The violation of certified margin <= feature margin <= margin in a row; at most 0, up to rounding, if none."""
     broken = row["feature_margin"] - row["GNC2"]
     certified = row["certified_margin"]
     return float(broken if math.isnan(certified) else max(broken, certified - row["feature_margin"]))

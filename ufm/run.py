@@ -1,4 +1,4 @@
-"""What a simulation returns: the history, the rows it ended at, and how they compare with the best code known."""
+"""The result of a simulation: the history, the final rows, and their comparison with the best known code."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 #: Projection directions are computed up to this many classes: one small quadratic programme each.
 MAX_PROJECTED = 5000
-#: Classifiers are compared with a code up to this many classes; beyond, by their margin alone.
+#: Classifiers are compared with a code up to this many classes; beyond that only margins are compared.
 MAX_COMPARED = 10_000
-#: Rounding of a certificate, beside margins of order 1.
+#: Rounding error of a certificate, relative to margins of order 1.
 ROUNDING = 1e-12
 
 
@@ -38,7 +38,7 @@ class Run:
     Attributes
     ----------
     settings : Settings
-        What was asked for.
+        The settings of the run.
     W : ndarray, shape (K, d)
         The classifier at the last measured step, in the precision of the run.
     H : ndarray, shape (K, n, d), or (N, d) where classes have different numbers of features
@@ -49,7 +49,7 @@ class Run:
     status : str
         "stationary", "stalled", "gap", "steps", or "diverged": why it ended (docs/ufm.md).
     reason : str
-        The same in a sentence.
+        The same as a sentence.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def margin(self) -> float:
-        """The margin at the end: GNC2, of a sample of classes where there are more than 200,000."""
+        """The final margin: GNC2, or that of a sample of classes where there are more than 200,000."""
         return float(self.final["GNC2"])
 
     @property
@@ -91,12 +91,12 @@ class Run:
 
     @property
     def best_known(self) -> float:
-        """The best margin known of (K, d), NaN where no code is stored."""
+        """The best known margin of (K, d), NaN where no code is stored."""
         return best_known_margin(self.settings.K, self.settings.d)
 
     @property
     def minimizer_bound(self) -> float:
-        """What the margin of a global minimiser is at least, at the last temperature (docs/theory.md, T6); or NaN."""
+        """The lower bound on the margin of global minimisers, at the last temperature (docs/theory.md, T6), or NaN."""
         if math.isnan(self.best_known) or not self.settings.spherical or self.settings.objective == "hardmax":
             return math.nan
         return minimizer_margin(
@@ -107,7 +107,7 @@ class Run:
     def meets_bound(self) -> bool | None:
         """Whether the margin is at least ``minimizer_bound``; None where that is not above 0 and proves nothing.
 
-        None as well where the margin is that of a sample of classes, an upper value.
+        It is also None where the margin is that of a sample of classes, an upper value.
         """
         if not self.minimizer_bound > 0 or self.settings.K > MAX_EXACT:
             return None
@@ -115,18 +115,18 @@ class Run:
 
     @property
     def violations(self) -> int:
-        """Measured steps that break certified margin <= feature margin <= margin: 0, or something is wrong."""
+        """Measured steps that violate certified margin <= feature margin <= margin; a positive count is an error."""
         return sum(violation(dict(row)) > ROUNDING for _, row in self.history.iterrows())
 
     def compare(self, *, align: bool = True, seed: int = 0) -> RunComparison:
-        """Compare the classifier with the best Softmax Code known, and the run with the theory of its limit.
+        """Compare the classifier with the best known Softmax Code, and the run with the theory of its limit.
 
         Parameters
         ----------
         align : bool
-            Look for the relabelling and rotation that bring the code nearest; up to K = 1000.
+            Find the relabelling and rotation that bring the code nearest; up to K = 1000.
         seed : int
-            Of that search.
+            Seed of that search.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class Run:
 
     @cached_property
     def projection_directions(self) -> np.ndarray:
-        """For each class the direction from the hull of the others to it, that features collapse to (T1), (K, d).
+        """For each class, the direction to it from the hull of the others: the limit of its features (T1), (K, d).
 
         Raises
         ------
@@ -159,9 +159,9 @@ class Run:
         return float(np.mean(1 - np.sum(unit_rows(means) * self.projection_directions, axis=1)))
 
     def row(self) -> dict[str, Any]:
-        """Scalars of the end alone, for a row of a data frame."""
+        """Scalars of the final state, for a row of a data frame."""
         settings = self.settings
-        (last,) = self.history[-1:].to_dict("records")  # `final` would make a float of the step
+        (last,) = self.history[-1:].to_dict("records")  # `final` would convert the step to a float
         return {
             "K": settings.K,
             "d": settings.d,
@@ -182,7 +182,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class RunComparison:
-    """A run beside the best Softmax Code known and beside theory; `print` shows it.
+    """A run compared with the best known Softmax Code and with theory; `print` shows it.
 
     Attributes
     ----------
@@ -198,16 +198,16 @@ class RunComparison:
 
     @property
     def margin_ratio(self) -> float:
-        """The margin as a fraction of the best known, of the proved upper bound where no code is stored; or NaN."""
+        """The margin divided by the best known one, or by the proved upper bound where no code is stored; or NaN."""
         return self.run.margin / self.run.best_known if self.code is None else self.code.margin_ratio
 
     @cached_property
     def limits(self) -> pd.DataFrame:
-        """Which limits of the theory are met: one row for each, with what it asks, what was measured, and whether.
+        """Theoretical limits and whether they are met: one row each, with the required and the measured value.
 
-        What a limit asks is a number that the measured value has to reach or, for the distances, to fall below; these
-        hold in the limit of small temperature, so a run at a large one need not meet them. None stands where nothing is
-        asked: a bound that is not above 0, or GNC1 of one feature per class.
+        The measured value has to reach the required number or, for the distances, be below it. These limits are valid
+        as the temperature tends to 0, so a run at a large temperature need not meet them. A required value of None
+        means no requirement: a bound that is not above 0, or GNC1 of one feature per class.
         """
         run, final = self.run, self.run.final
         rows: list[tuple[str, str, float, float, bool | None]] = []

@@ -1,4 +1,4 @@
-"""How temperature and learning rate change over a run: functions of the step alone, so that a run can resume."""
+"""Temperature and learning rate over a run: functions of the step alone, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ufm.settings import Settings
 
-#: Fraction of the steps in which an annealed temperature falls.
+#: Fraction of the steps during which an annealed temperature falls.
 FALLING = 0.5
-#: Largest quotient of two temperatures in succession.
+#: The largest quotient of two successive temperatures.
 FACTOR = 1.5
 
 
@@ -39,9 +39,9 @@ def temperature(settings: Settings, step: int) -> float:
 def learning_rate(settings: Settings, step: int) -> float:
     """The learning rate of a step of Adam or SGD: ``learning_rate`` or a default, times a cosine that ends at 0.
 
-    Adam moves a row by about its rate, which follows the temperature, the length on which the loss changes. A step of
-    SGD follows the inverse curvature: of tau log L it is about K tau, of L about K tau^2. The subgradient of HardMax
-    takes steps of 0.1 that fall linearly.
+    Adam moves a row by about its rate. So the rate decreases with the temperature, the length on which the loss
+    changes. A step of SGD is proportional to the inverse curvature, about K tau for tau log L and K tau^2 for L. The
+    subgradient of HardMax takes steps of 0.1 that fall linearly.
     """
     tau = temperature(settings, step)
     left = 1 - step / settings.steps

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OBJECTIVES = ("log-cross-entropy", "cross-entropy", "hardmax")
 OPTIMIZERS = ("lbfgs", "adam", "sgd")
 DTYPES = ("float64", "float32")
-#: Logits a problem may have to be small: for L-BFGS, and to be stored at once.
+#: The most logits of a small problem, which uses L-BFGS and has all its logits in memory at once.
 SMALL = 2**22
 #: Float32 moves a log-odds by 6e-8 / tau; below this temperature that is felt in the gradient.
 FLOAT32_TEMPERATURE = 1e-3

@@ -1,4 +1,4 @@
-"""Run the unconstrained feature model: from random rows, step by step, measured, checkpointed, and stopped in time."""
+"""Run the unconstrained feature model from random rows, with measurements, checkpoints and stopping rules."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 #: Seconds of work between two checkpoints, unless ``checkpoint_every`` counts steps.
 CHECKPOINT_SECONDS = 60.0
-#: Ctrl-C waits for the end of a step, but of none that takes longer than this: it is broken off, and taken again later.
+#: Ctrl-C waits for the end of a step, unless steps take longer than this: the step is then interrupted and repeated.
 LONG_STEP = 5.0
 
 
 def chosen_device(device: Any) -> torch.device:
-    """The device named, or of "auto" the GPU where there is one.
+    """The named device, or for "auto" the GPU if there is one.
 
     Raises
     ------
     ValueError
-        If it is not there.
+        If the device is not available.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,7 +53,7 @@ def run_batch(
     checkpoint_every: int | None = None,
     progress: bool | None = None,
 ) -> list[Run]:
-    """Take runs that differ in seed, temperature and anneal alone through their steps together; see `simulate`."""
+    """Run several simulations together that differ only in seed, temperature and anneal; see `simulate`."""
     first = runs[0]
     place = chosen_device(device)
     path = None if checkpoint is None else check_output(checkpoint, (".pt",))
@@ -63,7 +63,7 @@ def run_batch(
         if path is None:
             raise ValueError("checkpoint_every needs a checkpoint file to write")
     ranks = started()
-    Shard(0, ranks, first.K, place)  # refused by the environment alone, before any process waits for another
+    Shard(0, ranks, first.K, place)  # raises from the environment alone, before any process waits for another
     if ranks > 1 and (len(runs) > 1 or first.optimizer == "lbfgs" or first.objective == "hardmax"):
         raise ValueError(
             "several processes share one run of a cross-entropy by optimizer adam or sgd, which must be given; got "
@@ -83,11 +83,11 @@ def run_batch(
 def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progress: bool | None) -> None:
     """Steps, measurements and checkpoints until every run has ended; an interrupted run leaves a checkpoint.
 
-    A checkpoint of half a step would not resume bit for bit. So an interrupt waits for the end of a short step; where
-    steps are long every one is saved, and an interrupt breaks off the present one.
+    A checkpoint of half a step would not resume bit for bit. So an interrupt waits for the end of a short step. Where
+    steps are long, every step is saved, and an interrupt stops the present one.
     """
     steps, every = batch.runs[0].steps, batch.runs[0].record_every
-    long_steps = True  # until the first is timed
+    long_steps = True  # until the first step is timed
     saved, saved_at = batch.done, time.monotonic()
 
     def save() -> None:
@@ -126,11 +126,11 @@ def _loop(batch: Batch, path: Path | None, checkpoint_every: int | None, progres
 
 
 def _check_memory(runs: Sequence[Settings], place: torch.device, ranks: int) -> None:
-    """Raise a ValueError, before any memory is taken, where the runs do not fit into it."""
+    """Raise a ValueError, before memory is allocated, if the runs do not fit into it."""
     first = runs[0]
     size = np.dtype(first.dtype).itemsize
     what, instead = f"simulating {_label(runs)}", "take fewer classes, features, dimensions or runs"
-    check_memory(what, (first.K + first.samples) * first.d * size, instead)  # a start is drawn whole, on the CPU
+    check_memory(what, (first.K + first.samples) * first.d * size, instead)  # initial rows are all drawn on the CPU
     device = torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else None
     check_memory(what, numbers_stored(first) * size * len(runs) // ranks, instead, device)
 
@@ -179,42 +179,43 @@ def simulate(
     temperature : float
         The temperature tau, above 0.
     seed : int
-        What the random start follows from.
+        Determines the random start.
     anneal : float, optional
-        Where the temperature begins: it falls to ``temperature`` by equal factors over the first half of the steps.
-        By default it is fixed.
+        The initial temperature. It falls to ``temperature`` by equal factors over the first half of the steps. By
+        default the temperature is fixed.
     objective : {"log-cross-entropy", "cross-entropy", "hardmax"}
-        What is minimised: tau log L, whose gradient never underflows; L itself, whose gradient is exactly 0 at small
-        temperatures long before the margin is right; or the largest negative logit margin, the limit of the first.
+        The function to minimise. "log-cross-entropy" is tau log L, whose gradient never underflows. "cross-entropy" is
+        L itself; at small temperatures its gradient is exactly 0 long before the margin is near its limit. "hardmax" is
+        the largest negative logit margin, the limit of the first.
     optimizer : {"auto", "lbfgs", "adam", "sgd"}
-        L-BFGS on the sphere, deterministic, for small problems; geoopt's RiemannianAdam or RiemannianSGD (momentum
-        0.9; none for hardmax, whose subgradient moves one feature per step: with n above 1 it takes many steps). "auto"
-        is L-BFGS where K N is at most 2^22, Adam beyond and for hardmax.
+        L-BFGS on the sphere, deterministic, for small problems; or geoopt's RiemannianAdam or RiemannianSGD. SGD has
+        momentum 0.9, but none for hardmax. The subgradient of hardmax moves one feature per step, so with n above 1 it
+        takes many steps. "auto" is L-BFGS where K N is at most 2^22, and Adam beyond that and for hardmax.
     learning_rate : float, optional
-        Of Adam and SGD, at the first step; it falls to 0 along a cosine (hardmax: linearly). By default it follows the
-        temperature.
+        The rate of Adam and SGD at the first step. It falls to 0 along a cosine (hardmax: linearly). By default it
+        depends on the temperature.
     weight_decay : float, optional
-        Take the *free* model instead: rows of any norm, and half of this times all squared norms added to L. Metrics
+        Use the *free* model instead: rows of any norm, with half of this times all squared norms added to L. Metrics
         are of unit rows; no margin is certified.
     steps : int
-        Steps at most, of all samples each.
+        The most steps, each over all samples.
     record_every : int, optional
-        Steps between two measurements; by default a fiftieth of them, a fifth for more than 2000 classes.
+        Steps between two measurements; by default a fiftieth of all steps, or a fifth for more than 2000 classes.
     tolerance : float
-        A run ends when the relative gap between the certified margin and the best known, 1 - certified / known, is at
-        most this, at a measured step.
+        A run ends at a measured step where the relative gap, 1 - certified / known, is at most this. It compares the
+        certified margin with the best known one.
     dtype : {"auto", "float64", "float32"}
-        "auto" is float32 for problems that are not small, at temperatures of at least 1e-3, where its rounding is not
-        felt. Measurements are in float64 always.
+        "auto" is float32 for problems that are not small, at temperatures of at least 1e-3, where its rounding has no
+        effect. Measurements are always in float64.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:<number>".
     checkpoint : path, optional
-        A ``.pt`` file, written every minute, when interrupted and at the end; a run that finds its own there continues
-        from it, bit for bit.
+        A ``.pt`` file, written every minute, when interrupted and at the end. A run that finds its own checkpoint there
+        resumes from it, bit for bit.
     checkpoint_every : int, optional
-        Steps between two checkpoints, instead of a minute.
+        Steps between two checkpoints, instead of one minute.
     progress : bool, optional
-        Show a bar; by default where standard error is a terminal.
+        Show a bar; by default only if standard error is a terminal.
 
     Returns
     -------
@@ -224,17 +225,19 @@ def simulate(
     Raises
     ------
     ValueError
-        If an option is out of range or unknown, the device is not there, there are more processes than classes, or the
-        checkpoint is of another run or damaged: one sentence names it.
+        If an option is out of range or unknown, the device is not available, or there are more processes than classes.
+        Also if the checkpoint is of another run or damaged. The message is one sentence that names the fault.
     KeyboardInterrupt
-        After a checkpoint was written, if there is a file for it.
+        After a checkpoint was written, if a file was named.
 
     Notes
     -----
-    A run ends as "gap" (see ``tolerance``), "stationary" (L-BFGS gains nothing that rounding would show, and there is
-    no slope), "stalled" (the same on a slope: the loss underflows, or steps do), "steps", or "diverged", which keeps
-    what was last measured. Started by ``torchrun``, processes share the classes: rows of W and
-    H are split, one GPU each, and a log-sum-exp is reduced; every process returns the whole run.
+    A run ends with one of these statuses: "gap" (see ``tolerance``), "stationary", "stalled", "steps" or "diverged".
+    "stationary": L-BFGS gains nothing above rounding, and there is no slope. "stalled": it gains nothing although there
+    is a slope, because the loss or the steps underflow. A "diverged" run keeps its last measurement.
+
+    If ``torchrun`` started several processes, they share the classes, one GPU each. The rows of W and H are split, and
+    a log-sum-exp is reduced. Every process returns the whole run.
 
     References
     ----------
@@ -290,10 +293,10 @@ def simulate_batch(
     progress: bool | None = None,
     **options: Any,
 ) -> list[Run]:
-    """Simulate several temperatures and seeds at once, every run on its own: faster than one after another.
+    """Simulate several temperatures and seeds in one batch, which is faster than one run after another.
 
-    Products of a batch may round otherwise than those of a single run, which a long descent can carry to another local
-    optimum: the same batch gives the same bits, not the same run in another batch.
+    Products of a batch may round differently from those of a single run. A long descent can amplify this to another
+    local optimum. So the same batch gives the same bits, but a run may differ in another batch.
 
     Parameters
     ----------
@@ -304,7 +307,7 @@ def simulate_batch(
     seeds : sequence of int
         Seeds; each is run at every temperature.
     device, checkpoint, checkpoint_every, progress, **options
-        As in `simulate`; one checkpoint file holds all runs.
+        As in `simulate`; one checkpoint file contains all runs.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Folders of finished runs: `run.json` is written last, and every value is checked on reading."""
+"""Folders of finished runs: `run.json` is written last, and every value is validated on reading."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ufm.settings import Settings
 
 
-#: The history of a run has one of these endings.
+#: The possible file names of a history.
 HISTORIES = ("history.parquet", "history.csv")
-#: What a run writes into its folder before run.json.
+#: Files that a run writes into its folder before run.json.
 RESULT_FILES = ("W.npy", "H.npy", "figure.png", *HISTORIES)
 
 
 def check_parquet(instead: str) -> None:
-    """Before hours of work, not after."""
+    """Raise a ValueError before hours of work if pyarrow is missing."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
@@ -36,16 +36,16 @@ def check_parquet(instead: str) -> None:
 
 
 def is_finished(folder: Path, settings: Settings) -> bool:
-    """Whether the folder holds the results of this run.
+    """Whether the folder contains the results of this run.
 
     Raises
     ------
     ValueError
-        If it holds those of another: the sentence names the first setting that differs.
+        If it contains those of another run; the message names the first setting that differs.
     """
     if not (folder / "run.json").is_file():
         foreign = [name for name in RESULT_FILES if (folder / name).exists()]
-        if foreign and not (folder / "checkpoint.pt").is_file():  # an unfinished run is continued
+        if foreign and not (folder / "checkpoint.pt").is_file():  # an unfinished run resumes
             raise ValueError(f"{folder} holds {foreign[0]}, which no run wrote; name another folder with -o")
         return False
     stored = read_header(folder)["settings"]
@@ -65,13 +65,13 @@ def write_run(run: Run, folder: Path, history: str, device: str) -> None:
     Parameters
     ----------
     run : Run
-        What to write.
+        The run to write.
     folder : Path
-        An existing folder: it gets the history, ``W.npy``, ``H.npy``, ``figure.png`` and ``run.json``.
+        An existing folder. It receives the history, ``W.npy``, ``H.npy``, ``figure.png`` and ``run.json``.
     history : str
         Name of the history's file, one of ``HISTORIES``.
     device : str
-        Where it ran, for ``run.json``.
+        The device of the run, for ``run.json``.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def write_run(run: Run, folder: Path, history: str, device: str) -> None:
 
 
 class Header(TypedDict):
-    """What is read of the ``run.json`` of a run."""
+    """The fields that are read from the ``run.json`` of a run."""
 
     settings: dict[str, Any]
     status: str
@@ -115,12 +115,12 @@ class Header(TypedDict):
 
 
 def read_header(folder: Path) -> Header:
-    """``run.json`` of a folder.
+    """Read ``run.json`` from a folder.
 
     Raises
     ------
     ValueError
-        If there is none, or it is not one of a run.
+        If there is no such file, or it is not that of a run.
     """
     path = folder / "run.json"
     if not path.is_file():
@@ -132,7 +132,7 @@ def read_header(folder: Path) -> Header:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what `write_run` wrote.
+    """Read a run that `write_run` wrote.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def read_run(folder: Path) -> Run:
     Raises
     ------
     ValueError
-        If no finished run is there, or a file of it is missing or damaged.
+        If no finished run is there, or one of its files is missing or damaged.
     """
     from ufm.recording import COLUMNS
     from ufm.run import Run

@@ -27,7 +27,7 @@ from ufm.simulation import run_batch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Swept by default.
+#: The temperatures of a sweep by default.
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 #: What the checkpoint of a batch adds to the name of the table, as a regular expression: K, d, temperature, seed.
 BATCH_NAME = r"\d+-\d+-[\d.e+-]+-\d+"
@@ -37,7 +37,7 @@ SUFFIXES = (".parquet", ".csv", ".md", ".tex")
 
 
 class Row(TypedDict):
-    """What every row of a sweep has; ``n`` is the mean number of features per class."""
+    """The fields of every row of a sweep; ``n`` is the mean number of features per class."""
 
     K: Count
     d: Count
@@ -67,13 +67,13 @@ class Row(TypedDict):
 
 
 class Finished(Noted):
-    """What is noted of a (K, d): its rows, whose checksum guards against accidents only."""
+    """The journal's entry of a (K, d): its rows, whose checksum detects only accidents."""
 
     rows: list[Row]
 
 
 def _listed(given: Any) -> list[Any]:
-    """What was given as a list: itself, or the one thing it is."""
+    """The argument as a list: itself, or a list of the one value."""
     return list(given) if _is_list(given) else [given]
 
 
@@ -82,7 +82,7 @@ def _is_list(given: Any) -> bool:
 
 
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
-    """Runs of one (K, d) in parts that fit in memory."""
+    """The runs of one (K, d), in batches that fit in memory."""
     first = runs[0]
     size = max(1, BATCH // numbers_stored(first))
     return [runs[start : start + size] for start in range(0, len(runs), size)]
@@ -100,24 +100,23 @@ def sweep(
     progress: bool | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Simulate every combination of classes, dimension, temperature and seed, those of one (K, d) as one batch.
+    """Simulate every combination of classes, dimension, temperature and seed, one batch per (K, d).
 
     Parameters
     ----------
     K, d : int or sequence of int
         Numbers of classes and dimensions.
     temperature : float or sequence of float
-        Temperatures; each run holds its own from its random start on, unless ``anneal`` is given.
+        Temperatures; that of a run is constant unless ``anneal`` is given.
     seeds : int or sequence of int
-        How many seeds, from 0 on, or which.
+        Number of seeds, counted from 0, or a list of seeds.
     n : int or sequence of int
         Features of each class, as in `ufm.simulate`.
     path : path, optional
         Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time
-        atomically; an existing file is replaced.
-        What is finished and a checkpoint of what is not are kept beside it, ``<path>.rows`` and ``<path>. ... .pt``: a
-        sweep that was interrupted resumes from there, or starts again if its options are others. Both are removed when
-        it is complete.
+        atomically. An existing file is replaced. Until the sweep is complete, ``<path>.rows`` keeps its finished rows,
+        and ``<path>. ... .pt`` a checkpoint of the unfinished runs. An interrupted sweep resumes from them, or starts
+        again if its options differ.
     device : str
         As in `ufm.simulate`.
     progress : bool, optional
@@ -128,15 +127,15 @@ def sweep(
     Returns
     -------
     DataFrame
-        One row for each run, in the order of K, d, temperature and seed: the last row of its history, and K, d, n,
-        seed, steps, optimizer, objective, status, best_known (the best margin known), ratio (GNC2 over it),
-        minimizer_bound and meets_bound (docs/theory.md, T6 (c); missing where there is no bound above 0), and
-        violations, the measured steps whose loss certificate fails.
+        One row for each run, in the order of K, d, temperature and seed. It has the last row of the history, and K, d,
+        n, seed, steps, optimizer, objective, status. It also has best_known (the best known margin), ratio (GNC2 over
+        it), minimizer_bound and meets_bound (docs/theory.md, T6 (c)). The last two are missing where there is no bound
+        above 0. Finally, violations counts the measured steps whose loss certificate fails.
 
     Raises
     ------
     ValueError
-        As `ufm.simulate`, before anything runs; or for a path that cannot be written, or that another process writes.
+        As `ufm.simulate`, before any run starts. Also if the path cannot be written, or another process is writing it.
 
     Examples
     --------
@@ -160,7 +159,7 @@ def continues(path: Path, *arguments: Any, **options: Any) -> bool:
     Raises
     ------
     ValueError
-        If an unfinished sweep is there that it would discard, of other runs.
+        If the sweep would discard an unfinished one there, of other runs.
     """
     groups = _groups(*arguments, **options)
     notes, batches = rows_file(path), {_checkpoint(path, b): b for runs in groups.values() for b in _batches(runs)}
@@ -181,7 +180,7 @@ def _groups(
     taus = _listed(temperature)
     which = _listed(seeds) if _is_list(seeds) else list(range(check_integer("seeds", seeds, 1)))
     check_options(options, "temperature and seeds are arguments of their own; path keeps checkpoints")
-    options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
+    options = {"record_every": options.get("steps", 5000)} | options  # only the final state, unless otherwise set
     pairs = list(dict.fromkeys(check_pair(*pair) for pair in product(_listed(K), _listed(d))))
     if not (pairs and taus and which):
         raise ValueError("K, d, temperature and seeds must each be a number or a list of at least one; one is empty")
@@ -192,14 +191,14 @@ def _groups(
 
 
 def _header(groups: dict[tuple[int, int], list[Settings]]) -> dict[str, Any]:
-    """What a journal is of."""
+    """The options that identify a journal."""
     return {"runs": [[run.to_dict() for run in runs] for runs in groups.values()]}
 
 
 def _resumed(
     groups: dict[tuple[int, int], list[Settings]], target: Path | None, device: Any, progress: bool | None
 ) -> pd.DataFrame:
-    """`sweep` for what was checked: the rows that the journal beside the table has, and those that are left."""
+    """`sweep` for validated arguments: rows that are in the journal are reused, the others computed."""
     journal = Journal(None if target is None else rows_file(target), _header(groups), Finished)
     for pair, runs in groups.items():
         if pair in journal.entries and not _are_of(runs, journal.entries[pair]["rows"]):
@@ -230,7 +229,7 @@ def _resumed(
 
 
 def _are_of(runs: list[Settings], rows: list[Row]) -> bool:
-    """Whether noted rows can be those of these runs: their settings, and what is derived from these, are the same."""
+    """Whether stored rows can belong to these runs: their settings, and the values derived from these, are the same."""
     if len(rows) != len(runs):
         return False
     for run, row in zip(runs, rows, strict=True):
@@ -245,7 +244,7 @@ def _are_of(runs: list[Settings], rows: list[Row]) -> bool:
 
 
 def _checkpoint(target: Path, batch: list[Settings]) -> Path:
-    """Where the checkpoint of a batch is kept beside the table."""
+    """The path of a batch's checkpoint beside the table."""
     first = batch[0]
     return target.with_name(f"{target.name}.{first.K}-{first.d}-{first.temperature:g}-{first.seed}.pt")
 
@@ -257,7 +256,7 @@ def _checkpoints(target: Path) -> list[Path]:
 
 
 def _remove_checkpoints(target: Path, kept: set[Path]) -> None:
-    """Remove checkpoints that an earlier sweep left beside the table, and what a killed process began to write."""
+    """Remove checkpoints that an earlier sweep left beside the table, and unfinished files of killed processes."""
     remove_leftovers(target.parent, rf"{re.escape(target.name)}\.{BATCH_NAME}", ".pt")
     for path in set(_checkpoints(target)) - kept:
         path.unlink(missing_ok=True)
@@ -273,7 +272,7 @@ def _matches(path: Path, runs: list[Settings]) -> bool:
 
 
 def _rows(runs: list[Settings], target: Path | None, device: Any, progress: bool | None) -> list[dict[str, Any]]:
-    """One batch, checkpointed beside the table."""
+    """The rows of one batch, checkpointed beside the table."""
     path = None if target is None else _checkpoint(target, runs)
     if path is not None and path.is_file() and not _matches(path, runs):  # of other options, as a journal may be
         path.unlink(missing_ok=True)

@@ -64,7 +64,7 @@ def decade(difference: float) -> str:
 
 
 def histogram(pairs: Sequence[Pair]) -> pd.DataFrame:
-    """How many pairs fall in each decade of the difference, polished ones apart."""
+    """The number of pairs in each decade of the difference, polished ones separately."""
     ordered = sorted(pairs, key=lambda pair: abs(pair.difference))
     rows = []
     for name in dict.fromkeys(decade(pair.difference) for pair in ordered):
@@ -201,7 +201,7 @@ def _verdict(searches: Sequence[TargetedSearch], pairs: dict[tuple[int, int], Pa
 
 
 def parts(pairs: Sequence[Pair], searches: Sequence[TargetedSearch]) -> dict[str, str]:
-    """The parts of the document: how well pairs agree, the targeted searches, and every pair."""
+    """The parts of the document: the agreement of pairs, the targeted searches, and every pair."""
     everything = Section(
         "Every pair",
         "*margin*: of the best stored code, *1 − μ*: of the best stored packing, *difference*: the first less the "
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", nargs="+", type=parse_pair, default=PAIRS, metavar="K,d")
     parser.add_argument("--out", type=Path, default=SEARCHES, help=f"what the search found (default {SEARCHES.name})")
     chosen = parser.parse_args(arguments)
-    with threadpool_limits(1, "blas"):  # the matrices are small; a second thread only costs where others work too
+    with threadpool_limits(1, "blas"):  # the matrices are small; a second thread only costs time under load
         return _run(chosen)
 
 

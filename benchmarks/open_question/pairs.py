@@ -1,4 +1,4 @@
-"""The two entries of every pair of a catalogue, and what a difference between them means."""
+"""The two entries of every pair of a catalogue, and the interpretation of a difference between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from softmaxcode.catalog import Catalog, Entry
 
 
-#: Margin and 1 - mu agree within this.
+#: Margin and 1 - mu agree if they differ by at most this.
 AGREEMENT = 1e-10
 #: Rattlers are counted up to this many classes.
 LARGEST_RATTLING = 1000
@@ -20,7 +20,7 @@ LARGEST_RATTLING = 1000
 
 @dataclass(frozen=True)
 class Pair:
-    """What the catalogue stores of one pair, for both objectives."""
+    """The entries of one pair in the catalogue, for both objectives."""
 
     softmax: Entry
     tammes: Entry
@@ -29,7 +29,7 @@ class Pair:
 
     @property
     def difference(self) -> float:
-        """The best margin less 1 - mu of the best packing."""
+        """The best margin minus 1 - mu of the best packing."""
         return self.softmax.margin - (1 - self.tammes.max_cosine)
 
     @property
@@ -52,10 +52,10 @@ class Disagreement(NamedTuple):
 
 
 def explain(pair: Pair) -> Disagreement:
-    """What to think of a pair whose values differ by more than 1e-10.
+    """The interpretation of a pair whose values differ by more than 1e-10.
 
-    A counterexample needs the rigorous lower bound on the margin above the *proved* upper bound on 1 - mu*; that some
-    packing in hand is worse proves nothing.
+    In a counterexample the rigorous lower bound on the margin exceeds the *proved* upper bound on 1 - mu*. That some
+    given packing is worse proves nothing.
     """
     proved = objective_bounds(pair.tammes.K, pair.tammes.d, "tammes")
     if pair.softmax.lower_bound > proved.upper:
@@ -72,7 +72,7 @@ def explain(pair: Pair) -> Disagreement:
 
 
 def read_pairs(catalog: Catalog) -> list[Pair]:
-    """Every pair with entries for both objectives; rattlers only of polished codes, of others they mean nothing."""
+    """Every pair with entries for both objectives; rattlers only of polished codes, where they are meaningful."""
     entries = {(e.d, e.K, e.objective): e for e in catalog.entries()}
     pairs = []
     for d, K in sorted({key[:2] for key in entries}):

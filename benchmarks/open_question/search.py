@@ -31,26 +31,26 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 
-#: The pairs that are searched.
+#: The pairs to search.
 PAIRS = (
     *((11, 3), (19, 3), (20, 3), (23, 3), (25, 3), (26, 3), (28, 3), (29, 3)),
     *((14, 4), (15, 4), (16, 4), (22, 4), (23, 4), (27, 4), (31, 4), (22, 5), (22, 6)),
 )
 
 SEARCHES = Path(__file__).with_name("searches.json")
-#: Every end of a descent whose margin is at least 1 - mu less this is polished; of those further below one in ten.
+#: Ends of descents with a margin of at least 1 - mu minus this are polished, and one in ten of those further below.
 NEAR = 1e-3
 FAR = 0.05
 FAR_EVERY = 10
-#: The end of a β schedule, before polishing, may be below its local optimum by this much.
+#: Before polishing, the end of a β schedule may be below its local optimum by this much.
 SCHEDULE_ERROR = 1e-3
-#: Local optima whose margins differ by less are one; a larger margin than 1 - mu by more would be a candidate.
+#: Local optima whose margins differ by less count as one; a margin above 1 - mu by more is a candidate.
 RESOLUTION = 1e-9
-#: A stressed class counts as h ≠ w where h_k is further than this from w_k.
+#: A stressed class counts as h ≠ w if h_k is further than this from w_k.
 H_DIFFERS = 1e-6
 #: Fractions of the time for random starts and for descents from the packing; hopping has the rest.
 RANDOM_FRACTION, PERTURBED_FRACTION = 0.4, 0.35
-#: Random starts made between two readings of the timer.
+#: Random starts between two readings of the timer.
 ROUND = 8
 
 
@@ -63,7 +63,7 @@ def rattlers(code: SoftmaxCode) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class TargetedSearch:
-    """What the search at one pair found; margins are exact one-vs-rest distances of polished coordinates.
+    """The results of the search at one pair; margins are exact one-vs-rest distances of polished coordinates.
 
     Attributes
     ----------
@@ -76,22 +76,22 @@ class TargetedSearch:
     random, perturbed, hops : int
         Random starts, descents from the packing, and basin hops.
     near : int
-        Ends with a margin at least 1 - mu - 1e-3, as far as can be estimated before polishing; every one is polished.
+        Ends whose margin is at least 1 - mu - 1e-3, as estimated before polishing; all of them are polished.
     polished, unconverged : int
-        Ends that were polished, and those of them whose first-order conditions were not met after it.
+        Polished ends, and those among them that do not meet first-order conditions afterwards.
     at_packing : int
         Polished ends with the packing's margin.
     optima : list of float
         Distinct margins of the converged ones, the largest first.
     margin_above : int
-        How many of those were met with rho(W) > 1 - mu(W) of the same W; where only unstressed classes are near each
-        other that means nothing.
+        The number of those with rho(W) > 1 - mu(W) of the same W. It means nothing if only unstressed classes are near
+        each other.
     h_differs : int
-        How many of those were met with h_k != w_k at a stressed class, so that W is no balanced packing.
+        The number of those with h_k != w_k at a stressed class, so that W is not a balanced packing.
     best_h_differs : float or None
-        The largest margin of one of those.
+        The largest margin among the latter.
     best_packing : float
-        The largest 1 - mu of all polished ends, and of the packing known.
+        The largest 1 - mu of all polished ends and the known packing.
     best : float or None
         The largest margin of all polished ends, converged or not.
     best_lower_bound : float or None
@@ -122,7 +122,7 @@ class TargetedSearch:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether a margin was met above 1 - mu of every packing known or met."""
+        """Whether a margin exceeds 1 - mu of every packing, known or found."""
         return self.best is not None and self.best > self.best_packing + RESOLUTION
 
 
@@ -140,7 +140,7 @@ def any_h_differs(W: Rows, H: Rows, classes: np.ndarray) -> bool:
 
 @dataclass
 class Collector:
-    """Polishes ends of descents and keeps one of each margin."""
+    """Polishes ends of descents and stores one of each margin."""
 
     search: TargetedSearch
     optima: list[_Optimum] = field(default_factory=list)
@@ -148,7 +148,7 @@ class Collector:
     far: int = 0
 
     def take(self, candidate: Candidate) -> None:
-        """Polish an end that is near enough, and enter it."""
+        """Polish an end that is near enough, and store it."""
         search, K = self.search, self.search.K
         behind = search.one_minus_cosine + candidate.value - SCHEDULE_ERROR
         if behind <= NEAR:
@@ -180,7 +180,7 @@ class Collector:
         self.optima.append(_Optimum(margin, margin_above, h_differs))
 
     def finish(self) -> TargetedSearch:
-        """The search, with its optima counted."""
+        """The result of the search, with its optima counted."""
         search = self.search
         search.optima = sorted((o.margin for o in self.optima), reverse=True)
         search.margin_above = sum(o.margin_above for o in self.optima)
@@ -197,7 +197,7 @@ class Collector:
 def moved_in_cage(W: Rows, i: int, mu: float, rng: np.random.Generator, steps: int = 5) -> Rows:
     """Move row i to a random place where its cosine with every other row stays at most mu.
 
-    Each step draws a direction and then a place on that great circle up to where the first other row is met: on
+    Each step draws a direction, and then a place on that great circle before the first collision with another row. On
     cos(t) w_i + sin(t) u the cosine with w_j is R_j cos(t - a_j), which reaches mu at t = a_j - arccos(mu / R_j).
     """
     W = W.copy()
@@ -219,7 +219,7 @@ def moved_in_cage(W: Rows, i: int, mu: float, rng: np.random.Generator, steps: i
 
 
 def perturbed_start(W: Rows, free: np.ndarray, rng: np.random.Generator) -> tuple[Rows, float]:
-    """The packing with its rattlers moved about, then perturbed by 1e-6 to 1, and the first β of a schedule.
+    """The packing with its rattlers moved, then perturbed by 1e-6 to 1, and the first β of a schedule.
 
     H starts at W, at the directions of the exact margins, or perturbed on its own.
     """
@@ -282,7 +282,7 @@ def targeted_search(packing: SoftmaxCode, seconds: float, seed: int) -> Targeted
 
 
 def run_searches(pairs: Sequence[tuple[int, int]], seconds: float, seed: int, out: Path) -> None:
-    """TargetedSearch at every pair and write what was found, as each finishes."""
+    """Search at every pair, and write the results as each finishes."""
     searches = []
     for K, d in pairs:
         search = targeted_search(best_known(K, d, objective="tammes"), seconds, seed)
@@ -304,7 +304,7 @@ def run_searches(pairs: Sequence[tuple[int, int]], seconds: float, seed: int, ou
 
 
 def read_searches(path: Path) -> list[TargetedSearch]:
-    """What `run_searches` wrote; nothing where there is no file."""
+    """Read the results of `run_searches`; empty if there is no file."""
     if not path.is_file():
         return []
     return [TargetedSearch(**stored) for stored in json.loads(path.read_text(encoding="utf-8"))["searches"]]

@@ -1,4 +1,4 @@
-"""What is run: pairs, temperatures, seeds and steps."""
+"""The cases: pairs, temperatures, seeds and steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """Classes and dimension; where the temperature begins, how many seeds begin there, and their steps at most."""
+    """Classes and dimension; the initial temperatures, the number of seeds for each, and the most steps."""
 
     K: int
     d: int
@@ -30,7 +30,7 @@ class Unequal(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: the cases and their temperatures, those with rattlers, and those with unequal classes."""
+    """The cases and their temperatures, those with rattlers, and those with unequal classes."""
 
     cases: tuple[Case, ...]
     temperatures: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""The margin lost to the temperature: measure, and write the parts of a document."""
+"""The loss of margin at a temperature: measure, and write the parts of a document."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def summary(measured: Sequence[MeasuredCase]) -> str:
-    """The answer in a few sentences, with the numbers of these runs."""
+    """The answer in a few sentences, with the values of these runs."""
     tau = min(min(each.lowest) for each in measured)
     exact = [each for each in measured if each.finds_best and each.deficits[tau] > 0]
     off = [abs(each.constants.margin * tau / each.deficits[tau] - 1) for each in exact]
@@ -72,7 +72,7 @@ def _reached(each: MeasuredCase, allowed: float) -> str:
 
 
 def _margin_sections(main: Sequence[MeasuredCase], plan: Plan) -> list[Section]:
-    """How the margin depends on the temperature."""
+    """The dependence of the margin on the temperature."""
     return [
         Section(
             "Temperature needed",
@@ -110,7 +110,7 @@ def _margin_sections(main: Sequence[MeasuredCase], plan: Plan) -> list[Section]:
 
 
 def _code_sections(main: Sequence[MeasuredCase]) -> list[Section]:
-    """Which local Softmax Code has the lower loss, and what its certificate costs."""
+    """The local Softmax Code with the lower loss, and the cost of its certificate."""
     return [
         Section(
             "Which code has the lower loss",
@@ -129,7 +129,7 @@ def _code_sections(main: Sequence[MeasuredCase]) -> list[Section]:
 
 
 def _feature_sections(measured: Sequence[MeasuredCase], rattling: Sequence[MeasuredCase], plan: Plan) -> list[Section]:
-    """Where the features are."""
+    """The positions of the features."""
     return [
         Section(
             "Self-duality and projections",

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from benchmarks.temperature.runs import MeasuredCase
 
 
-#: Fractions of the best margin that the summary asks for.
+#: Fractions of the best margin in the summary.
 FRACTIONS = (0.99, 0.999)
 
 
 def draw(measured: Sequence[MeasuredCase], path: Path) -> None:
-    """Deficit over temperature, with c; deficit of the last case beside the bounds; GNC3 and projections."""
+    """Deficit over temperature, with c; deficit of the last case with the bounds; GNC3 and projections."""
     figure = new_figure((14, 4.6), dpi=100, layout="constrained")
     rate, bounds, duality = figure.subplots(1, 3)
     last = measured[-1]

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 #: Two runs whose tau log L differ by less have found the same minimum.
 SAME = 1e-9
-#: A margin this near the best known is that of the best known code.
+#: A margin this near the best known one counts as equal to it.
 SAME_MARGIN = 1e-9
-#: Deficits below this are what rounding leaves of a run that has ended: the loss is flat at its minimum.
+#: Deficits below this are rounding at the end of a run: the loss is flat at its minimum.
 ROUNDING = 1e-8
 
 
@@ -51,7 +51,7 @@ def simulate(case: Case, temperatures: Sequence[float]) -> list[Run]:
 def seeds_at(
     K: int, d: int, n: int | tuple[int, ...], taus: Sequence[float], seeds: int, steps: int, anneal: float | None
 ) -> list[Run]:
-    """Runs by L-BFGS in float64, measured at the end alone, that no closeness to the known code stops."""
+    """Runs by L-BFGS in float64, measured only at the end, that do not stop near the known code."""
     return simulate_batch(
         K,
         d,
@@ -78,7 +78,7 @@ class MeasuredCase:
 
     @cached_property
     def lowest(self) -> dict[float, Run]:
-        """At each temperature the run of lowest loss, temperatures falling."""
+        """At each temperature the run of lowest loss, in order of decreasing temperature."""
         taus = sorted({run.settings.temperature for run in self.runs}, reverse=True)
         return {tau: min(self._at(tau), key=lambda run: float(run.final.log_loss)) for tau in taus}
 
@@ -86,19 +86,19 @@ class MeasuredCase:
         return [run for run in self.runs if run.settings.temperature == tau]
 
     def hits(self, tau: float) -> str:
-        """How many runs reached the lowest loss at a temperature."""
+        """The number of runs that reached the lowest loss at a temperature."""
         runs, least = self._at(tau), float(self.lowest[tau].final.log_loss)
         found = sum(tau * (float(run.final.log_loss) - least) <= SAME for run in runs)
         return f"{found} of {len(runs)}" + (" †" if self.beaten(tau) else "")
 
     def beaten(self, tau: float) -> bool:
-        """Whether the best known code has a lower loss as it is, so that no run found a global minimiser."""
+        """Whether the best known code itself has a lower loss, so that no run found a global minimiser."""
         code = sc.best_known(self.case.K, self.case.d)
         return tau * (float(self.lowest[tau].final.log_loss) - log_loss(code.W, code.H, tau)) > SAME
 
     @cached_property
     def optimum(self) -> float:
-        """The best margin known."""
+        """The best known margin."""
         return float(sc.best_known(self.case.K, self.case.d).margin)
 
     @cached_property
@@ -108,14 +108,14 @@ class MeasuredCase:
 
     @cached_property
     def deficits(self) -> pd.Series:
-        """Best margin less that of the run of lowest loss, by temperature."""
+        """Best margin minus that of the run of lowest loss, by temperature."""
         return pd.Series({tau: beyond_rounding(self.optimum - run.margin) for tau, run in self.lowest.items()})
 
     @cached_property
     def limits(self) -> list[tuple[SoftmaxCode, FirstOrder]]:
-        """The local Softmax Codes that runs at the smallest temperature are near, by polishing them, lowest loss first.
+        """The local Softmax Codes near the runs at the smallest temperature, found by polishing, lowest loss first.
 
-        Left out are those that do not balance: no local optima, or contacts too nearly equal to be distinguished.
+        Codes that do not balance are omitted: they are not local optima, or their contacts are too nearly equal.
         """
         tau = min(self.lowest)
         found: list[tuple[float, tuple[SoftmaxCode, FirstOrder]]] = []
@@ -132,7 +132,7 @@ class MeasuredCase:
 
     @property
     def limit(self) -> SoftmaxCode:
-        """That of the run of lowest loss."""
+        """The local Softmax Code near the run of lowest loss."""
         return self.limits[0][0]
 
     @property
@@ -142,7 +142,7 @@ class MeasuredCase:
 
     @property
     def finds_best(self) -> bool:
-        """Whether that code has the best margin known."""
+        """Whether that code has the best known margin."""
         return self.limit.margin >= self.optimum - SAME_MARGIN
 
     def bound(self, tau: float) -> float:

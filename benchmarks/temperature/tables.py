@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.temperature.runs import MeasuredCase
 
 
-#: A class counts as rattling if its one-vs-rest distance exceeds the smallest by more temperatures than this.
+#: A class is a rattler if its one-vs-rest distance exceeds the smallest by more temperatures than this.
 RATTLING = 5
 
 
@@ -34,7 +34,7 @@ def needed(deficits: pd.Series, allowed: float) -> float:
     deficits : Series
         Deficits by temperature, in any order.
     allowed : float
-        The largest deficit wanted, above 0.
+        The largest deficit allowed, above 0.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def needed(deficits: pd.Series, allowed: float) -> float:
 
 
 def needed_by_bound(K: int, margin: float, fraction: float) -> float:
-    """The largest temperature at which T6 (c) promises this fraction of the margin."""
+    """The largest temperature at which T6 (c) guarantees this fraction of the margin."""
     low, high = math.log(1e-9), math.log(10.0)
     return math.exp(brentq(lambda x: minimizer_margin(K, margin, math.exp(x)) - fraction * margin, low, high))
 
@@ -68,12 +68,12 @@ def needed_by_bound(K: int, margin: float, fraction: float) -> float:
 
 
 def _number(value: float, digits: int = 3) -> str:
-    """To some digits."""
+    """A number to some digits."""
     return ABSENT if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def _temperature(value: float, measured: MeasuredCase) -> str:
-    """A temperature, or what bounds it."""
+    """A temperature, or its bound."""
     if value == 0:
         return f"< {min(measured.lowest):g}"
     return f"> {max(measured.lowest):g}" if value == math.inf else f"{value:.2g}"
@@ -94,7 +94,7 @@ def needed_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
 
 
 def by_temperature(measured: Sequence[MeasuredCase], shown: str) -> pd.DataFrame:
-    """One row per case, one column per temperature: "deficit / τ", "slope" of log deficit, or "found" by how many."""
+    """One row per case, one column per temperature: "deficit / τ", "slope" of log deficit, or "found" with counts."""
     rows = []
     for each in measured:
         deficits, taus = each.deficits, list(each.lowest)
@@ -142,7 +142,7 @@ def constants_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
 
 
 def crossing_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
-    """Local codes of less entropy than the best known: above which temperature they have the lower loss."""
+    """Local codes of less entropy than the best known: the temperature above which they have the lower loss."""
     rows = []
     for each in measured:
         best = each.constants
@@ -164,7 +164,7 @@ def crossing_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
 
 
 def certificate_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
-    """What the certificate of T6 (b) falls short of the margin, in temperatures."""
+    """The gap from the certificate of T6 (b) to the margin, in temperatures."""
     rows = []
     for each in measured:
         tau, run = min(each.lowest.items())
@@ -204,7 +204,7 @@ class Apart(NamedTuple):
 
 
 def stressed_and_rattling(run: Run) -> tuple[Apart, Apart]:
-    """How far apart they are for the classes that hold the margin, and for the others; n = 1."""
+    """Their values for the classes that determine the margin, and for the others; n = 1."""
     found = margins(run.W)
     H = run.H.reshape(-1, run.settings.d)
     rattling = found.margins > found.margins.min() + RATTLING * run.settings.temperature
@@ -217,7 +217,7 @@ def stressed_and_rattling(run: Run) -> tuple[Apart, Apart]:
 
 
 def rattling_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
-    """Where features of stressed and rattling classes stand as the temperature falls."""
+    """The features of stressed and rattling classes as the temperature falls."""
     rows = []
     for each in measured:
         for tau, run in each.lowest.items():

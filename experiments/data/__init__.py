@@ -1,6 +1,6 @@
 """Data sets of the experiments: a registry of readers, none of which downloads or unpickles anything.
 
-`load` gives train and test sets with everything a run has to know of them; `describe` gives one line about an entry.
+`load` returns train and test sets with all information that a run needs; `describe` returns one line on an entry.
 """
 
 from experiments.data.augmentation import Augmentation

@@ -1,4 +1,4 @@
-"""Random crops, flips and rotations of a batch of images, as the networks are trained with."""
+"""Random crops, flips and rotations of a batch of images, for training."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch.nn.functional import affine_grid, grid_sample
 
 
 def moved(pixels: Tensor, offset: Tensor, angle: Tensor | None = None, flipped: Tensor | None = None) -> Tensor:
-    r"""Images turned about their centre, mirrored and shifted, each in its own way, by one nearest-pixel sampling.
+    r"""Images rotated about their centre, mirrored and shifted individually, by one nearest-pixel sampling.
 
-    With s = -1 for a mirrored image and 1 else, the output at position p (pixels from the centre, x right, y down)
+    Let s = -1 for a mirrored image and 1 otherwise. The output at position p (pixels from the centre, x right, y down)
     is the input at
 
     .. math:: \begin{pmatrix} s & 0 \\ 0 & 1 \end{pmatrix}
               \begin{pmatrix} \cos a & -\sin a \\ \sin a & \cos a \end{pmatrix} p + \text{offset},
 
-    and black, that is 0, where there is none.
+    and black, that is 0, outside the input.
 
     Parameters
     ----------
     pixels : Tensor, shape (N, channels, height, width)
         Floating point.
     offset : Tensor, shape (N, 2)
-        In pixels, x first: where the centre of the output is taken from. Whole numbers lose nothing.
+        In pixels, x first: the place in the input of the output's centre. Whole numbers are exact.
     angle : Tensor, shape (N,), optional
-        In radians; 0 where not given.
+        In radians; 0 by default.
     flipped : Tensor of bool, shape (N,), optional
-        Which images are mirrored left to right; none where not given.
+        Which images are mirrored left to right; none by default.
 
     Returns
     -------
@@ -55,12 +55,12 @@ def moved(pixels: Tensor, offset: Tensor, angle: Tensor | None = None, flipped: 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop of the padded image, random mirroring, random rotation; draws from PyTorch's global generator.
+    """Random crop of the padded image, random mirroring, random rotation; uses PyTorch's global generator.
 
     Attributes
     ----------
     padding : int
-        Pixels of black on each side before an image of the old size is cut out at a random place.
+        Pixels of black added on each side before an image of the old size is cut out at a random place.
     flip : bool
         Mirror left to right with probability 1/2.
     rotation : float
@@ -68,8 +68,8 @@ class Augmentation:
 
     Notes
     -----
-    The three are one nearest-pixel sampling of the image, so a rotation brings in pixels that a crop alone would cut
-    off, where one after the other it would bring in black.
+    The three are one nearest-pixel sampling of the image. So a rotation brings in pixels that a crop alone would cut
+    off; three samplings in sequence would bring in black.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class Augmentation:
     rotation: float = 0.0
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Every image (N, channels, height, width) of the batch in a way of its own."""
+        """The batch of images (N, channels, height, width), each transformed individually."""
         N = len(pixels)
         offset = torch.randint(-self.padding, self.padding + 1, (N, 2)).to(pixels.dtype)
         angle = math.radians(self.rotation) * (2 * torch.rand(N) - 1) if self.rotation else None

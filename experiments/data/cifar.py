@@ -1,4 +1,4 @@
-"""CIFAR10 and CIFAR100 from their official binary archives, as folders or as they come."""
+"""CIFAR10 and CIFAR100 from their official binary archives, packed or extracted."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 #: Bytes of an image: 1,024 of red, then green, then blue, each row by row.
 IMAGE_BYTES = 3 * 32 * 32
-#: The largest file or archive, packed or not; the official ones have 0.2 GB.
+#: The most bytes of a file or archive, packed or not; the official ones have 0.2 GB.
 MAX_BYTES = 2**29
 
 
 @dataclass(frozen=True)
 class _Format:
-    """How one of the two is laid out: labels, one byte each, and the image make a record."""
+    """The layout of one of the two sets: a record consists of labels, one byte each, and the image."""
 
     folder: str
     archive: str
@@ -50,7 +50,7 @@ _CIFAR100 = _Format(
 
 
 class _Limited:
-    """A stream that ends with an error after so many bytes: a small archive may inflate to any size."""
+    """A stream that raises an error after so many bytes: a small archive may inflate to any size."""
 
     def __init__(self, stream: gzip.GzipFile, most: int) -> None:
         self.stream, self.left = stream, most
@@ -64,7 +64,7 @@ class _Limited:
 
 
 def _contents(place: Path, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
-    """The bytes of these files of a folder or of a .tar.gz that holds it, read once from front to back."""
+    """The bytes of these files from a folder or from a .tar.gz that contains it, read once from front to back."""
     if place.is_dir():
         return {name: check_input(present(place / name), MAX_BYTES).read_bytes() for name in names}
     check_input(place, MAX_BYTES)
@@ -79,7 +79,7 @@ def _contents(place: Path, folder: str, names: tuple[str, ...]) -> dict[str, byt
                 file = archive.extractfile(member) if member.name in wanted else None
                 if file is not None:
                     found[wanted[member.name]] = file.read()
-    except Exception as error:  # TarError, EOFError, zlib.error, OSError, and more of damaged headers
+    except Exception as error:  # TarError, EOFError, zlib.error, OSError, and other errors from damaged headers
         raise ValueError(f"{place} is not a whole .tar.gz archive: {error}") from None
     for path, name in wanted.items():
         if name not in found:
@@ -88,7 +88,7 @@ def _contents(place: Path, folder: str, names: tuple[str, ...]) -> dict[str, byt
 
 
 def _records(content: bytes, name: str, layout: _Format) -> np.ndarray:
-    """The records of a file, one a row; the labels of each are checked."""
+    """The records of a file, one per row, with labels checked."""
     size = layout.labels + IMAGE_BYTES
     if not content or len(content) % size:
         raise ValueError(
@@ -108,7 +108,7 @@ def _labelled(records: np.ndarray, layout: _Format) -> Labelled:
 
 
 def _superclass_similarity(records: np.ndarray, K: int) -> np.ndarray:
-    """1 where two classes are of one superclass, which a class of CIFAR100 names in each of its records."""
+    """1 where two classes are in the same superclass, which each record of CIFAR100 states for its class."""
     coarse = np.full(K, -1)
     coarse[records[:, 1]] = records[:, 0]
     if (coarse[records[:, 1]] != records[:, 0]).any():
@@ -126,7 +126,7 @@ def _read(root: str | Path | None, layout: _Format) -> Source:
     )
     contents = _contents(place, layout.folder, (*layout.train, layout.test, layout.names))
     batches = {name: _records(contents[name], name, layout) for name in (*layout.train, layout.test)}
-    # five training images to a test image in both, so a file cut off between records is found as well
+    # both sets have five training images per test image, so a file cut off between records is detected as well
     wanted = len(batches[layout.test]) * 5 // len(layout.train)
     for name in layout.train:
         if len(batches[name]) != wanted:
@@ -148,7 +148,7 @@ def read_cifar10(root: str | Path | None) -> Source:
     Raises
     ------
     ValueError
-        If neither is there, a file is missing or cut off, or a label is not below 10.
+        If neither exists, a file is missing or cut off, or a label is not below 10.
 
     References
     ----------
@@ -160,12 +160,12 @@ def read_cifar10(root: str | Path | None) -> Source:
 def read_cifar100(root: str | Path | None) -> Source:
     """CIFAR100 from ``cifar-100-binary`` or ``cifar-100-binary.tar.gz`` in the root, with fine labels.
 
-    Two classes are similar (1) if they are of one superclass and not (0) else.
+    The similarity of two classes is 1 if they are in the same superclass, and 0 otherwise.
 
     Raises
     ------
     ValueError
-        As `read_cifar10`; also if a class comes with two superclasses.
+        As `read_cifar10`; also if a class has two superclasses.
 
     References
     ----------

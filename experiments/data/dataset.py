@@ -1,4 +1,4 @@
-"""What a data set is once it is read: labelled images or token contexts, and what a run has to know of them."""
+"""A data set once it is read: labelled images or token contexts, and the information that a run needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Channels less their mean, over their standard deviation, of pixels in [0, 1].
+    """Subtract the mean of each channel and divide by its standard deviation, for pixels in [0, 1].
 
     Examples
     --------
@@ -52,14 +52,14 @@ class Normalisation:
 class LabelledImages(Dataset[tuple[Tensor, int]]):
     """A PyTorch data set of (image, label): float32 (channels, height, width), normalised, and an int.
 
-    `batch` reads many at once, which is also what a ``DataLoader`` calls.
+    `batch` reads many at once; a ``DataLoader`` calls the same code.
 
     Attributes
     ----------
     pixels : Tensor or files, (M, channels, height, width)
         Bytes; several data sets may share them.
     rows : Tensor, shape (N,)
-        Which of those are in this data set, in order.
+        Rows of ``pixels`` in this data set, in order.
     labels : Tensor, shape (N,)
         int64.
     normalisation : Normalisation
@@ -114,7 +114,7 @@ class TokenContexts(Dataset[tuple[Tensor, Tensor]]):
     Attributes
     ----------
     tokens : Tensor, shape (M,)
-        One text after the other; what does not fill a context at the end is left out.
+        One text after the other; a remainder at the end that does not fill a context is dropped.
     context : int
         T.
 
@@ -151,16 +151,16 @@ class TokenContexts(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Data:
-    """A data set that is ready to be trained on.
+    """A data set that is ready for training.
 
     Attributes
     ----------
     name : str
         Its name in the registry.
     train, test : LabelledImages or TokenContexts
-        What is learned from, and what accuracy is measured on.
+        The training set, and the set on which accuracy is measured.
     train_unaugmented : LabelledImages or TokenContexts
-        ``train`` without augmentation, in the same order: what neural collapse is measured on.
+        ``train`` without augmentation, in the same order: the samples on which neural collapse is measured.
     class_names : tuple of str
         One per class, in the order of the labels.
     """
@@ -190,9 +190,9 @@ class ImageData(Data):
     ----------
     train, train_unaugmented, test : LabelledImages
     similarity : ndarray, shape (K, K), or None
-        What is known of the classes beforehand: from 0, nothing in common, to 1, symmetric, with unit diagonal.
+        Prior similarity of the classes, symmetric with unit diagonal, from 0 (nothing in common) to 1.
     skipped : tuple of str
-        Files that could not be read and were left out, as asked.
+        Unreadable files that were skipped on request.
     """
 
     train: LabelledImages
@@ -219,7 +219,7 @@ class ImageData(Data):
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """What ``train`` does to its images."""
+        """The augmentation that ``train`` applies to its images."""
         return self.train.augmentation
 
 
@@ -232,11 +232,11 @@ class TextData(Data):
     train, train_unaugmented, test : TokenContexts
         ``train_unaugmented`` is ``train``.
     class_names : tuple of str
-        The tokens, in which byte-level pairs write a space as Ġ and a line's end as Ċ.
+        The tokens; byte-level pairs write a space as Ġ and a line end as Ċ.
     source : str
-        What the text is, in a phrase.
+        A short description of the text.
     decode : callable
-        From a list of tokens back to text.
+        Converts a list of tokens back to text.
     """
 
     train: TokenContexts
@@ -247,5 +247,5 @@ class TextData(Data):
 
     @property
     def context(self) -> int:
-        """Tokens that a context has, T."""
+        """Number of tokens in a context, T."""
         return self.train.context

@@ -1,8 +1,9 @@
-"""Real handwritten digits that scikit-learn ships, alone and side by side: 10, 100 or 1,000 classes, offline.
+"""Real handwritten digits from scikit-learn, alone and side by side: 10, 100 or 1,000 classes, offline.
 
-The 1,797 images (8 x 8) are 14 filled-in forms of some 130 digits, one after the other: they begin at image 0, 130,
-256, 386, 516, 646, 776, 905, 1029, 1157, 1287, 1415, 1543 and 1667. Training images are made of the digits of the first
-ten forms and test images of the last four. The source names 13 writers, so that one of them may have filled in two.
+The 1,797 images (8 x 8) come from 14 filled-in forms of about 130 digits, one after the other. The forms begin at image
+0, 130, 256, 386, 516, 646, 776, 905, 1029, 1157, 1287, 1415, 1543 and 1667. Training images are made of the digits of
+the first ten forms and test images of the last four. The source names 13 writers, so one of them may have filled in
+two.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _sources() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndar
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    images = np.rint(data.images * (255 / 16)).astype(np.uint8)  # the values 0 to 16 stay apart
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)  # the values 0 to 16 stay distinct
     digits = data.target.astype(np.int64)
     train, test = slice(FIRST_TEST_IMAGE), slice(FIRST_TEST_IMAGE, None)
     return (images[train], digits[train]), (images[test], digits[test])
@@ -59,7 +60,7 @@ def digit_similarity(places: int) -> np.ndarray:
 def _side_by_side(
     images: np.ndarray, digits: np.ndarray, places: int, per_class: int, rng: np.random.Generator, split: str
 ) -> Labelled:
-    """Different combinations of source images, equally many of every number, drawn without replacement."""
+    """Random different combinations of source images without replacement, equally many per number."""
     pools = [np.flatnonzero(digits == digit) for digit in range(10)]
     drawn = []
     for number in np.ndindex((10,) * places):
@@ -77,7 +78,7 @@ def _side_by_side(
 
 
 def _grouped(source: Source, places: int, groups: str, seed: int) -> Source:
-    """Ten numbers per class: those that differ in the last digit alone, or a random ten."""
+    """Ten numbers per class: those that differ only in the last digit, or ten random ones."""
     if groups not in GROUPS:
         raise ValueError(f"groups must be one of {', '.join(map(repr, GROUPS))}; got {groups!r}")
     K = 10**places // 10
@@ -86,7 +87,7 @@ def _grouped(source: Source, places: int, groups: str, seed: int) -> Source:
     if groups == "random":
         label = stream(seed, "groups").permutation(label)
         names = tuple(" ".join(np.array(source.class_names)[label == k]) for k in range(K))
-    # two groups are as similar as their members are on average, a group and itself are the same
+    # the similarity of two groups is the mean over their members; that of a group with itself is 1
     member = np.eye(K)[label] / 10
     similarity = member.T @ digit_similarity(places) @ member
     np.fill_diagonal(similarity, 1.0)
@@ -115,23 +116,23 @@ def read_digit_pairs(
     groups: str | None = None,
     seed: int = 0,
 ) -> Source:
-    """Numbers from 00 to 99, two digits side by side (8 x 16); a class is similar to another by its common digits.
+    """Numbers from 00 to 99, two digits side by side (8 x 16); the similarity of classes is that of their digits.
 
     Parameters
     ----------
     root : path, optional
-        Not needed.
+        Ignored: the images come with scikit-learn.
     train_per_class, test_per_class : int
-        Images of each of the 100 numbers: different combinations of two source images, drawn at random.
+        Images per number, for the 100 numbers: different random combinations of two source images.
     groups : {"leading", "random"}, optional
-        Ten classes of ten numbers each instead: those of one leading digit, or a random ten.
+        Use ten classes of ten numbers each instead: those with the same leading digit, or ten random ones.
     seed : int
-        Of the draws.
+        Seed of the random choices.
 
     Raises
     ------
     ValueError
-        If there are not so many combinations.
+        If there are not that many combinations.
     """
     return _read_combined(2, train_per_class, test_per_class, groups, seed)
 
@@ -149,20 +150,20 @@ def read_digit_triples(
     Parameters
     ----------
     root : path, optional
-        Not needed.
+        Ignored: the images come with scikit-learn.
     train_per_class, test_per_class : int
-        Images of each of the 1,000 numbers.
+        Images per number, for the 1,000 numbers.
     groups : {"leading", "random"}, optional
-        100 classes of ten numbers each instead. ``leading`` joins the numbers that differ in the last digit alone, so
-        classes are as similar as their first two digits; ``random`` joins a random ten, so that all classes are
-        about equally similar while test accuracy still means something: the control for what depends on similarity.
+        Use 100 classes of ten numbers each instead. ``leading`` joins the numbers that differ only in the last digit,
+        so classes are as similar as their first two digits. ``random`` joins ten random numbers, so all classes are
+        about equally similar. Test accuracy is still meaningful, which makes it the control for effects of similarity.
     seed : int
-        Of the draws.
+        Seed of the random choices.
 
     Raises
     ------
     ValueError
-        If there are not so many combinations.
+        If there are not that many combinations.
     """
     return _read_combined(3, train_per_class, test_per_class, groups, seed)
 
@@ -186,9 +187,9 @@ def read_colour_pairs(
     groups: str | None = None,
     seed: int = 0,
 ) -> Source:
-    """The pairs of `read_digit_pairs` as colour images of 32 x 32, by default as many as CIFAR100 has.
+    """The pairs of `read_digit_pairs` as colour images of 32 x 32, by default as many as in CIFAR100.
 
-    Each is twice as large, at a random height, in light ink on dark paper whose colours are drawn at random.
+    Each is twice as large, at a random height, in light ink on dark paper of random colours.
     """
     grey = _read_combined(2, train_per_class, test_per_class, groups, seed)
     train = _coloured(grey.train, stream(seed, "train colours"))

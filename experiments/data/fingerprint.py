@@ -1,4 +1,4 @@
-"""Whether data are those that a run was trained on."""
+"""A hash that identifies the data that a run was trained on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def fingerprint(data: Data) -> str:
     """A hash of a data set: its classes, and inputs and labels of its training and test set.
 
-    Of images that are files it covers their names and sizes, not their contents.
+    For image files it covers their names and sizes, not their contents.
 
     Examples
     --------

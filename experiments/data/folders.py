@@ -21,26 +21,26 @@ from softmaxcode.storage.disk import check_input, read_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What an image file may hold, whatever its name.
+#: Formats that an image file may have, whatever its name.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
-#: The largest image that is read.
+#: The most pixels of an image that is read.
 MAX_PIXELS = 50_000_000
 #: Image files and the class of each.
 Files = list[tuple[Path, int]]
-#: What the name of an image ends in.
+#: Suffixes of image files.
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm"})
 
-#: Names of the folder of an image folder's test images, beside ``train``; the first that is there.
+#: Possible names of the folder with an image folder's test images, beside ``train``; the first that exists is used.
 HELD_OUT = ("test", "val", "validation")
 
 
 def read_image(path: str | Path, size: int) -> Tensor:
-    """An image file in colour, stretched to size x size pixels: uint8 of shape (3, size, size).
+    """Read an image file in colour, stretched to size x size pixels: uint8 of shape (3, size, size).
 
     Raises
     ------
     ValueError
-        That names the file, if it holds no whole image.
+        If the file is not a complete image; the message names it.
     """
     from PIL import Image
 
@@ -64,13 +64,13 @@ def read_image(path: str | Path, size: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Images that stay in their files until they are asked for.
+    """Images that are read from their files on access.
 
     Attributes
     ----------
     paths : tuple of path
     size : int
-        Height and width in pixels, to which each is stretched.
+        Height and width in pixels, to which each image is stretched.
     """
 
     paths: tuple[Path, ...]
@@ -86,7 +86,7 @@ class ImageFiles:
 
 
 def _readable(files: Files, size: int) -> tuple[Files, list[str]]:
-    """Those of the files that hold an image, and the others by name: every file is read once."""
+    """The files with a valid image, and the names of the others; every file is read once."""
     good, bad = [], []
     for path, k in files:
         try:
@@ -111,7 +111,7 @@ def _source(train: Files, test: Files, class_names: Sequence[str], size: int, sk
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, by name; those that begin with a dot are none."""
+    """The folders in a folder, by name; those whose name starts with a dot are skipped."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
@@ -121,7 +121,7 @@ def _images(folder: Path) -> list[Path]:
     Raises
     ------
     ValueError
-        If there is none.
+        If there are none.
     """
     images = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not images:
@@ -138,7 +138,7 @@ def _check_alike(counts: dict[str, int], advice: str) -> None:
 
 
 def _split(folders: Sequence[Path], test_share: float, seed: int) -> tuple[Files, Files]:
-    """Images of every class folder, of which a fraction is drawn for the test set; a class has both."""
+    """Images of every class folder, with a random fraction for the test set; each class has both."""
     train: Files = []
     test: Files = []
     for k, folder in enumerate(folders):
@@ -158,13 +158,13 @@ def _lines(path: Path) -> list[str]:
     Raises
     ------
     ValueError
-        If it is missing or no text.
+        If it is missing or not text.
     """
     return read_text(present(path), strict=True).splitlines()
 
 
 def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -> Source:
-    """Tiny-ImageNet from ``tiny-imagenet-200`` in the root; its validation images, annotated, are the test set.
+    """Tiny-ImageNet from ``tiny-imagenet-200`` in the root; its annotated validation images are the test set.
 
     Classes are in the order of their WordNet numbers.
 
@@ -172,7 +172,7 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     ----------
     root : path, optional
     skip_corrupt : bool
-        Read every image once and leave out those that cannot be read.
+        Read every image once and skip those that cannot be read.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     )
     wnids = sorted(_lines(folder / "wnids.txt"))
     if not wnids or len(set(wnids)) < len(wnids):
-        raise ValueError(f"{folder / 'wnids.txt'} must name each class once, a line each; got {len(wnids)} lines")
+        raise ValueError(f"{folder / 'wnids.txt'} must name each class once, one per line; got {len(wnids)} lines")
     lines = _lines(folder / "words.txt")
     names_of = {wnid: name for wnid, _, name in (line.partition("\t") for line in lines)}
     train: Files = []
@@ -206,7 +206,7 @@ def read_tiny_imagenet(root: str | Path | None, *, skip_corrupt: bool = False) -
     for line in _lines(annotations):
         name, wnid, *_ = [*line.split("\t"), ""]
         if name != Path(name).name:
-            raise ValueError(f"{annotations} names {name!r}, which is no file of its folder")
+            raise ValueError(f"{annotations} names {name!r}, which is not a file in its folder")
         if wnid not in number:
             raise ValueError(f"{annotations} gives {name} the class {wnid!r}, which wnids.txt does not have")
         test.append((present(folder / "val" / "images" / name), number[wnid]))
@@ -226,30 +226,30 @@ def read_faces(
 ) -> Source:
     """BUPT-CBFace-50 from a folder of that name in the root: one folder of images for each identity.
 
-    The identities may also lie in its folder ``images``. It has no test set of its own, so a fraction of the images of
-    each identity is drawn for one.
+    The identities may also be in its folder ``images``. The set has no test images, so a random fraction of the images
+    of each identity is used for testing.
 
     Parameters
     ----------
     root : path, optional
     image_size : int
-        Pixels of height and width that every face is stretched to.
+        Height and width in pixels, to which every face is stretched.
     test_share : float
-        Of each identity's images, rounded, but at least one and not all.
+        Fraction of each identity's images used for testing, rounded, but at least one image and not all.
     seed : int
-        Of that draw.
+        Seed of the random split.
     skip_corrupt : bool
-        Read every image once and leave out those that cannot be read.
+        Read every image once and skip those that cannot be read.
 
     Raises
     ------
     ValueError
-        If the folder is missing, or identities differ in the number of their images: the set is balanced.
+        If the folder is missing, or identities differ in the number of their images (the set is balanced).
     """
     folder = located(
         root,
         ("BUPT-CBFace-50",),
-        "ask for BUPT-CBFace-50 at http://www.whdeng.cn/BUPT-CBFace/index.html and extract it there, one folder an "
+        "ask for BUPT-CBFace-50 at http://www.whdeng.cn/BUPT-CBFace/index.html and extract it there, one folder per "
         "identity",
     )
     folders = _class_folders(folder / "images" if (folder / "images").is_dir() else folder)
@@ -275,19 +275,19 @@ def read_image_folder(
     ----------
     root : path
     image_size : int
-        Pixels of height and width that every image is stretched to.
+        Height and width in pixels, to which every image is stretched.
     test_share : float
-        Of each class's images where there is no split, rounded, but at least one and not all.
+        Fraction of each class's images used for testing if there is no split, rounded, but at least one and not all.
     seed : int
-        Of that draw.
+        Seed of the random split.
     skip_corrupt : bool
-        Read every image once and leave out those that cannot be read.
+        Read every image once and skip those that cannot be read.
 
     Raises
     ------
     ValueError
-        If the folder is missing or has fewer than two classes, or a class folder has no images, or the test set has
-        a class that the training set does not.
+        If the folder is missing or has fewer than two classes, or a class folder has no images. Also if the test set
+        has a class that the training set lacks.
     """
     if root is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What may be done to the labels of a training set: subsets of classes, few shots, noise, a control."""
+"""Changes to the labels of a training set: subsets of classes, few shots, noise, and a control."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from softmaxcode.checks.arguments import check_integer
 
 
 def chosen_classes(classes: Iterable[int], K: int) -> np.ndarray:
-    """The classes asked for, at least two different ones of 0 .. K - 1, in the order given.
+    """The requested classes, at least two different ones of 0 .. K - 1, in the given order.
 
     Raises
     ------
     ValueError
-        If they are not that.
+        If they are anything else.
     """
     if not isinstance(classes, Iterable):
         raise ValueError(f"classes must be a sequence of integers; got {classes!r}")
@@ -30,7 +30,7 @@ def chosen_classes(classes: Iterable[int], K: int) -> np.ndarray:
 
 
 def of_classes(labels: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose label is among the chosen classes, and their labels, which are now places in ``chosen``.
+    """Rows whose label is among the chosen classes, and their new labels, the positions in ``chosen``.
 
     Examples
     --------
@@ -44,19 +44,19 @@ def of_classes(labels: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def few_shot_rows(labels: np.ndarray, few_shot: Mapping[int, int], K: int, seed: int) -> np.ndarray:
-    """Rows that stay where some classes keep only so many images, drawn at random; in order.
+    """Rows that remain if some classes keep only a given number of random images; in order.
 
     Parameters
     ----------
     labels : ndarray of int, shape (N,)
     few_shot : mapping from class to int
-        Images that the class keeps, at least 1; a class that is not named keeps all it has. A class may be written as
-        a string of digits, as JSON has to.
+        Number of images that the class keeps, at least 1; classes that are not named keep all. A class may be a string
+        of digits, as JSON requires.
 
     Raises
     ------
     ValueError
-        For a class that does not exist, or that has fewer images than it is to keep.
+        For a class that does not exist, or that has too few images.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def few_shot_rows(labels: np.ndarray, few_shot: Mapping[int, int], K: int, seed:
 
 
 def noisy(labels: np.ndarray, fraction: float, K: int, seed: int) -> np.ndarray:
-    """Labels of which a fraction, rounded to whole images, is replaced by other classes, uniformly at random.
+    """Labels with a fraction, rounded to whole images, replaced by other classes, uniformly at random.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def noisy(labels: np.ndarray, fraction: float, K: int, seed: int) -> np.ndarray:
 
 
 def permuted(labels: np.ndarray, seed: int, split: str) -> np.ndarray:
-    """The labels reassigned to the images at random: every class is now a random set of images of its old size.
+    """The labels reassigned to random images: every class is then a random set of images of its old size.
 
     Examples
     --------

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _check_options(name: str, own: Mapping[str, Any], *known: Callable[..., Any]) -> None:
-    """Raise a ValueError that lists the options of an entry, unless it has all that are given."""
+    """Raise a ValueError that lists the options of an entry, unless it has all given ones."""
     options = [
         p.name
         for f in known
@@ -41,20 +41,20 @@ def _check_options(name: str, own: Mapping[str, Any], *known: Callable[..., Any]
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """A data set of images, before it is read.
+    """A data set of images that is not yet read.
 
     Attributes
     ----------
     name, description : str
     K : int or None
-        Classes; None where the folder decides.
+        Number of classes; None if the folder determines it.
     image_size : tuple of int
         Height and width in pixels.
     normalisation : Normalisation
     augmentation : Augmentation or None
-        Of the training images.
+        Applied to the training images.
     read : callable
-        The reader of its files, with the options of its own.
+        The reader of its files, with its own options.
     """
 
     name: str
@@ -83,7 +83,7 @@ class ImageEntry:
         seed: int = 0,
         **own: Any,
     ) -> ImageData:
-        """Read the files and do to the labels what is asked for; `load` documents each option."""
+        """Read the files and change the labels as requested; `load` documents each option."""
         _check_options(self.name, own, self.load, self.read)
         if augmentation == "standard":
             augmentation = self.augmentation
@@ -135,7 +135,7 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class TextEntry:
-    """A text, before it is read."""
+    """A text that is not yet read."""
 
     name: str
     description: str
@@ -148,7 +148,7 @@ class TextEntry:
         return self.read(root, **own)
 
 
-# Normalisations and augmentations of photographs and faces are those of the code that was published with the paper.
+# Normalisations and augmentations of photographs and faces are those of the code published with the paper.
 _IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _PHOTOGRAPHS = Augmentation(padding=4, flip=True, rotation=15)
 _DIGITS = Normalisation((0.305,), (0.376,))
@@ -286,35 +286,35 @@ def describe(name: str) -> str:
 
 
 def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
-    """Read a data set; nothing is downloaded, nothing unpickled, and the same options give the same data.
+    """Read a data set; nothing is downloaded or unpickled, and the same options give the same data.
 
     Parameters
     ----------
     name : str
         A name in `DATASETS`.
     root : path, optional
-        The folder that the data set's folder or archive lies in; not given, what the environment variable
-        SOFTMAXCODE_DATA names, or ``data`` in the current folder. The offline sets need none.
+        The folder that contains the data set's folder or archive. By default the environment variable SOFTMAXCODE_DATA
+        names it; without the variable it is ``data`` in the current folder. The offline sets need none.
     **options
-        Of every set of images, applied in this order:
+        Options of every set of images, applied in this order:
 
         ``classes`` : iterable of int
-            Only these classes; label i is then the i-th of them.
+            Keep only these classes; label i then stands for the i-th of them.
         ``relabel`` : "images"
-            A control without classes to learn: labels are reassigned to the images at random, in the training and
-            in the test set. Every class becomes a random set of images that can only be memorised, no class is
-            similar to another, and test accuracy is chance.
+            A control without learnable classes: labels are reassigned to random images, in the training and in the
+            test set. Every class becomes a random set of images that can only be memorised. No class is similar to
+            another, and test accuracy is chance.
         ``few_shot`` : mapping from class to int
-            So many training images of these classes, drawn at random.
+            Keep this many random training images of these classes.
         ``label_noise`` : float
-            Fraction of the training labels replaced by other classes at random. Without it, the same options give the
+            Fraction of the training labels to replace by other random classes. Without it, the same options give the
             true labels in the same order.
         ``shift`` : str or Shift
-            Of the test images, such as ``"gaussian-noise:0.2"``, ``"translation:2"`` or ``"contrast:0.5"``.
+            Shift of the test images, such as ``"gaussian-noise:0.2"``, ``"translation:2"`` or ``"contrast:0.5"``.
         ``augmentation`` : Augmentation, None or "standard"
-            Of the training images, instead of the entry's own.
+            Augmentation of the training images, instead of the entry's own.
         ``seed`` : int
-            Of all that is drawn, each in a stream of its own.
+            Seed of all random choices, each with its own stream.
 
         The reader of the entry, ``DATASETS[name].read``, has options of its own.
 
@@ -325,15 +325,15 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
     Raises
     ------
     ValueError
-        In one sentence: for a name or option that does not exist, data that is missing, in part or damaged.
+        For a name or option that does not exist, or data that are missing, incomplete or damaged.
 
     Notes
     -----
-    Where labels are reassigned at random, test accuracy is chance under any classifier, so ``relabel`` is a control for
-    what is measured in training alone. A control for test accuracy is ``load("digit-triples", groups="random")`` beside
-    ``groups="leading"``: the same images in 100 classes of ten numbers each, all about equally similar or not. To
-    permute the digits that source images stand for would be neither: a pair would share its pseudo-digits with other
-    pairs as it shared its digits, and no hand in the test set could be read.
+    If labels are reassigned at random, test accuracy is chance under any classifier. So ``relabel`` is a control only
+    for measurements in training. The control for test accuracy is ``load("digit-triples", groups="random")`` beside
+    ``groups="leading"``. Both have the same images in 100 classes of ten numbers each, all about equally similar or
+    not. Permuting the digits of the source images would be no control. A pair would share its pseudo-digits with other
+    pairs as it shared its digits, and no handwriting in the test set could be read.
 
     Examples
     --------

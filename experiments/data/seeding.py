@@ -1,4 +1,4 @@
-"""One seed, many independent streams of random numbers."""
+"""Many independent streams of random numbers from one seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """The generator of a seed for one purpose: what is drawn for one leaves what is drawn for another as it is.
+    """The generator of a seed for one purpose; streams for different purposes are independent.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Shifts of the test inputs away from what was trained on, named and seeded."""
+"""Named and seeded shifts of the test inputs away from the training inputs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 from experiments.data.augmentation import moved
 from experiments.data.seeding import stream
 
-#: Kinds of shift and the severity each has where none is given.
+#: Kinds of shift and their default severities.
 SEVERITIES = {"translation": 2.0, "gaussian-noise": 0.2, "contrast": 0.5}
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A corruption of images that depends on the image's number and the seed alone, not on order or batch.
+    """A corruption of images that depends only on the image's number and the seed, not on order or batch.
 
     Attributes
     ----------
     kind : {"translation", "gaussian-noise", "contrast"}
-        ``translation`` moves every image by whole pixels, in one of the directions in which the larger of the two
-        displacements is ``severity``, and black comes in; ``gaussian-noise`` adds N(0, severity^2) to every value
-        and clips to [0, 1]; ``contrast`` draws every image towards its mean m: m + (1 - severity) (x - m).
+        ``translation`` moves every image by whole pixels and fills with black. The direction is random, among those
+        whose larger displacement is ``severity``. ``gaussian-noise`` adds N(0, severity^2) to every value and clips to
+        [0, 1]. ``contrast`` moves every image towards its mean m: m + (1 - severity) (x - m).
     severity : float
         Pixels, a standard deviation in units of the full range, or a fraction from 0 to 1.
     seed : int
@@ -54,12 +54,12 @@ class Shift:
 
     @classmethod
     def parsed(cls, text: str, seed: int = 0) -> Shift:
-        """The shift that ``"kind"`` or ``"kind:severity"`` names.
+        """The shift named by ``"kind"`` or ``"kind:severity"``.
 
         Raises
         ------
         ValueError
-            For a kind that does not exist, or a severity that it cannot have.
+            For a kind that does not exist, or an invalid severity.
         """
         kind, colon, severity = text.partition(":")
         try:
@@ -69,7 +69,7 @@ class Shift:
         return cls(kind, number, seed)
 
     def __call__(self, pixels: Tensor, numbers: Tensor) -> Tensor:
-        """The images (N, channels, height, width) in [0, 1], whose numbers in their data set are given, shifted."""
+        """Apply the shift to images (N, channels, height, width) in [0, 1] with the given numbers in their data set."""
         if self.kind == "contrast":
             mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
             return mean + (1 - self.severity) * (pixels - mean)

@@ -1,4 +1,4 @@
-"""What a reader hands over, and where it looks for files."""
+"""The result of a reader, and the places where readers look for files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What is read of a data set of images, before anything is done to its labels; `ImageData` documents each."""
+    """The contents of a data set of images before any change of labels; `ImageData` documents each field."""
 
     train: Labelled
     test: Labelled
@@ -43,17 +43,17 @@ class Source:
 
 
 def data_root(root: str | Path | None) -> Path:
-    """The folder given; else what the variable SOFTMAXCODE_DATA names; else ``data`` in the current folder."""
+    """The given folder; else the one named by the variable SOFTMAXCODE_DATA; else ``data`` in the current folder."""
     return Path(root if root is not None else os.environ.get("SOFTMAXCODE_DATA", "data")).expanduser()
 
 
 def located(root: str | Path | None, names: tuple[str, ...], advice: str) -> Path:
-    """The first of these files or folders that is in the root, or the root itself if it has one of the names.
+    """The first of these files or folders that exists in the root, or the root itself if it has one of the names.
 
     Raises
     ------
     ValueError
-        That names what to put where, if there is none.
+        If there is none; the message states what to put where.
     """
     folder = data_root(root)
     for place in [folder / name for name in names] + [folder] * (folder.name in names):
@@ -63,12 +63,12 @@ def located(root: str | Path | None, names: tuple[str, ...], advice: str) -> Pat
 
 
 def present(path: Path) -> Path:
-    """The path, which has to be there.
+    """The path, which must exist.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If it does not.
     """
     if not path.exists():
         raise ValueError(f"{path} is missing: the archive was extracted in part")

@@ -1,4 +1,4 @@
-"""Next-token prediction on local text: byte-pair tokens learned from the training files."""
+"""Next-token prediction on local text, with byte-pair tokens learned from the training files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from experiments.data.seeding import stream
 from softmaxcode.checks.arguments import check_integer, check_number
 from softmaxcode.storage import disk
 
-#: Folders of the standard library that are left out: what others installed, tests, and character tables, which are
-#: near copies of one another and would be in both the training and the test text.
+#: Folders of the standard library that are skipped: packages of others, tests, and character tables. The tables are
+#: near copies of one another, and would be in both the training and the test text.
 LEFT_OUT = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test", "encodings"})
 
 
 def _files(root: str | Path | None, suffix: str) -> tuple[list[Path], str]:
-    """Text files in the order of their paths, and what they are."""
+    """Text files in the order of their paths, and a description."""
     if root is None:
         folder = Path(sysconfig.get_path("stdlib"))
         files = [p for p in folder.rglob(f"*{suffix}") if not LEFT_OUT.intersection(p.relative_to(folder).parts)]
@@ -44,38 +44,38 @@ def read_text(
     suffix: str = ".py",
     seed: int = 0,
 ) -> TextData:
-    """Text as contexts of byte-pair tokens, of which each next token is to be predicted.
+    """Text as contexts of byte-pair tokens; the task is to predict each next token.
 
-    Files are taken in a random order until their size reaches the one asked for; then the first of them, until the
-    test fraction is reached, are the test text. The tokens are learned on the training text alone, by byte-pair
-    encoding of the bytes that it has; others are left out of the test text.
+    Files are taken in a random order until their size reaches the requested one. The first of them, until the test
+    fraction is reached, are the test text. Byte-pair encoding learns the tokens from the training text alone, for the
+    bytes that occur there. Other bytes are dropped from the test text.
 
     Parameters
     ----------
     root : path, optional
-        A folder of text files; not given, the source of Python's own standard library.
+        A folder of text files; by default the source of Python's own standard library.
     vocabulary : int
         K, the number of tokens: from 512 to 8,192.
     context : int
-        T, tokens a context.
+        T, the number of tokens per context.
     size : int
-        Characters of text, reached by the last file that is taken; less if there is no more.
+        Characters of text, reached by the last file that is taken; less if there is not that much.
     test_share : float
-        Of the characters, reached by the last test file; at least one file is a test file and one is not.
+        Fraction of the characters for testing, reached by the last test file. Each text has at least one file.
     suffix : str
-        What the names of the files end in.
+        Suffix of the names of the files.
     seed : int
-        Of the order.
+        Seed of the order.
 
     Raises
     ------
     ValueError
-        If there are fewer than two files, or too little text for such a vocabulary or one context.
+        If there are fewer than two files, or too little text for this vocabulary or for one context.
 
     Notes
     -----
-    Bytes that are no UTF-8 are read as U+FFFD. A token may occur inside longer tokens only, and then never is a next
-    token: ``counts`` of what is returned shows which classes have no features.
+    Bytes that are not UTF-8 are read as U+FFFD. A token may occur only inside longer tokens, and then it is never a
+    next token. The ``counts`` of the result show which classes have no features.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

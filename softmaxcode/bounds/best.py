@@ -1,4 +1,4 @@
-"""The best of all bounds on mu*, and the bounds that it gives for the largest margin."""
+"""The best of all bounds on mu*, and the bounds on the largest margin that follow from it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from softmaxcode.bounds.simple import fejes_toth, rankin
 from softmaxcode.bounds.volume_bound import volume
 from softmaxcode.checks.arguments import check_flag, check_pair
 
-#: ``max_cosine_lower_bound`` leaves the linear programme out where its default degree would exceed this
-#: (many points in few dimensions: from 2,660 on for d = 4), in more dimensions than the second constant allows,
-#: and for d = 3 above the number of points in the third, from where on Fejes Toth's bound is larger at that degree.
+#: ``max_cosine_lower_bound`` omits the linear programme where its default degree would exceed this. It does so for many
+#: points in few dimensions: from 2,660 on for d = 4. The second constant limits the dimension. For d = 3 the third
+#: limits the number of points: above it Fejes Toth's bound is larger at that degree.
 LP_DEGREE_LIMIT = 56
 LP_DIMENSION_LIMIT = 64
 LP_POINTS_LIMIT_3D = 200
-#: Levenshtein's bound, whose order grows as the root of K for d = 3, is left to Fejes Toth's, which is larger there.
+#: Levenshtein's bound is omitted above this for d = 3: its order grows as the root of K, and Fejes Toth's is larger.
 LEVENSHTEIN_POINTS_LIMIT_3D = 10**6
 
 
@@ -38,11 +38,12 @@ class MarginBounds:
 
 
 def max_cosine_lower_bound(K: int, d: int, lp: bool = True) -> Bound:
-    """The best proved lower bound on mu*(K, d), the largest cosine that K points in R^d cannot avoid.
+    """The best proved lower bound on mu*(K, d), the smallest possible largest cosine of K points in R^d.
 
-    Closed forms and values of the literature where mu* is known; otherwise the largest of Rankin's,
-    Levenshtein's (for d = 3 up to 10^6 points), Fejes Toth's (d = 3), the volume bound, the literature's values for
-    fewer points in as many or more dimensions (mu* grows with K and falls with d), and Delsarte's linear programme.
+    Where mu* is known, it is the closed form or the value of the literature. Otherwise it is the largest of these
+    bounds: Rankin's, Levenshtein's (for d = 3 up to 10^6 points), Fejes Toth's (d = 3), the volume bound, and
+    Delsarte's linear programme. The literature's values for fewer points in as many or more dimensions count too, since
+    mu* grows with K and falls with d.
 
     Parameters
     ----------
@@ -51,9 +52,9 @@ def max_cosine_lower_bound(K: int, d: int, lp: bool = True) -> Bound:
     d : int
         Dimension, at least 1.
     lp : bool
-        Whether to solve the linear programme (a fraction of a second to some seconds). It is left out in any
-        case where d exceeds ``LP_DIMENSION_LIMIT`` or its default degree ``LP_DEGREE_LIMIT``, and for d = 3 where
-        K exceeds ``LP_POINTS_LIMIT_3D``.
+        Whether to solve the linear programme (a fraction of a second to some seconds). It is always omitted where d
+        exceeds ``LP_DIMENSION_LIMIT`` or its default degree ``LP_DEGREE_LIMIT``, and for d = 3 where K exceeds
+        ``LP_POINTS_LIMIT_3D``.
 
     Returns
     -------
@@ -102,9 +103,9 @@ def _best(K: int, d: int, lp: bool) -> Bound:
 def margin_bounds(K: int, d: int, lp: bool = True) -> MarginBounds:
     """MarginBounds of rho*(K, d), the largest margin of K unit vectors in R^d.
 
-    Exact (both ends the same number, rounded outward) for d <= 2 and K <= 2d: K/(K - 1) for K <= d + 1, 1 for
-    d + 2 <= K <= 2d, 1 - cos(2 pi/K) on the circle. Otherwise from below the volume bound, or 1 - mu* where the
-    literature has mu*; from above min(1, sqrt(2 - 2 mu)) with mu the best proved lower bound on mu*, since no
+    For d <= 2 and K <= 2d both ends are the same number, rounded outward: K/(K - 1) for K <= d + 1, 1 for
+    d + 2 <= K <= 2d, 1 - cos(2 pi/K) on the circle. Otherwise the lower end is the volume bound, or 1 - mu* where the
+    literature has mu*. The upper end is min(1, sqrt(2 - 2 mu)) with mu the best proved lower bound on mu*. For no
     margin exceeds the smallest distance, and none exceeds 1 once K >= d + 2.
 
     Parameters
@@ -114,7 +115,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> MarginBounds:
     d : int
         Dimension, at least 1.
     lp : bool
-        Whether Delsarte's linear programme may be solved for the upper end.
+        Whether Delsarte's linear programme may be solved for the upper bound.
 
     Returns
     -------
@@ -151,7 +152,7 @@ def margin_bounds(K: int, d: int, lp: bool = True) -> MarginBounds:
     best = max_cosine_lower_bound(K, d, lp)
     lower, lower_method = volume(K, d).margin_lower, "volume"
     if best.exact:
-        # mu* is below the float that follows the bound
+        # mu* is below the next float above the bound
         lower = max(lower, float_below(1 - rational(math.nextafter(best.value, math.inf))))
         lower_method = "1 - mu*"
     with flint.ctx.workprec(BITS):

@@ -1,4 +1,4 @@
-"""What a bound on mu* is."""
+"""A bound on mu* and how it was obtained."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Bound:
     Attributes
     ----------
     value : float
-        The bound. Rounded down, so that the exact number this float stands for is at most mu*.
+        The bound, rounded down: the exact value of this float is at most mu*.
     method : str
         "closed form", "Rankin", "Levenshtein", "Delsarte LP", "volume", "Fejes Toth" or "literature".
     proved : bool
-        Whether the value has been verified (or is a theorem of the literature evaluated rigorously).
+        Whether the value has been verified (or is a theorem of the literature, evaluated rigorously).
     source : str
-        Citation, or what the proof consists of, in a line.
+        Citation, or a summary of the proof, in one line.
     exact : bool
         Whether mu* itself is known: ``value`` is then the largest float64 not above it.
     """

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-#: The largest degree of a linear programme that is asked for; one of this degree takes minutes.
+#: The largest degree allowed for a linear programme; one of this degree takes minutes.
 MAX_DEGREE = 500
 
 
 @dataclass(frozen=True)
 class DelsarteCertificate:
-    """A polynomial f = sum_k f_k G_k that shows mu*(K, d) > s.
+    """A polynomial f = sum_k f_k G_k that proves mu*(K, d) > s.
 
-    If f_0 > 0, all f_k >= 0 and f <= 0 on [-1, s], then a code of N points with all cosines at most s satisfies
+    Let f_0 > 0, all f_k >= 0 and f <= 0 on [-1, s]. Then a code of N points with all cosines at most s satisfies
     N^2 f_0 <= sum over all pairs of f <= N f(1). So f(1) < K f_0 rules out K points.
 
     Attributes
@@ -68,7 +68,7 @@ class DelsarteCertificate:
 
 @dataclass
 class _Programme:
-    """The solution of Delsarte's programme at one s, in floating point."""
+    """A floating-point solution of Delsarte's programme at one s."""
 
     s: float
     f: np.ndarray  # coefficients, f[0] = 1
@@ -80,7 +80,7 @@ class _Programme:
 
 
 def _maxima(f: np.ndarray, s: float, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Local maxima of f on [-1, s], both ends included where they are ones, and the values there."""
+    """Local maxima of f on [-1, s], including the ends where they are maxima, and the values there."""
     degree = len(f) - 1
     angle = np.linspace(math.pi, math.acos(s), 24 * degree + 1)
     t = np.cos(angle)
@@ -100,14 +100,15 @@ def _maxima(f: np.ndarray, s: float, d: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _programme(s: float, d: int, degree: int, tolerance: float = 1e-9) -> _Programme | None:
-    """Minimise f(1) subject to f_0 = 1, f_k >= 0 and f <= 0 on [-1, s]; None where no polynomial does.
+    """Minimise f(1) subject to f_0 = 1, f_k >= 0 and f <= 0 on [-1, s]; None where it is infeasible.
 
-    The inequality is imposed on a grid, and the maxima of each solution join the grid until f exceeds 0 nowhere
-    by more than the tolerance, or by as little as the solver can do.
+    The inequality is imposed on a grid, and the maxima of each solution join the grid. The loop ends when f exceeds 0
+    nowhere by more than the tolerance, or when the solver cannot reduce the excess further.
     """
     grid = np.cos(np.linspace(math.pi, math.acos(s), 6 * degree + 1))
     grid = np.unique(np.concatenate([grid[grid < s], [-1.0, s]]))
-    # as tight as the solver takes; the time limit, far above what is usual, ends a degenerate programme that cycles
+    # the smallest tolerance that the solver accepts; the time limit, far above the usual time, ends a degenerate
+    # programme that cycles
     options: Any = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10, "time_limit": 20.0}
     best: _Programme | None = None
     stalled = 0
@@ -156,7 +157,7 @@ def _critical_programme(K: int, d: int, degree: int) -> _Programme | None:
             best = found
         if abs(gap) <= 1e-9 * K or high - low <= 1e-13:
             break
-        # 1/size is nearly straight in s, size itself is far from it near 1
+        # 1/size is nearly linear in s; size itself is far from linear near 1
         s = s - gap * found.size / (K * found.slope) if found.slope > 0 else (low + high) / 2
     return best
 
@@ -170,10 +171,10 @@ def _dyadic(x: flint.arb) -> flint.fmpq:
 def _polished(start: _Programme, size: flint.fmpq, d: int) -> tuple[list[flint.fmpq], flint.fmpq] | None:
     """Coefficients f_k and s of the optimal polynomial with f(1) = ``size``, to the working precision.
 
-    Unknowns are the non-zero f_k, the touching points t_i, s and the dual masses; the equations are
-    f(t_i) = 0 at every touching point, f'(t_i) = 0 inside, 1 + sum_i mass_i G_k(t_i) = 0 for every non-zero f_k
-    (the dual constraints), and f(1) = size: as many as unknowns. Residuals are evaluated in high precision and
-    corrected with a double-precision least-squares step, which also copes where the optimum is degenerate.
+    Unknowns are the non-zero f_k, the touching points t_i, s and the dual masses. The equations are f(t_i) = 0 at every
+    touching point, f'(t_i) = 0 inside, 1 + sum_i mass_i G_k(t_i) = 0 for every non-zero f_k (the dual constraints), and
+    f(1) = size. There are as many equations as unknowns. Residuals are evaluated in high precision and corrected with a
+    double-precision least-squares step, which also works where the optimum is degenerate.
     """
     degree = len(start.f) - 1
     support = np.flatnonzero(start.f[1:] > 1e-8 * start.f.sum()) + 1
@@ -231,7 +232,7 @@ def _fractions(values: Sequence[flint.fmpq]) -> tuple[Fraction, ...]:
 
 
 def _certificate_from(f: Sequence[flint.fmpq], lift: flint.fmpq, s: float, K: int, d: int) -> DelsarteCertificate:
-    """The certificate of 1 + sum f_k G_k - lift, negative coefficients of rounding size taken for 0."""
+    """The certificate of 1 + sum f_k G_k - lift; negative coefficients of rounding size are set to 0."""
     coefficients = [f[0] - lift] + [max(c, flint.fmpq(0)) for c in f[1:]]
     while len(coefficients) > 2 and coefficients[-1] == 0:
         coefficients.pop()
@@ -239,12 +240,12 @@ def _certificate_from(f: Sequence[flint.fmpq], lift: flint.fmpq, s: float, K: in
 
 
 def default_degree(K: int, d: int) -> int:
-    """Twenty above Levenshtein's order, whose polynomial has that degree, and at least 32."""
+    """Twenty above Levenshtein's order (the degree of his polynomial), and at least 32."""
     return max(32, levenshtein_order(K, d) + 20)
 
 
 def _checked_degree(K: int, d: int, degree: int | None) -> int:
-    """The degree asked for, or the default; a ValueError where a programme of it takes too long."""
+    """The given degree, or the default; a ValueError where a programme of the default degree takes too long."""
     if degree is not None:
         return check_integer("degree", degree, 1, MAX_DEGREE)
     default = default_degree(K, d)
@@ -259,8 +260,8 @@ def _checked_degree(K: int, d: int, degree: int | None) -> int:
 def delsarte_certificate(K: int, d: int, degree: int | None = None) -> DelsarteCertificate | None:
     """A verified polynomial for Delsarte's bound, or None where none could be verified.
 
-    The linear programme is solved in floating point for the s at which its optimum is K; the optimal polynomial
-    is refined to 30 digits, moved off the boundary so that it is strictly negative on [-1, s] with f(1) < K f_0, and
+    The linear programme is solved in floating point for the s at which its optimum is K. The optimal polynomial is
+    refined to 30 digits. It is then moved off the boundary, to be strictly negative on [-1, s] with f(1) < K f_0, and
     verified in exact arithmetic.
 
     Parameters
@@ -310,7 +311,7 @@ def _delsarte(K: int, d: int, degree: int) -> tuple[DelsarteCertificate | None, 
 
 
 def _shortened(critical: _Programme, d: int) -> _Programme | None:
-    """The same programme in the smallest degree whose optimum is the same, where that is a smaller one.
+    """The same programme in the smallest degree with the same optimum; None if that degree is not smaller.
 
     Where a code meets the bound, many polynomials of high degree are optimal, but few of the smallest degree.
     """
@@ -329,8 +330,8 @@ def _shortened(critical: _Programme, d: int) -> _Programme | None:
 def _refined_certificate(start: _Programme, K: int, d: int) -> DelsarteCertificate | None:
     """A certificate within rounding of the optimum: refined to 30 digits, then moved off the boundary.
 
-    At the optimum f(1) = K f_0 and f touches 0. A little of the optimal polynomial h for a smaller cosine is mixed
-    in, which makes f(1) < K f_0 and costs a step back from s, where f falls steeply but h does not.
+    At the optimum f(1) = K f_0 and f touches 0. Adding a little of the optimal polynomial h for a smaller cosine makes
+    f(1) < K f_0. In exchange s decreases slightly, since f falls steeply there and h does not.
     """
     degree = len(start.f) - 1
     with flint.ctx.workprec(320):
@@ -360,13 +361,13 @@ def _refined_certificate(start: _Programme, K: int, d: int) -> DelsarteCertifica
 
 
 def _unpolished_certificate(critical: _Programme, K: int, d: int) -> DelsarteCertificate | None:
-    """A certificate straight from floating point, at the price of a step back in s of 1e-11 or more."""
+    """A certificate straight from floating point, for an s that is smaller by 1e-11 or more."""
     degree = len(critical.f) - 1
     for exponent in range(-11, -3):
         found = _programme(critical.s - 10.0**exponent, d, degree, tolerance=1e-12)
         if found is None:
             continue
-        # twice the excess seen, so that what was not seen of it is covered too
+        # twice the measured excess, to cover what the grid missed
         lift = rational(2 * max(found.excess, 0.0) + 1e-15)
         candidate = _certificate_from([rational(float(c)) for c in found.f], lift, found.s, K, d)
         if candidate.holds():
@@ -389,8 +390,8 @@ def delsarte(K: int, d: int, degree: int | None = None) -> Bound:
     Returns
     -------
     Bound
-        ``proved`` is True where a polynomial was verified (see `delsarte_certificate`, which returns it);
-        otherwise ``value`` is what floating point gave, and proves nothing.
+        ``proved`` is True where a polynomial was verified (see `delsarte_certificate`, which returns it). Otherwise
+        ``value`` is a floating-point estimate and proves nothing.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Gegenbauer polynomials in floating point, ball arithmetic and exactly, and roots counted by Sturm's theorem."""
+"""Gegenbauer polynomials in floating point, ball and exact arithmetic, and root counts by Sturm's theorem."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def count_roots(p: flint.fmpq_poly, a: flint.fmpq, b: flint.fmpq) -> int:
     """Number of different real roots of p in (a, b], by Sturm's theorem; p(a) and p(b) are not 0."""
 
     def primitive(q: flint.fmpq_poly) -> flint.fmpz_poly:
-        # a positive multiple: signs are all that counts, and coefficients stay short
+        # a positive multiple: only signs matter, and coefficients stay short
         return q.numer() / q.numer().content()
 
     chain = [primitive(p), primitive(p.derivative())]

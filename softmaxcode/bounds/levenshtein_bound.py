@@ -15,7 +15,7 @@ from softmaxcode.checks.arguments import check_integer, check_number, check_pair
 
 
 class _UndecidedError(ArithmeticError):
-    """A comparison of balls that overlap."""
+    """Raised when two balls overlap and the comparison is undecided."""
 
 
 def _greater(a: Any, b: Any) -> bool:
@@ -30,11 +30,11 @@ def _greater(a: Any, b: Any) -> bool:
 def _levenshtein_at(s: Any, d: int, last_order: int, settle: bool = False) -> tuple[int, Any] | None:
     """Order and value of Levenshtein's function at s (a rational or a ball), or None beyond ``last_order``.
 
-    With G_k the normalised Gegenbauer polynomials, the adjacent Jacobi polynomials are
+    Let G_k be the normalised Gegenbauer polynomials. The adjacent Jacobi polynomials are
     P_k^{1,0} ~ (G_k - G_{k+1})/(1 - t) and P_k^{1,1} ~ (G_k - G_{k+2})/(1 - t^2), with positive factors. Their
-    largest zeros are ordered t_{k-1}^{1,1} < t_k^{1,0} < t_k^{1,1} and their second largest lie below
-    t_{k-1}^{1,1}, so going up in k the first sign met decides the interval that s lies in.
-    ``settle`` takes an undecided sign for a zero: there the two neighbouring formulas agree.
+    largest zeros are ordered t_{k-1}^{1,1} < t_k^{1,0} < t_k^{1,1}. Their second largest zeros lie below
+    t_{k-1}^{1,1}. So as k increases, the first sign found decides the interval that contains s.
+    ``settle`` treats an undecided sign as a zero: there the two neighbouring formulas agree.
     """
     # G_k, G_{k+1} and G_{k+2} of the first pass
     here = s
@@ -61,7 +61,7 @@ def _levenshtein_at(s: Any, d: int, last_order: int, settle: bool = False) -> tu
 
 
 def _levenshtein_on_circle(s: float) -> float:
-    """Levenshtein's function for d = 2, where G_k(cos t) = cos(k t) and order m covers m + 1 <= 2 pi/t <= m + 2."""
+    """Levenshtein's function for d = 2: G_k(cos t) = cos(k t), and order m covers m + 1 <= 2 pi/t <= m + 2."""
     with flint.ctx.workprec(BITS):
         t = flint.arb(s).acos()
         order = max(1, int(2 * math.pi / float(t)) - 1)
@@ -98,14 +98,14 @@ def levenshtein_size(s: float, d: int) -> float:
     Returns
     -------
     float
-        The bound at the exact value of the float s, rounded to the nearest float64; infinity where it exceeds
-        the range of one.
+        The bound at the exact value of the float s, rounded to the nearest float64; infinity where it exceeds the
+        float64 range.
 
     Raises
     ------
     ValueError
-        If s is not in [-1, 1), d is not an integer of at least 1, or s is so near 1 that an order above 24,000
-        would be needed (in three dimensions 1 - s < 5e-8).
+        If s is not in [-1, 1), or d is not an integer of at least 1. Also if s is so near 1 that an order above
+        24,000 would be needed (in three dimensions 1 - s < 5e-8).
 
     References
     ----------
@@ -137,12 +137,12 @@ def levenshtein_size(s: float, d: int) -> float:
         raise ValueError(f"s = {s!r} is too near 1 for dimension {d}: Levenshtein's bound needs an order above 24000")
     with flint.ctx.workprec(BITS):
         ball = flint.arb(found[1])
-        # a float of a ball beyond the range of float64 is not defined the same everywhere
+        # converting a ball beyond the float64 range gives different results on different platforms
         return math.inf if ball > flint.arb(2) ** 1023 else float(ball)
 
 
 def _design_size(d: int, m: int) -> int:
-    """The size D(d, m) of a tight spherical m-design (Delsarte, Goethals and Seidel), where order m begins."""
+    """The size D(d, m) of a tight spherical m-design (Delsarte, Goethals and Seidel), the first size of order m."""
     k = m // 2
     if m % 2:
         return 2 * math.comb(k + d - 1, d - 1)
@@ -160,8 +160,8 @@ def levenshtein_order(K: int, d: int) -> int:
 def levenshtein(K: int, d: int) -> Bound:
     """Levenshtein's lower bound on mu*(K, d): the s at which ``levenshtein_size(s, d)`` is K.
 
-    The float returned is the largest found at which the size is verified to be at most K, in exact rational
-    arithmetic for orders up to 100 and in ball arithmetic above. Codes that meet the bound are Tammes optima.
+    The result is the largest float found at which the size is verified to be at most K. The check uses exact rational
+    arithmetic for orders up to 100 and ball arithmetic above. Codes that meet the bound are Tammes optima.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def levenshtein_bound(K: int, d: int) -> Bound:
     exact = order <= 100
 
     def at_most_K(s: float) -> bool:
-        # rationals decide equality, which sharp codes with a dyadic cosine need
+        # rationals decide equality, which occurs for sharp codes with a dyadic cosine
         point = rational(s) if exact else flint.arb(s)
         try:
             found = _levenshtein_at(point, d, order)

@@ -52,8 +52,8 @@ _COHN = (
     "arXiv 2403.16874 (2024)"
 )
 
-#: mu* as an algebraic number: integer coefficients, constant term first, of a polynomial with a single root, mu*,
-#: in the interval that follows.
+#: mu* as an algebraic number: integer coefficients, constant term first, of a polynomial, and an interval in which
+#: mu* is its only root.
 _ALGEBRAIC: dict[tuple[int, int], tuple[tuple[int, ...], float, float, str]] = {
     (7, 3): ((-1, 3, 9, -3), 0.2, 0.22, _SCHUETTE),
     (8, 3): ((1, -2, -7), 0.25, 0.27, _SCHUETTE),

@@ -1,4 +1,4 @@
-"""Float64 numbers on the safe side of exact ones and of balls."""
+"""Float64 numbers rounded to the safe side of exact numbers and of balls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import flint
 
-#: Working precision, in bits, of ball arithmetic by default.
+#: Default working precision of ball arithmetic, in bits.
 BITS = 192
 
 
@@ -18,7 +18,7 @@ def rational(x: float) -> flint.fmpq:
 def float_below(x: flint.arb | flint.fmpq) -> float:
     """The largest float64 not above x (not above the lower end, where x is a ball)."""
     with flint.ctx.workprec(BITS):
-        # an exact number, so that these loops end after a step or two
+        # an exact number, so that these loops end after one or two steps
         end = flint.arb(x).lower()
         value = float(end)
         while flint.arb(math.nextafter(value, math.inf)) <= end:

@@ -12,8 +12,9 @@ from softmaxcode.checks.arguments import check_integer, check_pair
 def rankin(K: int, d: int) -> Bound:
     """Rankin's bound, exact for K <= 2d, together with the closed forms on S^0 and S^1.
 
-    -1/(K - 1) for K <= d + 1 (regular simplex), 0 for K >= d + 2 (attained for K <= 2d by vertices of the
-    cross-polytope), cos(2 pi/K) on the circle; on S^0 the two points are used up at K = 2 and mu* = 1 beyond.
+    For K <= d + 1 it is mu* >= -1/(K - 1), attained by the regular simplex. For K >= d + 2 it is mu* >= 0, attained for
+    K <= 2d by vertices of the cross-polytope. On the circle mu* = cos(2 pi/K). S^0 has two points, so mu* = 1 there for
+    K > 2.
 
     Parameters
     ----------

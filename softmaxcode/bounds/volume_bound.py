@@ -22,12 +22,12 @@ class VolumeBounds:
 
 
 def _cap_bounds(K: int, d: int) -> tuple[float, float]:
-    """Floats around the x = (1 - cos t)/2 at which a cap of angular radius t is 1/K of the sphere, verified."""
+    """Verified floats around the x = (1 - cos t)/2 at which a cap of angular radius t is 1/K of the sphere."""
     with flint.ctx.workprec(BITS):
         half = flint.arb(d - 1) / 2
 
         def verdict(x: float) -> int:
-            # -1: K such caps are less than the sphere, 1: at least the sphere, 0: too close to decide
+            # -1: K such caps are smaller than the sphere, 1: at least the sphere, 0: undecided
             measure = K * flint.arb(x).beta_lower(half, half, True)
             return -1 if measure < 1 else int(bool(measure >= 1))
 
@@ -43,7 +43,7 @@ def _cap_bounds(K: int, d: int) -> tuple[float, float]:
         while verdict(high) < 1 and high < 0.5:
             high = min(0.5, high * (1 + step))
             step *= 2
-        # x = 1/2 is a half-sphere, of which K >= 2 are always the sphere or more: an upper end without a check
+        # x = 1/2 is a half-sphere; K >= 2 of them always reach the whole sphere: an upper end without a check
         while high - low > 2.0**-51 * high:
             middle = (low + high) / 2
             side = verdict(middle)
@@ -54,14 +54,14 @@ def _cap_bounds(K: int, d: int) -> tuple[float, float]:
 
 
 def volume(K: int, d: int) -> VolumeBounds:
-    r"""Cap volume, both ways: a lower bound on mu*(K, d) and one on the largest margin rho*(K, d).
+    r"""Cap volume, used twice: a lower bound on mu*(K, d) and one on the largest margin rho*(K, d).
 
-    A cap of angular radius t is the fraction C(t) = I_x((d-1)/2, (d-1)/2) of the sphere, x = (1 - cos t)/2, I the
-    regularised incomplete beta function. With t such that K C(t) = 1: caps of radius half the Tammes angle do not
-    overlap, so mu* >= cos(2t); caps of the Tammes angle cover, so rho* >= 1 - mu* >= 1 - cos(t).
+    A cap of angular radius t is the fraction C(t) = I_x((d-1)/2, (d-1)/2) of the sphere. Here x = (1 - cos t)/2, and I
+    is the regularised incomplete beta function. Choose t such that K C(t) = 1. Caps of radius half the Tammes angle do
+    not overlap, so mu* >= cos(2t). Caps of the Tammes angle cover, so rho* >= 1 - mu* >= 1 - cos(t).
 
-    Both numbers follow from floats on either side of x at which K I_x < 1 and K I_x >= 1 are verified in ball
-    arithmetic.
+    Both numbers follow from floats on either side of x. Ball arithmetic verifies K I_x < 1 at one and K I_x >= 1 at
+    the other.
 
     Parameters
     ----------

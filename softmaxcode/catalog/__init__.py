@@ -1,7 +1,7 @@
 """The best code known for each (K, d) and objective, on disk: one SQLite file.
 
 A read-only catalogue ships with the package; improvements go to a second one in the user's data folder. A code enters
-only if the certificate derived from its coordinates beats the stored one. Codes of an exact family are stored as the
+only if the certificate derived from its coordinates beats the stored one. A code of an exact family is stored as the
 name of the construction and the indices of its rows.
 """
 

@@ -1,4 +1,4 @@
-"""What a catalogue records of a code, and which of two entries is better."""
+"""The record of a code in a catalogue, and the order of such records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from softmaxcode.storage.files import coordinates_hash
 from softmaxcode.storage.provenance import Provenance
 from softmaxcode.storage.records import Finite
 
-#: A bound must be larger by this to beat another: less than float64 coordinates can mean.
+#: A bound beats another if it is larger by this, which is below the resolution of float64 coordinates.
 IMPROVEMENT = 1e-14
 #: The statuses of a certificate, from the weakest.
 STATUSES = ("feasible", "locally optimal", "matches Tammes", "optimal")
@@ -29,7 +29,7 @@ class Entry:
     K, d : int
         Number of classes and dimension.
     objective : {"softmax", "tammes"}
-        What the code was chosen for.
+        The objective that the code was chosen for.
     lower_bound : float
         Rigorous lower bound on rho (softmax) or 1 - mu (tammes) of the stored coordinates.
     margin, max_cosine : float
@@ -37,13 +37,13 @@ class Entry:
     status : str
         As in `Certificate`.
     provenance : Provenance
-        Where the code came from.
+        The origin of the code.
     construction : str or None
         The name of the exact construction whose rows these are; None where coordinates are stored.
     sha256 : str
         Of the coordinates.
     verified : bool
-        Whether the status was derived here or ships with the package; else it is what a file claims.
+        Whether the status was derived here or ships with the package. Otherwise it is a claim of the file.
     """
 
     K: Annotated[int, msgspec.Meta(ge=2)]
@@ -60,11 +60,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """How provenance names this entry."""
+        """The name of this entry in provenance."""
         return f"({self.K}, {self.d}) {self.objective} {self.sha256[:12]}"
 
     def beats(self, other: Entry | None) -> bool:
-        """Whether this one has the larger bound; or the same, and a better status or an exact construction."""
+        """Whether this entry has the larger bound, or the same bound and a better status or an exact construction."""
         if other is None or self.lower_bound > other.lower_bound + IMPROVEMENT:
             return True
         if self.lower_bound < other.lower_bound - IMPROVEMENT:
@@ -74,7 +74,10 @@ class Entry:
 
 
 def may_improve(code: SoftmaxCode, objective: str, stored: Entry | None) -> bool:
-    """Whether certifying is worth the time: floats are within 1e-12 of the rigorous values."""
+    """Whether a code may beat the stored one, so that certifying is worth the time.
+
+    The floats are within 1e-12 of the rigorous values.
+    """
     value = code.margin if objective == "softmax" else 1 - code.max_cosine
     return stored is None or value > stored.lower_bound - 1e-12
 
@@ -87,10 +90,10 @@ def measured(entry: Entry, code: SoftmaxCode) -> Entry:
 
 
 def assess(code: SoftmaxCode, objective: str, construction: str | None) -> Entry:
-    """The entry that a code's coordinates are worth.
+    """The entry derived from a code's coordinates.
 
-    The linear programme, which takes seconds per pair, is run for codes of exact families only: no other code is known
-    to meet it.
+    The linear programme, which takes seconds per pair, is solved for codes of exact families only. No other code is
+    known to meet it.
     """
     code = replace(code, objective=objective, proved=None)
     certificate = derive_certificate(code, lp=construction is not None)

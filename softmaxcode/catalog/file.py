@@ -1,4 +1,4 @@
-"""One catalogue file: SQLite, read without trust, written in transactions."""
+"""One catalogue file: SQLite, its contents validated on reading, written in transactions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: The largest K K d of a code in a catalogue, whose certificate takes minutes.
+#: The largest K K d of a code in a catalogue; the certificate of such a code takes minutes.
 MAX_WORK = 10**12
 #: The longest provenance, as text.
 MAX_PROVENANCE = 10**5
@@ -54,16 +54,16 @@ _WRITE = (
     f"INSERT INTO codes (K, d, objective, {', '.join(_STORED)}) VALUES ({', '.join('?' * (3 + len(_STORED)))}) "
     f"ON CONFLICT (K, d, objective) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _STORED)}"
 )
-#: An entry and its data, in one statement: between two another process may replace the entry.
+#: An entry and its data in one statement: between two statements another process may replace the entry.
 _DATA = f"SELECT codes.sha256, chosen, W FROM codes LEFT JOIN coordinates USING (sha256) {_WHERE}"
-#: How often an entry is read again that another process keeps replacing.
+#: How often an entry is read again if another process keeps replacing it.
 ATTEMPTS = 100
-#: What entries of untrusted files were found to be worth in this process.
+#: Entries derived in this process from the coordinates of untrusted files.
 _DERIVED: dict[tuple[object, ...], Entry] = {}
 
 
 def _again(method: Callable[P, R]) -> Callable[P, R]:
-    """Have a method read again what another process replaced while it was read."""
+    """Make a method read an entry again if another process replaced it during the read."""
 
     @functools.wraps(method)
     def wrapped(*args: P.args, **options: P.kwargs) -> R:
@@ -78,23 +78,23 @@ def _again(method: Callable[P, R]) -> Callable[P, R]:
 class Catalog:
     """A catalogue file.
 
-    Anyone may have written it, so entries rank by what their coordinates are worth, never by what the file claims.
+    Anyone may have written the file, so entries rank by values derived from their coordinates, never by its claims.
 
     Parameters
     ----------
     path : path
-        The SQLite file; made if it does not exist, unless ``readonly``.
+        The SQLite file. It is created if it does not exist, unless ``readonly``.
     readonly : bool
-        Read only.
+        Open the file for reading only.
     base : Catalog, optional
-        A catalogue below this one: its entries count too, and a code enters only if it beats them as well.
+        A catalogue below this one. Its entries count too, and a code enters only if it beats them as well.
     trusted : bool
-        Take values and statuses of the file as they are: for the catalogue that ships with the package.
+        Accept the values and statuses of the file without deriving them, as for the catalogue in the package.
 
     Raises
     ------
     CatalogError
-        For a file that does not exist (``readonly``), is no catalogue, is damaged, or has a newer schema.
+        For a file that does not exist (``readonly``), is not a catalogue, is damaged, or has a newer schema.
 
     Examples
     --------
@@ -132,13 +132,13 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Close the file, and the one below."""
+        """Close the file and the catalogue below it."""
         self._connection.close()
         if self.base is not None:
             self.base.close()
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """All or nothing; another writer waits."""
+        """A transaction: all or nothing; another writer waits."""
         return transaction(self._connection)
 
     # reading
@@ -159,26 +159,26 @@ class Catalog:
         return [best[key] for key in sorted(best)]
 
     def stored(self) -> Iterator[Entry | CatalogError]:
-        """What this file alone claims, entry by entry; in place of a bad one, its error."""
+        """The claims of this file alone, entry by entry; a bad entry is replaced by its error."""
         with sqlite_errors(self.path):
             rows = [row for (row,) in self._connection.execute("SELECT rowid FROM codes")]
         for row in rows:
             try:
                 with sqlite_errors(self.path):
                     found = self._connection.execute(f"SELECT {_COLUMNS} FROM codes WHERE rowid = ?", (row,)).fetchone()
-                if found is not None:  # else it was deleted; an entry that is replaced keeps its row
+                if found is not None:  # otherwise it was deleted; an entry that is replaced keeps its row
                     yield self._entry(found)
             except CatalogError as error:
                 yield error
 
     def entry(self, K: int, d: int, objective: str) -> Entry | None:
-        """What is known of one pair, or None."""
+        """The best entry of one pair, or None."""
         found = self._find(K, d, objective)
         return None if found is None else found[0]
 
     @_again
     def _find(self, K: int, d: int, objective: str) -> tuple[Entry, Catalog] | None:
-        """The best entry of one pair and the file that holds it."""
+        """The best entry of one pair and the file that contains it."""
         K, d = check_pair(K, d)
         check_objective(objective)
         below = None if self.base is None else self.base._find(K, d, objective)
@@ -190,13 +190,13 @@ class Catalog:
         return (entry, self) if entry.beats(best) else below
 
     def _claimed(self, K: int, d: int, objective: str) -> Entry | None:
-        """What the row of one pair and objective claims; None where there is none."""
+        """The claims of the row of one pair and objective; None where there is no row."""
         with sqlite_errors(self.path):
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM codes {_WHERE}", (K, d, objective)).fetchone()
         return None if row is None else self._entry(row)
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        """What a row claims."""
+        """The claims of a row, validated."""
         stored = dict(zip(_COLUMNS.split(", "), row, strict=True))
         try:
             text = stored["provenance"]
@@ -210,7 +210,7 @@ class Catalog:
             ) from None
 
     def _ranked(self, entry: Entry, other: Entry | None) -> Entry:
-        """An entry of this file as it may be compared with another: by its coordinates, its status where they tie."""
+        """An entry of this file for comparison with another: derived from its coordinates, with its status on a tie."""
         if entry.verified:
             return entry
         if other is not None and replace(entry, verified=other.verified) == other:
@@ -220,7 +220,7 @@ class Catalog:
         return self._derived(entry, certified=True) if tie else measured_here
 
     def _derived(self, entry: Entry, *, certified: bool) -> Entry:
-        """An entry of this file with what its coordinates are worth, derived once in a process; certified, if asked."""
+        """An entry of this file derived from its coordinates, once per process; with a certificate on request."""
         key = (entry.K, entry.d, entry.objective, entry.sha256, entry.construction, certified)
         if key not in _DERIVED:
             code = self.read(entry)
@@ -229,13 +229,13 @@ class Catalog:
         return replace(found, provenance=entry.provenance, status=found.status if certified else entry.status)
 
     def code(self, K: int, d: int, objective: str) -> SoftmaxCode | None:
-        """The code known of one pair, its coordinates checked against their SHA-256; None where there is none."""
+        """The best code of one pair, its coordinates checked against their SHA-256; None where there is none."""
         found = self._find(K, d, objective)
         return None if found is None else found[1].read_latest(found[0])[1]
 
     @_again
     def read_latest(self, entry: Entry) -> tuple[Entry, SoftmaxCode]:
-        """An entry of this file and its code; where another process has replaced it, what replaced it."""
+        """An entry of this file and its code, or the entry with which another process replaced it."""
         try:
             return entry, self.read(entry)
         except EntryReplaced:
@@ -245,7 +245,7 @@ class Catalog:
             return claimed, self.read(claimed)
 
     def _data(self, entry: Entry) -> tuple[Any, Any]:
-        """The indices of its rows and the coordinates of an entry; `EntryReplaced` where the file has another now."""
+        """The row indices and the coordinates of an entry; `EntryReplaced` where the file now has another entry."""
         with sqlite_errors(self.path):
             found = self._connection.execute(_DATA, (entry.K, entry.d, entry.objective)).fetchone()
         if found is None or found[0] != entry.sha256:
@@ -288,7 +288,7 @@ class Catalog:
         return code
 
     def check_whole(self) -> None:
-        """Have SQLite check the structure of the whole file."""
+        """Make SQLite check the structure of the whole file."""
         with sqlite_errors(self.path):
             said = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if said != "ok":
@@ -299,13 +299,13 @@ class Catalog:
     def improve(self, code: SoftmaxCode) -> tuple[str, ...]:
         """Enter a code under every objective for which its certificate beats the stored one.
 
-        The certificate is derived from the coordinates. A code made for one objective is tried for both, so that
-        the softmax entry of a pair is never below its tammes entry (docs/theory.md, T2).
+        The certificate is derived from the coordinates. Each code is tried for both objectives. So the softmax entry of
+        a pair is never below its tammes entry (docs/theory.md, T2).
 
         Returns
         -------
         tuple of str
-            The objectives under which the code entered; empty where it beats nothing, or its pair has a closed form.
+            The objectives under which the code entered. Empty where it beats nothing or its pair has a closed form.
 
         Raises
         ------
@@ -316,13 +316,13 @@ class Catalog:
         if exact.closed_form(code.K, code.d) is not None:
             return ()
         if code.K * code.K * code.d > MAX_WORK:
-            raise CatalogError(f"a catalogue holds codes of up to K K d = {MAX_WORK:.0e}; got ({code.K}, {code.d})")
+            raise CatalogError(f"a catalogue stores codes of up to K K d = {MAX_WORK:.0e}; got ({code.K}, {code.d})")
         known = exact.best(code.K, code.d)
         if known is not None and not np.array_equal(known.W, code.W):
             known = None
         if known is None and code.W.size > MAX_STORED_COORDINATES:
             raise CatalogError(
-                f"a catalogue holds codes of up to {MAX_STORED_COORDINATES} coordinates; got {code.W.size}"
+                f"a catalogue stores codes of up to {MAX_STORED_COORDINATES} coordinates; got {code.W.size}"
             )
         candidates = [
             assess(code, name, None if known is None else known.name)
@@ -346,7 +346,7 @@ class Catalog:
 
     @_again
     def _is_beaten_by(self, candidate: Entry) -> bool:
-        """Whether an entry derived here is better than what is stored of its pair."""
+        """Whether an entry derived here is better than the stored entry of its pair."""
         found = self._find(candidate.K, candidate.d, candidate.objective)
         return found is None or candidate.beats(found[1]._ranked(found[0], candidate))
 
@@ -370,7 +370,7 @@ class Catalog:
 
     @_again
     def copy(self, entry: Entry, catalog: Catalog) -> None:
-        """Take an entry over from the file of another catalogue, with what its coordinates are worth."""
+        """Copy an entry from the file of another catalogue, with values derived from its coordinates."""
         key = (entry.K, entry.d, entry.objective)
         found = catalog._find(*key)
         assert found is not None

@@ -1,4 +1,4 @@
-"""The two catalogues of an installation, and the best code they and the exact families hold."""
+"""The two catalogues of an installation, and the best code in them and in the exact families."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from softmaxcode.bounds.best import MarginBounds
     from softmaxcode.code import SoftmaxCode
 
-#: The variable that names another file than the one in the user's data folder.
+#: The environment variable that replaces the file in the user's data folder by another.
 ENVIRONMENT = "SOFTMAXCODE_CATALOG"
 
 
 class UnknownCodeError(LookupError):
-    """No code of this pair is known here.
+    """Raised where no code of a pair is stored.
 
     Attributes
     ----------
     K, d, objective
-        What was asked for.
+        The pair and objective of the request.
     bounds : MarginBounds
         Bounds on the optimal value: rho*, or 1 - mu*.
     """
@@ -62,18 +62,18 @@ class UnknownCodeError(LookupError):
 
 
 def shipped_path() -> Path:
-    """The read-only catalogue that comes with the package."""
+    """The read-only catalogue in the package."""
     return Path(str(importlib.resources.files("softmaxcode"))) / "data" / "catalog.sqlite"
 
 
 def user_path() -> Path:
-    """Where improvements go: ``$SOFTMAXCODE_CATALOG``, else the user's data folder."""
+    """The file for improvements: ``$SOFTMAXCODE_CATALOG``, else one in the user's data folder."""
     named = os.environ.get(ENVIRONMENT)
     return Path(named) if named else Path(platformdirs.user_data_dir("softmaxcode")) / "catalog.sqlite"
 
 
 def user_catalog() -> Catalog:
-    """The user's catalogue above the shipped one; made if it is not there yet."""
+    """The user's catalogue above the shipped one; created if it does not exist."""
     path = user_path()
     if ENVIRONMENT not in os.environ:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def _shipped() -> Catalog | None:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether this process may look at a path: a home folder of somebody else has no catalogue of ours."""
+    """Whether this process may access a path; a catalogue in another user's home folder is ignored."""
     try:
         path.exists()
     except PermissionError:
@@ -102,7 +102,7 @@ def _is_readable(path: Path) -> bool:
 
 @contextlib.contextmanager
 def installed() -> Iterator[Catalog | None]:
-    """The catalogue that answers questions, read-only: the user's above the shipped one, or the one that exists."""
+    """The catalogue to read: the user's above the shipped one, or the one that exists."""
     with contextlib.ExitStack() as stack:
         catalog = _shipped()
         if catalog is not None:
@@ -112,13 +112,13 @@ def installed() -> Iterator[Catalog | None]:
             path = Path(os.devnull)
         if path.is_dir():
             raise CatalogError(f"the catalogue {path} is a folder")
-        if path.is_file() and path.stat().st_size:  # an empty file is one that is just being made
+        if path.is_file() and path.stat().st_size:  # an empty file is still being created
             catalog = stack.enter_context(Catalog(path, readonly=True, base=catalog))
         yield catalog
 
 
 def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
-    """The best code of the catalogues and the exact families, its provenance naming the entry; None where none is."""
+    """The best code of the catalogues and the exact families, with provenance that names the entry; None if none."""
     known = exact.best(K, d) if families else None
     with installed() as catalog:
         entry = None if catalog is None else catalog.entry(K, d, objective)
@@ -133,9 +133,9 @@ def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxC
 
 
 def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
-    """The best code known of K unit vectors in R^d, without any search.
+    """The best stored code of K unit vectors in R^d, without any search.
 
-    Looks at closed forms, exact families, the catalogue that ships with the package and the user's own.
+    `best_known` compares closed forms, exact families, the catalogue in the package and the user's own.
 
     Parameters
     ----------

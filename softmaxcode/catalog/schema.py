@@ -1,4 +1,4 @@
-"""The SQLite side of a catalogue file: its tables, connections that trust nothing, and its errors."""
+"""The SQLite side of a catalogue file: its tables, connections for untrusted files, and its errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 #: "SMXC" as a 32-bit integer, in the header of the SQLite file; and the version of the schema.
 APPLICATION_ID = 0x534D5843
 SCHEMA_VERSION = 1
-#: The largest code whose coordinates a catalogue stores, in numbers.
+#: The most coordinates of a code that a catalogue stores.
 MAX_STORED_COORDINATES = 10**7
 #: The largest value of a row, in bytes.
 MAX_VALUE = 8 * MAX_STORED_COORDINATES + 2**20
-#: Seconds to wait for another process that writes.
+#: Seconds to wait while another process writes.
 TIMEOUT = 60.0
 
 _TABLES = {
@@ -46,7 +46,7 @@ _TABLES = {
 )""",
 }
 
-#: Every row of the schema, with the indexes that SQLite makes for the keys.
+#: Every row of the schema, with the indexes that SQLite creates for the keys.
 _SCHEMA = sorted(
     [("table", name, name, sql) for name, sql in _TABLES.items()]
     + [("index", f"sqlite_autoindex_{name}_1", name, "") for name in _TABLES]
@@ -66,10 +66,10 @@ class EntryReplaced(CatalogError):
 
 @contextlib.contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
-    """Turn an error of SQLite into one sentence that names the file."""
+    """Convert an error of SQLite into one sentence that names the file."""
     try:
         yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote bytes of the file that are no text
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote bytes of the file that are not text
         said = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
         if "not a database" in said or "file is encrypted" in said:
             reason = "is not a softmaxcode catalogue: it is no SQLite file"
@@ -82,14 +82,14 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         elif "locked" in said or "busy" in said:
             reason = f"is being written by another process, for more than {TIMEOUT:.0f} s"
         elif "too big" in said:
-            reason = f"holds a value of more than {MAX_VALUE:,} bytes"
+            reason = f"contains a value of more than {MAX_VALUE:,} bytes"
         else:
             reason = f"cannot be used ({printable(said)})"
         raise CatalogError(f"the catalogue {path} {reason}") from None
 
 
 def check_journal(path: Path) -> None:
-    """Refuse a rollback journal beside the file that names another file: SQLite would delete that one."""
+    """Refuse a rollback journal that names another file: SQLite would delete that file."""
     resolved = path.resolve()
     journal = resolved.with_name(f"{resolved.name}-journal")
     try:
@@ -103,14 +103,14 @@ def check_journal(path: Path) -> None:
 
 
 def open_file(path: Path, *, readonly: bool) -> sqlite3.Connection:
-    """A connection to a catalogue whose schema is ours; an empty file gets it, unless ``readonly``."""
+    """A connection to a catalogue with our schema; an empty file receives the schema, unless ``readonly``."""
     with sqlite_errors(path):
         try:
             return _connect(path, "ro" if readonly else "rwc", readonly=readonly)
         except sqlite3.OperationalError as error:
             if not (readonly and "readonly" in str(error)):
                 raise
-        # a writer was killed: SQLite undoes what it left half done before anyone reads
+        # if a writer was killed, SQLite first undoes its unfinished transaction
         connection = _connect(path, "rw", readonly=True)
         connection.execute("PRAGMA query_only = ON")
         return connection
@@ -133,7 +133,7 @@ def _connect(path: Path, mode: str, *, readonly: bool) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; another writer waits up to `TIMEOUT`."""
+    """A transaction: all or nothing; another writer waits up to `TIMEOUT`."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -153,11 +153,11 @@ def _stored_schema(connection: sqlite3.Connection) -> tuple[int, int, list[tuple
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path, *, readonly: bool) -> None:
-    """The schema must be ours exactly: an untrusted file may bring triggers or views."""
+    """Require exactly our schema: an untrusted file may contain triggers or views."""
     kind, version, schema = _stored_schema(connection)
     if not schema and kind == 0 and not readonly:
         with transaction(connection):
-            if not _stored_schema(connection)[2]:  # else another process has just made it
+            if not _stored_schema(connection)[2]:  # otherwise another process has just created it
                 for statement in _TABLES.values():
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

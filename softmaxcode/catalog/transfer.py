@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from softmaxcode.catalog.entry import Entry
     from softmaxcode.code import SoftmaxCode
 
-#: How the provenance of an imported code begins; what follows is text of the file.
+#: The prefix of an imported code's provenance; the text of the file follows.
 IMPORTED = "imported: "
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What came of an import: entries that entered, that beat nothing, and that were refused with the reason."""
+    """The result of an import: entries that entered, that beat nothing, and that were refused with the reason."""
 
     entered: tuple[str, ...]
     not_better: int
@@ -40,13 +40,13 @@ def import_codes(
 ) -> ImportReport:
     """Improve a catalogue by an untrusted file: another catalogue, or a code file that `softmaxcode.load` reads.
 
-    Every code is built from its coordinates and certified here; what a file claims is compared, never believed. Its
-    provenance, which nothing can check, is marked as imported. ``dim`` is that of `softmaxcode.load`.
+    `import_codes` builds and certifies every code from its coordinates, and only compares the claims of the file.
+    Provenance cannot be checked, so it is marked as imported. ``dim`` is that of `softmaxcode.load`.
 
     Raises
     ------
     CatalogError, ValueError
-        If the file as a whole cannot be read; single entries that do not hold are refused in the report.
+        If the file as a whole cannot be read. Invalid single entries are refused in the report.
     """
     path = check_path(path)
     if path.suffix.lower() in READABLE:
@@ -82,27 +82,27 @@ def _import_entry(entry: Entry | CatalogError, other: Catalog, catalog: Catalog)
 
 
 def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None, *, replace: bool = False) -> int:
-    """Write the best entries of the installed catalogues into a new catalogue file, whole or not at all.
+    """Write the best entries of the installed catalogues atomically into a new catalogue file.
 
     Parameters
     ----------
     path : path
-        Where, ending in .sqlite.
+        The file to write, with suffix ``.sqlite``.
     pairs : iterable of (K, d), optional
-        Only these.
+        Export these pairs only.
     replace : bool
-        Replace a file that exists; without it such a file is refused.
+        Replace an existing file; without it such a file is refused.
 
     Returns
     -------
     int
-        How many entries were written.
+        The number of entries written.
 
     Raises
     ------
     ValueError
-        For another suffix, a folder that does not exist or a file that exists; `CatalogError` (a ValueError) where no
-        catalogue is installed.
+        For another suffix, a folder that does not exist or a file that exists. If no catalogue is installed, it is a
+        `CatalogError`.
     """
     path = check_output(path, (".sqlite",), replace=check_flag("replace", replace))
     wanted = None if pairs is None else set(check_pairs(pairs))
@@ -110,7 +110,7 @@ def export(path: str | Path, pairs: Iterable[tuple[int, int]] | None = None, *, 
         if catalog is None:
             raise CatalogError("there is no catalogue to export: none ships with this installation, and none is yours")
         chosen = [entry for entry in catalog.entries() if wanted is None or (entry.K, entry.d) in wanted]
-        temporary.unlink()  # an empty file is no catalogue
+        temporary.unlink()  # an empty file is not a catalogue
         with Catalog(temporary) as target, sqlite_errors(path), target.transaction():
             for entry in chosen:
                 target.copy(entry, catalog)

@@ -1,4 +1,4 @@
-"""Deriving the certificates of a catalogue again."""
+"""Verify a catalogue by deriving its certificates again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verified:
-    """What re-deriving the certificate of one entry gave; ``problem`` is empty where it holds."""
+    """The result of deriving the certificate of one entry again; ``problem`` is empty where it agrees."""
 
     entry: Entry
     problem: str
@@ -44,7 +44,7 @@ def verify(path: str | Path, *, n_jobs: int = -1, progress: bool | None = None) 
     Returns
     -------
     list of Verified
-        One per entry; a ``problem`` that is not empty names what is wrong.
+        One per entry; a ``problem`` that is not empty describes the disagreement.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def verify_entry(path: str | Path, entry: Entry) -> Verified:
 
 
 def inconsistency(entry: Entry, code: SoftmaxCode) -> str:
-    """What an entry claims that the coordinates of its code do not support, as text; empty if there is nothing."""
+    """The claims of an entry that the coordinates of its code do not support, as text; empty if there are none."""
     derived = assess(code, entry.objective, entry.construction)
     for name in ("lower_bound", "margin", "max_cosine"):
         mine, claimed = getattr(derived, name), getattr(entry, name)

@@ -1,1 +1,1 @@
-"""What is proved of a code, and what is measured."""
+"""Certificates of codes: which values are proved, and which are only numerical."""

@@ -1,4 +1,4 @@
-"""What is known of a code for certain, and what is only measured, from its coordinates alone."""
+"""The certificate of a code, proved and numerical values, derived from its coordinates alone."""
 
 from __future__ import annotations
 
@@ -29,56 +29,57 @@ if TYPE_CHECKING:
 
 #: Contacts count as equal within this, or ten times the residual where that is larger.
 CONTACT_THRESHOLD = 1e-9
-#: The largest threshold tried: a code whose contacts differ by more is not near any optimum.
+#: The largest threshold tried: a code whose contacts differ by more is not near a local optimum.
 LARGEST_THRESHOLD = 1e-4
-#: A code whose next pair is nearer than this many thresholds is flagged.
+#: A code is flagged as ambiguous if its next pair is nearer than this many thresholds.
 CLEAR_GAP = 100
-#: A residual at most this makes first-order conditions count as met.
+#: First-order conditions count as met if the residual is at most this.
 RESIDUAL_TOLERANCE = 1e-10
-#: How far a proved value may be from the rigorous value of float64 coordinates and still be called met.
+#: A proved value counts as met if the rigorous value of float64 coordinates differs from it by at most this.
 MATCH_TOLERANCE = 1e-12
 
 
 def match_tolerance(value: float) -> float:
-    """The tolerance for a value: relative where it is small, never below what float64 cosines can resolve."""
+    """The tolerance for a value: relative where it is small, never below the resolution of float64 cosines."""
     return min(MATCH_TOLERANCE, 1e-9 * value + 2.0**-49)
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """Values that certify a code; every one is re-derived from the coordinates.
+    """Values that certify a code; all are derived again from the coordinates.
 
     Attributes
     ----------
     objective : {"softmax", "tammes"}
-        What the status refers to.
+        The objective that the status refers to.
     status : {"optimal", "matches Tammes", "locally optimal", "feasible"}
         Tammes: ``optimal`` where 1 - mu meets a proved bound (to 1e-12, or relatively 1e-9 plus 2e-15 where that is
         less). Softmax: ``optimal`` only where a closed form proves it; ``matches Tammes`` where rho = 1 - mu of a code
-        proved optimal for Tammes (that the two problems agree is open question 1 of Jiang et al.). Otherwise ``locally
-        optimal`` (residual at most 1e-10, and rigid to first or second order) or ``feasible``.
+        proved optimal for Tammes. (Whether the two problems agree is open question 1 of Jiang et al.) Otherwise
+        ``locally optimal`` (residual at most 1e-10, and rigid to first or second order) or ``feasible``.
     margin_lower_bound : float
-        Rigorous lower bound on the margin of the stored float64 coordinates, their rows scaled to unit norm exactly.
+        Rigorous lower bound on the margin of the stored float64 coordinates, with rows scaled exactly to unit norm.
     one_minus_cosine_lower_bound : float
-        Rigorous lower bound on 1 - mu, likewise.
+        Rigorous lower bound on 1 - mu of the same rows.
     arithmetic : str
-        "ball arithmetic", "a-priori rounding bound" where too many pairs decide, or "exact construction" where a large
-        code of an exact family is not evaluated, but bounded by what is proved of the family and of its rounding.
+        The method of the lower bounds. It is "ball arithmetic", or "a-priori rounding bound" where too many pairs
+        decide. It is "exact construction" for a large code of an exact family, whose pairs are not evaluated. The bound
+        then follows from theorems on the family and from its rounding.
     upper_bound : float
         Proved upper bound on the objective of *any* K unit vectors in R^d: on rho*, or on 1 - mu*.
     upper_bound_method : str
-        Where the upper bound comes from.
+        The source of the upper bound.
     residual : float or None
-        How far the first-order conditions (docs/theory.md, T4 or T5) are from met at the stresses found: the larger of
-        the norm of the unbalanced forces and the complementarity. Where they are not met it is not less than at the
-        best stresses. None where not computed.
+        The violation of the first-order conditions (docs/theory.md, T4 or T5) at the stresses found. It is the larger
+        of the norm of the unbalanced forces and the complementarity. Where the conditions are violated, the best
+        stresses may have a smaller one. None where not computed.
     rigidity : {"infinitesimal", "second order", "none", "not computed"}
         See `softmaxcode.contacts.stress.rigidity`.
     threshold : float
-        Contacts and rattlers are decided with it: max(1e-9, 10 residual), at most 1e-4.
+        Decides contacts and rattlers: max(1e-9, 10 residual), at most 1e-4.
     next_gap : float or None
-        How far the nearest pair that is no contact is from being one; inf if there is none. None where the code has
-        too many classes for its contacts to be listed (`SoftmaxCode.contacts`).
+        Distance from being a contact of the nearest pair that is not one; inf if there is none. None where the code
+        has too many classes to list its contacts (`SoftmaxCode.contacts`).
     ambiguous : bool
         True where ``next_gap`` is under 100 thresholds: contacts and rattlers may be miscounted.
     """
@@ -115,9 +116,9 @@ class _Stationarity:
 
 
 def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _Stationarity:
-    """The smallest threshold t, from 1e-9 up, whose contacts are balanced to t / 10; and how they hold the code.
+    """The smallest threshold t, from 1e-9 up, whose contacts are balanced to t / 10, and the rigidity they give.
 
-    ``system_at(t)`` gives the contacts within t.
+    ``system_at(t)`` returns the contacts within t.
     """
     N, d = X.shape
     if d < 2 or N * (d - 1) > MAX_STRESS_UNKNOWNS:
@@ -134,7 +135,7 @@ def _first_order(system_at: Callable[[float], ContactSystem], X: Rows) -> _Stati
         if 10 * stress.residual <= threshold or threshold >= LARGEST_THRESHOLD:
             break
         threshold = min(LARGEST_THRESHOLD, max(10 * threshold, 10 * min(stress.residual, 1e-5)))
-        # fewer contacts are balanced no better: what all of them leave unbalanced rules out smaller thresholds as well
+        # a subset of contacts is balanced no better: the imbalance of all of them rules out smaller thresholds too
         if 10 * balanced(LARGEST_THRESHOLD)[1].unbalanced > LARGEST_THRESHOLD:
             threshold = LARGEST_THRESHOLD
     rigid = rigidity(system, X, stress) if stress.residual <= RESIDUAL_TOLERANCE else "none"
@@ -146,10 +147,10 @@ def _tammes_first_order(W: Rows) -> _Stationarity:
 
 
 def _softmax_first_order(code: SoftmaxCode, packing: _Stationarity) -> _Stationarity:
-    """First order conditions of HardMax at (W, H).
+    """First-order conditions of HardMax at (W, H).
 
-    Where rho = 1 - mu, a balanced packing is balanced with H = W and the same stresses (docs/theory.md, T5);
-    otherwise H is what the exact margins give.
+    Where rho = 1 - mu, a balanced packing is balanced with H = W and the same stresses (docs/theory.md, T5). Otherwise
+    H comes from the exact margins.
     """
     W = code.W
     K, d = W.shape
@@ -201,7 +202,7 @@ def derive_certificate(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     known: Bound = max_cosine_lower_bound(K, d, lp=False)
     tolerance = match_tolerance(one_minus)
     met = known.value >= code.max_cosine - tolerance
-    if not met and lp:  # a bound that the code meets cannot be improved
+    if not met and lp:  # no bound improves on one that the code meets
         known = max_cosine_lower_bound(K, d)
     bounds = margin_bounds(K, d, lp=lp and not met)
     packing_upper = one_minus_above(known.value)

@@ -1,4 +1,4 @@
-"""Cross-entropy and margin (docs/theory.md, T6): what a loss certifies, and what its global minimisers attain."""
+"""Cross-entropy and margin (docs/theory.md, T6): margins certified by a loss, and attained by global minimisers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     ----------
     log_loss : float
         log L, the natural logarithm of the mean of
-        :math:`\log(1 + \sum_{j \ne y_i} e^{\langle w_j - w_{y_i}, h_i\rangle/\tau})` over the samples. The logarithm
-        is asked for because L itself underflows at small temperatures.
+        :math:`\log(1 + \sum_{j \ne y_i} e^{\langle w_j - w_{y_i}, h_i\rangle/\tau})` over the samples. The argument is
+        the logarithm because L itself underflows at small temperatures.
     samples : int
         Number of samples N, at least 1.
     temperature : float
@@ -27,24 +27,24 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
     Returns
     -------
     float
-        The certified margin, clipped to [-2, 2], where differences of unit vectors have their products with a unit
-        vector.
+        The certified margin, clipped to [-2, 2], the range of the product of a unit vector with a difference of two.
 
     Raises
     ------
     ValueError
-        If ``log_loss`` is NaN or minus infinity (no loss is 0: it underflowed), ``samples`` is not an integer of at
-        least 1, or ``temperature`` is not a finite number above 0.
+        If ``log_loss`` is NaN or minus infinity (a loss of 0 has underflowed). Also if ``samples`` is not an integer of
+        at least 1, or ``temperature`` is not a finite number above 0.
 
     Notes
     -----
-    It holds for features and classifier rows of unit norm, one classifier for all samples and a loss without dropout,
-    augmentation or label smoothing (evaluation mode). The samples must be of every class: without class k they prove
-    nothing of its distance. Rounding is not part of the certificate: neither that of the loss nor that of this
-    function, a few times 1.1e-16 tau (abs(log L) + log N + 1) max(1, N L).
+    It holds for features and classifier rows of unit norm and one classifier for all samples. The loss must be without
+    dropout, augmentation or label smoothing (evaluation mode). The samples must cover every class: without samples of
+    class k nothing is proved of its distance. Rounding is not part of the certificate. It affects the loss and this
+    function, here by a few times 1.1e-16 tau (abs(log L) + log N + 1) max(1, N L).
 
-    With :math:`l = \log(N L)` and :math:`y = e^l`, :math:`\log(e^y - 1)` is :math:`l + \log((e^y - 1)/y)` for small y,
-    where the second term is y/2 + ..., and :math:`y + \log(1 - e^{-y})` for large y.
+    Let :math:`l = \log(N L)` and :math:`y = e^l`. For small y, :math:`\log(e^y - 1)` is
+    :math:`l + \log((e^y - 1)/y)`, where the second term is y/2 + .... For large y it is
+    :math:`y + \log(1 - e^{-y})`.
 
     References
     ----------
@@ -70,7 +70,7 @@ def certified_margin(log_loss: float, samples: int, temperature: float) -> float
 
 
 def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: float = 1.0) -> float:
-    r"""The margin that every global minimiser of the cross-entropy has at least, at a temperature.
+    r"""A lower bound on the margin of every global minimiser of the cross-entropy at a temperature.
 
     .. math:: \rho(W_\tau) \ge -\tau \log\Bigl(\bigl(1 + (K - 1) e^{-\rho^\star/\tau}\bigr)^{\nu K} - 1\Bigr)
 
@@ -79,27 +79,27 @@ def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: fl
     K : int
         Number of classes, at least 2.
     margin : float
-        The largest margin :math:`\rho^\star` of K unit vectors, or one that is attained, which gives a lower value.
+        The largest margin :math:`\rho^\star` of K unit vectors; a smaller attained one gives a smaller bound.
     temperature : float
         The temperature tau, above 0.
     imbalance : float
-        :math:`\nu`, the mean over the smallest number of features per class: 1 where all classes have as many.
+        :math:`\nu`, the mean over the smallest number of features per class: 1 where all classes have equally many.
 
     Returns
     -------
     float
-        The bound, at most ``margin``; at large temperatures it is below 0 and proves nothing.
+        The bound, at most ``margin``. At large temperatures it is below 0 and proves nothing.
 
     Raises
     ------
     ValueError
-        If K is not an integer of at least 2, the margin is not a number from 0 to 2, the temperature is not a finite
-        number above 0, or the imbalance is not a finite number of at least 1.
+        If K is not an integer of at least 2, or the margin is not a number from 0 to 2. Also if the temperature is not
+        a finite number above 0, or the imbalance is not a finite number of at least 1.
 
     Notes
     -----
-    It holds for the unconstrained feature model: unit features and classifier both free, any number of features a
-    class. A local minimiser, or a network that cannot produce every feature, need not reach it.
+    It holds for the unconstrained feature model: unit features and classifier are both free, with any number of
+    features per class. A local minimiser, or a network that cannot produce every feature, need not reach it.
 
     References
     ----------
@@ -122,7 +122,7 @@ def minimizer_margin(K: int, margin: float, temperature: float, *, imbalance: fl
 
 
 def _log_expm1(log_y: float) -> float:
-    """log(e^y - 1) for y > 0 given by its logarithm, which may be far from where y is a float."""
+    """log(e^y - 1) for y > 0 given by its logarithm, also where y is outside the float range."""
     y = math.exp(log_y) if log_y < 700 else math.inf
     if y > math.log(2):
         return y + math.log1p(-math.exp(-y))

@@ -1,8 +1,8 @@
 """Rigorous lower bounds on rho(W/|W|) and 1 - mu(W/|W|) of float64 coordinates as stored.
 
-A float64 evaluation with a proved a-priori error (docs/theory.md, "A-priori rounding bound") covers every pair; the
-few that decide the result are then evaluated in python-flint ball arithmetic, so the bound given is sharp to the
-last bit. Where too many pairs decide, only the a-priori bound is used, and the result names it.
+A float64 evaluation with a proved a-priori error (docs/theory.md, "A-priori rounding bound") covers every pair. The
+few pairs that decide the result are then evaluated in python-flint ball arithmetic, so the bound is sharp to the last
+bit. Where too many pairs decide, only the a-priori bound is used, and the result names it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import PerClass, Rows
 
-#: At most this many coordinate products are evaluated in ball arithmetic (about a second a million).
+#: At most this many coordinate products are evaluated in ball arithmetic (about one second per million).
 MAX_BALL_PRODUCTS = 4_000_000
 _BITS = 160
-#: How far a normalised row of float64 coordinates of an exact code can be from the exact row (docs/theory.md).
+#: Bound on the distance of a normalised row of float64 coordinates from the row of the exact code (docs/theory.md).
 ROW_ERROR = 2.0**-48
 
 
@@ -50,7 +50,7 @@ def _ball_cosine(x: np.ndarray, y: np.ndarray) -> flint.arb:
 
 
 def _largest(balls: Iterable[flint.arb]) -> flint.arb:
-    """A ball that holds the maximum of what the balls hold."""
+    """A ball that contains the maximum of the numbers in the balls."""
     return functools.reduce(lambda a, b: a.max(b), balls)
 
 
@@ -87,8 +87,8 @@ def _pair_cosine_bound(W: Rows, error: float) -> tuple[flint.arb, str]:
 def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
     r"""Prove lower bounds on the margin and on one minus the largest cosine of stored coordinates.
 
-    Class by class the margin is at least 1 - mu_k (docs/theory.md, T2) and at least
-    min_j <h_k, w_k - w_j> / |h_k| for any h_k (T1); the better of the two is taken for each class.
+    Class by class the margin is at least 1 - mu_k (docs/theory.md, T2). It is also at least
+    min_j <h_k, w_k - w_j> / |h_k| for any h_k (T1). The better of the two is taken for each class.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
         _, pair = _largest_two_sided(U, U)
         by_class = np.maximum(dual, 1 - pair)  # float estimates of each class's better bound
         target = float(by_class.min())
-        if target <= packing + 2 * error:  # no class gains anything that rounding could not have made
+        if target <= packing + 2 * error:  # no class gains more than rounding may explain
             return RigorousBounds(packing, packing, arithmetic)
         deciding = np.flatnonzero(by_class <= target + 4 * error)
         if len(deciding) * d * 2 * d > MAX_BALL_PRODUCTS:
@@ -128,10 +128,10 @@ def rigorous_bounds(W: Rows, H: Rows | None = None) -> RigorousBounds:
 
 
 def exact_rounding(d: int) -> float:
-    """How far a cosine of the float64 coordinates of an exact code can be from what the code knows of itself.
+    """Bound on the error of a cosine of an exact code's float64 coordinates against the value proved for the family.
 
-    Normalised, a stored row is off by at most `ROW_ERROR`, so a cosine by twice that. The bound on cosines is itself
-    rounded, or, for a subset of a family, an inner product of float64 rows (d + 2 roundings).
+    A normalised stored row is off by at most `ROW_ERROR`, so a cosine by twice that. The bound on cosines is itself
+    rounded. For a subset of a family it is an inner product of float64 rows (d + 2 roundings).
     """
     return (d + 70) * 2.0**-53
 
@@ -142,11 +142,11 @@ def exact_bounds(max_cosine: float, d: int, margin: float | None = None) -> Rigo
     Parameters
     ----------
     max_cosine : float
-        What the code knows of its largest cosine.
+        The proved bound on the largest cosine of the exact code.
     d : int
         Dimension.
     margin : float, optional
-        Of a closed form its margin, which is 1 - mu and relatively accurate where that is small.
+        The margin of a closed form: 1 - mu, relatively accurate where that is small.
     """
     with flint.ctx.workprec(_BITS):
         if margin is None:

@@ -1,1 +1,1 @@
-"""Arguments and tensors, checked where they enter."""
+"""Arguments and tensors, validated where they enter."""

@@ -1,4 +1,4 @@
-"""The arguments of every entry point: one checker for each kind, and one message for what does not fit."""
+"""The arguments of every entry point: one validator per kind, and one message per fault."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-#: What a code can be made to maximise: the margin, or the smallest distance.
+#: The objectives that a code can maximise: the margin, or the smallest distance.
 OBJECTIVES = ("softmax", "tammes")
-#: The largest integer that a record may hold; nothing that is counted here needs more than 64 bits.
+#: The largest integer in a record; no count here needs more than 64 bits.
 MAX_INTEGER = 2**63 - 1
-#: Characters of a value that a message shows.
+#: The most characters of a value in a message.
 SHOWN = 100
 #: The largest number of classes, and the largest dimension.
 MAX_SIZE = 10**9
-#: More threads or processes than this are a mistake.
+#: The most threads or processes; a larger number is a mistake.
 MAX_JOBS = 10_000
-#: Memory that is assumed where the system does not report it, in bytes.
+#: The memory assumed where the system does not report it, in bytes.
 USUAL_MEMORY = 16 * 2**30
 #: Where Linux states the memory of a container, by version of its control groups.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def printable(text: Any) -> str:
-    r"""Text in which control characters show as escapes, so that a stored name can neither forge nor hide output.
+    r"""Text with control characters as escapes, so that a stored name can neither forge nor hide output.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def printable(text: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as one printable line, shortened where it is long.
+    """A value as one printable line, shortened if it is long.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def shown(value: Any) -> str:
     """
     try:
         text = printable(" ".join(repr(value).split()))
-    except Exception:  # of integers of thousands of digits, and of whatever an object's own method raises
+    except Exception:  # an integer of thousands of digits, or any error of an object's own method
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
@@ -62,7 +62,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def check_integer(name: str, value: Any, minimum: int, maximum: int = MAX_INTEGER) -> int:
-    """Return ``value`` as an int of at least ``minimum`` and at most ``maximum``; else a ValueError shows it."""
+    """Return ``value`` as an int from ``minimum`` to ``maximum``; otherwise raise a ValueError that shows it."""
     wanted = f"{name} must be an integer of at least {minimum}; got {shown(value)}"
     if _is_flag(value):
         raise ValueError(wanted)
@@ -106,23 +106,23 @@ def check_positive(name: str, value: Any) -> float:
 
 
 def check_number(name: str, value: Any, low: float, high: float, ends: Literal["[]", "[)", "()"] = "[]") -> float:
-    """Return a number of an interval as a float.
+    """Return a number from an interval as a float.
 
     Parameters
     ----------
     name : str
-        What to call it in the message.
+        The name of the argument in the message.
     value : object
-        What was given.
+        The value received.
     low, high : float
         The ends of the interval.
     ends : {"[]", "[)", "()"}
-        Which of them belong to it.
+        Which of the ends belong to it.
 
     Raises
     ------
     ValueError
-        If it is no real number of that interval.
+        If it is not a real number in that interval.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def check_number(name: str, value: Any, low: float, high: float, ends: Literal["
 
 
 def _real(value: Any) -> float:
-    """A real number as a float; NaN for anything else, for booleans, and where a float is too small for it."""
+    """A real number as a float; NaN for anything else, for booleans, and for a number beyond the float range."""
     if _is_flag(value) or not isinstance(value, numbers.Real):
         return math.nan
     try:
@@ -166,7 +166,7 @@ def check_temperature(temperature: Any) -> float:
 
 
 def check_seconds(name: str, value: Any) -> float:
-    """Return a number of seconds as a float; a ValueError shows what is no finite number above 0."""
+    """Return a number of seconds as a float; raise a ValueError if it is not a finite number above 0."""
     number = _real(value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be a positive number of seconds; got {shown(value)}")
@@ -174,12 +174,12 @@ def check_seconds(name: str, value: Any) -> float:
 
 
 def check_jobs(n_jobs: Any) -> int:
-    """Return a number of threads or processes, as joblib counts them: -1 for every core, -2 for all but one.
+    """Return a number of threads or processes, counted as in joblib: -1 for every core, -2 for all but one.
 
     Raises
     ------
     ValueError
-        If it is no integer, 0, or beyond 10,000 either way.
+        If it is not an integer, or is 0 or beyond 10,000 in absolute value.
     """
     try:
         number = check_integer("n_jobs", n_jobs, -MAX_JOBS, MAX_JOBS)
@@ -193,26 +193,26 @@ def check_jobs(n_jobs: Any) -> int:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """Return True or False; a ValueError shows anything else, such as a path where a switch is expected."""
+    """Return True or False; raise a ValueError for anything else, such as a path where a switch is expected."""
     if not _is_flag(value):
         raise ValueError(f"{name} must be True or False; got {shown(value)}")
     return bool(value)
 
 
 def check_progress(progress: Any) -> bool | None:
-    """Return True, False, or None: a bar on a terminal alone."""
+    """Return True, False, or None (a bar only on a terminal)."""
     return None if progress is None else check_flag("progress", progress)
 
 
 def check_choice(name: str, value: Any, known: Collection[str]) -> str:
-    """Return a name among those known; a ValueError lists them."""
+    """Return a name that is among the known ones; otherwise raise a ValueError that lists them."""
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {shown(value)}")
     return str(value)
 
 
 def check_list(name: str, values: Any) -> list[Any]:
-    """Return a list, tuple, array or other iterable as a list; a ValueError shows what is none, or empty."""
+    """Return a list, tuple, array or other iterable as a list; raise a ValueError if it is something else or empty."""
     try:
         listed = [] if isinstance(values, str | bytes) else list(values)
     except TypeError:
@@ -223,7 +223,7 @@ def check_list(name: str, values: Any) -> list[Any]:
 
 
 def check_callable(name: str, value: Any) -> None:
-    """Raise a ValueError unless ``value`` can be called."""
+    """Raise a ValueError unless ``value`` is callable."""
     if not callable(value):
         raise ValueError(f"{name} must be callable; got {shown(value)}")
 
@@ -234,7 +234,7 @@ def check_path(path: Any) -> Path:
     Raises
     ------
     ValueError
-        For anything else, such as a number or an open file, and for a null character in it.
+        For anything else, such as a number or an open file, and for a path with a null character.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or "\0" in os.fspath(path):
         raise ValueError(f"a path must be a string or a pathlib.Path, without null characters; got {shown(path)}")
@@ -243,15 +243,15 @@ def check_path(path: Any) -> Path:
     return Path(path)
 
 
-@functools.cache  # every array that is checked asks for it
+@functools.cache  # every validated array calls it
 def machine_memory() -> int:
-    """Bytes of memory that this process may take: those of the machine, of its container, or its own limit."""
+    """Bytes of memory that this process may use: those of the machine, of its container, or its own limit."""
     try:
         limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     except (AttributeError, ValueError, OSError):  # not a POSIX system
         return USUAL_MEMORY
     for name in CONTAINER_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        with contextlib.suppress(OSError, ValueError):  # a missing file, or "max"
             limits.append(int(Path(name).read_text()))
     with contextlib.suppress(ImportError, OSError):
         import resource
@@ -262,23 +262,23 @@ def machine_memory() -> int:
 
 
 def search_memory(K: int) -> int:
-    """Bytes that the search for K vectors takes at least: the cosines of all pairs, twice."""
+    """The least memory in bytes of a search for K vectors: the cosines of all pairs, twice."""
     return 16 * K * K
 
 
 def check_memory(what: str, needed: int, instead: str, available: int | None = None) -> None:
-    """Raise a ValueError, before any memory is taken, where something cannot fit into this machine.
+    """Raise a ValueError, before memory is allocated, if a request does not fit into this machine.
 
     Parameters
     ----------
     what : str
-        What is asked for, such as "solve(100000, 3)".
+        The request, such as "solve(100000, 3)".
     needed : int
-        Bytes that it takes, at least.
+        The least memory that it needs, in bytes.
     instead : str
-        What can be done in its place.
+        What the message suggests instead.
     available : int, optional
-        Bytes that there are; by default those of this machine.
+        Available memory in bytes; by default that of this machine.
     """
     available = machine_memory() if available is None else available
     if needed > available:

@@ -1,4 +1,4 @@
-"""The package geoopt, imported without the warnings of its own imports."""
+"""The package geoopt, imported without the warnings that its own imports cause."""
 
 from __future__ import annotations
 

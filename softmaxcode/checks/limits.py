@@ -9,4 +9,4 @@ MAX_CONTACT_CLASSES = 30_000
 
 
 class NotComputed(ValueError):
-    """A value that is not computed at this size; the message names the limit and what to call instead."""
+    """A value that is not computed at this size; the message names the limit and the function to call instead."""

@@ -14,7 +14,7 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 def renamed_argument(old: str, new: str) -> Callable[[Function], Function]:
-    """Let a function take the keyword ``old`` as ``new``; both together are a ValueError.
+    """Make a function accept the keyword ``old`` as ``new``; both together raise a ValueError.
 
     Examples
     --------

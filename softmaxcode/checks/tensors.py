@@ -1,4 +1,4 @@
-"""Where tensors enter: features, labels and classifiers are checked here once, then trusted."""
+"""Validation of tensors where they enter: features, labels and classifiers are checked here once."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from softmaxcode.checks.arguments import check_memory, shown
 if TYPE_CHECKING:
     import numpy as np
 
-#: Classes that a message names before it only counts them.
+#: The most classes that a message lists; the others are only counted.
 MAX_NAMED = 10
-#: What can be computed with; narrower formats only store numbers.
+#: Floating-point types that support computation; narrower formats only store numbers.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 #: Class means whose mean squared distance from their mean is below this have collapsed to a point. It is near 1 for
-#: the vectors of a code; here they are 0.02 apart, and networks trained into this seldom come out of it.
+#: the vectors of a code. At this value they are 0.02 apart, and training seldom recovers from it.
 COLLAPSED = 5e-4
 
 
 def listed(classes: Tensor) -> str:
-    """The first classes of a one-dimensional tensor, as a message names them."""
+    """The first classes of a one-dimensional tensor, as text for a message."""
     names = ", ".join(map(str, classes[:MAX_NAMED].tolist()))
     return names + (", ..." if len(classes) > MAX_NAMED else "")
 
 
 def check_dense(tensor: Any, name: str, shape: str | None = None) -> Tensor:
-    """Check that an object is a tensor whose numbers this process holds one by one, and return it.
+    """Check that an object is a tensor whose numbers are all stored in this process, and return it.
 
     Parameters
     ----------
     tensor : Tensor
-        Anything is checked; labels, features and classifiers pass.
+        The object to check: labels, features or a classifier.
     name : str
-        What to call it in an error message.
+        The name of the tensor in an error message.
     shape : str, optional
-        The shape wanted, for the message.
+        The required shape, for the message.
 
     Raises
     ------
     ValueError
-        For anything but a tensor, and for a tensor that is distributed, sparse, nested, quantised, masked, a
-        placeholder without numbers or inside a transform of `torch.func`.
+        For anything but a tensor. Also for a tensor that is distributed, sparse, nested, quantised, masked, a
+        placeholder without numbers, or inside a transform of `torch.func`.
     """
     of_shape = "" if shape is None else f" of shape {shape}"
     if not isinstance(tensor, Tensor):
@@ -71,28 +71,28 @@ def check_dense(tensor: Any, name: str, shape: str | None = None) -> Tensor:
 
 
 def _is_foreign(tensor: Tensor) -> bool:
-    """Whether a subclass computes in its own way, as masked and fake tensors do; parameters do not.
+    """Whether the tensor is of a subclass with its own arithmetic, such as a masked or fake tensor, not a parameter.
 
-    The result of a collective under way is one too, but every operation waits for it.
+    The result of an unfinished collective is one too, but every operation waits for it.
     """
     own = type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
     return own and not hasattr(tensor, "trigger_wait")
 
 
 def is_distributed(tensor: Any) -> bool:
-    """Whether it is a DTensor, of which each process holds a part; a parameter of `fully_shard` is one."""
+    """Whether it is a DTensor, of which each process stores a part; a parameter of `fully_shard` is one."""
     return isinstance(tensor, Tensor) and hasattr(tensor, "full_tensor")
 
 
 def gathered(tensor: Any, name: str) -> Any:
-    """All of a DTensor, on every process; anything else as it is.
+    """The whole of a DTensor, on every process; any other object unchanged.
 
-    This is a collective: every process that holds a part has to call it, in the same order.
+    This is a collective: every process with a part has to call it, in the same order.
 
     Raises
     ------
     ValueError
-        If a gradient is wanted: whose samples it would be of is not known here.
+        If a gradient is required: the samples that it would belong to are unknown here.
     """
     if not is_distributed(tensor):
         return tensor
@@ -106,7 +106,7 @@ def gathered(tensor: Any, name: str) -> Any:
 
 
 def copy_rows(target: Tensor, rows: Tensor) -> None:
-    """Write rows into a tensor; into a DTensor by a collective, each process its part of the first one's rows."""
+    """Write rows into a tensor; for a DTensor this is a collective, and each process gets its part of rank 0's rows."""
     if is_distributed(target):
         from torch.distributed.tensor import distribute_tensor
 
@@ -118,7 +118,7 @@ def copy_rows(target: Tensor, rows: Tensor) -> None:
 def to_numpy(tensor: Any, name: str) -> np.ndarray:
     """A tensor of any device, precision and gradient as an array; floating point becomes float64.
 
-    Of a DTensor it is all of it, which every process has to ask for.
+    A DTensor is gathered, so every process has to call this.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def to_numpy(tensor: Any, name: str) -> np.ndarray:
         If `check_dense` refuses it, or its dtype only stores bits.
     """
     tensor = check_dense(gathered(tensor, name), name).detach()
-    # a view with strides of 0 can claim any size
+    # a view with strides of 0 may declare any size
     check_memory(f"{name} of shape {tuple(tensor.shape)}", 24 * tensor.numel(), "pass fewer rows")
     tensor = getattr(tensor, "trigger_wait", lambda: tensor)().cpu().resolve_conj().resolve_neg()
     try:
@@ -144,14 +144,15 @@ def check_features(features: Any, d: int | None = None, *, name: str = "features
     features : Tensor, shape (N, d)
         Floating point, N >= 1, finite.
     d : int, optional
-        The width wanted.
+        The required number of columns.
     name : str
-        What to call the tensor in an error message.
+        The name of the tensor in an error message.
 
     Raises
     ------
     ValueError
-        If it is not such a tensor. While `torch.compile` traces, only what does not depend on values is checked.
+        If it is not such a tensor. While `torch.compile` traces, only properties that do not depend on values are
+        checked.
     """
     check_dense(features, name, f"(N, {'d' if d is None else d})")
     if features.ndim != 2 or (d is not None and features.shape[1] != d):
@@ -182,7 +183,7 @@ def check_labels(labels: Any, K: int, N: int | None = None) -> Tensor:
     Raises
     ------
     ValueError
-        If they are not. While `torch.compile` traces, only what does not depend on values is checked.
+        If they are not valid. While `torch.compile` traces, only properties that do not depend on values are checked.
     """
     check_dense(labels, "labels", "(N,)")
     if labels.ndim != 1 or (N is not None and len(labels) != N):
@@ -206,7 +207,7 @@ def check_label_range(labels: Tensor, K: int) -> None:
 
 
 def check_classifier(W: Any, K: int | None = None, d: int | None = None, *, name: str = "W") -> Tensor:
-    """Check a classifier, shape (K, d) with K >= 2, and return it; of a DTensor all of it.
+    """Check a classifier, shape (K, d) with K >= 2, and return it; a DTensor is gathered.
 
     Raises
     ------
@@ -218,12 +219,12 @@ def check_classifier(W: Any, K: int | None = None, d: int | None = None, *, name
     if W.ndim != 2 or (K is not None and W.shape[0] != K) or (d is not None and W.shape[1] != d):
         raise ValueError(f"{name} must have shape {wanted}; got {tuple(W.shape)}")
     if W.shape[0] < 2:
-        raise ValueError(f"{name} must have at least two rows, one a class; got shape {tuple(W.shape)}")
+        raise ValueError(f"{name} must have at least two rows, one per class; got shape {tuple(W.shape)}")
     return check_features(W, name=name)
 
 
 def check_alike(first: Tensor, second: Tensor, names: tuple[str, str], *, dtype: bool = True) -> None:
-    """Raise a ValueError unless both tensors are on one device and (where asked) of one dtype."""
+    """Raise a ValueError unless both tensors are on one device and (with ``dtype``) of one dtype."""
     if first.device != second.device:
         raise ValueError(f"{names[0]} and {names[1]} must be on one device; got {first.device} and {second.device}")
     if dtype and first.dtype != second.dtype:
@@ -234,9 +235,9 @@ def check_alike(first: Tensor, second: Tensor, names: tuple[str, str], *, dtype:
 
 
 def under_autocast(features: Tensor, weight: Tensor) -> Tensor:
-    """The features in the classifier's dtype where `torch.autocast` is on; as they are elsewhere.
+    """The features in the classifier's dtype if `torch.autocast` is on; otherwise unchanged.
 
-    Logits are divided by a small temperature, so they are worth the classifier's full precision.
+    Logits are divided by a small temperature, so they need the classifier's full precision.
     """
     if torch.is_autocast_enabled(features.device.type):
         return features.to(weight.dtype)
@@ -244,7 +245,7 @@ def under_autocast(features: Tensor, weight: Tensor) -> Tensor:
 
 
 def _rows_and_norms(X: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of unit norm and the norms they had, 1 for a row of zeros."""
+    """Rows of unit norm and their original norms, 1 for a row of zeros."""
     largest = X.detach().abs().amax(dim=-1, keepdim=True)  # so that no square overflows or underflows
     largest = torch.where(largest > 0, largest, 1.0)
     scaled = X / largest
@@ -254,7 +255,7 @@ def _rows_and_norms(X: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _UnitRows(torch.autograd.Function):
-    """Rows over their norms; only the input is kept for the backward pass, where composed operations keep copies."""
+    """Rows over their norms; the backward pass stores only the input, where composed operations store copies."""
 
     @staticmethod
     def forward(ctx: Any, X: Tensor) -> Tensor:
@@ -268,13 +269,13 @@ class _UnitRows(torch.autograd.Function):
 
 
 def unit_rows(X: Tensor) -> Tensor:
-    """Scale every row to unit norm, differentiably; a row of zeros stays one (its cosine with everything is 0)."""
+    """Scale every row to unit norm, differentiably; a row of zeros stays zero (its cosine with everything is 0)."""
     Y: Tensor = _UnitRows.apply(X)
     return Y
 
 
 def spread(rows: Tensor) -> Tensor:
-    """Mean squared distance of rows from their mean; of unit rows it is 0 where all are equal, and 1 at most."""
+    """Mean squared distance of rows from their mean; for unit rows it is 0 if all are equal, and at most 1."""
     return (rows - rows.mean(0)).square().sum(1).mean()
 
 
@@ -284,7 +285,7 @@ def check_device(device: str | torch.device) -> torch.device:
     Raises
     ------
     ValueError
-        If the name is another one, or there is no such CUDA device.
+        If the name is invalid, or there is no such CUDA device.
     """
     try:
         checked = torch.device(device)

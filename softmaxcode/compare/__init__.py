@@ -1,4 +1,4 @@
-"""A learned classifier against a code: aligned, compared, and against other optima."""
+"""A learned classifier compared with a code: alignment, measurements, and other optima."""
 
 from softmaxcode.checks.renamed import renamed_names
 from softmaxcode.compare.alignment import Alignment, align

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from softmaxcode.types import PerClass, Rows, Square
 
 
-#: More classes are not aligned: at this many one alignment takes about twenty seconds.
+#: More classes are not aligned; at this many one alignment takes about twenty seconds.
 MAX_ALIGN_CLASSES = 1000
-#: Quadratic assignments tried without ``starts``, at most.
+#: The most quadratic assignments tried without ``starts``.
 MOST_STARTS = 64
-#: An alignment to within this distance of every vector ends the search.
+#: The search ends at an alignment within this distance of every vector.
 EXACT = 1e-6
 #: Rows of a frame: enough to distinguish the other rows by their cosines with them.
 FRAME_ROWS = 32
-#: Cosines compared at a row of a frame; partial frames are dropped, the worst first, to keep to that.
+#: Cosines compared at a row of a frame; beyond that, the worst partial frames are dropped.
 BEAM = 2_500_000
-#: Quadratic assignments tried for each two frames.
+#: Quadratic assignments tried per two frames.
 STARTS_PER_FRAMES = 16
-#: Sets of rows of V followed to the end for each frame of W.
+#: Sets of rows of V that are completed for each frame of W.
 FRAMES_KEPT = 8
 
 
@@ -87,8 +87,8 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
     V : SoftmaxCode or array_like, shape (K, d)
         Likewise.
     starts : int, optional
-        Quadratic assignments tried, with two frames for every 16 or part of 16; by default 64 up to K = 100,
-        falling to 2 from K = 300 on.
+        Quadratic assignments tried, with two frames per 16 of them, rounded up. By default 64 up to K = 100, falling to
+        2 from K = 300 on.
     seed : int
         Everything random follows from it.
 
@@ -110,13 +110,16 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
 
     .. math:: \min_{p, R^T R = I} \sum_c \|w_c - R v_{p(c)}\|^2 .
 
-    For fixed p the best R is that of the orthogonal Procrustes problem, for fixed R the best p is a linear assignment;
-    the two alternate to a fixed point, which depends on the start. Starts are (a) the matching of rows with the most
-    alike sorted cosines; (b) frames: a few rows of W and sets of rows of V with nearly their mutual
-    cosines, found by a beam search, every other row being matched by its cosines with the frame, which succeeds on
-    symmetric codes, where (a) sees no difference between rows; (c) local maxima of
-    :math:`\|W^T P V\|_F`, the quadratic assignment of the two Gram matrices. The best is kept: a local minimum, unless
-    the residuals vanish.
+    For fixed p the best R solves the orthogonal Procrustes problem; for fixed R the best p is a linear assignment. The
+    two alternate to a fixed point, which depends on the start. There are three kinds of start.
+
+    1. The matching of rows whose sorted cosines are the most alike.
+    2. Frames: a few rows of W, and sets of rows of V with nearly their mutual cosines, found by a beam search. Every
+       other row is matched by its cosines with the frame. This succeeds on symmetric codes, where the first kind cannot
+       distinguish rows.
+    3. Local maxima of :math:`\|W^T P V\|_F`, the quadratic assignment of the two Gram matrices.
+
+    The best result is kept. It is a local minimum, unless the residuals vanish.
 
     References
     ----------
@@ -153,9 +156,9 @@ def check_alike(W: Rows, V: Rows, name: str) -> None:
 
 
 def aligned_rows(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> Alignment:
-    """`align` for rows that were checked before."""
+    """`align` for validated rows."""
     K, d = W.shape
-    if d > K:  # in coordinates of the two spans, whose complements then go to each other
+    if d > K:  # in coordinates of the two spans; R also maps one orthogonal complement to the other
         (Q_W, A), (Q_V, B) = qr(W.T), qr(V.T)
         p, turn = _nearest(A[:K].T.copy(), B[:K].T.copy(), starts, rng)
         R = Q_W @ block_diag(turn, np.eye(d - K)) @ Q_V.T
@@ -168,7 +171,7 @@ def aligned_rows(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> Ali
 
 
 def _nearest(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> tuple[Permutation, Square]:
-    """The best fixed point of all starts, and whatever swaps of two classes make of it."""
+    """The best fixed point of all starts, improved by swaps of two classes."""
     S, G = cosines(W), cosines(V)
     by_gram = guesses(S, G, starts, rng)
     by_frame = _frames(S, G, W.shape[1], starts, rng)
@@ -184,7 +187,7 @@ def _nearest(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> tuple[P
 
 
 def _fixed_point(W: Rows, V: Rows, p: Permutation) -> tuple[Permutation, Square, float]:
-    """Procrustes and linear assignment in turn until the sum of cosines, the fit, no longer grows."""
+    """Alternate Procrustes and linear assignment until the sum of cosines, the fit, no longer grows."""
     R, fit = _rotation(W, V, p)
     while True:
         trial = linear_sum_assignment(W @ (R @ V.T), maximize=True)[1]
@@ -203,9 +206,9 @@ def _rotation(W: Rows, V: Rows, p: Permutation) -> tuple[Square, float]:
 def _frames(S: Square, G: Square, d: int, starts: int, rng: np.random.Generator) -> Iterator[Permutation]:
     """Permutations from frames of rows of W, spread and random in turn; S and G are the cosines of W and V.
 
-    A spread frame is a random row and those that a pivoted factorisation adds, each the furthest from the span of the
-    ones before: it bears noise best. In very symmetric codes its cosines are all alike and fit many sets of rows;
-    those of a random frame are not.
+    A spread frame is a random row and the rows that a pivoted factorisation adds. Each added row is the furthest from
+    the span of the ones before, which makes the frame robust to noise. In very symmetric codes all cosines of a spread
+    frame are alike and fit many sets of rows; those of a random frame differ.
     """
     K = len(S)
     size = min(K, d + 2, FRAME_ROWS)
@@ -220,7 +223,7 @@ def _frames(S: Square, G: Square, d: int, starts: int, rng: np.random.Generator)
 
 
 def _fingerprints(S: Square) -> np.ndarray:
-    """For each row what no relabelling changes: its sorted cosines, and those of S^2, which see a row's neighbours."""
+    """Invariants of each row under relabelling: its sorted cosines, and those of S^2, which involve its neighbours."""
     return np.hstack([sorted_rows(S), sorted_rows(S @ S) / max(1.0, np.mean(np.sum(S * S, axis=1)))])
 
 
@@ -229,8 +232,8 @@ def _by_frame(
 ) -> Iterator[Permutation]:
     """Permutations from the sets of rows of V that are the most like a frame of W.
 
-    Sets grow a row at a time. They are ranked by the squared differences of their mutual cosines from the frame's,
-    and of each row's fingerprint, which distinguishes rows that few cosines cannot.
+    Sets grow one row at a time. They are ranked by the squared differences of their mutual cosines from the frame's,
+    and of each row's fingerprint from that of the frame's row. Fingerprints distinguish rows that few cosines cannot.
     """
     K, size = len(S), len(frame)
     width = max(1, BEAM // (K * size))
@@ -240,7 +243,7 @@ def _by_frame(
         for column, cosine in zip(sets.T, S[frame[r], frame[:r]], strict=True):
             costs += (G[column] - cosine) ** 2
         np.put_along_axis(costs, sets, np.inf, axis=1)  # no row twice
-        # in symmetric codes many are equally good, and some cannot be continued: noise draws among them
+        # in symmetric codes many sets are equally good, and some cannot be continued: noise selects among them
         kept = np.argsort(costs + 1e-12 * rng.random(costs.shape), axis=None)[:width]
         kept = kept[np.isfinite(costs.flat[kept])]
         parents, rows = np.unravel_index(kept, costs.shape)

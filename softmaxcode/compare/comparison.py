@@ -1,4 +1,4 @@
-"""A learned classifier against a code: margins, cosines and angles."""
+"""A learned classifier compared with a code: margins, cosines and angles."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 
-#: Spectra hold K (K - 1)/2 cosines, 400 MB at this many classes.
+#: Spectra store K (K - 1)/2 cosines, 400 MB at this many classes.
 MAX_SPECTRUM_CLASSES = 10_000
-#: Two codes whose sorted cosines differ by less (root mean square) are one: the search ends about 1e-5 from an optimum.
+#: Codes whose sorted cosines differ by less (root mean square) count as one; a search ends about 1e-5 from an optimum.
 SAME_SPECTRUM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What one set of K unit vectors measures, and how it compares with the reference code.
+    """Measurements of one set of K unit vectors, and their comparison with the reference code.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Measurements:
         Root mean square difference of the sorted cosines and the code's: the 2-Wasserstein distance of the two
         distributions. None without a code or spectra.
     alignment : Alignment or None
-        The code brought to this set; None where it was not asked for or not computed.
+        The code aligned with this set; None where it was not requested or not computed.
     """
 
     margin: float
@@ -68,22 +68,22 @@ class Comparison:
     K, d : int
         Number of classes and dimension.
     code : SoftmaxCode or None
-        The reference; None where none was given and none is stored.
+        The reference; None where neither a code was given nor one is stored.
     learned : Measurements
-        Of the classifier.
+        Measurements of the classifier.
     random : Measurements or None
-        Of K independent uniform points, as a null: what no structure at all gives.
+        Those of K independent uniform points, as a null without any structure.
     local_optimum : Measurements or None
-        Of another code, found by one random start of the search for a large margin, as a second null: how near any
-        good code comes to this one. Where (K, d) has essentially one local optimum it is the code itself, and aligns
-        with it. `other_optima` answers whether the classifier is nearer to this code than to others. Both are
-        None without alignment.
+        Those of another code, found by one random start of the search for a large margin. As a second null, it shows
+        how near any good code comes to this one. Where (K, d) has essentially one local optimum, it is the code itself
+        and aligns with it. `other_optima` answers whether the classifier is nearer to this code than to others. Both
+        nulls are None without alignment.
     reference_margin : float
         The code's margin, else the proved upper bound on rho*.
     reference : str
         "code", or the name of the bound.
     note : str
-        What was not computed and why; empty where everything was.
+        What was not computed, and why; empty if everything was.
     """
 
     K: int
@@ -103,7 +103,7 @@ class Comparison:
 
     @property
     def margin_ratio(self) -> float:
-        """The margin as a fraction of the reference's; NaN where that is 0. At most rho(W)/rho* against a bound."""
+        """The margin as a fraction of the reference margin; NaN where that is 0. At most rho(W)/rho* for a bound."""
         return self.margin / self.reference_margin if self.reference_margin > 0 else float("nan")
 
     @property
@@ -113,12 +113,12 @@ class Comparison:
 
     @property
     def alignment(self) -> Alignment | None:
-        """The code brought to the classifier."""
+        """The code aligned with the classifier."""
         return self.learned.alignment
 
     @cached_property
     def measurements(self) -> dict[str, Measurements]:
-        """Classifier and nulls by name, those that were computed."""
+        """Measurements of the classifier and of the computed nulls, by name."""
         named = {"learned": self.learned, "random": self.random, "local_optimum": self.local_optimum}
         return {name: measured for name, measured in named.items() if measured is not None}
 
@@ -129,9 +129,9 @@ class Comparison:
         return self.measurements
 
     def to_dict(self) -> dict[str, float | int | str]:
-        """Scalars alone, for a row of a data frame: names of a null carry its own as a prefix.
+        """Scalars alone, for a row of a data frame: names of a null have its own name as a prefix.
 
-        What was not computed is NaN, so that every comparison has the same names.
+        Values that were not computed are NaN, so that every comparison has the same names.
         """
         code = self.code
         scalars: dict[str, float | int | str] = {
@@ -185,8 +185,8 @@ def compare(
     W : array_like, shape (K, d)
         A classifier; rows of any non-zero norm, scaled to norm 1.
     code : SoftmaxCode or array_like, shape (K, d), optional
-        The reference, by default `softmaxcode.best_known`. Where none is stored, the margin is compared with the proved
-        upper bound on rho* and nothing is aligned.
+        The reference, by default `softmaxcode.best_known`. If no code is stored, the margin is compared with the proved
+        upper bound on rho*, and nothing is aligned.
     align : bool
         Align the code with the classifier, and with two nulls: random points and another local optimum.
     starts : int, optional
@@ -197,8 +197,8 @@ def compare(
     Returns
     -------
     Comparison
-        Measurements of the classifier and of the nulls beside the code's; ``print`` shows a table and ``to_dict`` gives
-        the scalars.
+        Measurements of the classifier, the nulls and the code. ``print`` shows a table and ``to_dict`` returns the
+        scalars.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def compare(
 
 
 def as_code(code: SoftmaxCode | ArrayLike | None, K: int, d: int) -> SoftmaxCode:
-    """The reference: a code, anyone's rows, or the best one known."""
+    """The reference: a code, given rows, or the best stored code."""
     if code is None:
         return best_known(K, d)
     return (

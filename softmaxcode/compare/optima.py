@@ -1,4 +1,4 @@
-"""Local optima other than the best code known, to compare a classifier with."""
+"""Local optima other than the best known code, to compare a classifier with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-#: Starts of the search for other local optima, up to `FEW_OPTIMA_CLASSES` classes and above: each is aligned.
+#: Starts of the search for other local optima, up to `FEW_OPTIMA_CLASSES` classes and above: each optimum is aligned.
 OPTIMA, FEW_OPTIMA, FEW_OPTIMA_CLASSES = 10, 3, 200
 
 
@@ -30,17 +30,17 @@ def other_optima(
     starts: int | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """How near a classifier is to local optima other than a code: what its angle from that code is to be compared with.
+    """Angles of a classifier to local optima other than a code, to compare with its angle to that code.
 
-    Good codes come within some degrees of each other, so a classifier is that code in particular only if it is nearer
-    to it than to the others.
+    Good codes differ by only some degrees. So a classifier matches one code in particular only if it is nearer to that
+    one than to the others.
 
     Parameters
     ----------
     W : array_like, shape (K, d)
         A classifier; rows of any non-zero norm. At most ``MAX_ALIGN_CLASSES`` rows.
     code : SoftmaxCode or array_like, shape (K, d)
-        Which optimum is left out: those whose sorted cosines differ from the code's by less than ``SAME_SPECTRUM``.
+        The optimum to omit: one whose sorted cosines differ from the code's by less than ``SAME_SPECTRUM``.
     count : int, optional
         Random starts of the search; by default 10 up to K = 200, and 3 above.
     starts : int, optional
@@ -51,8 +51,8 @@ def other_optima(
     Returns
     -------
     ndarray, shape (n,)
-        Root mean square angle in degrees from W to each of the n <= ``count`` other optima, relabelled and rotated to
-        fit; rising.
+        Root mean square angle in degrees from W to each of the n <= ``count`` other optima, in increasing order. Each
+        optimum is relabelled and rotated to fit.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""The contact equations of a code: system, stresses, polishing."""
+"""The contact equations of a code: the system, stresses and polishing."""

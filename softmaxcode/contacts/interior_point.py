@@ -1,10 +1,10 @@
-r"""The Newton step shared by polishing and by balancing stresses.
+r"""The Newton step of both polishing and balancing stresses.
 
 Both maximise a level m subject to E inequalities (linearised: values + J y >= m) with a curvature matrix M:
 
 .. math:: M y - J^\top w = -q, \quad \sum w = 1, \quad v + J y - m - s = 0, \quad s_e w_e = \tau .
 
-Slacks and weights are eliminated, then the level; what is left is one symmetric system in y.
+Eliminating slacks and weights, then the level, leaves one symmetric system in y.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from scipy import linalg
 if TYPE_CHECKING:
     from scipy import sparse
 
-#: Multiples of the Hessian's scale added until the Newton matrix is positive definite.
+#: Multiples of the Hessian's scale, added in turn until the Newton matrix is positive definite.
 _SHIFTS = (1e-9, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A Newton step: unknowns, level, slacks, weights, and the index of the shift that it needed."""
+    """A Newton step: unknowns, level, slacks, weights, and the index of the required shift."""
 
     y: np.ndarray
     level: float
@@ -36,7 +36,7 @@ class Direction:
 def solve_shifted(A: np.ndarray, rhs: np.ndarray, scale: float, first: int = 0) -> tuple[np.ndarray, int] | None:
     """Solve A x = rhs for symmetric A with the smallest multiple of the identity added that makes it definite.
 
-    ``A`` is overwritten. Trying starts at shift number ``first``; None if even the largest shift fails.
+    ``A`` is overwritten. The first shift tried is number ``first``; None if even the largest shift fails.
     """
     index = np.diag_indices_from(A)
     diagonal = A[index].copy()
@@ -84,6 +84,6 @@ def newton_direction(
 
 
 def longest_step(value: np.ndarray, change: np.ndarray, fraction: float) -> float:
-    """The longest step, at most 1, that leaves every entry of ``value`` at least 1 - ``fraction`` of itself."""
+    """The longest step, at most 1, after which every entry of ``value`` keeps at least 1 - ``fraction`` of itself."""
     falling = change < 0
     return min(1.0, fraction * float(np.min(-value[falling] / change[falling]))) if falling.any() else 1.0

@@ -1,10 +1,10 @@
 r"""From the 1e-4 … 1e-7 of a search to machine precision: a primal-dual interior-point method on the contacts.
 
-Maximise m subject to g_e(X) >= m for the near-contacts e of a `ContactSystem`, with the exact Hessian of the
-Lagrangian on the product of spheres. The interior-point path picks the active contacts by itself, and where the
-stresses are not unique (degenerate contact graphs such as E8's, with more contacts than unknowns) it stays
-bounded and tends to their analytic centre. Rattlers are kept in place by the regularisation and centred afterwards.
-A few multiplier (equality-constrained Newton) steps on the contacts found remove the last rounding.
+It maximises m subject to g_e(X) >= m for the near-contacts e of a `ContactSystem`. It uses the exact Hessian of the
+Lagrangian on the product of spheres. The interior-point path selects the active contacts. Where the stresses are not
+unique, the path stays bounded and tends to their analytic centre. This occurs for degenerate contact graphs with more
+contacts than unknowns, such as E8's. The regularisation keeps rattlers in place; they are centred afterwards. A few
+multiplier (equality-constrained Newton) steps on the contacts remove the last rounding.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import Mask, PerContact, Rows
 
-#: Above this many tangent unknowns the dense factorisation is not tried (memory and time grow as n^2 and n^3).
+#: The most tangent unknowns for the dense factorisation (memory and time grow as n^2 and n^3).
 MAX_POLISH_UNKNOWNS = 4500
-#: Newton steps that a polish usually takes, and what a step costs in Cholesky factorisations of the same size.
+#: The usual number of Newton steps of a polish, and the cost of a step in Cholesky factorisations of the same size.
 TYPICAL_STEPS = 45
 STEP_COST = 3.0
 #: The barrier parameter at which the interior-point phase ends.
 _LAST_BARRIER = 1e-17
-#: A residual below this ends polishing; so does this many passes.
+#: Polishing ends at a residual below this, or after this many passes.
 CONVERGED = 1e-12
 MAX_PASSES = 5
 
@@ -111,11 +111,11 @@ def _interior_point(
         if barrier <= _LAST_BARRIER and alpha > 0.9:
             break
         progress = min(alpha, alpha_w)
-        if progress > 0.9 and shift <= 1:  # Newton's region: superlinear
+        if progress > 0.9 and shift <= 1:  # superlinear convergence of Newton's method
             barrier = max(_LAST_BARRIER, min(0.1 * mean, mean**1.3))
         elif progress > 0.3:
             barrier = max(_LAST_BARRIER, min(barrier, 0.3 * mean))
-        elif progress < 0.1:  # back to the central path
+        elif progress < 0.1:  # return to the central path
             barrier = max(barrier, mean)
     return X, m, slack, weights
 
@@ -157,7 +157,7 @@ def _newton_on_contacts(system: ContactSystem, X: Rows, weights: PerContact) -> 
 
 
 def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: float, deadline: float | None) -> Polished:
-    """Pass after pass until first-order conditions are met; flat valleys take several."""
+    """Repeat passes until first-order conditions are met; flat valleys take several."""
     end = math.inf if deadline is None else deadline
     start = float(build(X, 0.0).values(X).min())
     result = _pass(X, build, spread, end)
@@ -175,7 +175,7 @@ def _polish(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: floa
 
 
 def _pass(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: float, end: float) -> Polished:
-    """One run of the interior-point method from X, ended by Newton on the contacts found."""
+    """One run of the interior-point method from X, followed by Newton on its contacts."""
     N, d = X.shape
     window = max(30 * spread, 1e-3)
     system = build(X, window)
@@ -202,9 +202,9 @@ def _pass(X: Rows, build: Callable[[Rows, float], ContactSystem], spread: float,
 def polish_tammes(W: Rows, spread: float = 1e-3, deadline: float | None = None) -> Polished:
     """Polish a packing: maximise 1 - mu from unit rows W.
 
-    ``spread`` is how well the contacts' cosines agree at W; ten times the temperature 1/beta of the search that
-    ended there is a good value. Past ``deadline`` (in seconds of `time.monotonic`) it stops where it is; the
-    result is never worse than W.
+    ``spread`` is the spread of the contacts' cosines at W. A good value is ten times the last temperature 1/beta of the
+    search. Past ``deadline`` (in seconds of `time.monotonic`) polishing stops with its present result, which is never
+    worse than W.
     """
     return _polish(W, tammes_system, spread, deadline)
 
@@ -221,7 +221,7 @@ def can_polish(N: int, d: int) -> bool:
 
 
 def expected_seconds(N: int, d: int) -> float:
-    """What a polish of N vectors in R^d is likely to take, from one timed factorisation of a smaller matrix."""
+    """The expected duration of polishing N vectors in R^d, from one timed factorisation of a smaller matrix."""
     n = N * (d - 1)
     sample = min(n, 600)
     A = np.full((sample, sample), 0.5) + sample * np.eye(sample)
@@ -234,11 +234,11 @@ def expected_seconds(N: int, d: int) -> float:
 
 
 def centre_rattlers(W: Rows, free: Mask | None = None, clearance: float = 1e-6) -> Rows:
-    """Move each rattler of a packing to the middle of its cage, so that what is no contact is clearly none.
+    """Move each rattler of a packing to the middle of its cage, so that pairs are clearly contacts or clearly none.
 
-    Rattlers are the rows marked ``free`` (those that carry no stress may rest against a neighbour), or those whose
-    largest cosine is below the largest of all by more than ``clearance``. A rattler's own largest cosine is minimised
-    with the other rows fixed, by a log-sum-exp of increasing β; the packing's value does not change.
+    Rattlers are the rows marked ``free`` (rows without stress may touch a neighbour). By default they are the rows
+    whose largest cosine is below the largest of all by more than ``clearance``. A rattler's own largest cosine is
+    minimised with the other rows fixed, by a log-sum-exp of increasing β; the packing's value does not change.
     """
     W = W.copy()
     C = gram(W)

@@ -1,12 +1,12 @@
 r"""Balanced stresses of given contacts, and infinitesimal rigidity (docs/theory.md, T4, T5 and rigidity).
 
-At fixed unit vectors the first-order conditions ask for weights on the contacts, non-negative and of sum 1, whose
-weighted tangential gradients cancel. The weights nearest to that solve a convex quadratic programme,
+At fixed unit vectors the first-order conditions require non-negative weights of sum 1 on the contacts whose weighted
+tangential gradients cancel. The weights that come nearest to this solve a convex quadratic programme,
 
 .. math:: \min_\lambda \tfrac12 \|J^\top \lambda\|^2, \qquad \lambda \ge 0, \; \sum\lambda = 1,
 
-solved here by a primal-dual interior-point method, whose path tends to the analytic centre of the solutions: every
-contact that can carry stress does, which is what rigidity needs to know.
+solved here by a primal-dual interior-point method. Its path tends to the analytic centre of the solutions. So every
+contact that can carry stress does, as the rigidity test requires.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 #: Stresses and rigidity are computed up to this many tangent unknowns (dense n x n matrices).
 MAX_STRESS_UNKNOWNS = 4000
-#: A stress this small beside the largest is none.
+#: A stress this small relative to the largest counts as zero.
 NO_STRESS = 1e-8
-#: Projections on the balanced stresses; each that drops no contact squares the error, until rounding ends it.
+#: Projections on the balanced stresses; each that drops no contact squares the error, down to rounding.
 MAX_PROJECTIONS = 30
-#: A norm of what stresses leave unbalanced that is rounding.
+#: A norm of unbalanced forces below this is rounding.
 BALANCED = 1e-13
-#: What the programme ends with above this is no balanced stress, whatever its rounding.
+#: If the programme ends with unbalanced forces above this, they are not rounding: there is no balanced stress.
 NEARLY_BALANCED = 1e-6
-#: The quadratic programme factors some thirty such matrices: beyond this many unknowns a projection is tried before it.
+#: The quadratic programme factors about thirty such matrices; above this many unknowns a projection is tried first.
 LARGE = 2500
 
 
 @dataclass(frozen=True, eq=False)
 class Stress:
-    """Stresses of sum 1 on the contacts, which of them are positive, and how far first-order conditions are from met.
+    """Stresses of sum 1 on the contacts, which of them are positive, and the violation of first-order conditions.
 
-    ``unbalanced`` is the norm of what the stresses leave unbalanced, ``complementarity`` the stress-weighted mean of
-    how far each contact is from being active, and ``residual`` the larger of the two.
+    ``unbalanced`` is the norm of the unbalanced forces. ``complementarity`` is the stress-weighted mean of each
+    contact's distance from being active. ``residual`` is the larger of the two.
     """
 
     weights: PerContact
@@ -62,8 +62,8 @@ class Stress:
 def balance(system: ContactSystem, X: Rows) -> Stress:
     """The most balanced stress on the inequalities of ``system`` at unit rows X, with its residual.
 
-    Of all balanced stresses it is one that puts weight on every contact that can have some; but beyond ``LARGE``
-    unknowns it may be one that is positive on fewer contacts.
+    Among the balanced stresses it is one with weight on every contact that can have some. Above ``LARGE`` unknowns it
+    may be positive on fewer contacts.
     """
     stress = _balance(system, X)
     values = system.values(X)
@@ -123,7 +123,7 @@ def _balance(system: ContactSystem, X: Rows) -> Stress:
 
 
 def _positions(part: ContactSystem, whole: ContactSystem, N: int) -> np.ndarray:
-    """Where each inequality of ``part`` stands in ``whole``."""
+    """The index in ``whole`` of each inequality of ``part``."""
     keys, wanted = whole.a * N + whole.b, part.a * N + part.b
     order = np.argsort(keys)
     return order[np.searchsorted(keys, wanted, sorter=order)]
@@ -132,12 +132,12 @@ def _positions(part: ContactSystem, whole: ContactSystem, N: int) -> np.ndarray:
 def _rebalance(J: sparse.csr_array, weights: PerContact, *, may_vanish: bool = False) -> PerContact:
     """Project weights on the balanced stresses, keeping relative changes small.
 
-    A weight that the projection takes to zero or below ends it, unless weights ``may_vanish``: then that contact
-    carries no stress, and the others are projected again.
+    If the projection takes a weight to zero or below, it ends. If weights ``may_vanish``, that contact instead carries
+    no stress, and the others are projected again.
 
-    At a code with contacts that no balanced stress needs, the central path of the programme ends with weights and
-    slacks of these contacts that are equally small. Which of the two is larger is an accident of rounding. The
-    projection separates them: it takes such weights to zero to rounding, and leaves the others near where they were.
+    Some contacts of a code may be needed by no balanced stress. There the central path ends with weights and slacks
+    that are equally small, and rounding decides which is larger. The projection separates them: it takes such weights
+    to zero to rounding, and leaves the others nearly unchanged.
     """
     best, least = weights, np.inf
     for _ in range(MAX_PROJECTIONS):
@@ -164,9 +164,9 @@ def _rebalance(J: sparse.csr_array, weights: PerContact, *, may_vanish: bool = F
 
 
 def rigidity(system: ContactSystem, X: Rows, stress: Stress) -> str:
-    """How the stressed contacts hold the vectors that they meet.
+    """The rigidity of the vectors that meet a stressed contact.
 
-    No other vector must be fixed: whatever the others do, the smallest value on the stressed contacts cannot rise
+    It holds whatever the other vectors do: the smallest value on the stressed contacts cannot increase
     (docs/theory.md, "What rigidity means here").
 
     Numerical evidence, not a proof: eigenvalues count as zero below 1e-10 (of J^T J) and below 1e-6 of its scale
@@ -175,10 +175,10 @@ def rigidity(system: ContactSystem, X: Rows, stress: Stress) -> str:
     Returns
     -------
     str
-        ``"infinitesimal"`` where the contacts, as bars, leave only rotations; ``"second order"`` where the motions
-        they leave are excluded by the Hessian of the Lagrangian (the second-order sufficient condition); ``"none"``
-        otherwise. Either of the first two makes the code a local optimum, strict up to rotation and the motion of
-        vectors that meet no stressed contact (rattlers among them).
+        ``"infinitesimal"`` if the contacts, as bars, allow only rotations. ``"second order"`` if the Hessian of the
+        Lagrangian excludes the motions that they allow (the second-order sufficient condition). ``"none"`` otherwise.
+        With either of the first two the code is a local optimum. It is strict up to rotation and the motion of vectors
+        that meet no stressed contact (rattlers among them).
     """
     if not stress.positive.any():
         return "none"

@@ -1,6 +1,6 @@
 r"""The contact inequalities of both objectives in one form: values, Jacobian, stress matrix.
 
-Both problems ask for unit vectors x_1 … x_N that maximise the smallest of E values
+Both problems seek unit vectors x_1 … x_N that maximise the smallest of E values
 
 .. math:: g_e(X) = \langle x_{a_e}, x_{c_e}\rangle - \langle x_{a_e}, x_{b_e}\rangle .
 
@@ -8,7 +8,7 @@ Both problems ask for unit vectors x_1 … x_N that maximise the smallest of E v
 * HardMax: X stacks W over H, a pair k, j has a = K + k, c = k, b = j, so g = <h_k, w_k - w_j> and the optimum is rho*.
 
 Multipliers ("stresses") are non-negative weights on the inequalities that sum to 1. Polishing, the optimality
-residual, rigidity and the proof in ball arithmetic are all written on this form (docs/theory.md, T4 and T5).
+residual, rigidity and the proof in ball arithmetic all use this form (docs/theory.md, T4 and T5).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ContactSystem:
         return len(self.a)
 
     def subset(self, chosen: np.ndarray) -> ContactSystem:
-        """The inequalities named by an index or boolean array."""
+        """The inequalities selected by an index or boolean array."""
         return ContactSystem(self.a[chosen], self.b[chosen], self.c[chosen])
 
     def values(self, X: Rows) -> PerContact:
@@ -73,13 +73,13 @@ class ContactSystem:
         return sparse.csr_array((data, (rows, cols)), shape=(len(self), N * (d - 1)))
 
     def compressed(self, X: Rows) -> tuple[ContactSystem, Rows]:
-        """The same inequalities on the vectors that take part alone."""
+        """The same inequalities on only the vectors that occur in them."""
         used = self.members(len(X))
         index = np.cumsum(used) - 1
         return ContactSystem(index[self.a], index[self.b], index[self.c]), X[used]
 
     def stressable(self, N: int) -> ContactSystem:
-        """What is left when vectors with a single inequality, which nothing can balance, are dropped repeatedly."""
+        """The inequalities left after repeatedly dropping vectors with a single one, which cannot be balanced."""
         system = self
         while True:
             ends = np.concatenate([system.a, system.b, system.c[system.c != system.a]])
@@ -90,7 +90,7 @@ class ContactSystem:
             system = system.subset(keep)
 
     def members(self, N: int) -> Mask:
-        """Which of the N vectors take part in an inequality."""
+        """Which of the N vectors occur in an inequality."""
         used = np.zeros(N, dtype=bool)
         for index in (self.a, self.b, self.c):
             used[index] = True
@@ -149,7 +149,7 @@ def move(X: Rows, basis: np.ndarray, step: np.ndarray) -> Rows:
 def rotations(X: Rows, basis: np.ndarray) -> np.ndarray:
     """Orthonormal basis, in tangent coordinates, of the motions of all of X by one infinitesimal rotation.
 
-    Shape (N (d-1), r), with r = d (d-1)/2 where X spans R^d and less where it does not.
+    Shape (N (d-1), r), with r = d (d-1)/2 where X spans R^d, and a smaller r where it does not.
     """
     N, d = X.shape
     p, q = np.triu_indices(d, 1)

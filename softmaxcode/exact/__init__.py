@@ -1,4 +1,4 @@
-"""Codes known in closed form, one family a file."""
+"""Codes in closed form, one family per file."""
 
 from softmaxcode.exact.classical import ClosedForm, closed_form
 from softmaxcode.exact.families import ExactCode, best, constructions, rebuild

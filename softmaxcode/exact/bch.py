@@ -1,4 +1,4 @@
-"""Duals of extended BCH codes, read as signs."""
+"""Duals of extended BCH codes, with bits as signs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def bch_dual(m: int, t: int = 2) -> CosetUnion:
     """The dual of the extended BCH code of length 2^m that corrects t = 2 or 3 errors.
 
     Its codewords are Tr(b_1 x^3 + b_2 x^5 + c x) + e on GF(2^m), with b_2 only for t = 3. The alternating form of such
-    a codeword has as radical the roots of a linearised polynomial of degree at most 4^(t - 1), and its rank is even: so
-    the radical has dimension at most 2t - 3 for odd m, 2t - 2 for even m, and a sum of signs is at most 2^((m +
-    that)/2). The weight distributions show that this is reached.
+    a codeword has as radical the roots of a linearised polynomial of degree at most 4^(t - 1). Its rank is even. So
+    the radical has dimension r at most 2t - 3 for odd m and 2t - 2 for even m. A sum of signs is then at most
+    2^((m + r)/2). The weight distributions show that this is attained.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ def bch_dual(m: int, t: int = 2) -> CosetUnion:
 
 
 def constructions(d: int) -> list[Construction]:
-    """The duals of extended BCH codes of dimension exactly d, shortened ones too.
+    """The duals of extended BCH codes of dimension exactly d, shortened ones included.
 
-    For d = 2^m and t = 2 there are 2 d^2 codewords and the axes; the largest cosine is sqrt(2/d) for odd m, 2/sqrt(d)
-    for even m.
+    For d = 2^m and t = 2 there are 2 d^2 codewords and the axes. The largest cosine is sqrt(2/d) for odd m and
+    2/sqrt(d) for even m.
 
     Examples
     --------
@@ -79,6 +79,6 @@ def constructions(d: int) -> list[Construction]:
     m = max(1, (d - 1).bit_length())
     if not 3 <= m <= MAX_BITS:
         return []
-    # a sum of signs of half the length is the worst worth having: from there on every quadratic form will do
+    # offered up to a sum of signs of half the length: beyond it every quadratic form is allowed
     unions = [bch_dual(m, t) for t in (2, 3)]
     return [code for union in unions if 2 * union.peak <= 2**m for code in union.constructions(d)]

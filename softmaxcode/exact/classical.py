@@ -1,4 +1,7 @@
-"""The pairs solved for every K and d (docs/theory.md, T3): d = 1, d = 2, K <= d + 1 and d + 2 <= K <= 2d."""
+"""Pairs whose optimum is known for every K and d (docs/theory.md, T3).
+
+They are d = 1, d = 2, K <= d + 1 and d + 2 <= K <= 2d.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def _polygon(K: int) -> ClosedForm:
 
 
 def _simplex(K: int, d: int) -> ClosedForm:
-    # coordinate i separates vertex i from the later ones; every row sums its squares to 1 by construction
+    # coordinate i separates vertex i from the later ones; by construction the squares of every row sum to 1
     W = np.zeros((K, d))
     for i in range(K - 1):
         rest = K - 1 - i
@@ -61,7 +64,7 @@ def _cross_polytope(K: int, d: int) -> ClosedForm:
 
 
 def closed_form(K: int, d: int) -> ClosedForm | None:
-    """The optimal code where one is known for every such pair, else None.
+    """The optimal code of a pair in one of the ranges solved in closed form, else None.
 
     Parameters
     ----------

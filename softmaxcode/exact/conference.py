@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def nearest(number: Callable[[], flint.arb]) -> float:
-    """The float64 nearest to a real number given as a ball, which is evaluated to more bits until that is decided.
+    """The float64 nearest to a real number given as a ball, evaluated to more bits until that is decided.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def rounded_cosines(scale: int, order: int, q: int) -> np.ndarray:
 def paley_conference(q: int) -> np.ndarray:
     """Paley's conference matrix of order q + 1: zero diagonal, others +-1, C C^T = q I.
 
-    C is symmetric for q = 1 mod 4 and skew for q = 3 mod 4; entry (x, y) is the quadratic character of x - y, and
+    C is symmetric for q = 1 mod 4 and skew for q = 3 mod 4. Entry (x, y) is the quadratic character of x - y, and
     row 0 stands for infinity.
 
     Parameters
@@ -85,8 +85,8 @@ def paley_conference(q: int) -> np.ndarray:
 
 
 def _lines(q: int) -> Rows:
-    # The eigenspace of C has the characters psi_b, b a square, and one vector fixed by translations; b and -b, both
-    # squares, make a cosine and a sine.
+    # The eigenspace of C has the characters psi_b, b a square, and one vector fixed by translations. If b and -b are
+    # both squares, they give a cosine and a sine.
     F = finite_field(q)
     squares = F.exp[0 : q - 1 : 2]
     half = squares[squares < F.negative(squares)]
@@ -107,9 +107,9 @@ def _with_axes(q: int) -> Rows:
 def constructions(d: int) -> list[Construction]:
     """Codes of Paley's symmetric conference matrices in dimension exactly d.
 
-    ``paley-lines``: 2d equiangular lines, 4d vectors with cosines -1 and +-1/sqrt(2d - 1), if 2d - 1 is a prime power
-    that is 1 mod 4. ``conference``: the axes and the rows of a matrix of order d, with their negatives, 4d vectors with
-    cosines 0, -1 and +-1/sqrt(d - 1), if d - 1 is such a prime power.
+    ``paley-lines`` exists if 2d - 1 is a prime power that is 1 mod 4. It is 2d equiangular lines: 4d vectors with
+    cosines -1 and +-1/sqrt(2d - 1). ``conference`` exists if d - 1 is such a prime power. It is the axes and the rows
+    of a matrix of order d, with their negatives. These are 4d vectors with cosines 0, -1 and +-1/sqrt(d - 1).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a construction in closed form is, and correct rounding of the coordinates it gives."""
+"""The record of a construction in closed form, and correct rounding of its coordinates."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Construction:
-    """A code known in closed form, not built yet.
+    """A code in closed form, described but not built.
 
     Attributes
     ----------
     name : str
-        Its key: unique, and the same for ever, since catalogues store it.
+        Its key, unique and permanent, since catalogues store it.
     K, d : int
         Number of vectors and dimension.
     max_cosine : float
-        The largest cosine of two vectors, nearest to the exact value; where only a bound on it is known, that bound.
+        The largest cosine of two vectors, rounded to nearest; if only a bound is known, that bound.
     formula : str
         The exact value as text.
     source : str
-        Where it comes from.
+        The source of the construction.
     build : callable
         Returns the (K, d) unit rows, every coordinate the float64 nearest to the exact number.
     rows : callable, optional
@@ -51,7 +51,7 @@ class Construction:
 def rounded_quotients(p: ArrayLike, q: ArrayLike) -> np.ndarray:
     """The float64 nearest to p / sqrt(q), elementwise for integers p and q > 0 (broadcast).
 
-    Computed as the integer square root of p^2 / q scaled to 64 bits with a sticky bit, then rounded once.
+    It is the integer square root of p^2 / q scaled to 64 bits with a sticky bit, rounded once.
 
     Examples
     --------
@@ -81,9 +81,9 @@ def _rounded_quotient(p: int, q: int) -> float:
 
 
 def orthonormal_coordinates(X: ArrayLike) -> Rows:
-    """Unit rows in an orthonormal basis of the span of integer rows of one norm.
+    """Unit rows in an orthonormal basis of the span of integer rows of equal norm.
 
-    The basis is the Gram-Schmidt basis of the first independent rows, orthogonal over the integers; a coordinate is
+    The basis is the Gram-Schmidt basis of the first independent rows, orthogonal over the integers. A coordinate is
     <x, b> / (|x| |b|), rounded once.
 
     Parameters
@@ -106,7 +106,7 @@ def orthonormal_coordinates(X: ArrayLike) -> Rows:
         b = left[rows[0]]
         b = b // int(np.gcd.reduce(b))
         basis.append(b)
-        # what is left of every row, scaled to stay an integer
+        # the remainder of every row, scaled to stay an integer
         left = left * int(b @ b) - np.outer(left @ b, b)
         left = left // np.maximum(1, np.gcd.reduce(left, axis=1))[:, None]
     B = np.array(basis, dtype=object)

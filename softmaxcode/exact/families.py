@@ -1,4 +1,4 @@
-"""The best code of the exact families for a pair, whole or a subset of it, and building one again from its name."""
+"""The best code of the exact families for a pair, whole or a subset, and reconstruction of a code from its name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from softmaxcode.exact.construction import Construction
     from softmaxcode.types import Rows
 
-#: The modules of this package that hold a family each.
+#: The modules of this package with one family each.
 FAMILIES = (
     "polytopes",
     "root_systems",
@@ -33,9 +33,9 @@ FAMILIES = (
     "kerdock",
     "bch",
 )
-#: Subsets with a smaller cosine than the whole code are looked for up to this many vectors.
+#: Subsets with a smaller cosine than the whole code are searched for up to this many vectors.
 MAX_SUBSET_CODE = 5000
-#: No code is built with more coordinates (8 bytes each) than this.
+#: No code with more coordinates (8 bytes each) is built.
 MAX_BUILT_COORDINATES = 10**8
 #: In more dimensions only closed forms, which have K <= 2 d, stay below that.
 MAX_DIMENSION = 7071
@@ -48,20 +48,20 @@ class ExactCode:
     Attributes
     ----------
     W : ndarray, shape (K, d), read-only
-        Unit rows; zeros are appended where the family lives in fewer dimensions.
+        Unit rows; zeros are appended where the family has fewer dimensions.
     max_cosine : float
-        The largest cosine of two rows; where the family knows only a bound on it, that bound.
+        The largest cosine of two rows; if the family has only a bound on it, that bound.
     name : str
         The construction's name.
     indices : ndarray of int or None
-        Which rows of it were kept, ascending; None for all. Those from its size on are the unit vectors e, -e of the
-        dimensions that it does not fill.
+        Indices of the construction's rows in this code, ascending; None for all. Indices from its size on stand for
+        unit vectors e, -e along the dimensions that the construction does not use.
     description : str
-        Name and what was taken of it, as text.
+        The name and the part of the construction used, as text.
     source : str
-        Where the construction comes from.
+        The source of the construction.
     margin : float or None
-        The margin, for closed forms.
+        The margin of a closed form, else None.
     """
 
     W: Rows
@@ -73,7 +73,7 @@ class ExactCode:
     margin: float | None = None
 
     def code(self, objective: str = "softmax") -> SoftmaxCode:
-        """The same as a `SoftmaxCode`."""
+        """The same code as a `SoftmaxCode`."""
         provenance = Provenance(f"exact: {self.description}", version=installed_version())
         return SoftmaxCode(self.W, objective, provenance, _exact=self)
 
@@ -110,8 +110,8 @@ def _constructions(d: int) -> tuple[Construction, ...]:
 def best(K: int, d: int) -> ExactCode | None:
     """The best of the exact codes for a pair: the one with the smallest cosine, subsets included.
 
-    Codes in fewer than d dimensions count too, together with both unit vectors of every dimension left over, as far as
-    they are needed. Of a subset the vertices with the fewest contacts are kept.
+    Codes in fewer than d dimensions count too, together with both unit vectors along each unused dimension, as far as
+    these are needed. A subset keeps the vertices with the fewest contacts.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def best(K: int, d: int) -> ExactCode | None:
     Returns
     -------
     ExactCode or None
-        None where no family reaches K vectors in d dimensions.
+        None where no family has K vectors in d dimensions.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _subsets(construction: Construction) -> tuple[Subset, ...]:
 
 
 def _chosen(K: int, d: int, construction: Construction, subset: Subset | None) -> ExactCode:
-    """Build K rows of a construction, of a subset of it where one is given."""
+    """Build K rows of a construction, or of a subset of it where one is given."""
     size = construction.K if subset is None else len(subset.indices)
     indices = None if subset is None else subset.indices
     cosine = construction.max_cosine if subset is None else subset.max_cosine
@@ -184,7 +184,7 @@ def _chosen(K: int, d: int, construction: Construction, subset: Subset | None) -
 
 
 def _made(construction: Construction, cosine: float, indices: np.ndarray | None, W: Rows) -> ExactCode:
-    """The rows ``indices`` of a construction, built already, with what they are called."""
+    """The code of the rows ``indices`` of a construction, already built, with its name and description."""
     description = construction.name
     if indices is not None:
         own = int((indices < construction.K).sum())
@@ -195,12 +195,12 @@ def _made(construction: Construction, cosine: float, indices: np.ndarray | None,
 
 
 def _can_build(construction: Construction) -> bool:
-    """Whether rows of it can be had without more than `MAX_BUILT_COORDINATES` of the whole."""
+    """Whether its rows can be built without more than `MAX_BUILT_COORDINATES` of the whole."""
     return construction.rows is not None or construction.K * construction.d <= MAX_BUILT_COORDINATES
 
 
 def _rows(construction: Construction, indices: np.ndarray | None, d: int) -> Rows:
-    """Rows of a construction in d dimensions; indices from its size on are the unit vectors e, -e left over."""
+    """Rows of a construction in d dimensions; indices from its size on are unit vectors e, -e along unused ones."""
     left = d - construction.d
     if indices is None:
         return np.pad(construction.build(), ((0, 0), (0, left)))
@@ -224,13 +224,13 @@ def _frozen(W: Rows, cosine: float, name: str, indices: np.ndarray | None, descr
 
 
 def rebuild(name: str, indices: np.ndarray | None, K: int, d: int) -> ExactCode:
-    """The code that `best` once named: rows ``indices`` (None for all) of a construction, in d dimensions.
+    """The code that `best` named: rows ``indices`` (None for all) of a construction, in d dimensions.
 
     Raises
     ------
     ValueError
-        If no construction in up to d dimensions has that name, its rows are not K of them, or it is too large to be
-        built.
+        If no construction in up to d dimensions has that name, or it is too large to build. Also if the indices are not
+        K of its rows.
 
     Examples
     --------

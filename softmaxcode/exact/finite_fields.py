@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FiniteField:
-    """The field GF(q), q = p^m, with its elements as integers.
+    """GF(q), q = p^m, with elements as integers.
 
-    The element c_0 + c_1 x + ... of GF(p)[x] modulo a primitive polynomial is the integer c_0 + c_1 p + .... So 0 and 1
-    are themselves, and addition is XOR when p = 2.
+    An element is c_0 + c_1 x + ... of GF(p)[x] modulo a primitive polynomial. It is stored as the integer
+    c_0 + c_1 p + .... So 0 and 1 are themselves, and addition is XOR for p = 2.
 
     Attributes
     ----------
     p, m, q : int
         Characteristic, degree and size.
     exp : ndarray, shape (2q - 2,), int
-        Powers of the primitive element x (twice round, so that a sum of two logarithms is an index).
+        Powers of the primitive element x (two periods, so that a sum of two logarithms is an index).
     log : ndarray, shape (q,), int
-        Its inverse; log[0] is without meaning.
+        Its inverse; log[0] is undefined.
     """
 
     p: int
@@ -127,7 +127,7 @@ def finite_field(q: int) -> FiniteField:
     if parts is None:
         raise ValueError(f"q must be a power of a prime; got {q!r}")
     p, m = parts
-    # a constant term of zero would let the powers of x run into a cycle without 1
+    # with a constant term of zero the powers of x could enter a cycle without 1
     lows = ([code // p**i % p for i in range(m)] for code in range(q) if code % p)
     powers = next(found for low in lows if (found := _powers(p, m, low)) is not None)
     log = np.zeros(q, dtype=np.int64)

@@ -11,8 +11,8 @@ import numpy as np
 def golay_codewords() -> np.ndarray:
     """The 4096 codewords of the extended binary Golay code, shape (4096, 24), int8 entries 0 and 1.
 
-    The extended quadratic residue code of length 24: the span of the 23 cyclic shifts of the set of non-zero squares
-    modulo 23, with the point at infinity (the last coordinate) added to each. The array is read-only.
+    It is the extended quadratic residue code of length 24. The set of non-zero squares modulo 23 has 23 cyclic shifts.
+    With the point at infinity (the last coordinate) added to each, they span the code. The array is read-only.
 
     References
     ----------
@@ -49,8 +49,8 @@ def octads() -> np.ndarray:
 def derived_octads(points: int) -> np.ndarray:
     """The octads through the last ``points`` coordinates, with these deleted, shape (B, 24 - points).
 
-    The blocks of S(5, 8, 24), S(4, 7, 23) and S(3, 6, 22) for 0, 1 and 2 points, of the projective plane of order 4,
-    S(2, 5, 21), for 3.
+    For 0, 1 and 2 points they are the blocks of S(5, 8, 24), S(4, 7, 23) and S(3, 6, 22). For 3 points they are those
+    of the projective plane of order 4, S(2, 5, 21).
 
     Examples
     --------

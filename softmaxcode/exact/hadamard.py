@@ -1,4 +1,4 @@
-"""Codes of Hadamard matrices: with the axes, with a coordinate dropped, on nets and on Steiner systems."""
+"""Codes from Hadamard matrices: with the axes, with a coordinate removed, on nets and on Steiner systems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @functools.lru_cache
 def has_hadamard(n: int) -> bool:
-    """Whether `hadamard_matrix` reaches order n.
+    """Whether `hadamard_matrix` can build order n.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def hadamard_matrix(n: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        If these constructions do not reach n.
+        If these constructions do not give order n.
 
     References
     ----------
@@ -90,7 +90,7 @@ def hadamard_matrix(n: int) -> np.ndarray:
 
 
 def _both_signs(rows: np.ndarray, square: int) -> Rows:
-    """Integer rows 0, +-1 with ``square`` entries not zero, and their negatives, of norm 1."""
+    """Integer rows with ``square`` entries +-1 and zeros elsewhere, and their negatives, scaled to norm 1."""
     return np.vstack([rows, -rows]) * rounded_quotients(1, square)
 
 
@@ -105,7 +105,7 @@ def _punctured(n: int) -> Rows:
 
 
 def _latin_squares(s: int) -> int:
-    """How many orthogonal Latin squares MacNeish's product of fields gives."""
+    """The number of orthogonal Latin squares from MacNeish's product of fields."""
     return min(_prime_powers(s)) - 1
 
 
@@ -123,7 +123,7 @@ def _prime_powers(s: int) -> Iterator[int]:
 def _net(s: int) -> np.ndarray:
     """Rows, columns and MacNeish's orthogonal Latin squares of side s: shape (classes, s, s), the symbol of each cell.
 
-    Two cells of one symbol in one class differ in it in every other class.
+    Two cells with the same symbol in one class have different symbols in every other class.
     """
     x, y = np.repeat(np.arange(s), s).reshape(s, s), np.tile(np.arange(s), (s, 1))
     squares = np.zeros((_latin_squares(s), s, s), dtype=np.int64)
@@ -176,7 +176,7 @@ def _steiner(v: int, size: int) -> Rows:
 
 
 def _steiner_systems(d: int) -> list[tuple[int, int]]:
-    """(v, block size) of the systems of d blocks offered, whose points lie in r blocks with r + 1 a Hadamard order."""
+    """(v, block size) of the offered systems of d blocks, whose points are in r blocks with r + 1 a Hadamard order."""
     found = []
     for size in (2, 3):
         v = (1 + math.isqrt(1 + 4 * size * (size - 1) * d)) // 2
@@ -188,17 +188,18 @@ def _steiner_systems(d: int) -> list[tuple[int, int]]:
 
 
 def constructions(d: int) -> list[Construction]:
-    """The codes of Hadamard matrices in dimension exactly d.
+    """The codes from Hadamard matrices in dimension exactly d.
 
-    All are closed under negation. The largest cosine comes last:
+    All are closed under negation.
 
-    - ``hadamard(d)``: the axes and the rows of a matrix; 4d vectors, 1/sqrt(d). Not for powers of 4, where Kerdock's
-      bases contain it.
-    - ``hadamard-punctured(d + 1)``: the rows of a matrix less a coordinate; 2d + 2 vectors, 1/d.
-    - ``net(s)``, d = s^2: the rows of a matrix of order s on the cells of each symbol of rows, columns and w orthogonal
-      Latin squares; w + 2 unbiased bases, 2d (w + 2) vectors, 1/s.
-    - ``steiner(v, k)``: d blocks of k = 2 or 3 of v points, r = (v - 1)/(k - 1) of them on a point; the rows of a
-      matrix of order r + 1, less a coordinate, on the blocks of each point; v (r + 1) equiangular lines, 1/r.
+    - ``hadamard(d)``: the axes and the rows of a matrix. 4d vectors, largest cosine 1/sqrt(d). Powers of 4 are
+      omitted, since Kerdock's bases contain the code.
+    - ``hadamard-punctured(d + 1)``: the rows of a matrix without one coordinate. 2d + 2 vectors, largest cosine 1/d.
+    - ``net(s)``, d = s^2: a net consists of rows, columns and w orthogonal Latin squares. The rows of a matrix of order
+      s are placed on the cells of each symbol. These are w + 2 unbiased bases: 2d (w + 2) vectors, largest cosine 1/s.
+    - ``steiner(v, k)``: a Steiner system has d blocks of k = 2 or 3 of v points. Each point is in r = (v - 1)/(k - 1)
+      blocks. A matrix of order r + 1, without one coordinate, is placed on the blocks of each point. Its rows give
+      v (r + 1) equiangular lines, largest cosine 1/r.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """The sharp codes of (q + 1)(q^3 + 1) vectors in dimension q (q^3 + 1)/(q + 1), largest cosine 1/q^2.
 
-The vectors are the points of the generalised quadrangle of order (q, q^2), equally the totally isotropic lines of
-the Hermitian surface H(3, q^2), projected on the eigenspace of the collinearity graph with the least eigenvalue.
+The vectors are the points of the generalised quadrangle of order (q, q^2). Equally, they are the totally isotropic
+lines of the Hermitian surface H(3, q^2). They are projected on the eigenspace of the collinearity graph with the least
+eigenvalue.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _SOURCE = (
 def ovoid_code(q: int) -> np.ndarray:
     """The q^4 codewords of the code of the elliptic quadric of PG(3, q), each of weight 0, q^2 - q or q^2.
 
-    The quadric has the points (0, 0, 0, 1) and (1, s, t, N(s, t)), where N(s, t) = s^2 + a s t + b t^2 has no zero but
-    (0, 0). A codeword has the values of one linear form; a plane meets the quadric in 1 or q + 1 points.
+    The quadric has the points (0, 0, 0, 1) and (1, s, t, N(s, t)). Here N(s, t) = s^2 + a s t + b t^2 has no zero other
+    than (0, 0). A codeword lists the values of one linear form; a plane meets the quadric in 1 or q + 1 points.
 
     Parameters
     ----------
@@ -82,10 +83,10 @@ def _simplex(q: int, factor: int, root: int) -> Rows:
 
 
 def _build(q: int) -> Rows:
-    # One point p; the q (q^2 + 1) points collinear with it, by line i and place c; and the q^4 others, which are the
-    # codewords of the ovoid code: codeword x is collinear with (i, c) when x_i = c. The stabiliser of p acts on the q^4
-    # as translations, and the eigenspace splits into their characters: the trivial one, and q - 1 for every line i. The
-    # latter make a symbol of the field a vertex of a simplex.
+    # There is one point p. The q (q^2 + 1) points collinear with it are indexed by line i and place c. The q^4 others
+    # are the codewords of the ovoid code: codeword x is collinear with (i, c) when x_i = c. The stabiliser of p acts on
+    # the q^4 as translations. The eigenspace splits into their characters: the trivial one, and q - 1 for every line i.
+    # The latter map a symbol of the field to a vertex of a simplex.
     codewords = ovoid_code(q)
     lines = q * q + 1
     first = np.concatenate([[1.0], np.full(q * lines, -1 / q), np.full(q**4, 1 / q**2)])
@@ -99,7 +100,7 @@ def _build(q: int) -> Rows:
 def constructions(d: int) -> list[Construction]:
     """The isotropic-subspace code in dimension exactly d, if there is one.
 
-    Its inner products are -1/q and 1/q^2; it is a spherical 3-design, hence sharp and a Tammes optimum.
+    Its inner products are -1/q and 1/q^2. It is a spherical 3-design, hence sharp and a Tammes optimum.
 
     Examples
     --------

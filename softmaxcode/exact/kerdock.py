@@ -1,7 +1,7 @@
-"""Unions of cosets of the first-order Reed-Muller code read as signs; those of Kerdock and of Delsarte and Goethals.
+"""Unions of cosets of the first-order Reed-Muller code, with bits as signs; Kerdock's and Delsarte and Goethals's.
 
-The codewords of a coset, one function F_2^n -> F_2 plus every affine one, are an orthonormal basis of R^(2^n) and its
-negative once 0 and 1 are read as +-2^(-n/2). So a union of cosets is a union of orthonormal bases.
+A coset consists of one function F_2^n -> F_2 plus every affine one. With 0 and 1 as +-2^(-n/2), its codewords are an
+orthonormal basis of R^(2^n) and its negative. So a union of cosets is a union of orthonormal bases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import Rows
 
-#: Dimensions past this are not offered: tables of the field would fill the memory.
+#: The largest dimension offered; beyond it tables of the field would fill the memory.
 MAX_BITS = 16
 #: Entries built at once.
 _TILE = 1 << 22
@@ -41,7 +41,7 @@ def parity(a: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class CosetUnion:
-    """Functions on F_2^bits, no two of which differ by an affine one.
+    """Functions on F_2^bits whose pairwise differences are not affine.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class CosetUnion:
     cosets : int
         Number of functions.
     peak : int
-        No sum of (-1)^(f + g + affine) over F_2^bits is larger, f and g any two of the functions.
+        The largest sum of (-1)^(f + g + affine) over F_2^bits, f and g any two of the functions.
     functions : callable
-        Numbers of functions, shape (n,), to their values, shape (n, 2^bits), 0 or 1, with value 0 at 0.
+        Maps indices of functions, shape (n,), to their values, shape (n, 2^bits), 0 or 1, with value 0 at 0.
     """
 
     name: str
@@ -65,17 +65,18 @@ class CosetUnion:
     functions: Callable[[np.ndarray], np.ndarray]
 
     def construction(self, shortened: int = 0) -> Construction:
-        """The code, or what is left of it in fewer dimensions.
+        """The code, or a shortened one in fewer dimensions.
 
-        Rows come basis after basis: for each function the 2^bits codewords f + linear, then their negatives. The code
-        shortened s times holds the codewords that are 0 at s given places, less those places: 2^(bits + 1 - s) of each
-        coset (the places are affinely independent), all in R^(2^bits - s), so a sum of peak becomes one of peak - s.
-        Last come the 2d vectors of the axes and their negatives, if that leaves the largest cosine as it is.
+        Rows come basis by basis: for each function the 2^bits codewords f + linear, then their negatives. The code
+        shortened s times consists of the codewords that are 0 at s given places, with these places removed. It has
+        2^(bits + 1 - s) codewords of each coset, since the places are affinely independent. All are in R^(2^bits - s),
+        so a sum of peak becomes one of peak - s. The 2d vectors of the axes and their negatives come last, if they do
+        not increase the largest cosine.
 
         Parameters
         ----------
         shortened : int
-            How many places, at most bits + 1.
+            Number of places, at most bits + 1.
         """
         d = 2**self.bits - shortened
         top = self.peak - shortened
@@ -129,9 +130,9 @@ class CosetUnion:
         return np.array([unit, -unit])[bits]
 
     def constructions(self, d: int) -> list[Construction]:
-        """The code if it has dimension d, or else the shortened one that has, if that is worth having."""
+        """The code if it has dimension d; otherwise its shortened code of dimension d, if that is good enough."""
         shortened = 2**self.bits - d
-        # the union has strength 5 (its dual has distance 6), so five places can be given whichever they are
+        # the union has strength 5 (its dual has distance 6), so any five places may be chosen
         if not 0 <= shortened <= min(5, self.peak - 1, self.bits + 1):
             return []
         code = self.construction(shortened)
@@ -165,7 +166,7 @@ def kerdock(bits: int, r: int = 1) -> CosetUnion:
         f(x, e) = sum over i = 1 .. (N - 1)/2 of Tr((a x)^(1 + 2^i)) + e Tr(a x)
                 + sum over i = 1 .. r - 1 of Tr(b_i x^(1 + 2^i)),   a and the b_i any elements of F.
 
-    The alternating forms of two of them differ by one of rank bits - 2 (r - 1) at least, so the sums are at most
+    The alternating forms of two of them differ by a form of rank at least bits - 2 (r - 1). So the sums are at most
     2^(bits/2 + r - 1).
 
     Parameters
@@ -177,9 +178,11 @@ def kerdock(bits: int, r: int = 1) -> CosetUnion:
 
     References
     ----------
-    Kerdock, "A class of low-rate nonlinear binary codes" (1972); Delsarte and Goethals, "Alternating bilinear forms
-    over GF(q)" (1975); MacWilliams and Sloane, "The Theory of Error-Correcting Codes" (1977), chapter 15; Calderbank,
-    Cameron, Kantor and Seidel, "Z4-Kerdock codes, orthogonal spreads, and extremal Euclidean line-sets" (1997).
+    Kerdock, "A class of low-rate nonlinear binary codes" (1972).
+    Delsarte and Goethals, "Alternating bilinear forms over GF(q)" (1975).
+    MacWilliams and Sloane, "The Theory of Error-Correcting Codes" (1977), chapter 15.
+    Calderbank, Cameron, Kantor and Seidel, "Z4-Kerdock codes, orthogonal spreads, and extremal Euclidean line-sets"
+    (1997).
 
     Examples
     --------
@@ -200,10 +203,10 @@ def kerdock(bits: int, r: int = 1) -> CosetUnion:
 
 
 def constructions(d: int) -> list[Construction]:
-    """The Kerdock and Delsarte-Goethals codes of dimension exactly d, shortened ones too.
+    """The Kerdock and Delsarte-Goethals codes of dimension exactly d, shortened ones included.
 
-    In d = 4^m the Kerdock code has d/2 + 1 orthonormal bases and their negatives, d^2 + 2d vectors in all, with cosines
-    0, -1 and +-1/sqrt(d).
+    In d = 4^m the Kerdock code consists of d/2 + 1 orthonormal bases and their negatives. These are d^2 + 2d vectors
+    with cosines 0, -1 and +-1/sqrt(d).
 
     Examples
     --------
@@ -215,6 +218,6 @@ def constructions(d: int) -> list[Construction]:
     bits = max(1, (d - 1).bit_length())
     if bits % 2 or bits > MAX_BITS:
         return []
-    # r = bits/2 gives every quadratic form; numbers of rows have to fit an int64
+    # r = bits/2 gives every quadratic form; numbers of rows have to fit in int64
     orders = [r for r in range(1, bits // 2 + 1) if (bits - 1) * r + bits + 1 < 63]
     return [code for r in orders if 2 ** (bits // 2 + r) <= 2**bits for code in kerdock(bits, r).constructions(d)]

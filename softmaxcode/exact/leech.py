@@ -24,9 +24,14 @@ SQUARED_NORM = 32
 def minimal_vectors() -> np.ndarray:
     """The 196560 minimal vectors of the Leech lattice times sqrt(8), of squared norm 32, shape (196560, 24), int8.
 
-    The 1104 vectors (+-4, +-4, 0, ..., 0); for each octad the 128 vectors with entries +-2 on it, an even number of
-    them negative; for each codeword of the Golay code the 24 vectors got from (-3, 1, ..., 1), the -3 in any place, by
-    changing the signs on the codeword. Inner products of minimal vectors are multiples of 8. The array is read-only.
+    They are of three kinds.
+
+    1. The 1104 vectors (+-4, +-4, 0, ..., 0).
+    2. For each octad the 128 vectors with entries +-2 on it, an even number of them negative.
+    3. For each codeword of the Golay code, 24 vectors that arise from (-3, 1, ..., 1), the -3 in any place. Their signs
+       are changed on the codeword.
+
+    Inner products of minimal vectors are multiples of 8. The array is read-only.
 
     References
     ----------
@@ -168,8 +173,8 @@ _LAMINATED = {16: 4320, 17: 5346, 18: 7398, 19: 10668, 20: 17400, 21: 27720, 22:
 def _frame(d: int) -> np.ndarray:
     """Orthogonal integer rows that span the complement of E_n in the 24 dimensions, n = 24 - d and 0 <= n <= 8.
 
-    The vectors on an octad form the lattice E8 (scaled), so that E_n stands for A1, A2, A3, D4, D5, E6, E7, E8 there;
-    its complement holds the minimal vectors of the laminated lattice of dimension d.
+    The vectors on an octad form the lattice E8 (scaled). There E_n stands for A1, A2, A3, D4, D5, E6, E7, E8. The
+    complement of E_n contains the minimal vectors of the laminated lattice of dimension d.
     """
     places = np.flatnonzero(octads()[0])
     unit = np.eye(24, dtype=np.int64)
@@ -204,18 +209,18 @@ def _laminated(d: int) -> Rows:
 
 
 def constructions(d: int) -> list[Construction]:
-    """The minimal vectors of the Leech lattice (d = 24) and the codes they give in dimension d, not built.
+    """The minimal vectors of the Leech lattice (d = 24) and the codes that they give in dimension d, not built.
 
-    *Layers*: the minimal vectors with given inner products with some fixed lattice vectors, projected on the complement
-    of these. Among them are the sharp codes of Cohn and Kumar in 21, 22 and 23 dimensions. *Laminated lattices*: the
-    minimal vectors orthogonal to A1, A2, A3, D4, D5, E6, E7 or E8, the kissing configurations of the laminated
-    lattices in 23, ..., 16 dimensions, the last of which is the Barnes-Wall lattice.
+    *Layers* are the minimal vectors with given inner products with some fixed lattice vectors, projected on the
+    complement of these. Among them are the sharp codes of Cohn and Kumar in 21, 22 and 23 dimensions. *Laminated
+    lattices* give the minimal vectors orthogonal to A1, A2, A3, D4, D5, E6, E7 or E8. These are the kissing
+    configurations of the laminated lattices in 23, ..., 16 dimensions; the last is the Barnes-Wall lattice.
 
     References
     ----------
-    Conway and Sloane, "Sphere Packings, Lattices and Groups" (1988), chapters 4, 6 and 14; Cohn and Kumar, "Universally
-    optimal distribution of points on spheres" (2007), table 1; Brouwer and Van Maldeghem, "Strongly Regular Graphs"
-    (2022), for the subgraphs of the McLaughlin and Higman-Sims graphs.
+    Conway and Sloane, "Sphere Packings, Lattices and Groups" (1988), chapters 4, 6 and 14.
+    Cohn and Kumar, "Universally optimal distribution of points on spheres" (2007), table 1.
+    Brouwer and Van Maldeghem, "Strongly Regular Graphs" (2022), for subgraphs of the McLaughlin and Higman-Sims graphs.
 
     Examples
     --------

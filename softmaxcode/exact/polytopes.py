@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import Rows
 
-# Working precision. The balls below have a radius near 2^-240; `_nearest` refuses one that straddles two answers.
+# Working precision. The balls below have a radius near 2^-240; `_nearest` refuses a ball with two nearest floats.
 _BITS = 256
 
 
@@ -166,9 +166,11 @@ def constructions(d: int) -> list[Construction]:
     References
     ----------
     Schuette and van der Waerden, "Auf welcher Kugel haben 5, 6, 7, 8 oder 9 Punkte mit Mindestabstand Eins Platz?"
-    (1951); Robinson, "Arrangement of 24 points on a sphere" (1961); Coxeter, "Regular Polytopes" (1948), for the
-    coordinates of the others. Optimality of the last two: de Laat, Leijenhorst and de Muinck Keizer, "Optimality and
-    uniqueness of the D4 root system" (2024); Boeroeczky, "Packing of spheres in spaces of constant curvature" (1978).
+    (1951).
+    Robinson, "Arrangement of 24 points on a sphere" (1961).
+    Coxeter, "Regular Polytopes" (1948), for the coordinates of the others.
+    De Laat, Leijenhorst and de Muinck Keizer, "Optimality and uniqueness of the D4 root system" (2024).
+    Boeroeczky, "Packing of spheres in spaces of constant curvature" (1978). These two prove optimality of the last two.
 
     Examples
     --------

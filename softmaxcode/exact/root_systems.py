@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layer:
-    """A code in a lattice: its minimal vectors with given inner products with fixed vectors, seen from their centre.
+    """A code in a lattice: its minimal vectors with given inner products with fixed vectors, relative to their centre.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Layer:
     source: str
 
     def construction(self, vectors: Callable[[], np.ndarray]) -> Construction:
-        """The code as a `Construction`, from a function that returns the minimal vectors, one a row."""
+        """The code as a `Construction`, from a function that returns the minimal vectors, one per row."""
         build = partial(_build, vectors, self.fixed, self.products)
         return Construction(self.name, self.K, self.d, float(self.max_cosine), str(self.max_cosine), self.source, build)
 
@@ -56,8 +56,8 @@ def _build(vectors: Callable[[], np.ndarray], fixed: Sequence[Sequence[int]], pr
 def layer(vectors: np.ndarray, fixed: ArrayLike, products: ArrayLike) -> np.ndarray:
     r"""The vectors with given inner products with fixed vectors, projected on the complement of these.
 
-    All of them have the same projection :math:`c = F^T (F F^T)^{-1} p` on the span of the fixed rows F, so what is
-    left is :math:`x - c`, returned as integers after multiplication by a common factor.
+    All of them have the same projection :math:`c = F^T (F F^T)^{-1} p` on the span of the fixed rows F. The result is
+    :math:`x - c`, multiplied by a common factor to have integer entries.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def layer(vectors: np.ndarray, fixed: ArrayLike, products: ArrayLike) -> np.ndar
     fixed : array_like, shape (m, n)
         Linearly independent integer rows.
     products : array_like, shape (m,)
-        The inner product wanted with each.
+        The required inner product with each.
 
     Returns
     -------
     ndarray, shape (K, n), int64
-        In the order of ``vectors``; of one norm if the vectors are.
+        In the order of ``vectors``, and of equal norm if the vectors are.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def _roots_of_e8() -> Rows:
     return orthonormal_coordinates(e8_roots())
 
 
-# 2 e_i + 2 e_8 for i = 1, 2, ...: roots with cosine 1/2 among each other
+# 2 e_i + 2 e_8 for i = 1, 2, ...: roots with pairwise cosine 1/2
 _FAN = tuple(tuple(2 * int(j in (i, 7)) for j in range(8)) for i in range(4))
 # 2 e_i - 2 e_(i+1): a chain of roots, the simple roots of A_n
 _CHAIN = tuple(tuple(2 * int(j == i) - 2 * int(j == i + 1) for j in range(8)) for i in range(3))
@@ -158,15 +158,16 @@ _LAYERS = (
 def constructions(d: int) -> list[Construction]:
     """The root system E8 (d = 8) and the codes of its layers in dimension d, not built.
 
-    The roots of E8 that have inner product 1 with n roots, themselves of inner products 1, are 56, 27, 16 and 10 for
-    n = 1, ..., 4; projected on the 8 - n dimensions orthogonal to these roots their largest cosine is 1/(n + 2). The
-    roots orthogonal to A1, A2 and A3 are E7, E6 and D5; those with one or two coordinates 1/2 are half-cubes.
+    Take n roots of E8 with pairwise inner products 1. For n = 1, ..., 4 the roots with inner product 1 with each of
+    them are 56, 27, 16 and 10. Projected on the 8 - n dimensions orthogonal to the n roots, their largest cosine is
+    1/(n + 2). The roots orthogonal to A1, A2 and A3 are E7, E6 and D5. Those with one or two coordinates 1/2 are
+    half-cubes.
 
     References
     ----------
-    Conway and Sloane, "Sphere Packings, Lattices and Groups" (1988), chapters 4 and 14; Cohn and Kumar, "Universally
-    optimal distribution of points on spheres" (2007), table 1; Bachoc and Vallentin, "Optimality and uniqueness of
-    the (4, 10, 1/6) spherical code" (2009).
+    Conway and Sloane, "Sphere Packings, Lattices and Groups" (1988), chapters 4 and 14.
+    Cohn and Kumar, "Universally optimal distribution of points on spheres" (2007), table 1.
+    Bachoc and Vallentin, "Optimality and uniqueness of the (4, 10, 1/6) spherical code" (2009).
 
     Examples
     --------

@@ -12,9 +12,9 @@ from softmaxcode.sphere import gram
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
-#: Cosines nearer to each other than this are one level.
+#: Cosines nearer to each other than this count as one level.
 LEVEL = 1e-9
-#: How often an independent set is changed in search of a larger one: at most, and times the number of vectors.
+#: The most changes to an independent set in search of a larger one, and the most changes times vectors.
 CHANGES = 1000
 EFFORT = 200_000
 #: Levels below the largest cosine that are tried: codes of an exact family have few.
@@ -28,7 +28,7 @@ class Subset:
     Attributes
     ----------
     indices : ndarray of int
-        Which rows, ascending.
+        Indices of the rows, ascending.
     max_cosine : float
         The largest cosine among them.
     """
@@ -38,10 +38,10 @@ class Subset:
 
 
 def subsets(W: Rows) -> tuple[Subset, ...]:
-    """For every level of the cosines but the lowest: many rows without that level or a higher one.
+    """For every level of the cosines but the lowest: many rows whose cosines are all below that level.
 
-    The largest such set is a maximum independent set of a graph, which is hard to find; a local search from a fixed
-    seed gives one that cannot be extended.
+    The largest such set is a maximum independent set of a graph, which is hard to find. A local search with a fixed
+    seed finds one that cannot be extended.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def subsets(W: Rows) -> tuple[Subset, ...]:
         near = G > level - 2 * LEVEL
         np.fill_diagonal(near, False)
         best = _independent(near, rng)
-        if len(best) <= 2 * W.shape[1]:  # cross-polytopes do as well
+        if len(best) <= 2 * W.shape[1]:  # a cross-polytope is at least as good
             break
         inner = G[np.ix_(best, best)]
         found.append(Subset(best, float(inner[np.isfinite(inner)].max())))
@@ -67,8 +67,8 @@ def subsets(W: Rows) -> tuple[Subset, ...]:
 def _independent(near: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A large set of vertices no two of which are near.
 
-    Iterated local search: a vertex from outside is forced in, its neighbours leave, and free vertices with the fewest
-    free neighbours fill the room; the change stays unless the set became smaller.
+    It uses iterated local search. A vertex from outside is added and its neighbours are removed. Free vertices with the
+    fewest free neighbours then fill the set. The change is kept unless the set became smaller.
     """
     chosen = _filled(near, np.zeros(len(near), dtype=bool), rng)
     for _ in range(min(CHANGES, EFFORT // len(near))):
@@ -83,7 +83,7 @@ def _independent(near: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _filled(near: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add vertices that are near to none, those with the fewest free neighbours first, until there are none."""
+    """Add vertices near to none of the set, those with the fewest free neighbours first, until none is left."""
     chosen = chosen.copy()
     free = ~chosen & ~near[chosen].any(axis=0)
     while free.any():
@@ -97,7 +97,7 @@ def _filled(near: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> n
 
 
 def greedy_subset(W: Rows, K: int) -> np.ndarray:
-    """Indices of K rows, ascending: the row with the most contacts goes first, then the next, until K are left."""
+    """Indices of K rows, ascending: the row with the most contacts is removed repeatedly until K are left."""
     G = gram(W)
     contacts = G > G.max() - LEVEL
     degree = contacts.sum(axis=1).astype(float)

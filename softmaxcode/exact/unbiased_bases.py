@@ -1,4 +1,4 @@
-"""Mutually unbiased bases of C^n, n an odd prime power, times roots of unity, read in R^(2n)."""
+"""Mutually unbiased bases of C^n, n an odd prime power, times roots of unity, as vectors of R^(2n)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _build(n: int, units: int) -> Rows:
     phase = (phase.reshape(n * n, 1, n) + unit[:, None]) % turn
     cosines = rounded_cosines(1, turn, n)
     waves = np.concatenate([cosines[phase], cosines[(phase - turn // 4) % turn]], axis=2)
-    # for n = 3 mod 4 the axes are turned by a right angle: see `_turn`
+    # for n = 3 mod 4 the axes are rotated by a right angle: see `_turn`
     start = turn // 4 if n % 4 == 3 else 0
     whole = rounded_cosines(1, turn, 1)
     axes = np.zeros((n, units, 2 * n))
@@ -44,11 +44,11 @@ def _build(n: int, units: int) -> Rows:
 def _turn(n: int, p: int, units: int) -> int:
     """m such that the largest cosine across bases is cos(pi/m)/sqrt(n); 0 if it is 1/sqrt(n).
 
-    Two vectors of different bases have inner product a Gauss sum over n: a p-th root of unity times a unit, times
-    +-1/sqrt(n) for n = 1 mod 4 and +-i/sqrt(n) for n = 3 mod 4 (both signs occur). So the phases of the first kind
-    include 1; those of the second are i times the roots of unity of order L = lcm(2, p, units), which includes 1 only
-    if 4 | L, and otherwise comes no nearer than pi/L. With the axes the phases are the p-th roots times units; turned
-    by a right angle they are among the former.
+    The inner product of two vectors of different bases is a Gauss sum over n. It is a p-th root of unity times a unit
+    times a factor. The factor is +-1/sqrt(n) for n = 1 mod 4 and +-i/sqrt(n) for n = 3 mod 4 (both signs occur). So for
+    n = 1 mod 4 the phases include 1. For n = 3 mod 4 they are i times the roots of unity of order L = lcm(2, p, units).
+    These include 1 only if 4 | L, and otherwise differ from 1 by at least pi/L. With the axes the phases are the p-th
+    roots times units. After a rotation of the axes by a right angle they are among those above.
     """
     order = math.lcm(2, p, units)
     return 0 if n % 4 == 1 or order % 4 == 0 else order
@@ -73,11 +73,11 @@ def _code(n: int, p: int, units: int) -> Construction:
 
 
 def constructions(d: int) -> list[Construction]:
-    """The codes of n + 1 unbiased bases of C^n, d = 2n, every vector times the roots of 1 of order 3, 4, 5 or 6.
+    """The codes of n + 1 unbiased bases of C^n, d = 2n, times the roots of 1 of order 3, 4, 5 or 6.
 
-    Of the orders r of roots for which cos(2 pi/r), the cosine they make among themselves, is no larger than the
-    cosine across bases, those are given that no larger r matches: r n (n + 1) vectors, largest cosine at most
-    1/sqrt(n), and sqrt(3/n)/2 for n = 3, 27, ... and r = 3 or 6.
+    Among themselves the roots of order r have the cosine cos(2 pi/r). Only orders r for which it is no larger than the
+    cosine across bases are considered, and only if no larger order does as well. The code has r n (n + 1) vectors. Its
+    largest cosine is at most 1/sqrt(n); it is sqrt(3/n)/2 for n = 3, 27, ... and r = 3 or 6.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Exact one-vs-rest distances, of all classes, of the smallest, of a sample, and on a GPU."""
+"""Exact one-vs-rest distances: of all classes, of the smallest, of a sample, and on a GPU."""
 
 from softmaxcode.margins.exact import (
     Margins,

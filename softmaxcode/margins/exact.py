@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import PerClass, Rows
 
-#: Classes solved together: the check of all other classes costs one (TILE, d) x (d, K) product a round.
+#: Classes solved together: checking all other classes costs one (TILE, d) x (d, K) product per round.
 TILE = 256
-#: Cosines of one tile at most, 128 MB; a thread holds twice that. Of K > 65,536 classes fewer than TILE go together.
+#: The most cosines of one tile, 128 MB; a thread stores twice that. For K > 65,536 tiles have fewer than TILE classes.
 TILE_COSINES = 2**24
-#: A class is done when no other class violates its dual value by more than this.
+#: A class is solved when no other class violates its dual value by more than this.
 GAP_TOLERANCE = 2e-14
-#: Below this bound a gap of ``GAP_TOLERANCE`` could be seen in the digits of a margin.
+#: Below this bound a gap of ``GAP_TOLERANCE`` would affect the digits of a margin.
 TINY = 1e-10
-#: Projections after which contacts are taken to be out of balance.
+#: Projections after which contacts count as unbalanced.
 MAX_PROJECTIONS = 500
-#: Classes for which weights of the contacts are looked for.
+#: Classes for which weights of the contacts are computed.
 MAX_BALANCED = 4
 #: Rounds of adding violated classes; ten are rarely needed.
 MAX_ROUNDS = 200
@@ -44,13 +44,13 @@ class Margins:
     Attributes
     ----------
     margins : ndarray, shape (K,)
-        dist(w_k, conv{w_j : j != k}): the norm of w_k minus an explicit convex combination, so an upper value that
-        exceeds the true distance by at most ``gaps``, up to rounding (about 1e-15).
+        dist(w_k, conv{w_j : j != k}), as the norm of w_k minus an explicit convex combination. So it is an upper value.
+        It exceeds the true distance by at most ``gaps``, up to rounding (about 1e-15).
     gaps : ndarray, shape (K,)
         ``margins`` minus the dual value min_j <h_k, w_k - w_j>, at least 0.
     H : ndarray, shape (K, d)
-        The unit vectors h_k at which the dual value is attained: the feature direction that class k's features
-        collapse to. Where a class has distance 0 (a duplicated row) any direction is optimal and w_k is given.
+        The unit vectors h_k at which the dual value is attained: the direction that class k's features collapse to. If
+        a class has distance 0 (a duplicated row), any direction is optimal and h_k is w_k.
     """
 
     margins: PerClass
@@ -70,9 +70,9 @@ class Margins:
 
 @dataclass(frozen=True)
 class SmallestMargin:
-    """The margin alone: its value, primal-dual gap, the class that attains it and how many classes were solved.
+    """The margin alone: its value, primal-dual gap, the class that attains it and the number of classes solved.
 
-    None is solved where a combination of some class's contacts shows that it is only 1 - mu away from the rest.
+    No class is solved if a combination of one class's contacts shows that it is only 1 - mu away from the rest.
     """
 
     margin: float
@@ -83,7 +83,7 @@ class SmallestMargin:
 
 @compiled()
 def _refined(V, support, h, a):
-    """`refine` on the rows of V named by ``support``."""
+    """`refine` on the rows ``support`` of V."""
     A = np.empty((len(support), V.shape[1]))
     for i in range(len(support)):
         A[i] = V[support[i]]
@@ -92,7 +92,7 @@ def _refined(V, support, h, a):
 
 @compiled()
 def _solve_pools(W, classes, pools, sizes, supports, support_sizes, weights, H, values, tolerance):
-    """Solve each class's polytope over its pool, in place; pools hold indices of other classes."""
+    """Solve each class's polytope over its pool, in place; pools contain indices of other classes."""
     d = W.shape[1]
     for row in range(len(classes)):
         k = classes[row]
@@ -162,7 +162,7 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
             fresh = np.argpartition(-excess, min(grow, K - 1) - 1)[:grow]
             fresh = fresh[np.isfinite(excess[fresh])]
             if not len(fresh):
-                continue  # nothing new to add: what is left is rounding, and the gap reports it
+                continue  # nothing new to add: the remainder is rounding, and the gap reports it
             pool_of_class = _grown_pool(pools[i, : sizes[i]], supports[i, :s], fresh, room)
             sizes[i] = len(pool_of_class)
             if sizes[i] > room:
@@ -179,7 +179,7 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
 
 
 def _grown_pool(pool: np.ndarray, support: np.ndarray, fresh: np.ndarray, room: int) -> np.ndarray:
-    """The candidates of a class, those of the optimum first, with new ones; where room is short, only those two."""
+    """A class's candidates: those of the optimum, then older ones (dropped where room is short), then new ones."""
     used = pool[support]
     if len(pool) + len(fresh) > room:
         return np.concatenate([used, fresh])
@@ -187,7 +187,7 @@ def _grown_pool(pool: np.ndarray, support: np.ndarray, fresh: np.ndarray, room: 
 
 
 def _tile_size(K: int) -> int:
-    """Classes of a tile."""
+    """The number of classes in a tile."""
     return max(1, min(TILE, TILE_COSINES // K))
 
 
@@ -205,7 +205,7 @@ def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[tuple[PerCla
 
 
 def margins(W: Rows, n_jobs: int = -1, *, classes: np.ndarray | None = None) -> Margins:
-    """`margin` for rows that were checked before; of the given classes alone, in their order, if there are any."""
+    """`margin` for validated rows; with ``classes``, of those alone in their order."""
     parts = _solve_tiles(W, np.arange(len(W)) if classes is None else classes, n_jobs)
     value, gap, H = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     for array in (value, gap, H):
@@ -216,8 +216,8 @@ def margins(W: Rows, n_jobs: int = -1, *, classes: np.ndarray | None = None) -> 
 def margin(W: ArrayLike, *, normalize: bool = False, n_jobs: int = -1) -> Margins:
     r"""Exact one-vs-rest distances of any classifier on the unit sphere.
 
-    For each class the distance from :math:`w_k` to the convex hull of the others, by an active-set method over
-    near neighbours with all other classes checked in one matrix product a round, until the primal and the dual
+    For each class it is the distance from :math:`w_k` to the convex hull of the others. An active-set method over near
+    neighbours computes it. All other classes are checked in one matrix product per round, until the primal and the dual
     value meet:
 
     .. math:: \|w_k - \sum_j \alpha_j w_j\| \ge dist_k \ge \min_{j \ne k} \langle h_k, w_k - w_j\rangle .
@@ -225,7 +225,7 @@ def margin(W: ArrayLike, *, normalize: bool = False, n_jobs: int = -1) -> Margin
     Parameters
     ----------
     W : array_like, shape (K, d)
-        Unit vectors, one a row.
+        Unit vectors, one per row.
     normalize : bool
         Scale the rows to unit norm first.
     n_jobs : int
@@ -258,8 +258,8 @@ def margin(W: ArrayLike, *, normalize: bool = False, n_jobs: int = -1) -> Margin
 def _contact_distances(W: Rows, classes: np.ndarray, slack: float) -> PerClass:
     """Distance of each class to some convex combination of its contacts: upper bounds on the one-vs-rest distances.
 
-    The combination is their mean; where that does not do for any class, a better one for a few classes of more than d
-    contacts.
+    The combination is their mean. If the mean is not sufficient for any class, better ones are computed for a few
+    classes of more than d contacts.
     """
     C = W[classes] @ W.T
     C[np.arange(len(classes)), classes] = -np.inf
@@ -268,7 +268,7 @@ def _contact_distances(W: Rows, classes: np.ndarray, slack: float) -> PerClass:
     distances = np.linalg.norm(W[classes] - contacts.astype(float) @ W / counts[:, None], axis=1)
     if distances.min() < 1 - C.max() + slack:
         return distances
-    different = np.unique(counts, return_index=True)[1]  # classes of one orbit have as many contacts
+    different = np.unique(counts, return_index=True)[1]  # classes of one orbit have equally many contacts
     for i in different[::-1][:MAX_BALANCED]:
         if counts[i] > W.shape[1]:
             A = W[contacts[i]]
@@ -280,8 +280,8 @@ def _contact_distances(W: Rows, classes: np.ndarray, slack: float) -> PerClass:
 def _balanced(A: Rows, w: np.ndarray) -> np.ndarray:
     """Convex weights of the rows of A whose combination is near to their common cosine with w times w.
 
-    Projects in turn on the affine space of all weights that do it exactly and on those that are not negative; where
-    positive weights do it, a point of both is reached.
+    It projects alternately on the affine space of all weights that solve this exactly and on the non-negative weights.
+    If positive weights solve it, a point of both is reached.
     """
     n = len(A)
     B = np.column_stack([A, np.ones(n)])
@@ -301,7 +301,7 @@ def _balanced(A: Rows, w: np.ndarray) -> np.ndarray:
 
 
 def _from_the_smallest(bounds: PerClass, slack: float) -> np.ndarray:
-    """Classes by their bound; those that differ by rounding alone stay in order."""
+    """Classes by increasing bound; those whose bounds differ by rounding alone stay in order."""
     return np.argsort(np.round(bounds / slack), kind="stable")
 
 
@@ -310,19 +310,19 @@ def smallest_from_bounds(
 ) -> SmallestMargin:
     """The smallest one-vs-rest distance, given a lower bound of each.
 
-    Classes are solved from the smallest bound upwards, until no bound is below the best distance by more than
-    ``slack``.
+    Classes are solved in the order of their bounds, the smallest first, until no bound is below the best distance by
+    more than ``slack``.
 
     Parameters
     ----------
     W : ndarray, shape (K, d)
-        Unit rows, checked before.
+        Unit rows, already validated.
     bounds : ndarray, shape (K,)
         Lower bounds of the one-vs-rest distances.
     slack : float
-        How much smaller than the answer a class that is not solved may be; the gap reports it.
+        How much smaller than the result the distance of an unsolved class may be; the gap reports it.
     best, attained_by : float, int
-        A distance known already, and its class.
+        A distance computed before, and its class.
     n_jobs : int
         Threads, as in joblib.
     """
@@ -340,7 +340,7 @@ def smallest_from_bounds(
         gap = max(gap, float(gaps.max()))
         left[batch] = False
         size = min(2 * size, 2 * TILE)
-    if left.any():  # what the classes left out could be smaller by
+    if left.any():  # how much smaller the unsolved classes could be
         gap = max(gap, best - float(bounds[left].min()))
     return SmallestMargin(best, gap, attained_by, int(np.count_nonzero(~left)))
 
@@ -348,19 +348,19 @@ def smallest_from_bounds(
 def smallest_margin(W: Rows, n_jobs: int = -1, *, max_cosine: float | None = None) -> SmallestMargin:
     """The smallest one-vs-rest distance, solving only the classes that can attain it (docs/theory.md, T2).
 
-    Class k is at least 1 - mu_k away from the rest, with mu_k its largest cosine. Classes are solved from the
-    smallest such bound upwards, until the next bound is no smaller than the best distance found, but for the rounding
-    of cosines; a class that reaches 1 - mu ends it at once. Where a class has many contacts, as in symmetric codes, a
-    combination of them shows that without solving anything.
+    Class k is at least 1 - mu_k away from the rest, with mu_k its largest cosine. Classes are solved in the order of
+    these bounds, the smallest first. The solver stops when the next bound is at least the best distance found, up to
+    the rounding of cosines. A class that attains 1 - mu stops it at once. Where a class has many contacts, as in
+    symmetric codes, a combination of them shows that without solving any class.
 
     Parameters
     ----------
     W : ndarray, shape (K, d)
-        Unit rows, checked before.
+        Unit rows, already validated.
     n_jobs : int
         Threads, as in joblib.
     max_cosine : float, optional
-        An upper bound on the cosines, where one is known: then no pass over all pairs is made.
+        An upper bound on the cosines, if known; it replaces the pass over all pairs.
     """
     bounds = 1 - largest_cosines(W) if max_cosine is None else np.full(len(W), 1 - max_cosine)
     slack = np.sqrt(W.shape[1]) * 2.0**-52  # the rounding of cosines

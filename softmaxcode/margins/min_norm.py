@@ -1,9 +1,9 @@
 """Numba kernel: the point of a polytope nearest to the origin, by Wolfe's active-set method.
 
 Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 11 (1976). The method keeps a set S of
-affinely independent vertices and the nearest point of their affine hull, adds the vertex that violates optimality
-most, and drops vertices whose weight would turn negative. Here it runs on Gram products with an updated Cholesky
-factor; `refine` then recomputes weights and direction from an orthogonal factorisation, which does not square the
+affinely independent vertices and the nearest point of their affine hull. It adds the vertex that violates optimality
+most, and drops vertices whose weight would become negative. Here it uses Gram products with an updated Cholesky
+factor. `refine` then computes weights and direction again from an orthogonal factorisation, which does not square the
 condition number.
 """
 
@@ -87,8 +87,8 @@ def wolfe(G, support, s, weights, limit):
     for j in range(m):
         if G[j, j] < G[nearest, nearest]:
             nearest = j
-    # Adding the same constant to every product turns affine into linear independence (Wolfe, section 3); the
-    # smallest squared norm as the constant keeps the system scaled when the polytope is very near the origin.
+    # Adding the same constant to every product turns affine into linear independence (Wolfe, section 3). With the
+    # smallest squared norm as the constant, the system stays scaled when the polytope is very near the origin.
     shift = max(G[nearest, nearest], 1e-300)
     L = np.empty((limit + 1, limit + 1))
     u = np.empty(limit + 1)
@@ -114,7 +114,7 @@ def wolfe(G, support, s, weights, limit):
             total += weights[i]
         for i in range(count):
             weights[i] /= total
-        entering = True  # the warm set must be re-solved before it is tested
+        entering = True  # the initial set must be solved again before it is tested
     for _ in range(50 * (m + limit)):
         if not entering:
             g[:] = 0.0
@@ -172,7 +172,7 @@ def wolfe(G, support, s, weights, limit):
 def _affine_point(V, p, weights):
     """Nearest point p of the affine hull of the rows of V to the origin, with its affine weights, by Gram-Schmidt.
 
-    Edges run from the vertex of least norm, so that a small distance is not lost in large coordinates.
+    Edges start at the vertex of least norm, so that a small distance is not lost in large coordinates.
     """
     s, d = V.shape
     base = 0
@@ -231,8 +231,8 @@ def _affine_point(V, p, weights):
 def wolfe_orthogonal(V, support, s, weights, tolerance):
     """Wolfe's method with an orthogonal factorisation at every step.
 
-    It is slower, but distinguishes nearly equal vertices. It starts from the first s entries of ``support`` (s >= 1)
-    with ``weights``, and returns the size of the final active set.
+    It is slower than `wolfe`, but distinguishes nearly equal vertices. It starts from the first s entries of
+    ``support`` (s >= 1) with ``weights``, and returns the size of the final active set.
     """
     m, d = V.shape
     count = s
@@ -288,7 +288,7 @@ def refine(V, direction, weights):
     """Distance, unit direction and convex weights of the nearest point, from the active vertices V (s, d).
 
     ``direction`` (d,) and ``weights`` (s,) are outputs. The value returned is the norm of the explicit convex
-    combination, so never below the distance to the polytope by more than rounding.
+    combination. So it is below the distance to the polytope by at most rounding.
     """
     s, d = V.shape
     p = np.empty(d)

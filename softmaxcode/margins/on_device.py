@@ -1,13 +1,13 @@
-r"""The smallest one-vs-rest distance of a classifier that lies on an accelerator, most of the work done there.
+r"""The smallest one-vs-rest distance of a classifier on an accelerator, computed mostly there.
 
 The classes of a tile are solved together, as nearest points of polytopes over pools of near rows (docs/theory.md, T1),
 
 .. math:: \min_{\alpha \ge 0,\ \sum_j \alpha_j = 1} \tfrac12 \|w_k - \sum_j \alpha_j w_j\|^2,
 
 by accelerated projected gradient steps in float32. Each class then gets a primal value from its weights and a dual
-value against *all* other classes, both in float64 and valid whatever the steps have reached. Only classes whose dual
-value is below the best primal one continue, with a better pool and more steps; what is left after the last round is
-solved on the CPU by the active-set method of `softmaxcode.margins.exact`.
+value against *all* other classes. Both are in float64 and valid however far the steps have converged. Only classes
+whose dual value is below the best primal one continue, with a better pool and more steps. Classes left after the last
+round are solved on the CPU by the active-set method of `softmaxcode.margins.exact`.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from softmaxcode.margins.exact import SmallestMargin, smallest_from_bounds
 ROUNDS = (50, 200, 800)
 #: Numbers in the largest array of one tile: 256 MB in float32, 512 MB in float64.
 TILE_NUMBERS = 2**26
-#: Steps of the power iteration for the step length, and the factor its value is raised by.
+#: Steps of the power iteration for the step length, and the factor by which its value is increased.
 _POWER_STEPS, _SAFETY = 12, 1.1
 
 
 def smallest_margin_on_device(
     W: Tensor, *, tolerance: float = 1e-6, rounds: tuple[int, ...] = ROUNDS, tile: int = TILE_NUMBERS
 ) -> SmallestMargin:
-    """The margin of a classifier to a given primal-dual gap, computed where the classifier lies.
+    """The margin of a classifier to a given primal-dual gap, computed on the classifier's device.
 
     Parameters
     ----------
     W : Tensor, shape (K, d), float64
-        Unit rows, checked before.
+        Unit rows, already validated.
     tolerance : float
-        The largest gap wanted.
+        The largest gap allowed.
     rounds : tuple of int
         Gradient steps of each round.
     tile : int
-        Numbers in the largest array stored.
+        Numbers in the largest array of one tile.
 
     Returns
     -------
     SmallestMargin
-        The margin is the norm of an explicit convex combination, so an upper value; the true one is at most ``gap``
-        lower. ``solved`` counts the classes that were left to the CPU.
+        The margin is the norm of an explicit convex combination, so an upper value. The true one is at most ``gap``
+        lower. ``solved`` counts the classes that were solved on the CPU.
 
     References
     ----------
-    Beck and Teboulle, SIAM J. Imaging Sciences 2 (2009); O'Donoghue and Candes, Found. Comput. Math. 15 (2015), for
-    the restarts.
+    Beck and Teboulle, SIAM J. Imaging Sciences 2 (2009).
+    O'Donoghue and Candes, Found. Comput. Math. 15 (2015), for the restarts.
     """
     K, d = W.shape
     size = max(1, tile // max(K, min(K - 1, 2 * d) * d))
@@ -86,7 +86,7 @@ def _dual(W: Tensor, classes: Tensor, H: Tensor) -> Tensor:
 
 
 def _nearest_points(W: Tensor, classes: Tensor, H: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Unit directions and primal values of the classes, over the pools of rows that reach furthest along ``H``."""
+    """Unit directions and primal values of the classes, over the pools of rows with the largest products with ``H``."""
     K, d = W.shape
     pool = _others(H, W, classes).topk(min(K - 1, 2 * d), dim=1).indices
     A = W[pool]

@@ -1,4 +1,4 @@
-"""The margin of a classifier too large for all its distances, from a random sample of classes."""
+"""The margin from a random sample of classes, for classifiers too large for all distances."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampledMargin:
-    """The smallest one-vs-rest distance among classes drawn at random, and how many classes may lie below it.
+    """The smallest one-vs-rest distance among randomly drawn classes, and how many classes may be below it.
 
     Attributes
     ----------
     margin : float
-        The smallest distance of a class drawn: an upper value of rho(W), which all classes decide.
+        The smallest distance of a drawn class: an upper value of rho(W), the minimum over all classes.
     gap : float
-        The largest primal-dual gap of a class drawn: the smallest distance among them is at least ``margin - gap``.
+        The largest primal-dual gap of a drawn class. The smallest distance among them is at least ``margin - gap``.
     attained_by : int
-        The class of that distance.
+        The class with that distance.
     sampled, K : int
-        Classes drawn, of all.
+        Number of drawn classes, and of all classes.
     confidence : float
-        The chance, at least, that a draw makes the statement of ``fraction`` a true one.
+        A lower bound on the probability that a draw makes the statement of ``fraction`` true.
     fraction : float
-        With that confidence at most ``fraction * K`` classes have a distance below ``margin - gap``. 0 where all
-        classes were drawn: then the margin is exact.
+        With that confidence at most ``fraction * K`` classes have a distance below ``margin - gap``. It is 0 where all
+        classes were drawn; the margin is then exact.
     """
 
     margin: float
@@ -54,17 +54,17 @@ def sampled_margin(
     normalize: bool = False,
     n_jobs: int = -1,
 ) -> SampledMargin:
-    r"""The smallest one-vs-rest distance of some classes drawn at random, each exact against all other classes.
+    r"""The smallest one-vs-rest distance of some randomly drawn classes, each exact against all other classes.
 
-    All K distances cost of the order of :math:`K^2 d`, those of S classes :math:`S K d`: this is `softmaxcode.margin`
-    for hundreds of thousands of classes and more.
+    All K distances cost of the order of :math:`K^2 d`, those of S classes :math:`S K d`. So it replaces
+    `softmaxcode.margin` for hundreds of thousands of classes and more.
 
     Parameters
     ----------
     W : array_like, shape (K, d)
-        Unit vectors, one a row.
+        Unit vectors, one per row.
     classes : int
-        Number S of classes drawn, without replacement, at least 1; all of them if there are no more.
+        Number S of classes drawn, without replacement, at least 1; all K if S is larger.
     confidence : float
         Between 0 and 1, neither included.
     seed : int
@@ -72,7 +72,7 @@ def sampled_margin(
     normalize : bool
         Scale the rows to unit norm first.
     n_jobs : int
-        Threads, as in joblib; -1 uses every core. Each holds some 300 MB where K is large.
+        Threads, as in joblib; -1 uses every core. Each needs about 300 MB where K is large.
 
     Returns
     -------
@@ -82,27 +82,28 @@ def sampled_margin(
     Raises
     ------
     ValueError
-        If the rows are not finite unit vectors (K, d) with K >= 2, ``classes`` is not a positive integer,
+        If the rows are not finite unit vectors (K, d) with K >= 2, or ``classes`` is not a positive integer. Also if
         ``confidence`` is not between 0 and 1, or ``seed`` is not an integer of at least 0.
 
     Notes
     -----
-    Order the classes by distance, ties in any way. If M or more classes are nearer to the rest than every class drawn,
-    then none of the first M was drawn, which has the chance (hypergeometric, all :math:`\binom{K}{S}` draws alike)
+    Order the classes by distance, ties in any way. Suppose that M or more classes are nearer to the rest than every
+    drawn class. Then none of the first M was drawn, which has the probability (hypergeometric, all
+    :math:`\binom{K}{S}` draws alike)
 
     .. math:: p(M) = \binom{K - M}{S} \Big/ \binom{K}{S} = \prod_{i < M} \frac{K - S - i}{K - i} ,
 
-    and exactly that chance where no two distances are equal. So with confidence c fewer than M classes are nearer as
-    soon as :math:`p(M) \le 1 - c`, and ``fraction`` is M/K for the largest M with :math:`p(M) > 1 - c`, the one-sided
-    confidence bound on a count of a finite population. For S much smaller than K it is close to
+    It is exactly that probability where no two distances are equal. So with confidence c fewer than M classes are
+    nearer as soon as :math:`p(M) \le 1 - c`. ``fraction`` is M/K for the largest M with :math:`p(M) > 1 - c`, the
+    one-sided confidence bound on a count of a finite population. For S much smaller than K it is close to
     :math:`1 - (1 - c)^{1/S}`: 0.15 % for c = 0.95 and S = 2000.
 
-    The statement is about the draw, for a classifier fixed before it: do not choose the seed by its result.
+    The statement is about the draw, for a classifier that is fixed before it. Do not choose the seed by its result.
 
     References
     ----------
     Buonaccorsi, A note on confidence intervals for proportions in finite populations, The American Statistician 41
-    (1987), for the bound; docs/theory.md, T1, for the distances.
+    (1987), for the bound. docs/theory.md, T1, for the distances.
 
     Examples
     --------
@@ -127,7 +128,7 @@ def sampled_margin(
 
 
 def _nearer_at_most(K: int, S: int, confidence: float) -> int:
-    """The largest M with p(M) > 1 - confidence, p(M) the chance that S classes of K drawn miss all of M given ones."""
+    """The largest M with p(M) > 1 - confidence, p(M) the probability that S of K classes miss all of M given ones."""
     i = np.arange(K - S)
     missed = np.cumprod((K - S - i) / (K - i))  # p(1), ..., p(K - S); more cannot all be missed
     return int(np.count_nonzero(missed > 1 - confidence))

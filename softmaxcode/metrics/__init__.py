@@ -1,6 +1,6 @@
 """TorchMetrics of generalized neural collapse (Jiang et al., ICML 2024), for one process or several.
 
-`GeneralizedNeuralCollapse` holds them all; each can be used alone.
+`GeneralizedNeuralCollapse` combines them; each can be used alone.
 """
 
 from softmaxcode.metrics.collapse import GNC1, GNC3, EffectiveRank, NearestClassMeanAccuracy

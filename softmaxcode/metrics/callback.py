@@ -23,52 +23,52 @@ if TYPE_CHECKING:
 
 
 class _ReachedHeadError(Exception):
-    """Carries the features out of a forward pass whose logits nobody needs."""
+    """Carries the features out of a forward pass whose logits are not needed."""
 
 
 class GNCCallback(Callback):
     """Logs GNC1, GNC2 and GNC3 of the training data each epoch, and draws them with the theoretical limits.
 
-    At the end of an epoch the network is put in evaluation mode and run once over the training data; what its head
-    receives are the features, the head's ``weight`` is the classifier. Each rank runs over its own part, and the
-    metrics put the parts together. The state of the random generators is put back afterwards, so that training goes
-    on as if nothing had been measured.
+    At the end of an epoch the callback puts the network in evaluation mode and runs it once over the training data. The
+    features are the input of its head, and the classifier is the head's ``weight``. Each rank runs over its own part,
+    and the metrics combine the parts. The callback then restores the random generators, so that measuring does not
+    change training.
 
     Parameters
     ----------
     head : str
-        Name of the submodule that maps features (N, d) to logits or loss, and whose ``weight`` is (K, d): a head of
+        Name of the submodule that maps features (N, d) to logits or loss. Its ``weight`` is (K, d): a head of
         `softmaxcode.nn`, or a `torch.nn.Linear`.
     classifier : callable, optional
-        ``classifier(module)`` returning the classifier (K, d), where it is not ``head.weight``.
+        ``classifier(module)`` returns the classifier (K, d), where it is not ``head.weight``.
     every_n_epochs : int
-        Measure after this many epochs, and after the last one, however training ends.
+        Measure after every so many epochs, and after the last one, however training ends.
     features : callable, optional
-        ``features(module, batch)`` returning features (N, d) and labels (N,). By default ``batch`` is a pair of inputs
-        and labels, and the features are what reaches the head in ``module(inputs)``; nothing behind it is computed.
+        ``features(module, batch)`` returns features (N, d) and labels (N,). By default ``batch`` is a pair of inputs
+        and labels. The features are then the head's input in ``module(inputs)``; nothing after it is computed.
     dataloader : iterable, optional
         Batches to measure on instead of the training data.
     figure : str or Path, optional
-        A ``.png``, ``.pdf`` or ``.svg`` that is drawn again after every measurement.
+        A ``.png``, ``.pdf`` or ``.svg`` file that is drawn again after every measurement.
     prefix : str
-        Put before the names that are logged.
+        Prefix of the logged names.
 
     Attributes
     ----------
     history : DataFrame
-        What was measured, indexed by epoch (the first is 0).
+        The measurements, indexed by epoch (the first is 0).
     limits : dict
-        The lines of the figure: the best margin known, or the bounds on it where no code is stored; and the margin that
-        a global minimiser of the loss has at least (docs/theory.md, T6) where the head has a temperature.
+        The lines of the figure. They are the best known margin, or the bounds on it where no code is stored. For a
+        head with a temperature there is also the lower bound on the margin of a global minimiser (docs/theory.md, T6).
 
     Raises
     ------
     ValueError
-        If the head is not a submodule, has no such weight, or is not reached; and whatever the metrics refuse.
+        If the head is not a submodule, has no such weight, or is not reached; also where the metrics raise one.
 
     Notes
     -----
-    A distributed sampler pads the parts of its ranks to one length by repeating samples, which then count twice.
+    A distributed sampler repeats samples so that all ranks have equally many; repeated samples count twice.
 
     Examples
     --------
@@ -108,19 +108,19 @@ class GNCCallback(Callback):
         return pd.DataFrame.from_dict(self._rows, orient="index").rename_axis("epoch")
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the history."""
+        """The state in a checkpoint: the history."""
         return {"history": {str(epoch): row for epoch, row in self._rows.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the history of a checkpoint."""
+        """Restore the history from a checkpoint."""
         self._rows = {int(epoch): row for epoch, row in state_dict["history"].items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look for the head before an epoch is spent."""
+        """Look for the head before the first epoch."""
         self._weight(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what another run, or this one after the checkpoint, has measured."""
+        """Discard measurements of another run, or of this one after the checkpoint."""
         self._rows = {epoch: row for epoch, row in self._rows.items() if epoch < trainer.current_epoch}
         self._ended = None
 
@@ -132,7 +132,7 @@ class GNCCallback(Callback):
             pl_module.log_dict({self.prefix + name: value for name, value in values.items()})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the last epoch, where training ended early; a module cannot log any more, but its loggers can."""
+        """Measure the last epoch if training ended early; the module cannot log any more, but its loggers can."""
         if self._ended is None or self._ended in self._rows:
             return
         values = self._record(trainer, pl_module, self._ended)
@@ -149,7 +149,7 @@ class GNCCallback(Callback):
         return values
 
     def measure(self, trainer: Trainer, pl_module: LightningModule, batches: Iterable[Any]) -> dict[str, float]:
-        """The metrics of the module over all the batches, in evaluation mode."""
+        """The metrics of the module over all batches, in evaluation mode."""
         temperature = getattr(pl_module.get_submodule(self.head), "temperature", None)
         metrics = self._fresh_metrics(self._weight(pl_module), temperature)
         modes = {module: module.training for module in pl_module.modules()}
@@ -169,7 +169,7 @@ class GNCCallback(Callback):
 
     @torch.no_grad()
     def _weight(self, pl_module: LightningModule) -> Tensor:
-        """The classifier, detached; all processes gather it where it is a DTensor."""
+        """The classifier, detached; all processes gather it if it is a DTensor."""
         try:
             head = pl_module.get_submodule(self.head)
         except AttributeError:
@@ -182,7 +182,7 @@ class GNCCallback(Callback):
         return check_classifier(head.weight, name=f"{self.head}.weight").detach()
 
     def _fresh_metrics(self, W: Tensor, temperature: float | None) -> GeneralizedNeuralCollapse:
-        """Metrics for this classifier; those of the last epoch where they fit, since limits take time to look up."""
+        """Metrics for this classifier; those of the last epoch are reused where they fit, since limits are costly."""
         shape = tuple(W.shape)
         metrics = self._metrics
         if metrics is None or (metrics.K, metrics.d) != shape or (metrics.temperature is None) != (temperature is None):

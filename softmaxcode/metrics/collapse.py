@@ -1,4 +1,4 @@
-"""How far features have collapsed: GNC1, the rank of the class means, GNC3 and the nearest class mean."""
+"""Measures of the collapse of features: GNC1, the rank of the class means, GNC3 and the nearest class mean."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from softmaxcode.checks.tensors import check_alike, check_classifier, check_dense, unit_rows
 from softmaxcode.metrics.moments import ClassifierMetric, ClassMoments, StreamMetric
 
-#: Squared distances stored at a time by `NearestClassMeanAccuracy`.
+#: Squared distances in memory at once in `NearestClassMeanAccuracy`.
 TILE = 2**22
 
 
 class GNC1(ClassMoments):
-    r"""Variability collapse: how small the scatter within classes is against that between class means.
+    r"""Variability collapse: the scatter within classes relative to the scatter between class means.
 
     .. math::
         GNC_1 = \frac1K \operatorname{tr}(\Sigma_W \Sigma_B^+), \quad
@@ -37,24 +37,29 @@ class GNC1(ClassMoments):
     Returns
     -------
     Tensor, shape (), float64
-        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+        From ``compute``, over all batches of all processes; from ``forward``, over one batch.
 
     Raises
     ------
     ValueError
-        By ``update`` for features that are not finite, not of shape (N, d) or on another device, and labels that are
-        not integers from 0 to K - 1; by ``compute`` if fewer than two classes were seen.
+        From ``update`` for features that are not finite, not of shape (N, d) or on another device. Also from ``update``
+        for labels that are not integers from 0 to K - 1, and from ``compute`` if fewer than two classes were seen.
 
     Notes
     -----
-    Classes not seen are left out, K then being the number seen, and a UserWarning names them. Features may be of any
-    floating-point precision; moments are stored in float64. The pseudo-inverse leaves out singular values of the
-    centred class means (divided by the root of K) below the machine epsilon times the largest of K, d and the class
-    counts, which is their rounding; if all class means are equal it is 0, and so is GNC1. Then, and where they are
-    nearly equal (a mean squared distance from their mean below 5e-4), a UserWarning reports it. Rounding of the
-    features themselves is not left out: where float32 features span fewer than min(K - 1, d) dimensions, their noise of
-    1e-7 counts as directions in which nothing has collapsed, and GNC1 is of the order of the samples per class. States
-    are saved in a state dict after ``metric.persistent(True)``.
+    Unseen classes are omitted: K is then the number of classes seen, and a UserWarning names the others. Features may
+    be of any floating-point precision; moments are stored in float64.
+
+    The pseudo-inverse omits singular values of the centred class means (divided by the root of K) that are rounding.
+    These are the ones below the machine epsilon times the largest of K, d and the class counts. If all class means are
+    equal it is 0, and so is GNC1. Then, and where they are nearly equal (a mean squared distance from their mean below
+    5e-4), a UserWarning reports it.
+
+    Rounding of the features themselves does count. It matters where float32 features span fewer than min(K - 1, d)
+    dimensions. Their noise of 1e-7 then counts as directions in which nothing has collapsed, and GNC1 is of the order
+    of the samples per class.
+
+    A state dict includes the states after ``metric.persistent(True)``.
 
     References
     ----------
@@ -76,7 +81,7 @@ class GNC1(ClassMoments):
     higher_is_better = False
 
     def compute(self) -> Tensor:
-        """GNC1 of what was accumulated."""
+        """GNC1 of all accumulated features."""
         _, counts, means, scatter = self.seen_moments()
         K = len(means)
         centred = (means - means.mean(0)) / K**0.5
@@ -90,16 +95,14 @@ class GNC1(ClassMoments):
 
 
 class EffectiveRank(ClassMoments):
-    r"""How many directions the class means span, in effect.
-
-    It distinguishes neural collapse from collapse to one point:
+    r"""The effective number of directions of class means: it distinguishes neural collapse from collapse to a point.
 
     .. math:: \exp\Bigl(-\sum_i p_i \log p_i\Bigr), \qquad p_i = \sigma_i \Big/ \sum_j \sigma_j
 
     with :math:`\sigma_i` the singular values of the K x d matrix of class means of unit features, about the origin. It
-    is 1 when all features are equal, K - 1 for K <= d + 1 classes whose means form a simplex, d when the means spread
-    alike over all directions, and 0 when all features are zero. For K = 2, and for d = 1, it is 1 at neural collapse
-    too.
+    is 1 when all features are equal, and 0 when all are zero. It is K - 1 for K <= d + 1 classes whose means form a
+    simplex. It is d when the means spread equally over all directions. For K = 2, and for d = 1, it is 1 at neural
+    collapse too.
 
     Parameters
     ----------
@@ -113,7 +116,7 @@ class EffectiveRank(ClassMoments):
     Returns
     -------
     Tensor, shape (), float64
-        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+        From ``compute``, over all batches of all processes; from ``forward``, over one batch.
 
     Raises
     ------
@@ -122,13 +125,13 @@ class EffectiveRank(ClassMoments):
 
     Notes
     -----
-    Classes not seen are left out, and a UserWarning names them; another reports class means that are nearly equal, as
-    of `GNC1`.
+    Unseen classes are omitted, and a UserWarning names them; another reports class means that are nearly equal, as
+    for `GNC1`.
 
     References
     ----------
-    Roy and Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007; Garrido et al., RankMe,
-    ICML 2023 (arXiv:2210.02885), for its use on learned features.
+    Roy and Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007.
+    Garrido et al., RankMe, ICML 2023 (arXiv:2210.02885), for its use on learned features.
 
     Examples
     --------
@@ -142,7 +145,7 @@ class EffectiveRank(ClassMoments):
     higher_is_better = True
 
     def compute(self) -> Tensor:
-        """The effective rank of what was accumulated."""
+        """The effective rank of all accumulated features."""
         _, counts, means, _ = self.seen_moments()
         values = torch.linalg.svdvals(means)
         values = values[values > self.rounding(counts)]
@@ -157,8 +160,8 @@ class GNC3(ClassifierMetric, ClassMoments):
 
     .. math:: GNC_3 = \frac1K \sum_k \Bigl(1 - \frac{\langle w_k, m_k - c\rangle}{\|w_k\| \|m_k - c\|}\Bigr)
 
-    with :math:`m_k` the mean of the class's unit features and c = 0, or with ``centred`` c the mean of the class means.
-    It is 0 when every row points at its class mean.
+    with :math:`m_k` the mean of the class's unit features and c = 0. With ``centred``, c is the mean of the class
+    means. It is 0 when every row points at its class mean.
 
     Parameters
     ----------
@@ -174,20 +177,20 @@ class GNC3(ClassifierMetric, ClassMoments):
     Returns
     -------
     Tensor, shape (), float64
-        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+        From ``compute``, over all batches of all processes; from ``forward``, over one batch.
 
     Raises
     ------
     ValueError
-        By ``update`` as `GNC1`; by ``compute`` if no classifier was set, it is on another device or no longer finite,
-        or fewer than two classes were seen.
+        From ``update`` as for `GNC1`. From ``compute`` if no classifier was set, it is on another device, it is no
+        longer finite, or fewer than two classes were seen.
 
     Notes
     -----
-    `set_classifier` keeps a reference: the rows at ``compute`` count. A class mean (centred, where asked) or row whose
-    norm is zero to rounding has no direction, and its cosine counts as 0. As `GNC1`, it warns of class means that are
-    nearly equal. Classes not seen are left out, K then being the number seen, and a
-    UserWarning names them.
+    `set_classifier` keeps a reference: ``compute`` uses the current rows. A row or class mean (centred, if requested)
+    whose norm is zero to rounding has no direction, and its cosine counts as 0. Like `GNC1`, it warns if class means
+    are nearly equal. Unseen classes are omitted: K is then the number of classes seen, and a UserWarning names the
+    others.
 
     References
     ----------
@@ -210,7 +213,7 @@ class GNC3(ClassifierMetric, ClassMoments):
         self.centred = centred
 
     def compute(self) -> Tensor:
-        """GNC3 of what was accumulated."""
+        """GNC3 of all accumulated features."""
         W = self.classifier()
         seen, counts, means, _ = self.seen_moments()
         if self.centred:
@@ -225,8 +228,8 @@ class NearestClassMeanAccuracy(StreamMetric):
 
     .. math:: \frac1N \#\Bigl\{i : \operatorname{arg\,min}_k \|h_i - m_k\| = y_i\Bigr\}
 
-    with unit features :math:`h_i`. Class means are not known before a pass over the training data has ended, so they
-    come from a metric that made it: ``accuracy.set_class_means(gnc1.class_means, gnc1.counts > 0)``.
+    with unit features :math:`h_i`. Class means are known only after a pass over the training data. They come from a
+    metric that made one: ``accuracy.set_class_means(gnc1.class_means, gnc1.counts > 0)``.
 
     Parameters
     ----------
@@ -240,19 +243,19 @@ class NearestClassMeanAccuracy(StreamMetric):
     Returns
     -------
     Tensor, shape (), float64
-        By ``compute``, of all batches of all processes; by ``forward``, of one batch.
+        From ``compute``, over all batches of all processes; from ``forward``, over one batch.
 
     Raises
     ------
     ValueError
-        By ``update`` as `GNC1`, or if no class means were set or they are on another device; by ``compute`` if there
-        were no features.
+        From ``update`` as for `GNC1`, or if no class means were set or they are on another device. From ``compute`` if
+        there were no features.
 
     Notes
     -----
-    Of equally near means the one of the smallest class counts; means nearer to each other than 1e-8 of the largest
-    distance between means may be confused. A feature of a class without a mean counts as wrong.
-    The N x K distances are never stored.
+    Of equally near means the one of the smallest class index counts. Means may be confused if their distance is below
+    1e-8 of the largest distance between means. A feature of a class without a mean counts as wrong. The N x K distances
+    are never stored.
 
     Examples
     --------
@@ -276,7 +279,7 @@ class NearestClassMeanAccuracy(StreamMetric):
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def set_class_means(self, means: Tensor, seen: Tensor | None = None) -> None:
-        """Set the class means that features are compared with; they are copied.
+        """Set the class means to compare features with; they are copied.
 
         Parameters
         ----------
@@ -291,7 +294,7 @@ class NearestClassMeanAccuracy(StreamMetric):
             If they are not such tensors.
         """
         means = check_classifier(means, self.K, self.d, name="means").detach().double()
-        self._centre = means.mean(0)  # distances do not change, and squares of what is common do not cancel
+        self._centre = means.mean(0)  # distances do not change, and a common offset does not cause cancellation
         means = means - self._centre
         offsets = means.square().sum(1) / 2
         if seen is not None:
@@ -324,7 +327,7 @@ class NearestClassMeanAccuracy(StreamMetric):
         self.total = self.total + len(h)
 
     def compute(self) -> Tensor:
-        """Accuracy of what was accumulated."""
+        """Accuracy over all accumulated features."""
         if not self.total:
             raise ValueError("nothing to compute: no features were seen; call update(features, labels) first")
         return self.correct.double() / self.total

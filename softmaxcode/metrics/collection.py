@@ -24,19 +24,19 @@ class GeneralizedNeuralCollapse(MetricCollection):
     d : int
         Dimension of the features.
     temperature : float, optional
-        Temperature of the loss; with it the certified margin is computed too, at the cost of a forward pass of the
+        Temperature of the loss. With it the certified margin is computed too, at the cost of a forward pass of the
         classifier in float64. It may be set later, between two streams.
     prefix, postfix : str, optional
-        Put before or after every name.
+        Prefix and postfix of every name.
     **kwargs
         As of `torchmetrics.Metric`, for every metric.
 
     Returns
     -------
     dict of Tensor, shape (), float64
-        By ``compute``: "GNC1", "GNC2", "GNC2_gap", "GNC2_ratio" (or "GNC2_ratio_lower" and "GNC2_ratio_upper", where
-        no code is stored), "GNC3" (about the origin), "GNC3_centred", "effective_rank" of the class means and, with a
-        temperature, "certified_margin".
+        From ``compute``: "GNC1", "GNC2", "GNC2_gap", "GNC2_ratio", "GNC3" (about the origin), "GNC3_centred",
+        "effective_rank" of the class means and, with a temperature, "certified_margin". Where no code is stored,
+        "GNC2_ratio_lower" and "GNC2_ratio_upper" replace "GNC2_ratio".
 
     Raises
     ------
@@ -45,8 +45,8 @@ class GeneralizedNeuralCollapse(MetricCollection):
 
     Notes
     -----
-    GNC1, both GNC3 and the effective rank fraction one state, of K + K d + d d numbers. ``forward`` evaluates the batch
-    alone as well, and so costs several times an ``update``; GNC2 is then solved for every batch.
+    GNC1, both GNC3 and the effective rank share one state, of K + K d + d d numbers. ``forward`` also evaluates the
+    batch alone, so it costs several times an ``update``; GNC2 is then solved for every batch.
 
     References
     ----------
@@ -89,13 +89,13 @@ class GeneralizedNeuralCollapse(MetricCollection):
         self.K, self.d = K, d
 
     def set_classifier(self, W: Tensor | Module) -> None:
-        """Name the head or classifier (K, d) that is measured, by reference; see `GNC3.set_classifier`."""
+        """Name the head or classifier (K, d) to measure, by reference; see `GNC3.set_classifier`."""
         for metric in self._modules.values():
             if isinstance(metric, ClassifierMetric):
                 metric.set_classifier(W)
 
     def merge_state(self, other: GeneralizedNeuralCollapse) -> None:
-        """Accumulate what another collection of the same (K, d) and temperature has seen.
+        """Accumulate the features that another collection of the same (K, d) and temperature has seen.
 
         Raises
         ------
@@ -104,13 +104,13 @@ class GeneralizedNeuralCollapse(MetricCollection):
         """
         if not isinstance(other, GeneralizedNeuralCollapse) or self._modules.keys() != other._modules.keys():
             raise ValueError(f"only a collection of the same metrics can be merged; got {other!r}")
-        # the certified margin first: it alone can refuse, for its temperature, what the others would take
+        # the certified margin first: it alone can refuse, for its temperature, a merge that the others would accept
         for name in reversed(self._modules):
             self._modules[name].merge_state(other._modules[name])
 
     @property
     def temperature(self) -> float | None:
-        """Temperature of the loss that certifies a margin, None without one; it may be set to another."""
+        """Temperature of the loss that certifies a margin, or None; a collection that has one accepts another."""
         certified = self._modules.get("certified_margin")
         return certified.temperature if isinstance(certified, CertifiedMargin) else None
 
@@ -123,10 +123,10 @@ class GeneralizedNeuralCollapse(MetricCollection):
 
     @property
     def limits(self) -> dict[str, float]:
-        """What theory sets beside the margin, by name: the lines of a figure.
+        """Theoretical limits of the margin, by name: the lines of a figure.
 
-        The best margin known of (K, d), or the bounds on it where no code is stored; and with a temperature the margin
-        that a global minimiser of the loss of a free feature model has at least (docs/theory.md, T6 (c)).
+        They are the best known margin of (K, d), or the bounds on it where no code is stored. With a temperature there
+        is also a lower bound on the margin of a free feature model's global minimisers (docs/theory.md, T6 (c)).
         """
         margin = self._modules["GNC2"]
         assert isinstance(margin, GNC2)
@@ -141,9 +141,9 @@ class GeneralizedNeuralCollapse(MetricCollection):
 
     @property
     def class_means(self) -> Tensor:
-        """Means of the unit features, shape (K, d), float64; 0 for a class not seen.
+        """Means of the unit features, shape (K, d), float64; 0 for an unseen class.
 
-        They are of this process; in ``with metrics["GNC1"].sync_context():`` of all.
+        They are those of this process, or in ``with metrics["GNC1"].sync_context():`` those of all.
         """
         return self._moments.class_means
 

@@ -1,4 +1,4 @@
-"""GNC1 to GNC3 along a training run, with the limits that theory sets drawn as lines."""
+"""GNC1 to GNC3 along a training run, with the theoretical limits as lines."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ _STYLES = ["--", ":", "-.", (0, (1, 3))]
 def plot_collapse(
     history: pd.DataFrame, limits: Mapping[str, float] | None = None, path: str | Path | None = None
 ) -> Figure:
-    """Draw GNC1, the margin (GNC2) and GNC3 against what the history's index counts.
+    """Draw GNC1, the margin (GNC2) and GNC3 against the index of the history.
 
     Parameters
     ----------
     history : DataFrame
-        One row per measurement, indexed by epoch or step; columns as `GeneralizedNeuralCollapse` computes them: GNC1,
-        GNC2, GNC3 and, where there are such, GNC3_centred, certified_margin and effective_rank, which has an axis of
-        its own beside GNC1: at an effective rank of 1 a small GNC1 is no neural collapse, but one to a single point.
+        One row per measurement, indexed by epoch or step. Columns are as `GeneralizedNeuralCollapse` computes them:
+        GNC1, GNC2, GNC3 and optionally GNC3_centred, certified_margin and effective_rank. The effective rank has an
+        axis beside GNC1. At an effective rank of 1 a small GNC1 means collapse to a single point, not neural collapse.
     limits : mapping, optional
         Name and value of every line to draw in the panel of margins, such as ``{"ρ* (best known)": 0.669}``.
     path : str or Path, optional
-        A ``.png``, ``.pdf`` or ``.svg`` to write, whole or not at all.
+        A ``.png``, ``.pdf`` or ``.svg`` file to write, atomically.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Without pyplot, so nothing needs to be closed.
+        It does not use pyplot, so nothing needs to be closed.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def plot_collapse(
 
 
 def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> None:
-    """One line per column that the history has."""
+    """One line for each of the names that is a column of the history."""
     for name in names:
         if name in history:
             label = _LABELS[name] + (": below 0" if (history[name] < 0).all() else "")
@@ -120,7 +120,7 @@ def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> N
 
 
 def _draw_rank(axes: Axes, ranks: pd.Series) -> None:
-    """The effective rank of the class means, on an axis of its own from 0 on."""
+    """The effective rank of the class means, on its own axis that starts at 0."""
     beside = axes.twinx()
     beside.plot(ranks.index, ranks, "s--", ms=2, lw=1, color=_RANK)
     beside.set_ylim(0, 1.08 * max(1.0, float(ranks.max())))
@@ -129,9 +129,9 @@ def _draw_rank(axes: Axes, ranks: pd.Series) -> None:
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, float]) -> None:
-    """A line a limit, all of them inside the panel, which begins at 0: below it neither limit nor certificate speaks.
+    """One line per limit, all inside the panel, whose axis starts at 0: negative limits and certificates mean nothing.
 
-    A line that cannot be seen is in the legend with its value.
+    A limit outside the panel is listed in the legend with its value.
     """
     for i, (name, value) in enumerate(limits.items()):
         style: Any = _STYLES[i % len(_STYLES)]
@@ -141,7 +141,7 @@ def _draw_limits(axes: Axes, limits: Mapping[str, float]) -> None:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis where every value allows it: an exact collapse is 0."""
+    """A logarithmic axis, unless a value is 0, as for an exact collapse."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
     if (values > 0).all():
         axes.set_yscale("log")

@@ -25,14 +25,15 @@ from softmaxcode.sphere import check_rows
 if TYPE_CHECKING:
     from softmaxcode.bounds.best import MarginBounds
 
-#: The margin of a code stored is computed up to this K * K * d.
+#: The margin of a stored code is computed up to this K * K * d.
 MAX_LIMIT = 10**12
 
 
 def classifier_margin(W: Tensor) -> SmallestMargin:
     """The exact margin of a classifier's rows scaled to unit norm, in float64.
 
-    On the CPU to rounding; elsewhere where the classifier lies, to a gap of 1e-6 (`softmaxcode.margins.on_device`).
+    On the CPU it is exact to rounding. On another device it is computed there, to a gap of 1e-6
+    (`softmaxcode.margins.on_device`).
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def classifier_margin(W: Tensor) -> SmallestMargin:
     Returns
     -------
     SmallestMargin
-        ``margin``, its primal-dual ``gap``, the class that it is ``attained_by`` and how many were ``solved``.
+        ``margin``, its primal-dual ``gap``, the class that it is ``attained_by`` and the number of classes ``solved``.
 
     Raises
     ------
@@ -61,11 +62,11 @@ def classifier_margin(W: Tensor) -> SmallestMargin:
 
 
 class GNC2(ClassifierMetric):
-    r"""Maximal margin: the exact margin of the classifier, compared with the best margin known.
+    r"""Maximal margin: the exact margin of the classifier, compared with the best known margin.
 
     .. math:: GNC_2 = \rho(W) = \min_k \operatorname{dist}\bigl(w_k, \operatorname{conv}\{w_j : j \ne k\}\bigr)
 
-    with rows scaled to unit norm. Batches play no part: ``update`` takes any arguments and does nothing.
+    with rows scaled to unit norm. It does not depend on batches: ``update`` takes any arguments and does nothing.
 
     Parameters
     ----------
@@ -79,21 +80,21 @@ class GNC2(ClassifierMetric):
     Returns
     -------
     dict of Tensor, shape (), float64
-        By ``compute``: "GNC2", the margin; "GNC2_gap", its primal-dual gap; and "GNC2_ratio", the margin divided by
-        that of `softmaxcode.best_known` (1 where both are 0, which is so for d = 1 and K > 2). Where no code of (K, d)
-        is stored there are instead "GNC2_ratio_lower" and "GNC2_ratio_upper", the margin divided by the upper and the
-        lower bound on the largest one.
+        From ``compute``: "GNC2", the margin; "GNC2_gap", its primal-dual gap; and "GNC2_ratio". The ratio is the margin
+        divided by that of `softmaxcode.best_known`. It is 1 where both are 0, which is so for d = 1 and K > 2. Where no
+        code of (K, d) is stored, "GNC2_ratio_lower" and "GNC2_ratio_upper" replace it. They are the margin divided by
+        the upper and by the lower bound on the largest one.
 
     Raises
     ------
     ValueError
-        By ``compute`` if no classifier was set, it is on another device, or a row is zero or not finite.
+        From ``compute`` if no classifier was set, it is on another device, or a row is zero or not finite.
 
     Notes
     -----
-    `set_classifier` keeps a reference: the rows at ``compute`` count. The margin is computed at every ``compute`` and
-    ``forward``, on the CPU in seconds for thousands of classes: in training, prefer ``update`` and one ``compute`` an
-    epoch. The best known margin is looked up at the first ``compute`` and kept.
+    `set_classifier` keeps a reference: ``compute`` uses the current rows. Every ``compute`` and ``forward`` computes
+    the margin, on the CPU in seconds for thousands of classes. In training, prefer ``update`` and one ``compute`` per
+    epoch. The best known margin is looked up at the first ``compute`` and cached.
 
     References
     ----------
@@ -112,15 +113,15 @@ class GNC2(ClassifierMetric):
 
     @property
     def update_called(self) -> bool:
-        """Always true: there is nothing to accumulate."""
+        """Always true: no update is needed before ``compute``."""
         return True
 
     @functools.cached_property
     def limit(self) -> float | None:
-        """The margin of the best code known of (K, d); None where none is stored.
+        """The margin of the best known code of (K, d); None where no code is stored.
 
-        Of the exact families' codes too large for their margin to be computed in a minute or two it is 1 - mu, which
-        their margin is at least.
+        For large codes of the exact families, it is 1 - mu, a lower bound on their margin. Computing the margin itself
+        would take more than a minute or two.
         """
         if self.K * self.K * self.d > MAX_LIMIT:
             known = exact.best(self.K, self.d)
@@ -142,7 +143,7 @@ class GNC2(ClassifierMetric):
         return self.bounds
 
     def update(self, *_: Any, **__: Any) -> None:
-        """Do nothing: the margin is the classifier's alone."""
+        """Do nothing: the margin depends on the classifier alone."""
 
     def forward(self, *_: Any, **__: Any) -> Any:
         """The same as `compute`."""
@@ -151,7 +152,7 @@ class GNC2(ClassifierMetric):
         return value
 
     def compute(self) -> dict[str, Tensor]:
-        """The margin of the classifier as it is now, its gap and its ratio to the best known."""
+        """The margin of the current classifier, its gap and its ratio to the best known margin."""
         solved = classifier_margin(self.classifier())
         values = {"GNC2": solved.margin, "GNC2_gap": solved.gap}
         if self.limit is not None:
@@ -173,7 +174,7 @@ def merge_losses(stacked: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (1 + K,)
-        The same of all.
+        The same for all parts together.
     """
     return torch.cat([stacked[:, :1].logsumexp(0), stacked[:, 1:].sum(0)])
 
@@ -202,20 +203,20 @@ class CertifiedMargin(ClassifierMetric):
     Returns
     -------
     Tensor, shape (), float64
-        By ``compute``, of all batches of all processes; by ``forward``, of one batch. Between -2 and 2.
+        From ``compute``, over all batches of all processes; from ``forward``, over one batch. Between -2 and 2.
 
     Raises
     ------
     ValueError
-        By ``update`` as `GNC1`, or if no classifier was set, it is on another device or not finite; by ``compute`` if
-        there were no features; at once if the temperature is not above 0.
+        From ``update`` as for `GNC1`, or if no classifier was set, or it is on another device or not finite. From
+        ``compute`` if there were no features. From the constructor if the temperature is not above 0.
 
     Notes
     -----
-    The certificate is one of the network in evaluation mode and of one classifier: do not change W between batches.
-    Losses are evaluated in float64 from their logarithms, since they underflow at small temperatures; N x K logits are
-    never stored. Rounding is not part of the certificate. Of classes not seen it proves nothing, and a UserWarning
-    names them; ``forward`` does not warn, and its value is that of the classes of its batch alone.
+    The certificate is valid for the network in evaluation mode and one classifier: do not change W between batches.
+    Losses are evaluated in float64 from their logarithms, since they underflow at small temperatures. The N x K logits
+    are never stored. Rounding is not part of the certificate. For unseen classes it proves nothing, and a UserWarning
+    names them. ``forward`` does not warn, and its value covers the classes of its batch alone.
 
     References
     ----------
@@ -246,7 +247,7 @@ class CertifiedMargin(ClassifierMetric):
 
     @property
     def temperature(self) -> float:
-        """The temperature tau of the loss; it may be changed between two streams, not within one."""
+        """The temperature tau of the loss; it may change between two streams, not within one."""
         return self._temperature
 
     @temperature.setter
@@ -282,7 +283,7 @@ class CertifiedMargin(ClassifierMetric):
         self.losses = merge_losses(torch.stack([self.losses, torch.cat([log_sum[None], counts])]))
 
     def compute(self) -> Tensor:
-        """The certified margin of what was accumulated."""
+        """The certified margin of all accumulated samples."""
         seen_classes(self.losses[1:], at_least=1, warn=not self.one_batch)
         samples = int(self.losses[1:].sum())
         log_mean = float(self.losses[0]) - math.log(samples)

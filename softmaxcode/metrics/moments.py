@@ -1,4 +1,4 @@
-"""Class moments of a stream of unit features in one packed tensor, and the metrics' common ground."""
+"""Class moments of a stream of unit features in one packed tensor, and the base classes of the metrics."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def unpack(moments: Tensor, K: int, d: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def merge_means(a: Tensor, means_a: Tensor, b: Tensor, means_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Counts and means of two parts of a stream together, and what their scatter lacks.
+    r"""Counts and means of two parts of a stream together, and the term to add to their scatter.
 
     .. math::
         n_k = a_k + b_k, \quad \delta_k = m^b_k - m^a_k, \quad m_k = m^a_k + \frac{b_k}{n_k} \delta_k, \quad
@@ -51,7 +51,7 @@ def merge_means(a: Tensor, means_a: Tensor, b: Tensor, means_b: Tensor) -> tuple
     Parameters
     ----------
     a, b : Tensor, shape (K,)
-        Counts of the parts; not both 0 unless the class has not been seen.
+        Counts of the parts; both are 0 only for an unseen class.
     means_a, means_b : Tensor, shape (K, d)
         Their class means.
 
@@ -70,19 +70,19 @@ def merge_means(a: Tensor, means_a: Tensor, b: Tensor, means_b: Tensor) -> tuple
 
 
 def merge(stacked: Tensor, K: int, d: int) -> Tensor:
-    r"""Moments of several parts of a stream together, one after the other by `merge_means`.
+    r"""Moments of several parts of a stream together, merged one after the other by `merge_means`.
 
     Parameters
     ----------
     stacked : Tensor, shape (R, K + K d + d d)
-        Packed moments of R parts; a part of zeros has seen nothing and changes nothing.
+        Packed moments of R parts; a part without features is zero and changes nothing.
     K, d : int
         Number of classes and dimension.
 
     Returns
     -------
     Tensor, shape (K + K d + d d,)
-        Packed moments of all.
+        Packed moments of all parts together.
     """
 
     def two(first: Tensor, second: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def merge(stacked: Tensor, K: int, d: int) -> Tensor:
 
 
 def seen_classes(counts: Tensor, *, at_least: int, warn: bool) -> Tensor:
-    """Indices of the classes with features, int64; too few raise a ValueError, others missing a warning."""
+    """Indices of the classes with features, int64; too few raise a ValueError, other missing ones a warning."""
     if not counts.any():
         raise ValueError("nothing to compute: no features were seen; call update(features, labels) first")
     seen, unseen = counts.nonzero()[:, 0], (counts == 0).nonzero()[:, 0]
@@ -108,7 +108,7 @@ def seen_classes(counts: Tensor, *, at_least: int, warn: bool) -> Tensor:
 
 
 def warn_of_collapse(means: Tensor) -> None:
-    """Warn if means of unit features carry no signal between the classes: GNC1 = 0 would read as perfect."""
+    """Warn if means of unit features are nearly equal: GNC1 = 0 would suggest neural collapse."""
     square = float(spread(means))
     if square < COLLAPSED:
         message = (
@@ -121,15 +121,15 @@ def warn_of_collapse(means: Tensor) -> None:
 class StreamMetric(Metric):
     """A metric of a stream of batches of features (N, d) and labels (N,), K classes.
 
-    States keep their dtype whatever a module that holds the metric is cast to, and nothing computed is cached: a
-    classifier may change between two calls of ``compute``.
+    States keep their dtype when a module that contains the metric is cast. Computed values are not cached: a classifier
+    may change between two calls of ``compute``.
     """
 
     full_state_update = False
     is_differentiable = False
-    #: Whether the metric holds one batch of `forward` alone, in which classes are missing as a rule.
+    #: Whether the metric contains a single batch of `forward`, in which some classes are usually missing.
     one_batch = False
-    #: Attributes in which metrics must agree to be merged.
+    #: Attributes that must be equal for two metrics to be merged.
     same: ClassVar[tuple[str, ...]] = ("K", "d")
 
     def __init__(self, K: int, d: int, **kwargs: Any) -> None:
@@ -151,9 +151,9 @@ class StreamMetric(Metric):
         check_alike(tensor, here, (name, f"the metric {type(self).__name__}"), dtype=False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Accumulate a batch and return the value of this batch alone; a batch that is refused changes nothing.
+        """Accumulate a batch and return the value of this batch alone; a refused batch changes nothing.
 
-        A batch whose own value does not exist (GNC1 of a single class, say) is refused as well; `update` takes it.
+        A batch without a value of its own (GNC1 of a single class, say) is refused as well; `update` accepts it.
         """
         batch = copy.copy(self)
         batch.reset()
@@ -166,7 +166,7 @@ class StreamMetric(Metric):
 
     @contextlib.contextmanager
     def sync_context(self, *args: Any, **kwargs: Any) -> Generator[None]:
-        """As torchmetrics', but a ``compute`` that raises leaves the states of this process alone as well."""
+        """Like torchmetrics', but states of this process do not change if ``compute`` raises."""
         try:
             with super().sync_context(*args, **kwargs):
                 yield
@@ -176,7 +176,7 @@ class StreamMetric(Metric):
             raise
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Accumulate what another metric has seen, given itself or its ``metric_state``.
+        """Accumulate the features that another metric has seen, given the metric or its ``metric_state``.
 
         Raises
         ------
@@ -199,12 +199,12 @@ class StreamMetric(Metric):
                         f"{name} must have shape {tuple(mine.shape)} for (K, d) = ({self.K}, {self.d}); "
                         f"got {tuple(state_dict[name].shape)}"
                     )
-                # a copy: updates change the state in place, and must not reach what was loaded
+                # a copy: updates change the state in place, and must not change the loaded dict
                 state_dict[name] = state_dict[name].to(mine, copy=True)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Any:
-        # a cast of the whole model must not reach the float64 states: follow it to its device alone
+        # a cast of the whole model must not change the dtype of float64 states: only the device follows
         return super()._apply(lambda state: state.to(fn(state.new_empty(0)).device), exclude_state)
 
 
@@ -215,16 +215,16 @@ class ClassifierMetric(StreamMetric):
 
     @torch.no_grad()
     def set_classifier(self, W: Tensor | torch.nn.Module) -> None:
-        """Name the classifier that is measured.
+        """Name the classifier to measure.
 
         Parameters
         ----------
         W : Module or Tensor, shape (K, d)
-            A head, whose ``weight`` at the time of use counts, or one class per row, of any norm. A parameter or buffer
-            is kept by reference, so of one in training the value at the time of use counts as well; a tensor computed
-            from others, such as the ``weight`` of a `SphericalClassifier`, stays as it is now. Copies and pickles of
-            the metric hold a copy. Of a DTensor, such as a parameter of `fully_shard`, all processes gather the rows at
-            every use, so all of them have to update and compute alike; or pass ``W.full_tensor()``, as it is now.
+            A head, or one class per row, of any norm. A head, parameter or buffer is kept by reference, so the metric
+            uses its current value. A tensor computed from others keeps its present value, such as the ``weight`` of a
+            `SphericalClassifier`. Copies and pickles of the metric contain a copy of the classifier. All processes
+            gather the rows of a DTensor, such as a parameter of `fully_shard`, at every use. So all of them have to
+            update and compute alike; or pass ``W.full_tensor()``, its present value.
 
         Raises
         ------
@@ -232,12 +232,12 @@ class ClassifierMetric(StreamMetric):
             If it is not a finite floating-point tensor of shape (K, d), or has no such ``weight``.
         """
         check_classifier(_weight(W), self.K, self.d)
-        # past Module.__setattr__, which would make a parameter or a head the metric's own
+        # past Module.__setattr__, which would register a parameter or a head as the metric's own
         self.__dict__["_classifier"] = W.detach() if isinstance(W, Tensor) and not W.is_leaf else W
 
     @torch.no_grad()
     def classifier(self) -> Tensor:
-        """The classifier as it is now, shape (K, d), detached."""
+        """The current classifier, shape (K, d), detached."""
         if self._classifier is None:
             raise ValueError(f"{type(self).__name__} has no classifier; call set_classifier(head) first")
         W: Tensor = gathered(_weight(self._classifier), "W")
@@ -253,8 +253,8 @@ def _weight(W: Any) -> Any:
 class ClassMoments(StreamMetric):
     """Counts, means and pooled scatter of the classes of a stream of unit features, in float64.
 
-    Features are scaled to unit norm; a row of zeros stays one. Memory is O(K d + d d), and so is the exchange between
-    processes; an update costs O(N d d) and touches the batch's own classes alone.
+    Features are scaled to unit norm; a row of zeros stays zero. Memory is O(K d + d d), and so is the exchange between
+    processes. An update costs O(N d d) and changes only the classes of the batch.
     """
 
     moments: Tensor
@@ -271,14 +271,14 @@ class ClassMoments(StreamMetric):
         Parameters
         ----------
         features : Tensor, shape (N, d)
-            Floating point of any precision, N >= 1; computed with in float64.
+            Floating point of any precision, N >= 1; converted to float64.
         labels : Tensor of integers, shape (N,)
             Classes from 0 to K - 1.
 
         Raises
         ------
         ValueError
-            If they are not that, or not on the metric's device; nothing is accumulated then.
+            If they are invalid or not on the metric's device; the metric then does not change.
         """
         self.check_batch(features, labels)
         H = unit_rows(features.detach().double())
@@ -289,7 +289,7 @@ class ClassMoments(StreamMetric):
         counts, means, scatter = unpack(self.moments, self.K, self.d)
         merged = merge_means(counts[classes], means[classes], of_batch.double(), batch_means)
         counts[classes], means[classes] = merged[:2]
-        rows = torch.cat([H - batch_means[index], merged[2]])  # about the batch's own means: nothing cancels
+        rows = torch.cat([H - batch_means[index], merged[2]])  # about the batch's own means: no cancellation
         scatter.addmm_(rows.T, rows)
 
     @property
@@ -299,7 +299,7 @@ class ClassMoments(StreamMetric):
 
     @property
     def class_means(self) -> Tensor:
-        """Means of the unit features, shape (K, d), float64, as `counts`; 0 for a class not seen."""
+        """Means of the unit features, shape (K, d), float64, as `counts`; 0 for an unseen class."""
         return unpack(self.moments, self.K, self.d)[1].clone()
 
     def seen_moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -308,7 +308,7 @@ class ClassMoments(StreamMetric):
         Warns
         -----
         UserWarning
-            Except in `forward`, of classes that were not seen, and of class means that are nearly equal.
+            Except in `forward`: for unseen classes, and for class means that are nearly equal.
         """
         counts, means, scatter = unpack(self.moments, self.K, self.d)
         seen = seen_classes(counts, at_least=2, warn=not self.one_batch)
@@ -317,5 +317,5 @@ class ClassMoments(StreamMetric):
         return seen, counts[seen], means[seen], scatter
 
     def rounding(self, counts: Tensor) -> float:
-        """What is below this in means of unit features, given their counts, is rounding."""
+        """The size of rounding errors in means of unit features, given their counts; smaller values count as 0."""
         return max(len(counts), self.d, float(counts.max())) * torch.finfo(torch.float64).eps

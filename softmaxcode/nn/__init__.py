@@ -1,7 +1,7 @@
 """PyTorch heads whose features and class vectors lie on the unit sphere, and the losses behind them.
 
-`SphericalClassifier` learns its class vectors, `CodeClassifier` holds those of a code, `CMFClassifier` those of the
-class-mean features; `functional` has the losses.
+`SphericalClassifier` learns its class vectors. `CodeClassifier` uses those of a code, and `CMFClassifier` the
+class-mean features. `functional` has the losses.
 """
 
 from softmaxcode.nn import functional

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from torch.utils.hooks import RemovableHandle
 
-#: Batches after which a head that was never stepped warns: more than anybody accumulates in one optimiser step.
+#: Batches after which a head whose `step` was never called warns: more than one accumulates in one optimiser step.
 MANY_BATCHES = 1000
 
 
 @dataclass(frozen=True)
 class ClassSums:
-    """Sums of unit features over the classes that occur, and over no others.
+    """Sums of unit features for the classes that occur, and for no others.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class ClassSums:
 
     @classmethod
     def none(cls, d: int) -> ClassSums:
-        """No features of any class."""
+        """Sums without any features."""
         return cls(torch.empty(0, dtype=torch.int64), torch.empty(0, d + 1, dtype=torch.float64))
 
     @classmethod
@@ -61,7 +61,7 @@ class ClassSums:
 
     @classmethod
     def merged(cls, parts: Sequence[ClassSums]) -> ClassSums:
-        """The sums of all parts together, added part by part: the same bits wherever the order is the same."""
+        """The sums of all parts together, added in the given order, so that the same order gives the same bits."""
         classes = torch.unique(torch.cat([part.classes for part in parts]))
         sums = parts[0].sums.new_zeros(len(classes), parts[0].sums.shape[1])
         for part in parts:
@@ -78,7 +78,7 @@ class ClassSums:
         return ClassSums(self.classes.to(device), self.sums.to(device))
 
     def gathered(self) -> ClassSums:
-        """The sums over all ranks, the same on each; every rank has to call it, also with nothing to give.
+        """The sums over all ranks, the same on each; every rank has to call it, even without features.
 
         Ranks exchange only the classes that occurred: R C (d + 2) numbers for R ranks and at most C classes on one.
         """
@@ -90,7 +90,7 @@ class ClassSums:
         lengths = torch.cat(sizes).tolist()
         if not any(lengths):
             return self
-        # one message, every rank's padded to the longest; a class's number is exact in float64
+        # one exchange, every rank's rows padded to the longest; float64 represents a class number exactly
         packed = self.sums.new_zeros(max(lengths), 1 + self.sums.shape[1])
         packed[: len(self.classes), 0] = self.classes.double()
         packed[: len(self.classes), 1:] = self.sums
@@ -113,69 +113,70 @@ def counted(features: Tensor) -> Tensor:
 class CMFClassifier(SphericalHead):
     r"""A classifier whose vectors are moving means of the class-mean features (CMF).
 
-    Once an optimiser step, for every class k with features in the step's batch :math:`B`,
+    Once per optimiser step, for every class k with features in the step's batch :math:`B`,
 
     .. math::
         m_k \leftarrow \frac{u}{\|u\|}, \quad
         u = \beta m_k + (1 - \beta) \frac{1}{|B_k|} \sum_{i \in B_k} \frac{h_i}{\|h_i\|},
 
     with :math:`B_k` the features of class k over all micro-batches and ranks of the step and :math:`\beta` the
-    momentum. Other classes keep their row bit for bit, and so does one whose u is 0 to the rounding of ``weight``.
-    There is no gradient and no optimiser state: one K x d array is all that is stored, and what is pending or exchanged
-    grows with the batch, not with K.
+    momentum. The rows of other classes do not change, and neither does a row whose u is 0 to the rounding of
+    ``weight``. There is no gradient and no optimiser state: one K x d array is all that is stored. Pending features and
+    the exchange between ranks grow with the batch, not with K.
 
     Parameters
     ----------
     K, d : int
         Classes and feature dimension.
     temperature : float
-        What the cosines are divided by; may be set later.
+        Divides the cosines; may be set later.
     momentum : float
         :math:`\beta`, from 0 to below 1; may be set later.
     seed : int, optional
-        Seed of the first rows, which are uniform on the sphere; torch's global generator without it.
+        Seed of the initial rows, which are uniform on the sphere; without it they come from torch's global generator.
 
     Attributes
     ----------
     weight : Tensor, shape (K, d)
         Unit rows: a buffer.
     temperature, momentum : float
-        As set.
+        The current settings.
 
     Raises
     ------
     ValueError
-        If K < 2, d < 1, the temperature is not a finite number above 0, the momentum is not in [0, 1) or the seed not
-        an integer of at least 0.
+        If K < 2, d < 1, or the temperature is not a finite number above 0. Also if the momentum is not in [0, 1), or
+        the seed not an integer of at least 0.
 
     Notes
     -----
-    In training mode ``head(features, labels)`` adds the batch to what is pending, in float64, and `step` moves the
-    means; ``head.attach(optimizer)`` has the optimiser call it after every step of its own. Micro-batches whose
-    gradients are accumulated count as one batch. Where a `torch.amp.GradScaler` skips a step the features stay pending,
-    and count with the next one: the skipped step left the network as it was, so they are its features still, and the
-    next step has the larger batch. (A fused optimiser takes every step and skips inside, so there they count at once.)
+    In training mode ``head(features, labels)`` adds the batch to the pending features, in float64, and `step` moves the
+    means. After ``head.attach(optimizer)`` the optimiser calls `step` after each of its own steps. Micro-batches whose
+    gradients are accumulated count as one batch. If a `torch.amp.GradScaler` skips a step, the features stay pending
+    and count in the next one, which has the larger batch. They are still features of the network, which the skipped
+    step did not change. (A fused optimiser takes every step and skips inside, so there they count at once.)
     In evaluation mode nothing is added. A forward pass that is run twice, as under activation checkpointing, counts
     twice.
 
-    Where `torch.distributed` is initialised, `step` waits for every rank of the default process group, so all ranks
-    must call it equally often, as attached optimisers do; a rank with nothing pending takes part too. All ranks have to
-    start from one weight and then have the same bits. DistributedDataParallel sends rank 0's at the start, and again
-    before forward passes, to no purpose here; ``forward_sync_buffers=False`` turns off the latter (and batch norm's
-    with it). Before PyTorch 2.13 it is ``broadcast_buffers=False``, which turns off both, so that a common ``seed`` is
-    needed. The weight must not be a DTensor; `fully_shard` leaves it as it is.
+    Where `torch.distributed` is initialised, `step` waits for every rank of the default process group. So all ranks
+    must call it equally often, as attached optimisers do, and a rank without pending features takes part too. All ranks
+    have to start from the same weight; they then have the same bits after every step. DistributedDataParallel sends
+    rank 0's weight at the start. It sends it again before forward passes, which is not needed here;
+    ``forward_sync_buffers=False`` turns off the latter (and batch norm's with it). Before PyTorch 2.13 it is
+    ``broadcast_buffers=False``, which turns off both, so that a common ``seed`` is needed. The weight must not be a
+    DTensor; `fully_shard` does not change it.
 
-    Where the means of all classes come to lie nearly at one point (a mean squared distance from their mean below 5e-4)
-    a UserWarning reports it, once: no features can distinguish the classes then. A lower learning rate often helps.
+    If the means of all classes nearly coincide (a mean squared distance from their mean below 5e-4), the head warns
+    once with a UserWarning. No features can distinguish the classes then. A lower learning rate often helps.
 
-    Keep ``weight`` in float32 or float64: in half precision a step of a large momentum is lost in rounding.
+    Keep ``weight`` in float32 or float64: in half precision rounding cancels the steps of a large momentum.
 
-    Temperature and momentum are in the state dict (see `SphericalHead`); what is pending is not, and loading one drops
-    it. `copy.deepcopy` copies it; the copy is attached to no optimiser. ``torch.compile(head)`` has a graph break
-    where a batch becomes pending.
+    The state dict includes temperature and momentum (see `SphericalHead`). It does not include pending features, and
+    loading a state dict discards them. `copy.deepcopy` copies them; no optimiser is attached to the copy.
+    ``torch.compile(head)`` has a graph break where a batch becomes pending.
 
-    The public code of the paper differs: it adds the sum of a class's features where this adds their mean, so that its
-    momentum depends on how often a class turns up in a batch, and each rank keeps a mean of its own.
+    The public code of the paper differs. It adds the sum of a class's features where this head adds their mean. So its
+    momentum depends on how often a class occurs in a batch. Each of its ranks also keeps its own mean.
 
     References
     ----------
@@ -215,9 +216,9 @@ class CMFClassifier(SphericalHead):
         return f"{super().extra_repr()}, momentum={self.momentum:g}"
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits, or with labels their mean cross-entropy; in training mode the latter makes the batch pending.
+        """Logits, or with labels their mean cross-entropy; in training mode labels also make the batch pending.
 
-        See `SphericalHead.forward` for shapes and errors; a refused batch is not pending.
+        See `SphericalHead.forward` for shapes and errors. A refused batch does not become pending.
         """
         result = super().forward(features, labels)
         if labels is not None and self.training:
@@ -250,7 +251,7 @@ class CMFClassifier(SphericalHead):
             )
 
     def step(self) -> None:
-        """Move the means of the classes that are pending, on any rank, and forget what is pending.
+        """Move the means of the classes that are pending on any rank, and clear the pending features.
 
         Warns
         -----
@@ -272,7 +273,7 @@ class CMFClassifier(SphericalHead):
         self._warn_of_collapse(total.classes)
 
     def _warn_of_collapse(self, moved: Tensor) -> None:
-        """Warn, once, if all rows nearly coincide; all are only looked at where those that moved do."""
+        """Warn once if all rows nearly coincide; checks all rows only if the moved ones nearly coincide."""
         if len(moved) < 2 or "collapse" in self._warned:
             return
         if spread(self.weight[moved]) < COLLAPSED and (square := float(spread(self.weight))) < COLLAPSED:
@@ -283,12 +284,12 @@ class CMFClassifier(SphericalHead):
             )
 
     def attach(self, optimizer: torch.optim.Optimizer) -> RemovableHandle:
-        """Have the optimiser call `step` after each of its own steps.
+        """Make the optimiser call `step` after each of its own steps.
 
         Parameters
         ----------
         optimizer : torch.optim.Optimizer
-            The one that trains the features.
+            The optimiser that trains the features.
 
         Returns
         -------
@@ -315,8 +316,8 @@ class CMFClassifier(SphericalHead):
     def set_class_means(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         r"""Set every class's row to the normalised mean of all its unit features, in one pass over the data.
 
-        What is pending is dropped. Where `torch.distributed` is initialised every rank has to call it, with its own
-        fraction of the data. Sums are float64, K x (d + 1) of them while it runs.
+        Pending features are discarded. Where `torch.distributed` is initialised, every rank has to call it with its own
+        part of the data. Sums are float64 and take K x (d + 1) numbers while it runs.
 
         Parameters
         ----------
@@ -326,12 +327,12 @@ class CMFClassifier(SphericalHead):
         Raises
         ------
         ValueError
-            For a batch that `forward` would refuse for anything but its dtype; the weight is then as it was.
+            For a batch that `forward` would refuse, except for its dtype; the weight then does not change.
 
         Warns
         -----
         UserWarning
-            Naming classes without features, which keep their row.
+            If classes have no features; it names them, and they keep their row.
 
         Examples
         --------
@@ -366,7 +367,7 @@ class CMFClassifier(SphericalHead):
         self._batches_pending = 0
 
     def _set_rows(self, classes: Tensor, rows: Tensor) -> None:
-        """Set the rows of these classes to the given directions, but for those that are zero to rounding."""
+        """Set the rows of these classes to the given directions, except those that are zero to rounding."""
         rounding = 4 * torch.finfo(self.weight.dtype).eps
         has_direction = torch.linalg.vector_norm(rows, dim=1) > rounding
         self.weight[classes[has_direction]] = unit_rows(rows[has_direction]).to(self.weight.dtype)

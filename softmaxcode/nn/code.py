@@ -18,45 +18,45 @@ if TYPE_CHECKING:
 
 
 class CodeClassifier(SphericalHead):
-    """A classifier whose K unit vectors are those of a code, fixed: no gradient and no optimiser state for them.
+    """A classifier whose K unit vectors are those of a code, fixed: they have no gradient and no optimiser state.
 
     Parameters
     ----------
     code : SoftmaxCode or array_like, shape (K, d)
         Unit rows.
     temperature : float
-        What the cosines are divided by; may be set later.
+        Divides the cosines; may be set later.
     assignment : array_like of int, shape (K,), optional
         Class c gets row ``assignment[c]`` of the code: a permutation of 0 .. K - 1, or an object whose ``permutation``
-        is one. Row c without it.
+        is one. Without it, class c gets row c.
     rotate : bool
-        Rotate the code by a random orthogonal matrix, uniform over all of them, so that no feature axis is special:
-        codes often have class vectors along the axes, which features after a ReLU, say, would favour.
+        Rotate the code by a random orthogonal matrix, uniform over all of them, so that no feature axis is special.
+        Codes often have class vectors along the axes, which some features favour, such as those after a ReLU.
     seed : int, optional
-        Seed of the rotation; torch's global generator without it.
+        Seed of the rotation; without it the rotation comes from torch's global generator.
 
     Attributes
     ----------
     weight : Tensor, shape (K, d)
-        Unit rows: a buffer. The state dict holds it as it is, assigned and rotated.
+        Unit rows: a buffer. The state dict includes it, assigned and rotated.
     temperature : float
-        As set.
+        The current temperature.
 
     Raises
     ------
     ValueError
-        If the code's rows are not finite unit vectors, the assignment is not a permutation of 0 .. K - 1, the
-        temperature is not a finite number above 0 or the seed not an integer of at least 0.
+        If the code's rows are not finite unit vectors, or the assignment is not a permutation of 0 .. K - 1. Also if
+        the temperature is not a finite number above 0, or the seed not an integer of at least 0.
 
     Notes
     -----
-    Cosines and margins are those of the code, whatever the assignment and the rotation, up to the rounding of the
-    weight's dtype.
+    Cosines and margins are those of the code, up to the rounding of the weight's dtype. Assignment and rotation do not
+    change them.
 
     References
     ----------
-    F. Mezzadri, How to generate random matrices from the classical compact groups, Notices of the AMS 54 (2007):
-    the Q of a QR factorisation is uniform once the diagonal of R is made positive.
+    F. Mezzadri, How to generate random matrices from the classical compact groups, Notices of the AMS 54 (2007).
+    The Q of a QR factorisation is uniform once the diagonal of R is made positive.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Losses of a classifier on the sphere that never hold the N x K logits: cross-entropy, its logarithm, HardMax."""
+"""Losses of a classifier on the sphere that never store the N x K logits: cross-entropy, its logarithm, HardMax."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from softmaxcode.checks.tensors import (
 )
 from softmaxcode.nn import tiles
 
-#: Below it log(log(1 + e^s)) = s - e^s/2 + ... is s to double precision.
+#: Below this s, log(log(1 + e^s)) = s - e^s/2 + ... equals s to double precision.
 FAR = -40.0
 
 
 def _checked(features: Any, weight: Any, labels: Any, normalize: bool) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Features, weight and labels ready for `tiles`, and whether their values are still to be checked there."""
+    """Features, weight and labels for `tiles`, and whether `tiles` still has to check their values."""
     weight = check_classifier(weight, name="weight")
     check_features(features, weight.shape[1])
     check_labels(labels, weight.shape[0], features.shape[0])
@@ -46,14 +46,14 @@ def _check_reduction(reduction: Any, known: tuple[str, ...]) -> None:
 def log_softplus(s: Tensor) -> Tensor:
     """log(log(1 + e^s)) and its derivative sigmoid(s) / softplus(s), for any s."""
     far = s < FAR
-    near = torch.where(far, 0.0, s)  # both branches are finite, so neither spoils the other's gradient
+    near = torch.where(far, 0.0, s)  # both branches are finite, so neither makes the other's gradient NaN
     return torch.where(far, s, (-torch.nn.functional.logsigmoid(-near)).log())
 
 
 def log_odds_against(
     features: Tensor, weight: Tensor, labels: Tensor, temperature: float, *, normalize: bool = True
 ) -> Tensor:
-    r"""Log-odds of all wrong classes together against the label, one for each sample.
+    r"""Log-odds of all wrong classes together against the label, one per sample.
 
     .. math:: s_i = \log \sum_{j \ne y_i} \exp(\langle w_j - w_{y_i}, h_i\rangle / \tau)
 
@@ -64,13 +64,13 @@ def log_odds_against(
     features : Tensor, shape (N, d)
         One sample per row, N >= 1.
     weight : Tensor, shape (K, d)
-        The classifier, one class per row, K >= 2; if it needs no gradient, none is computed.
+        The classifier, one class per row, K >= 2. Its gradient is computed only if it needs one.
     labels : Tensor of integers, shape (N,)
         Classes from 0 to K - 1.
     temperature : float
         The temperature tau, above 0.
     normalize : bool
-        Scale the rows of both to unit norm first, differentiably; a row of zeros stays one.
+        Scale the rows of both to unit norm first, differentiably; a row of zeros stays zero.
 
     Returns
     -------
@@ -80,15 +80,15 @@ def log_odds_against(
     Raises
     ------
     ValueError
-        If the temperature is not above 0, a label is out of range, an entry is not finite, or shapes, dtypes or
+        If the temperature is not above 0, a label is out of range, or an entry is not finite. Also if shapes, dtypes or
         devices do not match. While `torch.compile` traces, values are checked when the compiled code runs.
 
     Notes
     -----
-    Time is O(N K d) and memory O((N + K) d) and one tile of logits, forward and backward. Under `torch.autocast` the
-    features are cast to the dtype of ``weight``, and products are taken in it; half-precision input is computed with
-    in float32. Rounding moves a log-odds by about the machine epsilon divided by tau; that of TF32, a thousandth, where
-    PyTorch is set to use it.
+    Time is O(N K d) and memory O((N + K) d) plus one tile of logits, forward and backward. Under `torch.autocast` the
+    features are cast to the dtype of ``weight``, and products are taken in it. Half-precision input is computed in
+    float32. Rounding moves a log-odds by about the machine epsilon divided by tau. TF32, where PyTorch is set to use
+    it, moves it by about a thousandth divided by tau.
 
     Examples
     --------
@@ -123,17 +123,17 @@ def spherical_cross_entropy(
     features : Tensor, shape (N, d)
         One sample per row, N >= 1.
     weight : Tensor, shape (K, d)
-        The classifier, one class per row, K >= 2; if it needs no gradient, none is computed.
+        The classifier, one class per row, K >= 2. Its gradient is computed only if it needs one.
     labels : Tensor of integers, shape (N,)
         Classes from 0 to K - 1.
     temperature : float
         The temperature tau, above 0.
     normalize : bool
-        Scale the rows of both to unit norm first, differentiably; a row of zeros stays one.
+        Scale the rows of both to unit norm first, differentiably; a row of zeros stays zero.
     reduction : {"mean", "sum", "none"}
-        Mean or sum over the samples, or one loss for each.
+        Mean or sum over the samples, or one loss per sample.
     log : bool
-        Return log L instead: of the mean, the sum or each sample's loss. It is finite, and its gradient right, where
+        Return log L instead, for the mean, the sum or each sample's loss. It is finite, with a correct gradient, where
         L underflows to 0.
 
     Returns
@@ -148,9 +148,9 @@ def spherical_cross_entropy(
 
     Notes
     -----
-    With :math:`s_i` of `log_odds_against`, :math:`L_i = \log(1 + e^{s_i})` and, where :math:`s_i \ll 0`,
-    :math:`\log L_i = s_i - e^{s_i}/2 + \dots`; the logarithm of a mean is a log-sum-exp of these. Memory and precision
-    are as there. A loss value certifies a margin: ``docs/theory.md``, T6.
+    Let :math:`s_i` be that of `log_odds_against`. Then :math:`L_i = \log(1 + e^{s_i})` and, where :math:`s_i \ll 0`,
+    :math:`\log L_i = s_i - e^{s_i}/2 + \dots`. The logarithm of a mean is a log-sum-exp of these. Memory and precision
+    are those of `log_odds_against`. A loss value certifies a margin: ``docs/theory.md``, T6.
 
     Examples
     --------
@@ -177,11 +177,11 @@ def spherical_cross_entropy(
 def hardmax_loss(
     features: Tensor, weight: Tensor, labels: Tensor, *, normalize: bool = True, reduction: str = "max"
 ) -> Tensor:
-    r"""The HardMax objective: the largest negative logit margin: cosine of a wrong class less that of the label.
+    r"""The HardMax objective: the largest negative logit margin (cosine of a wrong class minus that of the label).
 
     .. math:: \max_i \max_{j \ne y_i} \langle w_j - w_{y_i}, h_i\rangle
 
-    Its least value over unit rows is minus the margin :math:`\rho^\star` of a Softmax Code.
+    Its minimum over unit rows is minus the margin :math:`\rho^\star` of a Softmax Code.
 
     Parameters
     ----------
@@ -192,14 +192,14 @@ def hardmax_loss(
     labels : Tensor of integers, shape (N,)
         Classes from 0 to K - 1.
     normalize : bool
-        Scale the rows of both to unit norm first, differentiably; a row of zeros stays one.
+        Scale the rows of both to unit norm first, differentiably; a row of zeros stays zero.
     reduction : {"max", "none"}
-        The largest over the samples, or one value for each.
+        The largest over the samples, or one value per sample.
 
     Returns
     -------
     Tensor, shape () or (N,)
-        The value; its gradient is a subgradient, that of one best wrong class for each sample.
+        The value. Its gradient is a subgradient, that of one best wrong class per sample.
 
     Raises
     ------

@@ -14,21 +14,21 @@ from softmaxcode.nn.functional import spherical_cross_entropy
 
 
 class SphericalHead(nn.Module):
-    r"""A classifier of K unit vectors; a subclass defines where its ``weight`` comes from.
+    r"""A classifier of K unit vectors; a subclass defines the source of its ``weight``.
 
     Parameters
     ----------
     K, d : int
         Classes and feature dimension.
     temperature : float
-        What the cosines are divided by.
+        Divides the cosines.
 
     Attributes
     ----------
     weight : Tensor, shape (K, d)
-        Unit rows, one a class.
+        Unit rows, one per class.
     temperature : float
-        May be set at any time, to anneal it. The state dict holds it, as extra state.
+        May be set at any time, to anneal it. The state dict includes it as extra state.
 
     Raises
     ------
@@ -37,18 +37,18 @@ class SphericalHead(nn.Module):
 
     Notes
     -----
-    Loading a state dict sets what it holds: of a temperature other than the head's a UserWarning names both. A state
-    dict without one, as older versions saved them, loads too and leaves the temperature as it is.
+    Loading a state dict sets the temperature that it contains. If that differs from the head's, a UserWarning names
+    both. A state dict without one, saved by an older version, loads too and does not change the temperature.
     """
 
     weight: Tensor
-    #: The numbers that make the function and are no parameters, in the order of the extra state.
+    #: The numbers that define the function and are not parameters, in the order of the extra state.
     settings: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(self, K: int, d: int, temperature: float) -> None:
         super().__init__()
         self.K, self.d = check_pair(K, d)
-        self._temperature = check_temperature(temperature)  # not by the setter, which a Parameter would pass by
+        self._temperature = check_temperature(temperature)  # not by the setter, which a Parameter would bypass
 
     @property
     def temperature(self) -> float:
@@ -75,35 +75,35 @@ class SphericalHead(nn.Module):
         Returns
         -------
         Tensor, shape (N, K) or ()
-            The logits, or the loss, for which they are never stored. Computed in the dtype of ``weight``, under
-            `torch.autocast` too; the loss of a half-precision head in float32.
+            The logits, or the loss, which is computed without storing them. The dtype is that of ``weight``, under
+            `torch.autocast` too; the loss of a half-precision head is float32.
 
         Raises
         ------
         ValueError
-            For an empty batch, features of another width, dtype or device, a NaN or infinite entry, or labels that are
-            not N integers from 0 to K - 1.
+            For an empty batch, features of another width, dtype or device, or a NaN or infinite entry. Also for labels
+            that are not N integers from 0 to K - 1.
         """
         if labels is not None:
             return spherical_cross_entropy(features, self.weight, labels, self.temperature)
         weight = gathered(self.weight, "weight")
         features = under_autocast(check_features(features, self.d), weight)
         check_alike(features, weight, ("features", "weight"))
-        # a small temperature magnifies the rounding of half precision
+        # a small temperature amplifies the rounding of half precision
         with torch.autocast(features.device.type, enabled=False):
             return unit_rows(features) @ weight.T / self.temperature
 
     def get_extra_state(self) -> Tensor:
-        """What the state dict holds beside the rows: ``settings``, float64 on the CPU."""
+        """The extra state beside the rows in a state dict: ``settings``, float64 on the CPU."""
         return torch.tensor([getattr(self, name) for name in self.settings], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Any) -> None:
-        """Take the settings of a state dict.
+        """Set the settings from a state dict.
 
         Raises
         ------
         ValueError
-            If they are not numbers that may be set.
+            If they are not valid settings.
 
         Warns
         -----
@@ -130,7 +130,7 @@ class SphericalHead(nn.Module):
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *lists)
         key = prefix + "_extra_state"
-        if key in missing:  # saved before the state dict had it
+        if key in missing:  # an older version saved it without extra state
             missing.remove(key)
 
     def extra_repr(self) -> str:
@@ -141,13 +141,13 @@ class SphericalHead(nn.Module):
 def normal(rows: int, columns: int, seed: int | None) -> Tensor:
     """Independent standard normal numbers, shape (rows, columns), float64 on the CPU.
 
-    From their own generator where a seed is given, so that they are the same on every machine; from torch's global one
-    otherwise.
+    With a seed they come from their own generator, so that they are the same on every machine. Without it they come
+    from torch's global one.
     """
     generator = None if seed is None else torch.Generator("cpu").manual_seed(check_integer("seed", seed, 0))
     return torch.randn(rows, columns, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def as_default(rows: Tensor) -> Tensor:
-    """The rows on torch's default device and in its default dtype, where new modules are made."""
+    """The rows on torch's default device and in its default dtype, like new modules."""
     return rows.to(torch.get_default_device(), torch.get_default_dtype())

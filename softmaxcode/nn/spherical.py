@@ -1,4 +1,4 @@
-"""SphericalClassifier: class vectors on the sphere, learned."""
+"""SphericalClassifier: learned class vectors on the sphere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class SphericalClassifier(SphericalHead):
     r"""A classifier that learns its K unit vectors.
 
-    ``raw_weight`` is what the optimiser moves; ``weight``, its rows scaled to unit norm, is what classifies:
+    The optimiser moves ``raw_weight``. Its rows scaled to unit norm are ``weight``, the classifier:
 
     .. math:: w_k = v_k / \|v_k\| .
 
@@ -27,32 +27,34 @@ class SphericalClassifier(SphericalHead):
     K, d : int
         Classes and feature dimension (d >= 2 with ``riemannian=True``).
     temperature : float
-        What the cosines are divided by; may be set later.
+        Divides the cosines; may be set later.
     riemannian : bool
         Make ``raw_weight`` a `geoopt.ManifoldParameter` on `geoopt.Sphere`: geoopt's optimisers then keep its rows on
         the sphere. An ordinary optimiser treats it as any parameter.
     seed : int, optional
-        Seed of the first rows, which are uniform on the sphere; torch's global generator without it.
+        Seed of the initial rows, which are uniform on the sphere; without it they come from torch's global generator.
 
     Attributes
     ----------
     weight : Tensor, shape (K, d)
-        Unit rows, differentiable: computed again at every access, so writing into it changes nothing; see `set_weight`.
+        Unit rows, differentiable. Every access computes them again, so writing into them has no effect; use
+        `set_weight`.
     raw_weight : Parameter, shape (K, d)
         The same rows, of any norm.
     temperature : float
-        As set.
+        The current temperature.
 
     Raises
     ------
     ValueError
-        If K < 2, d < 1, the temperature is not a finite number above 0 or the seed not an integer of at least 0.
+        If K < 2, d < 1, or the temperature is not a finite number above 0. Also if the seed is not an integer of at
+        least 0.
 
     Notes
     -----
-    The loss does not depend on the norms of ``raw_weight``, so its gradient is tangential, and is
-    :math:`1/\|v_k\|` times the one on the sphere. An ordinary optimiser's steps lengthen the rows, which lowers the
-    effective learning rate; weight decay shortens them, which raises it, and does nothing else to the logits.
+    The loss does not depend on the norms of ``raw_weight``. So its gradient is tangential, and is
+    :math:`1/\|v_k\|` times the gradient on the sphere. Steps of an ordinary optimiser lengthen the rows, which lowers
+    the effective learning rate. Weight decay shortens them, which raises it, and has no other effect on the logits.
 
     With ``riemannian=True`` the norms stay 1 to rounding, and dividing by them changes neither the value nor the
     Riemannian gradient. Weight decay has no effect at all: it has no tangential part.
@@ -81,7 +83,7 @@ class SphericalClassifier(SphericalHead):
             self.raw_weight = nn.Parameter(rows)
 
     @property
-    def weight(self) -> Tensor:  # type: ignore[override]  # here computed, a buffer elsewhere
+    def weight(self) -> Tensor:  # type: ignore[override]  # computed here, a buffer in the other heads
         """Unit rows, shape (K, d): the class vectors."""
         return unit_rows(self.raw_weight)
 

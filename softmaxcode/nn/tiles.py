@@ -13,13 +13,13 @@ from softmaxcode.checks.tensors import check_finite, check_label_range
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Entries of a tile of logits. On one CPU core 2^18 to 2^22 are equally fast; threads meet less often at a large tile.
+#: Entries of a tile of logits. On one CPU core 2^18 to 2^22 are equally fast; threads synchronise less for large ones.
 CPU_TILE = 2**22
 ACCELERATOR_TILE = 2**26
 
 
 def sides(N: int, K: int, device: torch.device) -> tuple[int, int]:
-    """Rows and columns of a tile: square, unless the batch or the classes are fewer than the side."""
+    """Rows and columns of a tile: square, unless there are fewer samples or classes than the side."""
     entries = CPU_TILE if device.type == "cpu" else ACCELERATOR_TILE
     columns = min(K, math.isqrt(entries))
     rows = min(N, entries // columns)
@@ -46,9 +46,9 @@ class _Tiles:
         self.buffer = features.new_empty(rows * columns)
 
     def of(self, rows: slice) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """For each block of classes: its slice, the tile, and the label's column in each row and whether it is there.
+        """For each block of classes: its slice, the tile, each row's label column, and whether it is in the block.
 
-        Where it is not there, the column is a clamped one: reading and writing it back needs no host synchronisation.
+        Where it is not, the column is a clamped one: reading and writing it back needs no host synchronisation.
         """
         h, y = self.features[rows], self.labels[rows, None]
         for columns in self.columns:
@@ -61,7 +61,7 @@ class _Tiles:
 
 
 def _replace(tile: Tensor, column: Tensor, inside: Tensor, value: float | Tensor) -> Tensor:
-    """Overwrite the label's entry in the rows that have it; returns what stood there, shape (rows, 1)."""
+    """Overwrite the label's entry in the rows that have it; returns the old entries, shape (rows, 1)."""
     entry = tile.gather(1, column)
     tile.scatter_(1, column, torch.where(inside, value, entry))
     return entry
@@ -71,15 +71,15 @@ def _replace(tile: Tensor, column: Tensor, inside: Tensor, value: float | Tensor
 def _log_odds(
     features: Tensor, weight: Tensor, labels: Tensor, check_values: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Log-odds (N,) and their parts: the label's logit, the largest wrong one and the sum of exponentials below it.
+    """Log-odds (N,), the label's logit, the largest wrong logit and the sum of exponentials relative to it.
 
-    A label outside the classes leaves nothing out of the sum, and its logit is 0.
+    For a label outside the classes the sum runs over all of them, and the label's logit is 0.
     """
     if check_values:
         _check_values(features, weight, labels)
     tiles = _Tiles(features, weight, labels)
     odds, of_label, largest, total = (features.new_empty(len(features)) for _ in range(4))
-    lowest = torch.finfo(features.dtype).min  # not -inf: a tile may hold nothing but the label
+    lowest = torch.finfo(features.dtype).min  # not -inf: a tile may contain nothing but the label
     with torch.autocast(features.device.type, enabled=False):
         for rows in tiles.rows:
             own = features.new_zeros(rows.stop - rows.start, 1)
@@ -110,7 +110,7 @@ def _log_odds_backward(
     of_features: bool,
     of_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients with respect to features and weight; an empty tensor for one that is not wanted."""
+    """Gradients with respect to features and weight; an empty tensor for one that is not requested."""
     tiles = _Tiles(features, weight, labels)
     grad_features = torch.zeros_like(features) if of_features else features.new_empty(0)
     grad_weight = torch.zeros_like(weight) if of_weight else weight.new_empty(0)
@@ -166,29 +166,29 @@ _log_odds.register_autograd(_backward, setup_context=_setup_context)
 
 
 def log_odds_against(features: Tensor, weight: Tensor, labels: Tensor, check_values: bool) -> Tensor:
-    r"""Log-odds of all wrong classes together against the label, one for each sample.
+    r"""Log-odds of all wrong classes together against the label, one per sample.
 
     .. math:: s_i = \log \sum_{j \ne y_i} \exp \langle w_j - w_{y_i}, h_i\rangle
 
-    in 2-D tiles with a running log-sum-exp; the backward pass computes the logits of each tile again. With
-    :math:`q_{ij}` the softmax over :math:`j \ne y_i`,
+    They are computed in 2-D tiles with a running log-sum-exp; the backward pass computes the logits of each tile again.
+    With :math:`q_{ij}` the softmax over :math:`j \ne y_i`,
 
     .. math::
         \partial s_i / \partial h_i = \sum_{j \ne y_i} q_{ij} w_j - w_{y_i}, \qquad
         \partial s_i / \partial w_j = (q_{ij} - [j = y_i])\, h_i .
 
-    Leaving the label out of the sum keeps the figure exact where the loss :math:`\log(1 + e^{s_i})` underflows.
+    Because the sum omits the label, the value is exact where the loss :math:`\log(1 + e^{s_i})` underflows.
 
     Parameters
     ----------
     features : Tensor, shape (N, d)
-        Rows h_i, divided by the temperature already; float32 or float64, N >= 1.
+        Rows h_i, already divided by the temperature; float32 or float64, N >= 1.
     weight : Tensor, shape (K, d)
-        Rows w_k of the same dtype, K >= 2; costs nothing for its gradient if it needs none.
+        Rows w_k of the same dtype, K >= 2. Its gradient is computed only if it needs one.
     labels : Tensor of int64, shape (N,)
         Classes from 0 to K - 1.
     check_values : bool
-        Check labels and finiteness when it runs: for a caller that could not while `torch.compile` traced.
+        Check labels and finiteness when it runs, for a caller that could not while `torch.compile` traced.
 
     Returns
     -------
@@ -213,9 +213,9 @@ def log_odds_against(features: Tensor, weight: Tensor, labels: Tensor, check_val
 
 
 def partial_log_odds(features: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""What some of the classes contribute to the log-odds: parts to be joined with those of the other classes.
+    r"""The contribution of some of the classes to the log-odds: parts to be joined with those of the other classes.
 
-    With C the classes at hand,
+    With C the given classes,
 
     .. math::
         a_i = [y_i \in C] \langle w_{y_i}, h_i\rangle, \qquad
@@ -227,9 +227,9 @@ def partial_log_odds(features: Tensor, weight: Tensor, labels: Tensor) -> tuple[
     Parameters
     ----------
     features, weight
-        As in `log_odds_against`, with the rows of C alone as ``weight``; one is enough. No gradient is taken.
+        As in `log_odds_against`, with only the rows of C as ``weight``; one is enough. No gradient is taken.
     labels : Tensor of int64, shape (N,)
-        Numbers of rows of ``weight``; one that is not there, negative or too large, stands for a class outside C.
+        Indices of rows of ``weight``; an index that is negative or too large stands for a class outside C.
 
     Returns
     -------
@@ -272,13 +272,13 @@ def partial_log_odds_backward(
     largest, total : Tensor, shape (N,)
         Of all classes: M, the largest wrong logit, and T, the sum of the exponentials of wrong logits less M.
     of_features, of_weight : bool
-        Which gradients are wanted.
+        Which gradients are requested.
 
     Returns
     -------
     tuple of Tensor, shapes (N, d) and (number of classes in C, d)
-        The part of the features' gradient, to be summed over the parts, and the whole gradient of ``weight``; an
-        empty tensor for one that is not wanted.
+        The part of the features' gradient, to be summed over the parts, and the whole gradient of ``weight``. If a
+        gradient is not requested, it is an empty tensor.
 
     Examples
     --------
@@ -328,7 +328,7 @@ def best_wrong_class(features: Tensor, weight: Tensor, labels: Tensor, check_val
     Returns
     -------
     Tensor of int64, shape (N,)
-        For each sample a class other than its label; of equal logits any one.
+        For each sample a class other than its label; one of them where logits are equal.
 
     Raises
     ------

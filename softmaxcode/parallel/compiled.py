@@ -1,4 +1,4 @@
-"""Numba with the settings that every kernel here has: machine code that is cached on disk, and no interpreter lock."""
+"""Numba with the settings of every kernel here: machine code that is cached on disk, and no interpreter lock."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def compiled(fastmath: bool | set[str] = False) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator that compiles a kernel; where no folder can hold Numba's cache, each process compiles for itself.
+    """A decorator that compiles a kernel; if no folder for Numba's cache is writable, each process compiles again.
 
-    Numba writes the cache beside the source or in the user's cache folder. A package that was installed read-only, used
-    without a home folder, has neither: ``NUMBA_CACHE_DIR`` can then name one.
+    Numba writes the cache beside the source or in the user's cache folder. A package installed read-only and used
+    without a home folder has neither. ``NUMBA_CACHE_DIR`` can then name a folder.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Signals that end a command, and blocks that they do not break into."""
+"""Signals that end a command, and blocks that they do not interrupt."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What ends a command as Ctrl-C does: SIGTERM comes from batch systems, SIGHUP from a terminal that is closed.
+#: Signals that end a command like Ctrl-C: SIGTERM comes from batch systems, SIGHUP from a terminal that is closed.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C and the signals of `ENDING` for the end of the block; in the main thread, where handlers run.
+    """Delay Ctrl-C and the signals of `ENDING` to the end of the block; only in the main thread, where handlers run.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, *ENDING):
             handler = signal.getsignal(number)
-            if callable(handler):  # neither ignored nor left to the system
+            if callable(handler):  # neither ignored nor the system's default
                 handlers[number] = handler
                 signal.signal(number, lambda number, _: kept.append(number))
     try:

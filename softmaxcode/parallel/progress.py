@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, and nothing in a pipe."""
+"""A progress bar on a terminal; no output in a pipe."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Progress:
     Parameters
     ----------
     label : str
-        Shown before the bar.
+        Text before the bar.
     total : float or None
-        Steps expected, or seconds where ``seconds`` is set; None where neither is known.
+        Expected steps, or seconds if ``seconds`` is set; None if unknown.
     show : bool or None
         Force the bar on or off; None shows it where standard error is a terminal.
     seconds : bool
-        The bar fills with the time that has passed, whatever the steps.
+        Fill the bar by elapsed time instead of steps.
     """
 
     def __init__(self, label: str, total: float | None, show: bool | None = None, *, seconds: bool = False) -> None:
         visible = sys.stderr.isatty() if show is None else show
         layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}" if seconds else None
         self._begin = time.monotonic() if seconds else None
-        # none at all where it is not shown: tqdm takes a semaphore, which a worker that is killed would leave behind
+        # no bar object where none is shown: tqdm takes a semaphore, which a killed worker would leak
         self._bar: Any = (
             tqdm(total=total, desc=label, leave=False, dynamic_ncols=True, bar_format=layout) if visible else None
         )
@@ -46,7 +46,7 @@ class Progress:
             self._bar.refresh()
 
     def clear(self) -> None:
-        """Take the bar off its line, so that something else can be printed there."""
+        """Clear the line of the bar, so that something else can be printed there."""
         if self._bar is not None:
             self._bar.clear()
 

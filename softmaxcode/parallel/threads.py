@@ -1,4 +1,4 @@
-"""Tasks on threads: the Numba kernels and BLAS release the interpreter lock, so no processes are needed."""
+"""Tasks on threads: Numba kernels and BLAS release the interpreter lock, so no processes are needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from threadpoolctl import ThreadpoolController
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Seconds of work below which threads, which cost some milliseconds to start, are not started.
+#: Threads are not started for less than this many seconds of work, since starting them costs some milliseconds.
 WORTH_THREADS = 0.03
 
 Result = TypeVar("Result")
@@ -25,14 +25,14 @@ def _controller() -> ThreadpoolController:
 
 
 def one_blas_thread() -> Any:
-    """A context with one thread for BLAS and LAPACK: several wait for each other, most where other work is done too."""
+    """A context with one thread for BLAS and LAPACK: several wait for each other, mostly if other work is running."""
     return _controller().limit(limits=1, user_api="blas")
 
 
 class Threads:
-    """Runs tasks with one BLAS thread each, on threads where earlier tasks of the same name were long enough.
+    """Runs tasks with one BLAS thread each, on several threads if earlier tasks of the same name were long enough.
 
-    Results come in order and do not depend on how many threads there are.
+    Results come in order and do not depend on the number of threads.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tiles of rows for passes over all pairs: bounded memory, and a progress bar where a pass takes long."""
+"""Tiles of rows for passes over all pairs: bounded memory, and a progress bar for long passes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 #: Rows of a tile, and pairs of a tile (8 bytes each).
 TILE_ROWS = 1024
 TILE_PAIRS = 2**24
-#: A pass of more multiplications than this (some ten seconds) shows a bar on a terminal.
+#: A pass of more multiplications than this (about ten seconds) shows a bar on a terminal.
 LONG_PASS = 10**12
 
 

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def one_thread(small: bool = True) -> Iterator[None]:
-    """Compute on one core if the matrices are small: several cores then wait for each other, most beside other work."""
+    """Compute on one core if the matrices are small: several cores would wait for each other, mostly under load."""
     before = torch.get_num_threads()
     if small:
         torch.set_num_threads(1)

@@ -1,1 +1,1 @@
-"""Pictures of codes and of what is known."""
+"""Figures of codes and of the best known margins."""

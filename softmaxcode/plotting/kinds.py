@@ -1,4 +1,4 @@
-"""The classes of a code by kind, rattlers apart, and how each kind is drawn."""
+"""The classes of a code by kind (fixed or rattlers), and the style of each kind."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from softmaxcode.types import Mask, PerClass
 
 
-#: Classes are listed by number and on the sphere where no more than this many rattle.
+#: Rattlers are listed and numbered on the sphere if there are no more than this many.
 MAX_NAMED = 12
 #: The colour of contacts.
 CONTACT = "#16324f"
 
 
 class Kind(NamedTuple):
-    """How one kind of class is drawn: colours that colour-blind readers can distinguish, a marker and a hatch."""
+    """The style of one kind of class: colours that colour-blind readers can distinguish, a marker and a hatch."""
 
     name: str
     colour: str
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
 
     @property
     def rattles(self) -> bool:
-        """Whether the kind is one of rattlers."""
+        """Whether the kind consists of rattlers."""
         return bool(self.hatch)
 
 
@@ -52,7 +52,7 @@ SOFTMAX = Kind("Softmax rattlers (larger margin)", PURPLE, "#dcb0c9", PURPLE, "#
 
 @dataclass(frozen=True, eq=False)
 class Derived:
-    """What is derived once for all panels; None where it is not computed, with the reason to show instead."""
+    """Values derived once for all panels; None where not computed, with the reason to show instead."""
 
     status: str
     threshold: float | None
@@ -64,7 +64,7 @@ class Derived:
     softmax: Mask | None
 
     def groups(self, K: int) -> list[tuple[Kind, np.ndarray]]:
-        """Classes by kind, the fixed ones first; a kind without classes is left out."""
+        """Classes by kind, the fixed ones first; a kind without classes is omitted."""
         none = np.zeros(K, dtype=bool)
         tammes = none if self.tammes is None else self.tammes
         softmax = none if self.softmax is None else self.softmax
@@ -98,7 +98,7 @@ def value_or_reason(get: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, s
 
 
 def write_panel(axes: Axes, text: str) -> None:
-    """A panel with a text in place of data."""
+    """A panel with text in place of data."""
     axes.set_xticks([])
     axes.set_yticks([])
     wrapped = "\n".join(textwrap.wrap(text, 52))

@@ -1,4 +1,4 @@
-"""The best margins known against the number of classes, one panel per dimension, between what bounds allow."""
+"""The best known margins against the number of classes, one panel per dimension, with the bounds."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: (K, d): the "optimal margin" lines that Jiang et al. (arXiv 2310.05351) compare trained networks with, from 100,000
-#: steps of projected subgradient descent on HardMax (10 steps on Tammes for K = 10,000).
+#: (K, d): the "optimal margin" lines that Jiang et al. (arXiv 2310.05351) compare trained networks with. They are from
+#: 100,000 steps of projected subgradient descent on HardMax (10 steps on Tammes for K = 10,000).
 PAPER_LINES = {
     (100, 10): 0.61416,
     (100, 20): 0.8124,
@@ -51,18 +51,18 @@ PAPER_LINES = {
     (10000, 512): 0.8627,
     (10000, 2048): 0.93829,
 }
-#: Exact codes with more vectors do not widen a panel by themselves.
+#: Exact codes with more vectors than this do not extend the range of a panel.
 WIDEST = 1000
-#: Values of K at which a bound is computed for its curve.
+#: Number of values of K at which the curve of a bound is evaluated.
 SAMPLES = 60
-#: Exact codes are named where a panel has no more of them, and no name would cover another.
+#: Exact codes are named if a panel has at most this many and no name would cover another.
 MAX_NAMED = 16
-#: The largest dimension, of which the exact families are listed in seconds, and the most panels.
+#: The largest dimension (its exact families are listed in seconds), and the most panels.
 MAX_DIMENSION = 100_000
 MAX_PANELS = 60
-#: The most panels in a row.
+#: The most panels in one row.
 COLUMNS = 3
-#: Margins closer than this are the same.
+#: Margins closer than this count as equal.
 SAME = 1e-9
 _STORED = BLUE
 _EXACT = ORANGE
@@ -72,7 +72,7 @@ _LOWER = GREEN
 
 
 class ExactPoint(NamedTuple):
-    """An exact code of K vectors, and a margin that it has at least."""
+    """An exact code of K vectors, and a lower bound on its margin."""
 
     K: int
     margin: float
@@ -81,18 +81,18 @@ class ExactPoint(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """What one panel shows.
+    """The data of one panel.
 
     Attributes
     ----------
     d : int
         The dimension.
     stored : dict
-        The best margin of the catalogue by K.
+        The best margin in the catalogue by K.
     exact : list of ExactPoint
-        Exact codes in d dimensions or fewer that no code known surpasses with as many classes or more, by K.
+        Exact codes in d dimensions or fewer, by K. None is surpassed by a known code with as many classes or more.
     paper : dict
-        The paper's line and the best margin known, by K.
+        The paper's line and the best known margin, by K.
     classes : (int, int)
         The smallest and largest K shown.
     """
@@ -105,15 +105,15 @@ class Panel:
 
 
 def panel(d: int, max_classes: int | None = None) -> Panel:
-    """Collect what is known in d dimensions: the installed catalogue, the exact families, the paper's lines.
+    """Collect the data in d dimensions: the installed catalogue, the exact families, the paper's lines.
 
     Parameters
     ----------
     d : int
         Dimension, at least 3.
     max_classes : int, optional
-        The largest K shown; by default that of the catalogue and the paper, or of an exact code of at most 1000
-        vectors where that is larger.
+        The largest K shown. By default it is that of the catalogue and the paper, or of an exact code of at most 1000
+        vectors if that is larger.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def panel(d: int, max_classes: int | None = None) -> Panel:
         entries = [] if catalog is None else catalog.entries()
     stored = {e.K: e.margin for e in entries if e.d == d and e.objective == "softmax"}
     paper = {K: value for (K, dimension), value in PAPER_LINES.items() if dimension == d}
-    # a code in fewer dimensions is one in d as well
+    # a code in fewer dimensions is also one in d
     known = itertools.chain.from_iterable(constructions(n) for n in range(2, d + 1))
     found = [ExactPoint(c.K, 1 - c.max_cosine, c.name) for c in known if c.K > 2 * d]
     if max_classes is None:
@@ -154,7 +154,7 @@ def panel(d: int, max_classes: int | None = None) -> Panel:
 
 
 def unsurpassed(points: list[ExactPoint], stored: dict[int, float]) -> list[ExactPoint]:
-    """The exact codes that are best at their K: to leave classes out never lowers a margin."""
+    """The exact codes that are the best at their K; a subset of a code never has a smaller margin."""
     kept: list[ExactPoint] = []
     ceiling = -np.inf
     for point in sorted(points, key=lambda p: (-p.K, -p.margin, p.name)):
@@ -166,7 +166,7 @@ def unsurpassed(points: list[ExactPoint], stored: dict[int, float]) -> list[Exac
 
 
 def _best_margin(K: int, d: int, stored: dict[int, float]) -> float | None:
-    """The best margin of the catalogue and the exact families, closed forms included; None where none is known."""
+    """The best margin of the catalogue and the exact families, closed forms included; None if there is none."""
     known = best(K, d)
     candidates = [] if known is None else [1 - known.max_cosine]
     if K in stored:
@@ -175,28 +175,28 @@ def _best_margin(K: int, d: int, stored: dict[int, float]) -> float | None:
 
 
 def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_classes: int | None = None) -> Figure:
-    """Draw the best margins known against the number of classes, one panel per dimension, without any search.
+    """Draw the best known margins against the number of classes, one panel per dimension, without any search.
 
     Parameters
     ----------
     dims : sequence of int
         Dimensions, each at least 3.
     path : path, optional
-        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``. An existing file is replaced, atomically.
+        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``. An existing file is replaced atomically.
     max_classes : int, optional
-        The largest K shown; by default that of the catalogue and the paper, or of an exact code of at most 1000
-        vectors where that is larger.
+        The largest K shown. By default it is that of the catalogue and the paper, or of an exact code of at most 1000
+        vectors if that is larger.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One axes per dimension, labelled ``"d=3"`` and so on. Both are logarithmic and show
+        One axes object per dimension, labelled ``"d=3"`` and so on. Both axes are logarithmic. Each panel shows
 
         * the margins of the installed catalogue;
-        * the exact codes that nothing known surpasses, by name where they are few;
-        * the volume bound, which the best margin cannot be below;
+        * the exact codes that no known code surpasses, by name where they are few;
+        * the volume bound, a lower bound on the best margin;
         * Levenshtein's bound on 1 - mu, which no packing can exceed. Whether margins can is open (docs/theory.md, T7);
-        * the lines that trained networks were compared with in Jiang et al. (2023), beside ours.
+        * the lines that Jiang et al. (2023) compared trained networks with, beside ours.
 
     Raises
     ------
@@ -215,7 +215,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
         check_integer("a dimension of the landscape", d, 3, MAX_DIMENSION) for d in check_list("dims", dims)
     )
     if len(wanted) > MAX_PANELS:
-        raise ValueError(f"a landscape has at most {MAX_PANELS} panels, one a dimension; got {len(wanted)}")
+        raise ValueError(f"a landscape has at most {MAX_PANELS} panels, one per dimension; got {len(wanted)}")
     panels = [panel(d, max_classes) for d in wanted]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -224,7 +224,7 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     for i, shown in enumerate(panels):
         _draw(figure.add_subplot(grid[i // columns, i % columns], label=f"d={shown.d}"), shown)
     _write_legend(figure, panels)
-    figure.draw_without_rendering()  # the layout settles where names fit
+    figure.draw_without_rendering()  # the final layout decides which names fit
     for axes, shown in zip(figure.axes, panels, strict=True):
         if len(shown.exact) <= MAX_NAMED:
             _name_exact(figure, axes, shown.exact)
@@ -291,7 +291,7 @@ def round_ticks(low: float, high: float) -> list[float]:
 
 
 def _write_paper(axes: Axes, shown: Panel) -> None:
-    """The paper's values beside ours, below the curves, where the panel is empty."""
+    """Write the paper's values beside ours, below the curves, where the panel is empty."""
     lines = []
     for K, (value, ours) in shown.paper.items():
         lines.append(f"K = {K:,}: {value:.4f}, " + ("none stored" if ours is None else f"ours {ours:.4f}"))
@@ -301,7 +301,7 @@ def _write_paper(axes: Axes, shown: Panel) -> None:
 
 
 def _name_exact(figure: Figure, axes: Axes, exact: list[ExactPoint]) -> None:
-    """Names rise from their markers, above all the curves; one that would cover another is left out."""
+    """Write slanted names from the markers upward, above all curves; omit a name that would cover another."""
     written: list[np.ndarray] = []
     points = 72 / figure.dpi
     edge = axes.get_window_extent().x1 * points
@@ -310,7 +310,7 @@ def _name_exact(figure: Figure, axes: Axes, exact: list[ExactPoint]) -> None:
         if any(abs(place[0] - other[0]) < 14 and abs(place[1] - other[1]) < 60 for other in written):
             continue
         written.append(place)
-        # letters are about 5 points wide, and names rise at 45 degrees: towards the side that has room
+        # letters are about 5 points wide, and names are slanted by 45 degrees, towards the side with more room
         fits = place[0] + 3.5 * len(point.name) < edge
         axes.annotate(
             point.name,
@@ -325,11 +325,11 @@ def _name_exact(figure: Figure, axes: Axes, exact: list[ExactPoint]) -> None:
             color=FAINT,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             zorder=7,
-        ).set_in_layout(False)  # names would push the panels apart
+        ).set_in_layout(False)  # otherwise names would increase the distance between panels
 
 
 def _write_legend(figure: Figure, panels: list[Panel]) -> None:
-    """One legend for all panels, with what they show."""
+    """One legend for all panels, of the kinds of data that occur."""
     handles = [
         Line2D([], [], color=_UPPER, lw=1.8, ls=(0, (5, 2)), label="Levenshtein: no packing has a larger $1-\\mu$"),
         Line2D([], [], color=_LOWER, lw=1.8, ls=(0, (1.5, 1.5)), label="volume: the best margin is no smaller"),

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from softmaxcode.types import PerClass
 
 
-#: The margin axis leaves out zero where all the margins are within this fraction of the largest.
+#: The margin axis starts above zero if all margins are within this fraction of the largest.
 ZOOM_BELOW = 0.3
 
 
 def draw_margins(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tuple[Kind, np.ndarray]]) -> None:
-    """One bar per class in rising order, with lines at the smallest margin and at 1 - mu."""
+    """One bar per class in increasing order, with lines at the smallest margin and at 1 - mu."""
     add_grid(axes, "y")
     axes.set_title("Margin of each class, sorted", size=12.5, color=INK, loc="left")
     if known.margins is None:
@@ -58,7 +58,7 @@ def draw_margins(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tup
     axes.set_xlabel("classes, smallest margin first", size=11, color=INK, labelpad=2)
     axes.set_ylabel("margin (axis starts above 0)" if zoomed else "margin", size=11, color=INK)
     free = [] if known.softmax is None else [int(k) for k in order if known.softmax[k]]
-    if 0 < len(free) <= 4:  # more would run into the legend; the header names them
+    if 0 < len(free) <= 4:  # more labels would overlap the legend; the header names the classes
         axes.annotate(
             ", ".join(map(str, free)),
             (code.K - 0.5 + 0.02 * code.K, high),
@@ -81,7 +81,7 @@ def _draw_bars(
     bottom: float,
     groups: list[tuple[Kind, np.ndarray]],
 ) -> list[Artist]:
-    """One bar per class at its place ``at``, from ``bottom``, rattlers marked; what the legend shows of them."""
+    """Draw one bar per class at its place ``at``, from ``bottom``, with rattlers marked; returns legend entries."""
     K = len(margins)
     handles: list[Artist] = []
     for kind, members in groups:

@@ -1,4 +1,4 @@
-"""One picture of a code: its contact graph on the sphere, its cosines and its margins, with the rattlers marked."""
+"""One figure of a code: its contact graph on the sphere, its cosines and its margins, with the rattlers marked."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ if TYPE_CHECKING:
     from softmaxcode.types import Mask
 
 
-#: Letters that fit in the line on rattlers.
+#: Letters that fit in the header line on rattlers.
 MAX_LINE = 96
 
 
 def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
-    """Draw a code: the sphere with its contact graph for d = 2 and 3, and for any d its cosines and margins.
+    """Draw a code: its cosines and margins, and for d = 2 and 3 the sphere with its contact graph.
 
-    Classes that rattle have a colour, a marker and a hatch of their own and are listed by number. Pyplot is not used,
-    so that nothing is shown and no global state changes.
+    Rattlers have their own colour, marker and hatch, and are listed by number. `plot` does not use pyplot, so it shows
+    no window and changes no global state.
 
     Parameters
     ----------
     code : SoftmaxCode
         From `softmaxcode.solve` or `softmaxcode.load`.
     path : path, optional
-        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``. An existing file is replaced, atomically.
+        Write the figure there as well: ``.png``, ``.pdf`` or ``.svg``. An existing file is replaced atomically.
 
     Returns
     -------
     matplotlib.figure.Figure
         Axes labelled, in order: ``"sphere"`` (d = 2 and 3 only), ``"spectrum"``, ``"margins"``.
 
-        * The sphere is seen from where most rattlers face the viewer; contacts are arcs of great circles (chords of
-          the circle for d = 2) and what lies behind is pale.
-        * The spectrum has the cosines of all pairs in falling order, or of the nearest pairs where there are more
-          than two million; its title names what is drawn.
-        * The margins are the one-vs-rest distances in rising order, with lines at the smallest and at 1 - mu.
+        * The sphere is drawn from a viewpoint that shows most rattlers in front. Contacts are arcs of great circles
+          (chords of the circle for d = 2). The far side is pale.
+        * The spectrum has the cosines of all pairs in decreasing order. If there are more than two million pairs, it
+          has only the nearest ones; its title names the pairs.
+        * The margins are the one-vs-rest distances in increasing order, with lines at the smallest and at 1 - mu.
 
-        A panel whose values are not computed at the code's size says why.
+        A panel whose values are not computed at the code's size shows the reason.
 
     Raises
     ------
     ValueError
-        If ``code`` is no SoftmaxCode, the suffix is another one, or the folder does not exist.
+        If ``code`` is not a SoftmaxCode, the suffix is another one, or the folder does not exist.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def plot(code: SoftmaxCode, path: str | Path | None = None) -> Figure:
 
 
 def _write_header(figure: Figure, code: SoftmaxCode, known: Derived) -> None:
-    """Two lines on the code and one, in the rattlers' colour, on what rattles."""
+    """Write two lines on the code, and one on the rattlers in their colour."""
     height = figure.get_figheight()
     kind = "Softmax Code" if code.objective == "softmax" else "Tammes code"
     margin, _ = value_or_reason(lambda: np.array(code.margin))
@@ -109,7 +109,7 @@ def _write_header(figure: Figure, code: SoftmaxCode, known: Derived) -> None:
 
 
 def _rattling_line(K: int, known: Derived) -> tuple[str, str]:
-    """The sentence on rattlers, with their numbers where the line has room, and its colour."""
+    """The sentence on rattlers and its colour, with their numbers where the line has room."""
     text, ink = _rattling_sentence(K, known, _names)
     return (text, ink) if len(text) <= MAX_LINE else _rattling_sentence(K, known, lambda mask: "")
 

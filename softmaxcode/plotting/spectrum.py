@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 
-#: The spectrum holds at most this many cosines, the largest; all pairs of 2000 classes fit.
+#: The spectrum stores at most this many cosines, the largest; all pairs of 2000 classes fit.
 MAX_COSINES = 2_000_000
-#: Ranks up to this one are all drawn; later ones are greedy_subset to as many again, evenly on the logarithmic axis.
+#: Ranks up to this one are all drawn, and of the later ones as many again, evenly spaced on the logarithmic axis.
 ALL_RANKS = 5_000
 
 
 def largest_pair_cosines(W: Rows, keep: int, level: float, tile: int = 512) -> tuple[np.ndarray, int]:
-    """The ``keep`` largest cosines of pairs i < j in falling order, and how many pairs reach ``level``.
+    """The ``keep`` largest cosines of pairs i < j in decreasing order, and the number of pairs that reach ``level``.
 
-    Rows are taken in tiles, so that K x K numbers are never stored.
+    Rows are processed in tiles, so K x K numbers are never stored.
     """
     kept = np.empty(0)
     reached = 0
@@ -55,7 +55,7 @@ def drawn_ranks(count: int) -> np.ndarray:
 
 
 def draw_spectrum(axes: Axes, code: SoftmaxCode, known: Derived) -> None:
-    """Cosines of pairs in falling order over their rank."""
+    """Cosines of pairs in decreasing order over their rank."""
     add_grid(axes, "y")
     pairs = code.K * (code.K - 1) // 2
     if known.spectrum_reason or known.threshold is None:
@@ -82,7 +82,7 @@ def draw_spectrum(axes: Axes, code: SoftmaxCode, known: Derived) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     low = float(drawn.min())
-    span = max(top - low, 0.5)  # of a simplex all are equal
+    span = max(top - low, 0.5)  # in a simplex all cosines are equal
     axes.set_ylim(top - 1.08 * span, top + 0.12 * span)
     axes.set_yticks(
         [y for y in axes.get_yticks() if top - 1.08 * span <= y <= top + 0.12 * span and abs(y) <= 1 + 1e-9]

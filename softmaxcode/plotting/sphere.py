@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from softmaxcode.types import Pairs, Rows
 
 
-#: Contact edges are drawn up to this many classes; `SoftmaxCode.contacts` holds all K x K cosines.
+#: Contact edges are drawn up to this many classes; `SoftmaxCode.contacts` computes all K x K cosines.
 MAX_EDGE_CLASSES = 5_000
 #: Every class is numbered on the sphere up to this many.
 MAX_NUMBERED = 30
-#: Half the height of the sphere's panel in radii, and the radii in a point (1/72 inch) of that panel.
+#: Half the height of the sphere's panel in radii, and radii per point (1/72 inch) of that panel.
 _REACH = 1.19
 _POINT = 2 * _REACH / (0.735 * 7.3 * 72)
-#: A point this little behind the rim is drawn as in front, so that two opposite rattlers can both be seen.
+#: A point at most this far behind the rim is drawn as in front, so that two opposite rattlers are both visible.
 _RIM = 0.03
 _FAR_EDGE = "#a8b7c5"
 
@@ -44,7 +44,7 @@ def _marker_area(K: int) -> float:
 def _number_classes(
     axes: Axes, places: np.ndarray, groups: list[tuple[Kind, np.ndarray]], K: int, shown: Callable[[int], bool]
 ) -> None:
-    """Write class numbers beside their markers, rattlers first; one that would cover another is left out."""
+    """Write class numbers beside their markers, rattlers first; omit a number that would cover another."""
     written: list[np.ndarray] = []
     for kind, members in sorted(groups, key=lambda group: not group[0].rattles):
         if not (kind.rattles and len(members) <= MAX_NAMED) and K > MAX_NUMBERED:
@@ -80,7 +80,7 @@ def _ring_area(K: int) -> float:
 
 
 def _scatter(axes: Axes, places: np.ndarray, kind: Kind, K: int, *, far: bool) -> None:
-    """One kind of class on one side of the sphere; few rattlers also get a ring around them."""
+    """Draw one kind of class on one side of the sphere; few rattlers also get a ring around them."""
     area = _marker_area(K) * (1.6 if kind.rattles else 1) * (0.5 if far else 1)
     axes.scatter(
         places[:, 0],
@@ -179,7 +179,7 @@ def draw_sphere(axes: Axes, code: SoftmaxCode, known: Derived, groups: list[tupl
 
 
 def viewpoint(W: Rows, rattlers: np.ndarray) -> np.ndarray:
-    """Rotation, shape (3, 3), that shows the most rattlers well and lets few points hide others.
+    """A rotation, shape (3, 3), that shows the most rattlers well and lets few points hide others.
 
     Its rows are right, up and towards the viewer; the best of 2000 evenly spread directions.
     """
@@ -251,7 +251,7 @@ def great_circle_arcs(A: Rows, B: Rows, steps: int = 33) -> np.ndarray:
 
 
 def _split_by_side(curves: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Plane pieces of space curves (n, steps, 3), those on the viewer's side (z >= 0) and those behind."""
+    """Plane pieces of space curves (n, steps, 3): those on the viewer's side (z >= 0) and those behind."""
     near: list[np.ndarray] = []
     far: list[np.ndarray] = []
     for curve in curves:

@@ -1,8 +1,8 @@
-"""Basin hopping: perturb a good configuration, optimise again, keep what is better.
+"""Basin hopping: perturb a good configuration, optimise again, keep the better one.
 
-Three moves, drawn at random: take points out and put them back into the deepest holes found; perturb a
-neighbourhood; perturb everything a little. Several chains run side by side, so the result does not depend on how
-many cores there are; a chain that falls behind is moved to the best.
+There are three random moves: remove points and put them into the deepest holes found; perturb a neighbourhood; perturb
+all points a little. Several chains run side by side, so the result does not depend on the number of cores. A chain that
+falls behind continues from the best.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from softmaxcode.parallel.threads import Threads
     from softmaxcode.types import Rows
 
-#: Chains side by side, and hops a chain makes between two comparisons.
+#: Chains side by side, and hops per chain between two comparisons.
 CHAINS = 4
 HOPS_PER_ROUND = 8
 #: Rounds without improvement after which a chain behind the best continues from the best.
 MAX_STALLED = 6
-#: A hop is given up at this beta if its energy exceeds the chain's by more than the slack.
+#: A hop stops at this beta if its energy exceeds the chain's by more than the slack.
 SCREEN_BETA = 300.0
 SCREEN_SLACK = 0.3 / SCREEN_BETA
 
 
 def reinsert(W: Rows, rng: np.random.Generator) -> Rows:
-    """Take a few points out and put each back where a random sample finds the deepest hole."""
+    """Remove a few points and put each back into the deepest hole that a random sample finds."""
     K, d = W.shape
     W = W.copy()
     out = rng.choice(K, 1 + rng.integers(max(1, K // 20) + 1), replace=False)
@@ -58,15 +58,15 @@ def perturb(W: Rows, rng: np.random.Generator) -> Rows:
 
 
 def screening_energy(kind: int, X: Rows) -> float:
-    """The energy at the screening beta of the local optimum that X stands for."""
+    """The energy at the screening beta of the local optimum near X."""
     return float(minimize(kind, np.array(X), SCREEN_BETA, *SCHEDULE[1:]))
 
 
 def hop(kind: int, X: Rows, rng: np.random.Generator, promising: float) -> Candidate | None:
     """One perturbation of W followed by a schedule from a random middle beta; H restarts at W.
 
-    The energy at ``SCREEN_BETA`` ranks local optima almost as the last beta does, at half the cost, so None is
-    returned where it is not below ``promising``.
+    Local optima rank almost alike by the energy at ``SCREEN_BETA`` and at the last beta, and the former costs half.
+    So `hop` returns None if that energy is not below ``promising``.
     """
     W = X if kind == TAMMES else X[: len(X) // 2]
     W = reinsert(W, rng) if rng.random() < 0.5 else perturb(W, rng)
@@ -78,14 +78,14 @@ def hop(kind: int, X: Rows, rng: np.random.Generator, promising: float) -> Candi
 
 @dataclass
 class BasinHopping:
-    """The state of the chains; call `round` as often as time allows.
+    """The state of the chains; call `round` as long as time remains.
 
     Parameters
     ----------
     kind : {TAMMES, HARDMAX}
         The objective.
     chains : list of Candidate
-        Where the chains start, best first.
+        The initial configurations of the chains, best first.
     seed : SeedSequence
         The hops depend on it and on the chains alone.
     """
@@ -107,7 +107,7 @@ class BasinHopping:
         return min(self.chains, key=lambda c: c.value)
 
     def round(self, threads: Threads) -> None:
-        """Every chain makes a few hops, keeping improvements; then those that fell behind move to the best."""
+        """Each chain makes a few hops and keeps improvements; then those that fell behind continue from the best."""
 
         def task(chain: Candidate, seed: np.random.SeedSequence) -> Callable[[], Candidate]:
             def run() -> Candidate:

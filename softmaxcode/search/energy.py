@@ -1,6 +1,6 @@
 """The smooth objectives of the search and their minimiser on a product of spheres, as Numba kernels.
 
-Both objectives are log-sum-exp energies (1/beta) log sum exp(beta c) of the pair values c that a code wants small:
+Both objectives are log-sum-exp energies (1/beta) log sum exp(beta c) of the pair values c to be minimised:
 
 * ``TAMMES``: c = <w_i, w_j> for i < j, unknown W (K, d);
 * ``HARDMAX``: c = <w_j - w_k, h_k> for j != k, unknown W and H stacked as (2K, d).
@@ -17,12 +17,12 @@ from softmaxcode.parallel.compiled import compiled
 TAMMES = 0
 HARDMAX = 1
 
-#: Pairs whose weight exp(beta (c - max c)) is below e^-40 (4e-18) do not count.
+#: Pairs whose weight exp(beta (c - max c)) is below e^-40 (4e-18) are omitted.
 _CUTOFF = 40.0
-#: Pairs kept by L-BFGS.
+#: Secant pairs stored by L-BFGS.
 _MEMORY = 12
-# Sums may be reordered, so no loop that sums may also store: such a loop is vectorised only where its arrays lie far
-# enough apart in memory, and its last bits would follow from where they happen to lie.
+# Sums may be reordered, so no loop may both sum and store. Such a loop is vectorised only where its arrays are far
+# enough apart in memory, and its last bits would depend on their addresses.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
@@ -128,11 +128,11 @@ def _dot(a, b):
 
 @compiled(fastmath=_FAST)
 def minimize(kind, X, beta, iterations, tolerance):
-    """L-BFGS on the product of spheres, in place: stops when the decrease left is below ``tolerance / beta``.
+    """L-BFGS on the product of spheres, in place; stops when the expected decrease is below ``tolerance / beta``.
 
-    Steps are taken in the embedding and normalised; secant pairs are kept where their curvature is positive.
-    Returns the energy. The recursion is written out here and in `softmaxcode.search.orbits`: shared, it would be
-    compiled into both with other vectorised loops, and last bits would change.
+    Steps are taken in the embedding and normalised. Secant pairs are stored if their curvature is positive. Returns the
+    energy. The recursion is written out here and in `softmaxcode.search.orbits`. A shared one would be compiled into
+    both with other vectorised loops, and last bits would change.
     """
     N, d = X.shape
     n = N * d
@@ -177,7 +177,7 @@ def minimize(kind, X, beta, iterations, tolerance):
         if stored == 0:
             step = min(1.0, 0.3 / np.sqrt(-slope), 10.0 / (beta * np.sqrt(-slope)))
         else:
-            # no point moves by more than about half a radian at once
+            # no point moves by more than about half a radian in one step
             largest = 0.0
             for r in range(N):
                 length = 0.0

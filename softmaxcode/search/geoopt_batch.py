@@ -1,9 +1,9 @@
 """Many starts at once on a CPU or a CUDA device: Riemannian Adam (geoopt) on the energies of `energy`.
 
 The array (B, N, d) of B starts is one parameter on geoopt's `Sphere`, whose points are the rows. Every start has its
-own beta, which stays at the first one while the start settles and then increases geometrically to the last; the
-learning rate of a start follows its 1 / beta, the length on which its energy changes. The result is about as good as
-that of `energy.descend`, and is meant for the same finishing: `energy.minimize` at a large beta, then a polish.
+own beta, which is constant while the start settles and then increases geometrically to the last. The learning rate of a
+start decreases with its 1 / beta, the length on which its energy changes. The result is about as good as that of
+`energy.descend`. It needs the same refinement: `energy.minimize` at a large beta, then a polish.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     Points = Float[torch.Tensor, "B N d"]
     Betas = Float[torch.Tensor, "B 1 1"]
 
-#: Fraction of the steps taken at the first beta.
+#: Fraction of the steps at the first beta.
 _SETTLING = 0.5
 #: The learning rate is min(_LARGEST_ANGLE, _REACH / beta), in radians: Adam moves a row by about as much in one step.
 _REACH = 10.0
 _LARGEST_ANGLE = 0.1
-#: Decay of Adam's two averages. The short second one keeps up with gradients that change as beta grows.
+#: Decay of Adam's two averages. The second is short enough to follow gradients that change as beta increases.
 _DECAYS = (0.9, 0.9)
-#: A row whose gradient is below this (its square must not underflow) stays where it is.
+#: A row whose gradient is below this (its square must not underflow) does not move.
 _EPS = 1e-30
-#: Float64 numbers in the largest array of one chunk of starts: what fits in a cache on CPU, about 1 GB on CUDA.
-#: A chunk takes about four such arrays; a single start larger than this is a chunk of its own.
+#: Float64 numbers in the largest array of one chunk of starts: as many as fit in a cache on CPU, about 1 GB on CUDA.
+#: A chunk takes about four such arrays; a larger single start is a chunk of its own.
 CHUNK = {"cpu": 2**17, "cuda": 2**27}
 
 
@@ -55,7 +55,7 @@ class _Schedule(NamedTuple):
 
 
 def _scaled_pairs(kind: int, X: Points, beta: Betas) -> torch.Tensor:
-    """Beta times the pair values, (B, K, K), -inf on the diagonal; every Tammes pair stands there twice."""
+    """Beta times the pair values, (B, K, K), with -inf on the diagonal; every Tammes pair occurs twice."""
     if kind == TAMMES:
         C = torch.bmm(X * beta, X.transpose(1, 2))
     else:
@@ -87,7 +87,7 @@ def euclidean_gradients(kind: int, X: Points, beta: Betas) -> Points:
 def _descend_chunk(
     kind: int, X: Points, schedule: _Schedule, report: Callable[[int], None], deadline: float | None
 ) -> Points:
-    """Run the schedule with one chunk of starts; stops early at the deadline."""
+    """Run the schedule for one chunk of starts; stops early at the deadline."""
     points = geoopt.ManifoldParameter(X, manifold=geoopt.Sphere())
     adam = geoopt.optim.RiemannianAdam([points], betas=_DECAYS, eps=_EPS)
     for step in range(schedule.steps):
@@ -103,7 +103,7 @@ def _descend_chunk(
 
 
 def _chunk_size(kind: int, N: int, d: int, device: torch.device) -> int:
-    """How many starts to take at once."""
+    """The number of starts per chunk."""
     K = N if kind == TAMMES else N // 2
     return max(1, CHUNK[device.type] // max(K * K, N * d))
 
@@ -128,31 +128,31 @@ def search_batch(
     starts : ndarray, shape (B, N, d)
         B configurations of unit rows, d >= 2: N = K for Tammes; N = 2K, W stacked over H, for HardMax.
     first_betas : ndarray, shape (B,)
-        Where each start's schedule begins, usually drawn at random. Good values for K >> d are 10 to 100: a small one
-        leads to few, good minima, a large one to many.
+        The first beta of each start's schedule, usually drawn at random. Good values for K >> d are 10 to 100. A small
+        value leads to few, good minima, a large one to many.
     device : str or torch.device
         "cpu", "cuda" or "cuda:<number>".
     last : float
-        Where every schedule ends; one that begins above it stays where it begins.
+        The last beta of every schedule; one that starts above it is constant.
     steps : int
         Steps of Riemannian Adam: half of them at the first beta, half while it increases.
     progress : callable, optional
         Called after every step with the fraction of the work done, from 0 to 1.
     deadline : float, optional
-        Reading of `time.monotonic` at which to stop. Starts are taken in chunks that fit in memory: at the deadline
-        the present chunk is returned as far as it has come, the later ones as they were given.
+        Time of `time.monotonic` at which to stop. Starts are processed in chunks that fit in memory. At the deadline
+        the present chunk is returned unfinished, and later ones unchanged.
 
     Returns
     -------
     ndarray, shape (B, N, d), float64
-        The starts after the descent, unit rows, in the same order. The same on every call with the same inputs,
-        machine and number of threads.
+        The starts after the descent, unit rows, in the same order. Every call with the same inputs, machine and number
+        of threads gives the same result.
 
     Raises
     ------
     ValueError
-        If the kind is neither, the shapes do not fit it or each other, d < 2, K < 2, a first beta is not positive,
-        or the device is not there.
+        If the kind is neither, or the shapes do not fit it or each other. Also if d < 2, K < 2, a first beta is not
+        positive, or the device is not available.
     """
     place = check_device(device)
     starts = np.array(starts, dtype=np.float64)

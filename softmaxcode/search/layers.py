@@ -1,4 +1,4 @@
-"""Starts made of layers: codes of one dimension less at drawn heights along an axis, or of two orthogonal spaces."""
+"""Starts made of layers: codes of one dimension less at random heights along an axis, or of two orthogonal spaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from softmaxcode.sphere import random_rows
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
-#: The beta schedule of a layer: good enough for a start.
+#: The beta schedule of a layer, sufficient for a start.
 _SCHEDULE = (10.0, 100.0, 3.0, 100, 1e-3)
 
 
@@ -42,7 +42,7 @@ def layer_sizes(K: int, weights: np.ndarray) -> np.ndarray:
 
 
 def stacked_layers(K: int, d: int, rng: np.random.Generator) -> Rows:
-    """Layers at drawn heights t along the first axis, with as many points as fit: in proportion to (1 - t^2)^((d-2)/2).
+    """Layers at random heights t along the first axis, of sizes in proportion to their room (1 - t^2)^((d-2)/2).
 
     A sphere of radius r in R^(d-1) has room for points at a given distance in proportion to r^(d-2). Two poles are
     layers of one point.
@@ -61,7 +61,7 @@ def stacked_layers(K: int, d: int, rng: np.random.Generator) -> Rows:
 
 
 def product_layers(K: int, d: int, rng: np.random.Generator) -> Rows:
-    """Points (cos(t) a, sin(t) b) of R^p x R^(d-p), a and b from two codes, at the angles t = 0, pi/2 and one drawn.
+    """Points (cos(t) a, sin(t) b) of R^p x R^(d-p), a and b from two codes, at t = 0, pi/2 and a random angle.
 
     The middle layer pairs the points of both codes at random.
     """
@@ -79,7 +79,7 @@ def product_layers(K: int, d: int, rng: np.random.Generator) -> Rows:
 
 
 def layered_start(K: int, d: int, rng: np.random.Generator) -> Rows:
-    """A start in layers: two times in three along an axis, else in two orthogonal spaces and between them.
+    """A start in layers: with probability 2/3 along an axis, else in two orthogonal spaces and between them.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: The last beta of the schedule: energies are then within log(pairs) / 1e4 of the largest pair value.
 LAST_BETA = 1e4
-#: The factor between steps, the iterations a step may take and the decrease (times 1/beta) at which it ends.
+#: The factor between steps, the most iterations of a step and the decrease (times 1/beta) at which it ends.
 SCHEDULE = (2.0, 300, 1e-4)
 #: The fraction of Tammes starts that are made of layers.
 LAYERED = 1 / 8
@@ -27,7 +27,7 @@ LAYERED = 1 / 8
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A configuration and the value to be minimised: mu for Tammes, -rho of (W, H) for HardMax."""
+    """A configuration and the value to minimise: mu for Tammes, -rho of (W, H) for HardMax."""
 
     value: float
     X: Rows
@@ -47,7 +47,8 @@ def pair_maximum(kind: int, X: Rows) -> float:
 def first_beta(rng: np.random.Generator) -> float:
     """The first beta, from 1 to 1000 with small values preferred.
 
-    Where a schedule starts decides which optima it can reach: (14, 3) needs it high, codes of high symmetry low.
+    The first beta decides which optima a schedule can reach: (14, 3) needs a high one, codes of high symmetry a low
+    one.
     """
     return float(10 ** (3 * rng.random() * rng.random()))
 
@@ -62,7 +63,7 @@ def random_start(kind: int, K: int, d: int, seed: np.random.SeedSequence) -> tup
 
 
 def optimise(kind: int, X: Rows, beta: float) -> Candidate:
-    """Run the schedule from ``beta`` (a copy of X is optimised)."""
+    """Run the schedule from ``beta`` on a copy of X."""
     X = np.array(X)
     descend(kind, X, beta, LAST_BETA, *SCHEDULE)
     return Candidate(pair_maximum(kind, X), X)
@@ -80,7 +81,7 @@ def best_distinct(candidates: Iterable[Candidate], count: int, resolution: float
 
 
 def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], threads: Threads) -> list[Candidate]:
-    """Optimise one random start for every seed.
+    """Optimise one random start per seed.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], t
     seeds : list of SeedSequence
         One per start; the result depends on nothing else.
     threads : Threads
-        Where the starts run.
+        The threads that run the starts.
     """
     assert kind in (TAMMES, HARDMAX)
 

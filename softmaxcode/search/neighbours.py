@@ -1,4 +1,4 @@
-"""Starts for one pair (K, d) from a good code of a neighbouring pair: points put in or taken out."""
+"""Starts for one pair (K, d) from a good code of a neighbouring pair, with points added or removed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from softmaxcode.sphere import gram, random_rows
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
-#: Random directions looked at for a hole, and how often the best of them is moved to the bottom of its hole.
+#: Random directions tried for a hole, and how often the best of them is moved towards the bottom of its hole.
 _SAMPLES = 500
 _STEPS = 5
-#: Cosines this near to each other tie.
+#: Cosines this near to each other count as equal.
 _TIE = 1e-6
 
 
 def deepest_hole(W: Rows, rng: np.random.Generator, samples: int = _SAMPLES) -> np.ndarray:
     """A unit vector far from all rows: the best of a random sample, moved to the bottom of its hole.
 
-    Minus the mean of the rows is looked at too. A step minimises the largest of <w_k, h> + <w_k, v> over small
-    tangential v in a box, a linear programme, and is kept if max_k <w_k, h> goes down.
+    Minus the mean of the rows is tried too. A step minimises the largest of <w_k, h> + <w_k, v> over small tangential v
+    in a box, which is a linear programme. It is accepted if max_k <w_k, h> decreases.
 
     Parameters
     ----------
     W : ndarray, shape (K, d)
         Unit rows.
     rng : Generator
-        Where the sample comes from.
+        The source of the sample.
     samples : int
-        Directions looked at.
+        Number of random directions.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def deepest_hole(W: Rows, rng: np.random.Generator, samples: int = _SAMPLES) -> 
             b_eq=[0.0],
             bounds=[(-reach, reach)] * d + [(None, None)],
         )
-        if found.x is None:  # the solver gave up
+        if found.x is None:  # the solver failed
             break
         moved = hole + found.x[:d]
         moved /= np.linalg.norm(moved)
@@ -78,7 +78,7 @@ def deepest_hole(W: Rows, rng: np.random.Generator, samples: int = _SAMPLES) -> 
 
 
 def grow(W: Rows, count: int, rng: np.random.Generator) -> Rows:
-    """Put ``count`` points into holes, each into the deepest found after the ones before it.
+    """Add ``count`` points one after the other, each in the deepest hole found.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def grow(W: Rows, count: int, rng: np.random.Generator) -> Rows:
     count : int
         Points to add, at least 0.
     rng : Generator
-        Where the holes are looked for.
+        The source of the random directions.
 
     Returns
     -------
@@ -112,17 +112,17 @@ def grow(W: Rows, count: int, rng: np.random.Generator) -> Rows:
 
 
 def shrink(W: Rows, count: int, rng: np.random.Generator) -> Rows:
-    """Take out ``count`` points, one after the other, each time one at the smallest distance to another.
+    """Remove ``count`` points one after the other, each time one at the smallest distance to another.
 
-    Among the points that attain the largest cosine, those with most others at that cosine are the worst placed; ties
-    are broken at random.
+    Among the points that attain the largest cosine, those with most others at that cosine are removed first. Ties are
+    broken at random.
 
     Parameters
     ----------
     W : ndarray, shape (K, d)
         Unit rows.
     count : int
-        Points to take out, at least 0 and at most K - 2.
+        Points to remove, at least 0 and at most K - 2.
     rng : Generator
         Breaks the ties.
 

@@ -1,6 +1,6 @@
-"""Codes that are unions of orbits of a given group: drawing the orbits and the representation, and the descent.
+"""Codes that are unions of orbits of a given group: random orbits and representations, and the descent.
 
-A code of K points in R orbits has R unknown unit vectors, each in the subspace that the stabiliser of a point fixes
+A code of K points in R orbits has R unknown unit vectors, each in the subspace fixed by the stabiliser of a point
 (`Orbits`). Its energy and gradient follow from one point per orbit; L-BFGS moves the unknowns while beta increases.
 """
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from softmaxcode.search.groups import Group, Permutations
     from softmaxcode.types import Rows
 
-#: Random subgroups whose cosets are the orbits to choose from, and orbits that a code may have besides fixed points.
+#: Random subgroups whose cosets are candidate orbits, and the most orbits of a code besides fixed points.
 SUBGROUPS = 12
 MOST_ORBITS = 16
 
-#: Iterations of a step, and pairs kept by L-BFGS.
+#: Iterations of a step, and secant pairs stored by L-BFGS.
 _ITERATIONS = 200
 _MEMORY = 12
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 def draw_orbits(group: Group, K: int, rng: np.random.Generator) -> Permutations | None:
-    """Generators of the group as permutations of K points, in few orbits; None where the sizes drawn do not fit."""
+    """Generators of the group as permutations of K points, in few orbits; None if the drawn sizes do not fit."""
     order = len(group.elements)
     subgroups = {order: group.elements[:1]}  # one of each index, the last drawn
     for _ in range(SUBGROUPS):
@@ -53,7 +53,7 @@ def draw_orbits(group: Group, K: int, rng: np.random.Generator) -> Permutations 
 
 
 def _draw_sizes(K: int, sizes: Int[np.ndarray, " sizes"], rng: np.random.Generator) -> list[int] | None:
-    """Some of ``sizes``, largest first, that sum to K less the fixed points; of two such draws the shorter."""
+    """Some of ``sizes``, largest first, that sum to K minus the fixed points; the shorter of two such draws."""
     found: list[list[int]] = []
     for _ in range(20):
         left = K
@@ -73,8 +73,8 @@ def _draw_sizes(K: int, sizes: Int[np.ndarray, " sizes"], rng: np.random.Generat
 class Orbits(NamedTuple):
     """K points of R^d in R orbits: point k is ``lift[k] @ z[orbit[k]]`` for R unknown unit vectors z.
 
-    The stabiliser of the first point of orbit r fixes a space of dimension f_r, the number of entries of z[r] in use;
-    the later ones, up to the largest f_r, are zero.
+    The stabiliser of the first point of orbit r fixes a space of dimension f_r. So z[r] has f_r entries in use; the
+    later ones, up to the largest f_r, are zero.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Orbits(NamedTuple):
 def draw_representation(permutations: Permutations, d: int, rng: np.random.Generator) -> Orbits | None:
     """A random d-dimensional part of the permutation representation.
 
-    None if the dimensions of the eigenspaces drawn cannot sum to d, or if points of its orbits always coincide.
+    None if the dimensions of the drawn eigenspaces cannot sum to d, or if points of its orbits always coincide.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def draw_representation(permutations: Permutations, d: int, rng: np.random.Gener
     d : int
         Dimension.
     rng : Generator
-        Draws the commuting matrix and the eigenspaces.
+        The source of the commuting matrix and the eigenspaces.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def draw_representation(permutations: Permutations, d: int, rng: np.random.Gener
 def _with_sum(dims: list[int], total: int, rng: np.random.Generator) -> list[int] | None:
     """A random set of indices whose ``dims`` sum to ``total``."""
     order = rng.permutation(len(dims))
-    # reach[i] holds the sums that can be made from place i of the order on
+    # reach[i] contains the sums that can be made from place i of the order on
     reach = [{0}]
     for i in order[::-1]:
         reach.append(reach[-1] | {s + dims[i] for s in reach[-1] if s + dims[i] <= total})
@@ -186,9 +186,9 @@ def _with_sum(dims: list[int], total: int, rng: np.random.Generator) -> list[int
 
 @compiled(fastmath=_FAST)
 def _orbit_energy(z, lift, orbit, first, sizes, beta, X, grad):
-    """The energy (1 / beta) log sum exp(beta <x_i, x_j>) over ordered pairs i != j, from one point an orbit.
+    """The energy (1 / beta) log sum exp(beta <x_i, x_j>) over ordered pairs i != j, from one point per orbit.
 
-    The K points are written to ``X``, the Riemannian gradient to ``grad``: by symmetry, the gradient at z[r] is the one
+    The K points are written to ``X``, the Riemannian gradient to ``grad``. By symmetry, the gradient at z[r] is the one
     at the first point of orbit r times the size of the orbit.
     """
     K, d, f = lift.shape
@@ -223,7 +223,7 @@ def _orbit_energy(z, lift, orbit, first, sizes, beta, X, grad):
 
 @compiled(fastmath=_FAST)
 def _minimize(z, lift, orbit, first, sizes, beta, iterations, tolerance, X):
-    """L-BFGS on the product of spheres, in place, as `energy.minimize`; the K points are written to ``X``."""
+    """L-BFGS on the product of spheres, in place, like `energy.minimize`; the K points are written to ``X``."""
     n = z.size
     grad = np.empty_like(z)
     trial = np.empty_like(z)
@@ -254,7 +254,7 @@ def _minimize(z, lift, orbit, first, sizes, beta, iterations, tolerance, X):
             largest = max(largest, np.dot(move[r], move[r]))
         accepted = False
         if slope < 0.0:
-            # no vector moves by more than about half a radian at once, none by more than 10 / beta without a memory
+            # no vector moves by more than about half a radian in one step, or by 10 / beta without stored pairs
             step = min(1.0, (0.5 if stored else min(0.3, 10.0 / beta)) / np.sqrt(largest))
             for _ in range(25):
                 for r in range(len(z)):
@@ -285,7 +285,7 @@ def _minimize(z, lift, orbit, first, sizes, beta, iterations, tolerance, X):
 
 
 def descend_orbits(orbits: Orbits, z: Rows, first: float, last: float, factor: float, tolerance: float) -> float:
-    """Increase beta as `energy.descend` does, over one unit vector per orbit, in place; returns the energy."""
+    """Increase beta like `energy.descend`, over one unit vector per orbit, in place; returns the energy."""
     X = np.empty(orbits.lift.shape[:2])
     beta = first
     while True:

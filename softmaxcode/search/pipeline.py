@@ -1,6 +1,6 @@
 """The whole search: starts on both objectives, each seeding the other, orbits of groups, then basin hopping.
 
-Work is counted, not timed, unless a deadline is given: the same seed, starts and hops give the same candidates.
+Counts limit the work, unless a deadline is given: the same seed, starts and hops then give the same candidates.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from softmaxcode.parallel.progress import Progress
     from softmaxcode.types import Rows
 
-#: Starts made between two readings of the timer, and candidates kept.
+#: Starts between two readings of the timer, and the number of candidates kept.
 ROUND = {TAMMES: 8, HARDMAX: 4}
-#: Starts that the batched search takes at once.
+#: Starts per batch of the batched search.
 BATCH = 64
 KEPT = 6
-#: One group is tried for so many random starts.
+#: One group is tried per this many random starts.
 SYMMETRIC = 2
-#: A packing this near Levenshtein's bound ends the search: nothing can be better by more.
+#: A packing within this of Levenshtein's bound ends the search: no packing is better by more.
 MET = 1e-6
 
 
@@ -47,7 +47,7 @@ class SearchResult:
 
 
 class Timer:
-    """Whether a fraction of the budget has been spent."""
+    """Reports whether a fraction of the budget has been spent."""
 
     def __init__(self, budget: float | None) -> None:
         self.begin = time.monotonic()
@@ -60,27 +60,27 @@ class Timer:
 
     @property
     def deadline(self) -> float | None:
-        """When the budget ends, in seconds of `time.monotonic`."""
+        """The end of the budget, in seconds of `time.monotonic`."""
         return None if self.budget is None else self.begin + self.budget
 
     def spent(self, fraction: float) -> bool:
-        """Whether ``fraction`` of the budget is used up; never, without a budget."""
+        """Whether ``fraction`` of the budget is spent; always False without a budget."""
         return self.budget is not None and self.elapsed >= fraction * self.budget
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is searched.
+    """The amount of search.
 
     Attributes
     ----------
     starts : int or None
-        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax; None fills their
-        fractions of the budget.
+        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax. None: each stage uses its
+        fraction of the budget.
     hops : int or None
-        Basin hops; None hops until the timer's budget is spent.
+        Basin hops; with None hopping continues until the timer's budget is spent.
     timer : Timer
-        Cuts every stage short when its fraction of the budget is spent.
+        Ends each stage when its fraction of the budget is spent.
     """
 
     starts: int | None
@@ -121,7 +121,7 @@ def search(
     root = np.random.SeedSequence(seed)
     tammes_seeds, hardmax_seeds, hop_seed, symmetric_seed = root.spawn(4)
     result = SearchResult([])
-    floor = levenshtein(K, d).value + MET  # no packing does better than the bound
+    floor = levenshtein(K, d).value + MET  # no packing is better than the bound
     pool: list[Candidate] = []
     pool += threads.run("inits", [_task(TAMMES, X, beta) for X in inits for beta in (1e4, 100.0)])
 
@@ -156,7 +156,7 @@ def search(
     hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.55)
     seeded = [_with_directions(c.X) for c in pool[:2]]
     hardmax = best_distinct(hardmax + threads.run("seeded", [_task(HARDMAX, X, 300.0) for X in seeded]), KEPT)
-    # … and the other way round
+    # … and vice versa
     back = [_task(TAMMES, c.X[:K], beta) for c in hardmax[:3] for beta in (30.0, 300.0)]
     pool = best_distinct(pool + threads.run("back", back), KEPT)
 

@@ -1,1 +1,1 @@
-"""Files: codes, arrays, tables, journals; written atomically."""
+"""Files: codes, arrays, tables and journals, all written atomically."""

@@ -1,4 +1,4 @@
-"""Arrays in NPY and NPZ files: what they declare is checked before memory is taken, and nothing is unpickled."""
+"""Arrays in NPY and NPZ files: declared sizes are checked before memory is allocated, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from softmaxcode.storage.disk import check_archive, check_input
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The largest matrix that is read, in numbers: 10^6 classes in 2,000 dimensions.
+#: The most entries of a matrix that is read: 10^6 classes in 2,000 dimensions.
 MAX_NUMBERS = 2 * 10**9
-#: An archive of this size or smaller may declare any content up to it; a larger content only so many times its own
-#: size, since coordinates hardly compress.
+#: An archive may declare content up to this size. More content may be at most `MAX_RATIO` times the size of the
+#: archive, since coordinates hardly compress.
 SMALL_ARCHIVE = 2**26
 MAX_RATIO = 8
 
@@ -32,10 +32,10 @@ class StoredArray:
     path : Path
         The file.
     member : ZipInfo or None
-        Where the array is in an ``.npz`` file.
+        The member of an ``.npz`` file with the array.
     shape : tuple of int
     dtype : dtype
-        Without Python objects.
+        The type of the numbers; never Python objects.
     """
 
     path: Path
@@ -45,11 +45,11 @@ class StoredArray:
 
     @property
     def name(self) -> str:
-        """Its name in an ``.npz`` file; empty in an ``.npy`` file."""
+        """The name of the array in an ``.npz`` file; empty in an ``.npy`` file."""
         return "" if self.member is None else self.member.filename.removesuffix(".npy")
 
     def read(self, most: int = MAX_NUMBERS) -> np.ndarray:
-        """The numbers.
+        """Read the numbers.
 
         Raises
         ------
@@ -65,26 +65,26 @@ class StoredArray:
                     return np.lib.format.read_array(stream, allow_pickle=False)
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
-        except Exception as error:  # zlib.error, MemoryError and the like from a damaged file
+        except Exception as error:  # zlib.error, MemoryError and others from a damaged file
             raise _damaged(self.path, error) from None
 
 
 def stored_arrays(path: Path, most: int | None = None) -> list[StoredArray]:
-    """The arrays of an ``.npy`` or ``.npz`` file, by their headers.
+    """The arrays of an ``.npy`` or ``.npz`` file, from their headers.
 
     Parameters
     ----------
     path : Path
-        The file; its suffix names the kind.
+        The file; its suffix determines the kind.
     most : int, optional
-        The most bytes that an ``.npz`` file may declare; by default `MAX_RATIO` times its own size, or `SMALL_ARCHIVE`
+        The most bytes that an ``.npz`` file may declare. By default `MAX_RATIO` times its own size, or `SMALL_ARCHIVE`
         if that is more.
 
     Raises
     ------
     ValueError
-        If the file is missing, damaged or of another kind, declares more than it has or may have, or holds Python
-        objects.
+        If the file is missing, damaged, of another kind or has Python objects, or declares more than it has or may
+        have.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def stored_arrays(path: Path, most: int | None = None) -> list[StoredArray]:
         try:
             with path.open("rb") as stream:
                 return [_declared(path, None, stream, size)]
-        except Exception as error:  # tokenize.TokenError, MemoryError and the like from a damaged header
+        except Exception as error:  # tokenize.TokenError, MemoryError and others from a damaged header
             raise _damaged(path, error) from None
     if most is None:
         most = max(SMALL_ARCHIVE, MAX_RATIO * check_input(path).stat().st_size)
@@ -116,7 +116,7 @@ def stored_arrays(path: Path, most: int | None = None) -> list[StoredArray]:
 
 
 def _declared(path: Path, member: zipfile.ZipInfo | None, stream: IO[bytes], size: int) -> StoredArray:
-    """What the header of a stream of ``size`` bytes declares."""
+    """Read the header of a stream of ``size`` bytes, and check the array that it declares."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of the NPY format holds no plain numbers")

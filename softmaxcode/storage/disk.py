@@ -1,4 +1,4 @@
-"""Files on disk: paths checked before any work, atomic replacement, and reading that states its limits first."""
+"""Files on disk: paths are checked before any work, replaced atomically, and read up to a size limit."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ except ImportError:  # not a POSIX system
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The largest text file, such as a table or a journal, that is read into memory.
+#: The most bytes of a text file, such as a table or a journal, that is read into memory.
 MAX_TEXT_BYTES = 2**28
 #: The most members of a ZIP file; large networks have some thousands of tensors.
 MAX_MEMBERS = 10**5
 
 
 def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool = True) -> Path:
-    """A path that can be written: a known suffix, in a folder that exists and in which files can be made.
+    """Validate an output path: a known suffix, in a folder that exists and in which files can be created.
 
     Parameters
     ----------
     path : path
-        What is to be written.
+        The file to write.
     suffixes : tuple of str
-        The suffixes allowed, in lower case, each with its dot.
+        The allowed suffixes, in lower case, each with its dot.
     replace : bool
-        Whether a file that exists may be replaced; commands pass False unless ``--force`` is given.
+        Whether an existing file may be replaced; commands pass False unless ``--force`` is given.
 
     Raises
     ------
     ValueError
-        That names why the path cannot be written.
+        If the path cannot be written; the message gives the reason.
     """
     path = check_path(path)
     if path.is_dir():
@@ -52,7 +52,7 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}")
     check_writable(path)
-    if not replace and os.path.lexists(path):  # a link to nothing is somebody's too
+    if not replace and os.path.lexists(path):  # a broken link counts as an existing file
         raise ValueError(
             f"cannot write {path}: it exists already; pass --force (in Python replace=True), or name another file"
         )
@@ -60,7 +60,7 @@ def check_output(path: str | Path, suffixes: tuple[str, ...], *, replace: bool =
 
 
 def check_writable(path: Path) -> None:
-    """Raise a ValueError unless a regular file can be made at ``path``, whose folder must exist."""
+    """Raise a ValueError unless a regular file can be created at ``path``, whose folder must exist."""
     try:
         if not path.parent.is_dir():
             if path.parent.is_file():
@@ -70,7 +70,7 @@ def check_writable(path: Path) -> None:
             raise ValueError(f"cannot write {path}: it is a folder")
         if path.exists() and not path.is_file():
             raise ValueError(f"cannot write {path}: it is not a regular file")
-    except OSError as error:  # a name that is too long, or a folder that may not be entered
+    except OSError as error:  # a name that is too long, or a folder without access
         raise ValueError(f"cannot write {path}: {error.strerror or error}") from None
     target = _target(path)
     folder = target.parent
@@ -85,7 +85,7 @@ def check_writable(path: Path) -> None:
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` that replaces it when the block ends without an error.
 
-    What a killed process left there is removed first. The content is on disk before the name changes. An OSError
+    Files that a killed process left there are removed first. The content is on disk before the name changes. An OSError
     names ``path``, never the temporary file.
     """
     target = _target(Path(path))
@@ -114,9 +114,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_writer(path: Path | None) -> Iterator[None]:
-    """Keep an output that is written several times to one process, by a lock on a file beside it; None is no output.
+    """Restrict an output that is written several times to one process, by a lock beside it; None locks nothing.
 
-    The system releases the lock when its process ends, however it ends. A file system without locks has none.
+    The system releases the lock when the process ends, however it ends. On a file system without locks there is none.
 
     Raises
     ------
@@ -137,11 +137,11 @@ def one_writer(path: Path | None) -> Iterator[None]:
                 f"cannot write {path}: another process is writing it; wait for that one, or name another file"
             ) from None
         except OSError:
-            break  # no locks here
+            break  # the file system has no locks
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), lock.stat()):
                 break
-        os.close(handle)  # the last writer removed it meanwhile
+        os.close(handle)  # the previous writer has just removed the file
     try:
         yield
     finally:
@@ -171,7 +171,7 @@ def _host() -> str:
 
 
 def _prefix(target: Path) -> str:
-    """How the temporary files of this process for ``target`` begin."""
+    """The prefix of this process's temporary files for ``target``."""
     return f".{target.stem}.{_host()}.{os.getpid()}."
 
 
@@ -181,9 +181,9 @@ def remove_leftovers(folder: Path, stem: str, suffix: str) -> None:
     Parameters
     ----------
     folder : Path
-        Where they are.
+        The folder with the files.
     stem : str
-        A regular expression of the stems of the files that were written.
+        A regular expression for the stems of the files that were written.
     suffix : str
         Their suffix.
     """
@@ -203,18 +203,18 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # it belongs to somebody else, or no process has such a number
+    except (OSError, OverflowError):  # another user's process, or an impossible number
         return True
     return True
 
 
 def check_input(path: str | Path, most: int | None = None) -> Path:
-    """A path that can be read: a regular file of at most ``most`` bytes. A pipe or a device would block.
+    """Validate an input path: a regular file of at most ``most`` bytes, since a pipe or a device would block.
 
     Raises
     ------
     ValueError
-        That names why the path cannot be read.
+        If the path cannot be read; the message gives the reason.
     """
     path = check_path(path)
     try:
@@ -234,7 +234,7 @@ def check_input(path: str | Path, most: int | None = None) -> Path:
 def read_text(path: str | Path, most: int = MAX_TEXT_BYTES, *, strict: bool = False) -> str:
     """The text of a regular file of at most ``most`` bytes.
 
-    Bytes that are not UTF-8 become replacement characters, or with ``strict`` are refused.
+    Bytes that are not UTF-8 become replacement characters; with ``strict`` they are refused.
 
     Raises
     ------
@@ -251,9 +251,9 @@ def read_text(path: str | Path, most: int = MAX_TEXT_BYTES, *, strict: bool = Fa
 
 
 def check_archive(path: str | Path, most: int, *, stored: bool = False) -> list[zipfile.ZipInfo]:
-    """The members of a ZIP file (.npz, or what `torch.save` writes) that declare at most ``most`` bytes together.
+    """The members of a ZIP file (.npz, or one from `torch.save`) that declares at most ``most`` bytes in total.
 
-    The sizes are checked before any member is read; Python's reader never inflates a member past its declared size.
+    The sizes are checked before any member is read. Python's reader never inflates a member past its declared size.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def check_archive(path: str | Path, most: int, *, stored: bool = False) -> list[
     Raises
     ------
     ValueError
-        If the file is missing or no ZIP file, or declares more.
+        If the file is missing, is not a ZIP file, or declares more.
     """
     path = check_input(path)
     try:
@@ -281,7 +281,7 @@ def check_archive(path: str | Path, most: int, *, stored: bool = False) -> list[
     if declared > most:
         raise ValueError(f"cannot read {path}: it declares {declared:,} bytes, more than the limit of {most:,}")
     if stored and any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError(f"cannot read {path}: it holds compressed members, which files of its kind never do")
+        raise ValueError(f"cannot read {path}: it has compressed members, which files of its kind never have")
     return members
 
 

@@ -1,4 +1,4 @@
-"""Code files: written atomically, read without trust."""
+"""Code files: written atomically, validated when read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORMAT = "softmaxcode 1"
 #: The kinds of file that `load` reads, and that `SoftmaxCode.save` writes.
 READABLE = (".npz", ".npy", ".txt", ".csv")
 WRITABLE = (".npz", ".txt", ".csv")
-#: The most coordinates, and the largest header, that are read from a file; both are checked before memory is taken.
+#: The most coordinates and the largest header that are read from a file; both are checked before memory is allocated.
 MAX_FILE_COORDINATES = 10**8
 MAX_HEADER_BYTES = 2**24
 #: The longest line of a text file.
@@ -38,17 +38,17 @@ MAX_LINE = 2**24
 
 
 class DifferentCoordinatesError(ValueError):
-    """The coordinates of a file are not those that its header was written for."""
+    """The coordinates of a file do not match the hash in its header."""
 
 
-#: Measurements of every single class are stored up to this many classes.
+#: Measurements of each class are stored up to this many classes.
 MAX_CLASS_MEASUREMENTS = 2000
 _SLOANE = re.compile(r"pack\.(\d+)\.(\d+)\.txt$")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an ``.npz`` file has beside its coordinates; nothing in it is believed before it is derived again."""
+    """The contents of an ``.npz`` file beside its coordinates; all are only claims until derived again."""
 
     format: str
     sha256_coordinates: Any
@@ -78,7 +78,7 @@ def header_hash(header: dict[str, Any]) -> str:
 
 
 def measurements(code: SoftmaxCode) -> dict[str, Any]:
-    """Every measurement of a code, JSON-serialisable; what is too large to derive is "not computed"."""
+    """Every measurement of a code, JSON-serialisable; values that are too costly to derive are "not computed"."""
     out: dict[str, Any] = {
         "K": code.K,
         "d": code.d,
@@ -103,7 +103,7 @@ def measurements(code: SoftmaxCode) -> dict[str, Any]:
 
 
 def checked_provenance(provenance: Provenance) -> dict[str, Any]:
-    """The fields of a provenance that can be stored, since `read_record` will read it again.
+    """The fields of a provenance, checked so that `read_record` can read them again.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _save_npz(code: SoftmaxCode, path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class StoredCode:
-    """A code as a file has it: checked unit rows, and what the file claims of them.
+    """The contents of a code file: validated unit rows, and the claims of the file about them.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class StoredCode:
 
 
 def read_code(path: str | Path, *, dim: int | None = None, normalize: bool = False) -> StoredCode:
-    """Read a code file; arguments and errors as of `softmaxcode.load`."""
+    """Read a code file; arguments and errors as in `softmaxcode.load`."""
     path = check_input(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -217,9 +217,9 @@ def _read_text(path: Path, dim: int | None) -> Rows:
 
 
 def _numbers(path: Path) -> tuple[array[float], int]:
-    """The numbers of a text file, and how many each line has; blank lines, comments and a heading are left out."""
+    """The numbers of a text file, and their count per line; blank lines, comments and a heading are skipped."""
     numbers = array("d")
-    first, width = 0, 0  # the first line of numbers, and how many it has
+    first, width = 0, 0  # the first line of numbers, and their count
     heading = False
     for number, line in enumerate(read_text(path).removeprefix("\ufeff").splitlines(), 1):
         try:
@@ -229,12 +229,12 @@ def _numbers(path: Path) -> tuple[array[float], int]:
                 continue
             if any(
                 "_" in field or not field.isascii() for field in fields
-            ):  # float() takes 1_000, and digits of all scripts
+            ):  # float() accepts 1_000, and digits of all scripts
                 raise ValueError
             numbers.extend(map(float, fields))
         except ValueError:
             raise ValueError(
-                f"cannot read {path}: it must hold numbers in plain text, one a line or one point per line, between "
+                f"cannot read {path}: it must hold numbers in plain text, one per line or one point per line, between "
                 f"spaces or commas; line {number} is something else: {shown(printable(line.strip()))}"
             ) from None
         if fields and not width:
@@ -250,7 +250,7 @@ def _numbers(path: Path) -> tuple[array[float], int]:
 
 
 def _fields(line: str) -> list[str]:
-    """What stands between spaces or commas; an empty field, which is a missing number, remains."""
+    """The fields between spaces or commas; an empty field, which is a missing number, remains."""
     if len(line) > MAX_LINE:
         raise ValueError
     line = line.partition("#")[0].strip()
@@ -258,7 +258,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _is_heading(fields: list[str]) -> bool:
-    """Whether a first line names columns: with names, or by counting 0, 1, 2, ... as pandas does."""
+    """Whether a first line names columns, by text or by counting 0, 1, 2, ... as pandas does."""
     if not fields:
         return False
     if len(fields) > 2 and fields == [str(i) for i in range(len(fields))]:
@@ -275,7 +275,7 @@ def _is_number(field: str) -> bool:
 
 
 def _dimension(path: Path, width: int) -> int:
-    """The dimension by the lines: one point per line where they have more than one number."""
+    """The dimension from the lines: they have one point each if they have more than one number."""
     if width > 1 or path.suffix.lower() == ".csv":
         return width
     raise ValueError(

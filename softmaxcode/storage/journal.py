@@ -1,4 +1,4 @@
-"""The pairs of a long run: checked where they enter, and noted when finished, so that an interrupted run resumes."""
+"""The journal of a long run: validated pairs, recorded when finished, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def check_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The pairs (K, d) in their order, each once.
+    """The pairs (K, d) in their order, without repetitions.
 
     Raises
     ------
     ValueError
-        That shows what is no pair.
+        If an element is not a pair; the message shows it.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def check_pairs(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def json_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as JSON would give them back: sorted, without those that are None, NumPy's scalars as Python's.
+    """Options as they would be read back from JSON: sorted, without None, with Python's scalars for NumPy's.
 
     Examples
     --------
@@ -60,27 +60,27 @@ def json_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class Noted(TypedDict):
-    """What every entry of a journal has."""
+    """The fields of every journal entry."""
 
     K: Annotated[int, msgspec.Meta(ge=2)]
     d: Annotated[int, msgspec.Meta(ge=1)]
 
 
 def _signed(line: Any) -> str:
-    """A line of the journal: JSON, a tab and the start of its SHA-256."""
+    """A line of the journal: JSON, a tab and the first digits of its SHA-256."""
     text = json.dumps(line)
     return f"{text}\t{hashlib.sha256(text.encode()).hexdigest()[:16]}\n"
 
 
 def _write(stream: TextIO, line: Any) -> None:
-    """Write a line, unless the file would become too large to be read again."""
+    """Write a line, unless the file would become too large to read."""
     text = _signed(line)
     if stream.tell() + len(text) <= MAX_TEXT_BYTES:
         stream.write(text)
 
 
 def _unsigned(text: str) -> Any:
-    """What a line of the journal holds; None if it is damaged."""
+    """The content of a line of the journal; None if it is damaged."""
     content, _, signature = text.partition("\t")
     if not signature or signature != hashlib.sha256(content.encode()).hexdigest()[:16]:
         return None
@@ -91,17 +91,17 @@ def _unsigned(text: str) -> Any:
 
 
 def is_journal(path: Path) -> bool:
-    """Whether a file has a line that a journal would have written."""
+    """Whether a file has a line in the format of a journal."""
     return any(_unsigned(line) is not None for line in read_text(path).split("\n"))
 
 
 def noted(path: Path, options: dict[str, Any], kind: Any = Noted) -> dict[tuple[int, int], dict[str, Any]] | None:
-    """The entries of a journal, empty where there is no file yet; None if it is of a run with other options.
+    """The entries of a journal, empty if there is no file; None if the run had other options.
 
     Raises
     ------
     ValueError
-        If the file is one that no journal wrote.
+        If the file is not a journal.
     """
     text = read_text(path) if path.exists() else ""
     if not text.strip():
@@ -126,17 +126,17 @@ def noted(path: Path, options: dict[str, Any], kind: Any = Noted) -> dict[tuple[
 class Journal:
     """Finished pairs, one JSON line each below the options of the run, with checksums; a damaged line is unfinished.
 
-    The checksums guard against accidents, such as a full disk. They are no signature: anyone can write a line that
-    fits, so what a journal holds must be checked before it is shown.
+    The checksums detect accidents, such as a full disk. They are not signatures: anyone can write a valid line. So
+    entries of a journal must be validated before use.
 
     Parameters
     ----------
     path : path or None
-        The file; None keeps the entries in memory only. A journal of other options is removed.
+        The file; None keeps the entries in memory only. A journal with other options is removed.
     options : dict
-        What the entries depend on, JSON-serialisable.
+        The options on which entries depend, JSON-serialisable.
     kind : type
-        A TypedDict of what each entry must have; lines of another kind are unfinished.
+        A TypedDict of the fields that each entry must have; other lines count as unfinished.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class Journal:
     Raises
     ------
     ValueError
-        If ``path`` is a file that no journal wrote, which is left as it is, or cannot be written.
+        If ``path`` is a file that is not a journal (it stays unchanged), or cannot be written.
 
     Examples
     --------
@@ -161,7 +161,7 @@ class Journal:
         self.entries: dict[tuple[int, int], dict[str, Any]] = {}
         self._path = path
         self._header = json_options(options)
-        self._whole = False  # whether the file is as this process wrote it, and can be appended to
+        self._whole = False  # whether this process wrote the file, so that it can append
         if path is None:
             return
         try:
@@ -175,9 +175,9 @@ class Journal:
             self.entries = found
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Note a finished pair: a JSON-serialisable dict with "K" and "d".
+        """Record a finished pair: a JSON-serialisable dict with "K" and "d".
 
-        An entry that would make the file too large to be read again is kept in memory only.
+        An entry that would make the file too large to read is kept in memory only.
         """
         if self._path is not None and not self._whole:
             with written_whole(self._path) as temporary, temporary.open("w") as stream:
@@ -185,7 +185,7 @@ class Journal:
                     _write(stream, known)
         self.entries[entry["K"], entry["d"]] = entry
         if self._path is not None:
-            self._whole = False  # unless this ends well
+            self._whole = False  # until the write succeeds
             with self._path.open("a") as stream:
                 _write(stream, entry)
                 stream.flush()
@@ -193,6 +193,6 @@ class Journal:
             self._whole = True
 
     def remove(self) -> None:
-        """Remove the file: the run is complete."""
+        """Remove the file once the run is complete."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)

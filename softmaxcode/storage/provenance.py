@@ -1,4 +1,4 @@
-"""Where a code came from, and the version that made it."""
+"""The origin of a code, and the version that produced it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from softmaxcode.storage.records import Count, NonNegative
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a code came from.
+    """The origin of a code.
 
     Attributes
     ----------
     method : str
-        The closed form's name, or what the search did.
+        The name of the closed form, or a description of the search.
     seed : int or None
         The seed of the search; None for a closed form or coordinates from elsewhere.
     starts, hops : int
         Random starts and basin hops made.
     seconds : float
-        Wall-clock time of the call that made it.
+        Wall-clock time of the call that produced it.
     device : str
         "numba" for the CPU search, else the torch device of the batched search.
     version : str

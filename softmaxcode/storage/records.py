@@ -1,4 +1,4 @@
-"""Stored records: JSON text to dataclasses of the annotated types, with one message for whatever does not fit."""
+"""Stored records: JSON text to dataclasses of the annotated types, with one message for any mismatch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Kind = TypeVar("Kind")
 
 
 class RecordError(ValueError):
-    """Stored data that are not of the expected kind; the message names what is wrong, the caller adds the file."""
+    """Stored data of an unexpected kind; the message names the fault, and the caller adds the file."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text holds.
+    """The value of a JSON text.
 
     Raises
     ------
@@ -42,15 +42,15 @@ def parse_json(text: str | bytes) -> Any:
 def read_record(kind: type[Kind], stored: Any) -> Kind:
     """Stored data as ``kind``: a dataclass, a msgspec Struct, or a type such as ``list[Row]``.
 
-    Dataclasses must have exactly their fields, a TypedDict at least its keys (others are left out). Types are never
-    converted, except integers to floats. Integers fit in 64 bits, and every string is one printable line.
+    Dataclasses must have exactly their fields, a TypedDict at least its keys (others are dropped). Types are never
+    converted, except integers to floats. Integers must fit in 64 bits, and every string must be one printable line.
 
     Parameters
     ----------
     kind : type
-        What is expected, with annotations; `Finite`, `NonNegative`, `Positive` and `Count` state ranges.
+        The expected type, with annotations; `Finite`, `NonNegative`, `Positive` and `Count` state ranges.
     stored : object
-        What `parse_json` returned.
+        The result of `parse_json`.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _check_values(stored: Any, where: str) -> None:
 
 
 def _check_names(stored: Any, record: Any, where: str) -> None:
-    """Raise where a dataclass was stored with other names than its fields."""
+    """Raise if a dataclass was stored with other names than its fields."""
     if is_dataclass(record):
         names = {field.name for field in fields(record)}
         if set(stored) != names:
@@ -114,7 +114,7 @@ def _check_names(stored: Any, record: Any, where: str) -> None:
         for name in names:
             _check_names(stored[name], getattr(record, name), f"{where}.{name}" if where else name)
     elif isinstance(stored, dict) and isinstance(record, dict):
-        for name, value in record.items():  # of a TypedDict, the keys that it names
+        for name, value in record.items():  # the keys that a TypedDict declares
             _check_names(stored[name], value, f"{where}.{name}" if where else name)
     elif isinstance(stored, list) and isinstance(record, list | tuple):
         for i, value in enumerate(stored):

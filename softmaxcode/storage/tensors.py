@@ -1,4 +1,4 @@
-"""Files of tensors: written atomically with a hash of their content, read without unpickling anything."""
+"""Files of tensors: written atomically with a hash of their content, read without unpickling."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from softmaxcode.storage.disk import check_archive, check_input, written_whole
 
 
 class DifferentStateError(ValueError):
-    """A file of tensors that is different from what was written."""
+    """A file of tensors that differs from what was written."""
 
 
 def write_tensors(path: Path, stored: dict[str, Any], *, hashed: bool = True) -> None:
-    """Write tensors and JSON-serialisable data with `torch.save`, atomically; a full disk is an OSError.
+    """Write tensors and JSON-serialisable data with `torch.save`, atomically; a full disk raises an OSError.
 
-    With ``hashed`` a SHA-256 of it all is written too. It guards against damage and edits by accident: whoever edits a
-    file on purpose can make it again.
+    With ``hashed`` a SHA-256 of the content is written too. It detects damage and accidental edits. It does not detect
+    deliberate ones, since anyone can compute it again.
     """
     with written_whole(path) as temporary:
         try:
-            with temporary.open("wb") as file:  # given a path, torch.save forgets why it could not write
+            with temporary.open("wb") as file:  # given a path, torch.save loses the reason of a failed write
                 torch.save(stored | ({HASH: content_hash(stored)} if hashed else {}), file)
         except RuntimeError as error:
             cause: BaseException | None = error
@@ -35,17 +35,17 @@ def write_tensors(path: Path, stored: dict[str, Any], *, hashed: bool = True) ->
 
 
 def read_tensors(path: Path, *, hashed: bool = True) -> dict[str, Any]:
-    """What `write_tensors` wrote: dense tensors on the CPU and JSON-serialisable data, with ``hashed`` as when written.
+    """Read a file of `write_tensors`: dense tensors on the CPU and JSON-serialisable data; ``hashed`` as when written.
 
     Raises
     ------
     ValueError
-        If the file is missing, damaged or of another kind; `DifferentStateError` if it is different from what was
+        If the file is missing, damaged or of another kind; `DifferentStateError` if it differs from what was
         written.
     """
     try:
         members = check_archive(path, check_input(path).stat().st_size, stored=True)
-        with zipfile.ZipFile(path) as archive:  # PyTorch writes the check sums but does not read them
+        with zipfile.ZipFile(path) as archive:  # PyTorch writes checksums but does not read them
             if archive.testzip() is not None or not members:
                 raise ValueError
         stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -53,7 +53,7 @@ def read_tensors(path: Path, *, hashed: bool = True) -> dict[str, Any]:
             raise TypeError
         expected = stored.pop(HASH) if hashed else None
         found = content_hash(stored)
-    except Exception as error:  # whatever a damaged or foreign file makes of the reader
+    except Exception as error:  # a damaged or foreign file may cause any error in the reader
         raise ValueError(f"cannot read {path}: it is missing, damaged or not one of ours") from error
     if hashed and expected != found:
         raise DifferentStateError(
@@ -62,7 +62,7 @@ def read_tensors(path: Path, *, hashed: bool = True) -> dict[str, Any]:
     return stored
 
 
-#: The name under which a file of tensors holds its hash.
+#: The key of the hash in a file of tensors.
 HASH = "sha256"
 
 

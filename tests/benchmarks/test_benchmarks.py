@@ -1,4 +1,4 @@
-"""The benchmarks run, and their baselines do what is said of them."""
+"""The benchmarks run, and their baselines do what their descriptions state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ours beside published values, and margins beside packings: the documents say what the codes are."""
+"""Our values against published ones, and margins against packings: the documents describe the codes correctly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STORED = ((7, 3), (8, 3), (9, 4))
 pytestmark = pytest.mark.usefixtures("only_small_catalogue")
 
 
-# Published figures
+# Published values
 
 
 @pytest.mark.parametrize(("K", "d", "cosine", "name"), frontier.UNIVERSAL_CODES)
@@ -83,7 +83,7 @@ def test_exit_codes(monkeypatch, capsys, tmp_path):
     assert "1 of 2 rows are no lower than what is published; 1 are lower or missing" in printed.out
 
 
-# Margins beside packings
+# Margins against packings
 
 
 def entry(objective, margin, status, lower=None, K=7, d=3, max_cosine=None):
@@ -151,7 +151,7 @@ def test_a_rattler_stays_in_its_cage(seed, K, d):
 
 
 def test_a_cage_is_explored():
-    """One point and three walls: places come near every wall, and their mean is near the middle."""
+    """One point and three walls: random places reach every wall, and their mean is near the middle."""
     walls = np.array([[np.sqrt(3) / 2, 0, 0.5], [-np.sqrt(3) / 4, 0.75, 0.5], [-np.sqrt(3) / 4, -0.75, 0.5]])
     W = np.vstack([walls, [0.0, 0.0, 1.0]])
     mu = 0.8

@@ -1,4 +1,4 @@
-"""The steps that are run on a GPU: each with its output in a file, and none stops the others."""
+"""The steps of the GPU benchmark: each writes its output to a file, and none stops the others."""
 
 from __future__ import annotations
 

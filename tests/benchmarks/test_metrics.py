@@ -1,4 +1,4 @@
-"""The benchmark of the metrics runs, and both its ways measure the same."""
+"""The benchmark of the metrics runs, and both its methods measure the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of temperatures measures what it documents, and its document shows what was measured."""
+"""The benchmark of temperatures measures what it documents, and its document shows the measurements."""
 
 from __future__ import annotations
 

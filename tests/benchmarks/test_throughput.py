@@ -1,4 +1,4 @@
-"""The benchmark of training's throughput, on a run of a second."""
+"""The benchmark of training's throughput, on a run of one second."""
 
 from dataclasses import replace
 

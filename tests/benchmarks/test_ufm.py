@@ -1,4 +1,4 @@
-"""The benchmark of the step of the unconstrained feature model: both ways step alike, and its table goes in a file."""
+"""The benchmark of the step of the unconstrained feature model: both methods step alike, and a file gets its table."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_fresh_process_measures_what_this_one_does():
 
 
 def test_the_matrix_rate_counts_every_product(monkeypatch):
-    """A timer that shows one second a round: the flops of the rounds that it lets pass, by its seconds."""
+    """A timer that advances one second per round: the flops of the completed rounds, divided by its seconds."""
     timer = iter(range(1000))
     monkeypatch.setattr(ufm.time, "perf_counter", lambda: float(next(timer)))
     monkeypatch.setattr(ufm, "RATE_SECONDS", 10)

@@ -1,4 +1,4 @@
-"""The study of class assignments, on runs that are made up."""
+"""The study of class assignments, on made-up runs."""
 
 import itertools
 import math
@@ -131,7 +131,7 @@ def test_bad_plan(options, sentence):
 def test_either_outcome_is_said(gain, verdict, part):
     said = findings(runs(gain, noise=0.001)).statements
     assert f"{verdict} digit-pairs (K = 100, d = 10)" in said[0] and said[0].startswith("That similar classes")
-    # every level fits its training data, so what test accuracy does is generalisation
+    # every level fits its training data, so changes of test accuracy are generalisation
     assert f"{verdict} digit-pairs (K = 100, d = 10)" in said[1] and "generalise better" in said[1]
     assert part in said[2] and "best assignment less the worst" in said[2]
     assert "less training" not in said[2]

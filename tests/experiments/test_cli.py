@@ -39,7 +39,7 @@ def command(*arguments: object) -> int:
 
 
 def test_a_study_from_end_to_end(tmp_path, capsys):
-    """Trained, stored, reported; nothing is done again; and in the report."""
+    """Runs are trained, stored and reported, and nothing is done again."""
     arguments = ["gnc", *QUICK, "--seeds", "2", "--heads", "learned", "cmf", "--results", tmp_path]
     assert command(*arguments) == 0
     out, err = capsys.readouterr()
@@ -237,7 +237,7 @@ def test_interrupt_is_told_and_the_command_goes_on(tmp_path, background):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        # as a shell starts what is in the background
+        # as a shell starts background processes
         preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None,
     )
     wait_for(lambda: list(tmp_path.glob("runs/*/history.csv")), child)
@@ -269,7 +269,7 @@ def test_two_processes_train_a_study(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files to set")
 def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
-    """A limit on the size of files stands in for the disk: what is written beyond it fails in the same call."""
+    """A limit on the size of files replaces a full disk: writing beyond it fails in the same system call."""
     import resource
 
     def limited():

@@ -1,4 +1,4 @@
-"""The study of class means against a learned head, on runs that are made up and on a small real classifier."""
+"""The study of class means against a learned head, on made-up runs and on a small real classifier."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPS = {"steps": [{"K": K, "d": 64, "learned": 0.002 * K, "cmf": 0.001 * K} for
 
 @dataclass
 class MadeUp:
-    """A run whose accuracies are given."""
+    """A run with given accuracies."""
 
     settings: RunSettings
     accuracy: float
@@ -224,7 +224,7 @@ class Real(MadeUp):
 
 
 def by_definition(run: Any, **changes: Any) -> np.ndarray:
-    """Which test images are right, one by one: the class and a bool each."""
+    """Whether each test image is classified correctly: its class and a bool."""
     samples = run.data(**changes).test
     network, head = run.model().network, run.model().head
     rows = [(label, int((network(image[None]) @ head.weight.T).argmax()) == label) for image, label in samples]

@@ -1,4 +1,4 @@
-"""Classifiers out of files, the pairs they hold close, and Mantel's test, against definitions written out here."""
+"""Classifiers from files, their closest pairs, and Mantel's test, against definitions written out here."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_tensors_without_their_numbers_are_refused(tmp_path: Path) -> None:
 
 
 def test_dictionaries_within_each_other(tmp_path: Path) -> None:
-    """As Lightning and plain training scripts save them: the optimiser's moments are of the classifier's shape too."""
+    """As Lightning and training scripts save them: the optimiser's moments also have the classifier's shape."""
     net = torch.nn.Sequential(OrderedDict(features=torch.nn.Conv2d(1, 8, 3), fc=torch.nn.Linear(8, 20)))
     optimizer = torch.optim.AdamW(net.parameters())
     net.fc(torch.randn(2, 8)).sum().backward()
@@ -146,7 +146,7 @@ def test_keys_that_name_nothing_or_several(tmp_path: Path) -> None:
 
 
 def test_arrays_of_an_archive(tmp_path: Path) -> None:
-    """As of a code that the package saves."""
+    """As for a code that the package saves."""
     code = sc.best_known(12, 3)
     code.save(tmp_path / "code.npz")
     np.testing.assert_array_equal(read_classifier(tmp_path / "code.npz").numpy(), code.W)
@@ -160,7 +160,7 @@ def test_arrays_of_an_archive(tmp_path: Path) -> None:
 
 
 class _Opaque:
-    """Something that only unpickling, which may run anything, could make again."""
+    """An object that only unpickling could restore, which may run any code."""
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_safetensors_of_types_that_pytorch_lacks(tmp_path: Path, dtype: str) -> 
 
 
 def test_only_the_matrix_that_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an archive declares is known from its headers."""
+    """The declared sizes of an archive are known from its headers."""
     np.savez(tmp_path / "two.npz", W=W.numpy(), other=np.ones(5))
     read, seen = np.lib.format.read_array, []
     monkeypatch.setattr(np.lib.format, "read_array", lambda s, **o: seen.append(s.name) or read(s, **o))
@@ -329,7 +329,7 @@ def test_nearest_pairs_refuses(options: dict, message: str) -> None:
 
 
 def similarity(rng: np.random.Generator, K: int, levels: int | None = None) -> np.ndarray:
-    """A random symmetric matrix, of few different entries (but not one alone) where ``levels`` is given."""
+    """A random symmetric matrix; with ``levels`` its entries have few different values (but more than one)."""
     S = rng.standard_normal((K, K)) if levels is None else rng.integers(levels, size=(K, K)).astype(float)
     if levels is not None:
         S[0, 1:3] = 0, 1
@@ -396,7 +396,7 @@ def test_p_values_are_uniform_where_there_is_nothing() -> None:
             X, Y = rng.standard_normal((2, 10, 2))
             X, Y = (A / np.linalg.norm(A, axis=1, keepdims=True) for A in (X, Y))
             p_values.append(mantel(X @ X.T, Y @ Y.T, 99, trial, alternative=alternative).p_value)
-        # of 99 relabellings the p-value is a multiple of 1/100: smear each over the values it stands for
+        # of 99 relabellings the p-value is a multiple of 1/100: spread each uniformly over its step
         smeared = np.array(p_values) - rng.random(300) / 100
         assert kstest(smeared, "uniform").pvalue > 0.001
         assert np.mean(np.array(p_values) <= 0.05) < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5

@@ -1,4 +1,4 @@
-"""``python -m experiments compare``: its figures against the definitions, its files, and what it refuses."""
+"""``python -m experiments compare``: its measurements against the definitions, its files, and refused input."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_rotated_code_is_recognised_and_random_points_are_not(tmp_path: Path) 
 
 
 def test_another_local_optimum_is_not_called_the_code(tmp_path: Path) -> None:
-    """Any good code lies near the best one, so that alone says nothing of a classifier."""
+    """Any good code is near the best one, so nearness alone is no evidence about a classifier."""
     K, d = 20, 8
     code = sc.best_known(K, d)
     for seed in range(3):
@@ -130,7 +130,7 @@ def by_definition(G: np.ndarray, S: np.ndarray) -> float:
 
 
 def test_rank_correlation_with_a_matrix(tmp_path: Path) -> None:
-    """An asymmetric matrix counts by its symmetric part, and its diagonal does not count."""
+    """An asymmetric matrix counts by its symmetric part, and its diagonal is ignored."""
     W = unit_rows(rows(12, 3))
     G, noise = W @ W.T, rows(12, 12, seed=1)
     S = G + 0.3 * noise
@@ -189,7 +189,7 @@ def test_of_many_classes_some_are_drawn(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A checkpoint of several tensors, names with what looks like markup, and vectors of another checkpoint."""
+    """A checkpoint of several tensors, names that look like markup, and vectors of another checkpoint."""
     W = torch.tensor(rows(12, 3))
     torch.save({"state_dict": {"net.fc.weight": W, "net.a.weight": torch.ones(3, 3)}}, tmp_path / "net.pt")
     saved(tmp_path, rows(12, 5), "X.npy")

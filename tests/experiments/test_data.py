@@ -406,7 +406,7 @@ def test_corrupt_images_are_named_and_left_out_only_where_asked(tmp_path: Path, 
 
 
 def test_corrupt_images_of_the_official_folders(tmp_path: Path) -> None:
-    """As they are left by an extraction that was cut off: named when they are read, left out where asked."""
+    """An interrupted extraction leaves damaged files: an error names them, or they are skipped on request."""
     tiny_imagenet(tmp_path)
     for person in range(2):
         for i in range(5):
@@ -448,7 +448,7 @@ def test_missing_data_says_what_to_put_where(tmp_path: Path) -> None:
         "cifar10": "cifar-10-batches-bin and cifar-10-binary.tar.gz not found in .*download cifar-10-binary.tar.gz",
         "cifar100": "cifar-100-binary and cifar-100-binary.tar.gz not found in .*cs.toronto.edu",
         "tiny-imagenet": "tiny-imagenet-200 not found in .*tiny-imagenet-200.zip and extract it there",
-        "bupt-cbface-50": "BUPT-CBFace-50 not found in .*one folder an identity",
+        "bupt-cbface-50": "BUPT-CBFace-50 not found in .*one folder per identity",
     }.items():
         with pytest.raises(ValueError, match=wanted):
             load(name, tmp_path)
@@ -509,7 +509,7 @@ def test_pairs_share_digits_and_similarity_says_so() -> None:
 
 
 def doubled(image: np.ndarray) -> np.ndarray:
-    """Twice the rows, a quarter of a row away from the old ones on either side, linearly; the ends go on."""
+    """Twice the rows, each a quarter of a row from an old one, linearly; the ends are extrapolated."""
     before, after = np.vstack([image[:1], image[:-1]]), np.vstack([image[1:], image[-1:]])
     return np.stack([0.75 * image + 0.25 * before, 0.75 * image + 0.25 * after], axis=1).reshape(-1, image.shape[1])
 
@@ -551,7 +551,7 @@ def test_groups_keep_the_images_and_change_their_classes() -> None:
     off = ~np.eye(100, dtype=bool)
     assert np.allclose(random.similarity[:4][off[:4]], np.array(common)[off[:4]])
     assert leading.similarity[12, 17] == pytest.approx((1 + 0 + 0.1) / 3)
-    # the control has nothing left of what the spread of similarities was
+    # in the control nothing is left of the spread of similarities
     assert random.similarity[off].std() < leading.similarity[off].std() / 4
 
 

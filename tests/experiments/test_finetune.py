@@ -1,4 +1,4 @@
-"""The study of fine-tuning, on runs that are made up."""
+"""The study of fine-tuning, on made-up runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from experiments.studies import finetune
 
 
 class MadeUp:
-    """A run whose accuracy is given, and half of it where the images are shifted."""
+    """A run with a given accuracy, and half of it on shifted images."""
 
     status = "finished"
 

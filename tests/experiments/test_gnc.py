@@ -1,4 +1,4 @@
-"""The study of neural collapse by head: its plan, and its findings from runs whose numbers are made up here."""
+"""The study of neural collapse by head: its plan, and its findings from runs with made-up values."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from experiments.statistics import mean_interval
 from experiments.studies import common, gnc
 from experiments.studies.findings import Findings
 
-#: Of every made-up run: K and d where the best margin is 1, so that a fraction is GNC2 itself.
+#: K and d of every made-up run; their best margin is 1, so that a fraction equals GNC2.
 K, D = 12, 10
 EPOCHS = [5, 10]
 
 
 @dataclass
 class MadeUp:
-    """What a study asks of a run, with numbers drawn from its settings' seed unless they are given."""
+    """The values that a study reads from a run, drawn from its settings' seed unless given."""
 
     settings: RunSettings
     values: dict[str, float] = field(default_factory=dict)
@@ -183,7 +183,7 @@ def test_a_part_of_the_runs_has_findings(kept: int) -> None:
 
 def test_references_stand_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [MadeUp(s) for s in gnc.plan(seeds=2, heads=("learned",))]
-    # those of the paper's networks where K and d are theirs
+    # the values of the paper's networks at equal K and d
     assert not any("ResNet18" in name for name in table_of(found(runs)).index)
     monkeypatch.setitem(paper.LEARNED, (K, 10), paper.LEARNED[100, 10])
     table = table_of(found(runs))

@@ -26,7 +26,7 @@ def parameters(net: nn.Module) -> int:
 
 
 def assert_trains(net: nn.Module, images: Tensor, d: int) -> None:
-    """One forward and backward pass: features of the right shape, and a gradient that reaches every parameter."""
+    """One forward and backward pass: features of the right shape, and a gradient for every parameter."""
     head = SphericalClassifier(4, d, temperature=0.1, seed=0)
     features = net(images)
     assert features.shape == (len(images), d)
@@ -112,7 +112,7 @@ def test_small_cnn_sees_where_things_are() -> None:
 
 @pytest.mark.slow
 def test_small_cnn_learns_digit_pairs() -> None:
-    """100 classes of two digits side by side, from other source images than those it is tested on."""
+    """100 classes of two digits side by side; training and test use different source images."""
     digits = load_digits()
     images, classes = torch.tensor(digits.images / 16, dtype=torch.float32), torch.tensor(digits.target)
 
@@ -161,7 +161,7 @@ def test_the_features_of_a_token_do_not_depend_on_later_ones(training: bool) -> 
 
 
 def test_training_and_evaluation_agree_without_dropout() -> None:
-    """torch runs its layers in evaluation mode by another path."""
+    """In evaluation mode torch runs its layers by another path."""
     net, tokens = text_net(), torch.randint(20, (3, 12))
     with torch.no_grad():
         torch.testing.assert_close(net.train()(tokens), net.eval()(tokens), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The page of everything found: whole, self-contained, escaped, and without a script error in a browser."""
+"""The report page: complete, self-contained, escaped, and without a script error in a browser."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def full(folder: Path) -> Path:
 
 
 def test_page_is_self_contained(tmp_path: Path) -> None:
-    """Nothing is loaded but what is in the page; links lead within it or to tables beside it."""
+    """The page loads nothing from outside; links lead within it or to tables beside it."""
     text = full(tmp_path).read_text()
     page = Page(text)
     assert page.all("html")[0]["lang"] == "en"
@@ -141,7 +141,7 @@ def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_control_characters_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Names of classes and files can move the cursor, forge a line, or turn the direction of text."""
+    """Names of classes and files could move the cursor, forge a line, or reverse the direction of text."""
     name = "cat\x1b[2J\n- forged\u202e"
     found = Findings([f"The closest is {name}."], {name: pd.DataFrame({"class": [name]})})
     shown = r"cat\x1b[2J\n- forged\u202e"
@@ -296,7 +296,7 @@ def test_bad_input_says_what_is_wanted(tmp_path: Path) -> None:
 
 
 def results_folder(root: Path) -> list[RunSettings]:
-    """Three runs asked for by a study, of which two are finished."""
+    """A study of three runs, of which two are finished."""
     asked = [RunSettings.checked("digits", seed=seed) for seed in range(3)]
     (root / "gnc.json").write_text(json.dumps({"runs": [settings.to_dict() for settings in asked]}))
     for settings in asked[:2]:

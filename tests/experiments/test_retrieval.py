@@ -1,4 +1,4 @@
-"""Retrieval figures against their definitions, and the study of held-out classes."""
+"""Retrieval measurements against their definitions, and the study of held-out classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from experiments.studies import retrieval
 
 
 def by_definition(H: np.ndarray, y: np.ndarray, far: tuple[float, ...]) -> dict[str, float]:
-    """The figures query by query and pair by pair."""
+    """The measurements, query by query and pair by pair."""
     H = H / np.linalg.norm(H, axis=1, keepdims=True)
     recall, precision = [], []
     genuine: list[float] = []
@@ -38,7 +38,7 @@ def by_definition(H: np.ndarray, y: np.ndarray, far: tuple[float, ...]) -> dict[
     out = {"Recall@1": np.mean(recall), "MAP@R": np.mean(precision)}
     same, other = np.array(genuine), np.array(impostor)
     for rate in far:
-        # every threshold that tells something apart, and the lowest of those that keep to the rate
+        # every threshold that separates some pairs, and the lowest of those within the rate
         out[f"TAR@FAR={rate:g}"] = np.mean(same > min(t for t in impostor if np.mean(other > t) <= rate))
     return {name: float(value) for name, value in out.items()}
 
@@ -105,7 +105,7 @@ OPTIONS = {"classes": TRAINED, "train_per_class": 1, "test_per_class": 4}
 
 
 class MadeUp:
-    """A run whose features are pixels, scaled; what was measured of it is given."""
+    """A run whose features are scaled pixels, with given measurements."""
 
     status = "finished"
 
@@ -169,7 +169,7 @@ def test_search_is_among_held_out_classes_alone() -> None:
     assert (found["queries"], found["classes"]) == (40, 10)
     assert found["Recall@1"] == pytest.approx(want["Recall@1"])
     assert found["MAP@R"] == pytest.approx(want["MAP@R"])
-    # features that are three times the pixels say the same of every pair
+    # features that are three times the pixels have the same cosines
     assert retrieval._searched(run, run.model())["MAP@R"] == pytest.approx(found["MAP@R"])
 
 

@@ -95,7 +95,7 @@ def test_slope_is_the_regression_of_cell_means(seed: int) -> None:
 
 
 def test_slope_intervals_cover_where_cells_have_effects_of_their_own() -> None:
-    """Seeds are no replicates of a level: where levels have effects of their own, intervals cover as they say."""
+    """Seeds are not replicates of a level: if levels have effects of their own, intervals have the stated coverage."""
     rng = np.random.default_rng(7)
     level, covered = np.repeat(np.arange(6), 20), 0
     for _ in range(1000):
@@ -113,7 +113,7 @@ def test_an_exact_line_has_an_exact_slope() -> None:
 
 
 def test_a_level_line_has_a_slope_of_0_and_no_doubt() -> None:
-    # means of threes are equal but for rounding
+    # means of threes are equal up to rounding
     found = slope(np.repeat([0, 1, 2], 3), [0.1, 0.2, 0.3, 0.3, 0.1, 0.2, 0.2, 0.3, 0.1], np.repeat([0, 1, 2], 3))
     assert (found.slope, found.lower, found.upper, found.n, found.p_value) == (0, 0, 0, 3, 1)
     assert str(found) == "0 ± 0 (n = 3, p = 1)"

@@ -1,4 +1,4 @@
-"""The study of temperature and dimension: its plan, and its findings from runs whose numbers are made up here."""
+"""The study of temperature and dimension: its plan, and its findings from runs with made-up values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from experiments.statistics import mean_interval
 from experiments.studies import temperature
 from experiments.studies.findings import Findings
 
-#: Classes of every made-up run; at d of 6 to 10 the best margin is 1, at d = 5 no more than 1.
+#: Classes of every made-up run; the best margin is 1 for d of 6 to 10, and at most 1 for d = 5.
 K = 12
 #: Temperatures with five seeds.
 FIVE = (1.0, 1 / 5, 1 / 7, 0.1)
@@ -28,7 +28,7 @@ MEASURES = ["GNC1", "GNC2", "GNC3", "test_accuracy", "ncm_accuracy", "certified_
 
 @dataclass
 class MadeUp:
-    """What a study asks of a run; numbers are drawn from its settings but for those given."""
+    """The values that a study reads from a run, drawn from its settings unless given."""
 
     settings: RunSettings
     values: dict[str, float]
@@ -114,7 +114,7 @@ def test_the_claim_follows_paired_differences(warm: float, cold: float, verdict:
 
     def GNC2(s: RunSettings) -> float:
         steps = {1.0: 0, 1 / 5: warm, 1 / 7: warm + cold}.get(s.temperature, 0)
-        # the two differences have the same wiggle about their means
+        # the two differences have the same fluctuation about their means
         return 0.3 + s.seed / 10 + steps + {1 / 5: 1, 1 / 7: 2}.get(s.temperature, 0) * wiggle[s.seed]
 
     sentence = claim(found(made_up(temperature.plan(), GNC2=GNC2)))
@@ -126,7 +126,7 @@ def test_the_claim_follows_paired_differences(warm: float, cold: float, verdict:
 
 def test_the_claim_pairs_common_seeds_alone() -> None:
     runs = temperature.plan(seeds=1, claim_seeds=5, dims=(), linear=())
-    # where only one of the two has a seed, it is far off
+    # a seed that only one of the two has is far off
     kept = [
         r for r in runs if not (r.temperature == 1.0 and r.seed == 2) and not (r.temperature == 0.2 and r.seed == 4)
     ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from experiments.settings import RunSettings
     from experiments.studies.findings import Findings
 
-#: Tokens and dimension of the runs that are made up here, and a token that is never a next token.
+#: Tokens and dimension of the made-up runs, and a token that is never a next token.
 K, D, UNSEEN = 23, 4, 7
 SEEN = tuple(k for k in range(K) if k != UNSEEN)
 TOKENS = tuple(f"w{k}" for k in range(K))
@@ -59,7 +59,7 @@ DATA = made_up_text()
 
 @dataclass
 class MadeUp:
-    """What the study asks of a run; W and what is measured are drawn from its settings unless they are given."""
+    """The values that the study reads from a run; W and measurements are drawn from its settings unless given."""
 
     settings: RunSettings
     values: dict[str, float] = field(default_factory=dict)
@@ -141,7 +141,7 @@ def distance_to_hull(w: np.ndarray, others: np.ndarray) -> float:
 
 def test_token_margins_are_distances_among_the_tokens_that_come_next() -> None:
     run: Any = MadeUp(runs_at(0.1)[0])
-    # the token that never comes next sits on another, whose margin would be 0
+    # the token that is never a next token coincides with another, whose margin would be 0
     rows = random_rows(K, D, np.random.default_rng(5))
     rows[UNSEEN] = rows[0]
     run.rows = rows
@@ -152,7 +152,7 @@ def test_token_margins_are_distances_among_the_tokens_that_come_next() -> None:
     for (_, row), k in zip(table.iterrows(), SEEN, strict=True):
         others = [j for j in SEEN if j != k]
         assert row["margin"] == pytest.approx(distance_to_hull(rows[k], rows[others]), abs=1e-6)
-    # a stable order by count, cut into five of one size but for a token
+    # a stable order by count, cut into five groups whose sizes differ by at most one token
     order = sorted(range(len(SEEN)), key=lambda i: (counts[SEEN[i]], i))
     assert table["quintile"].iloc[order].is_monotonic_increasing
     sizes = table["quintile"].value_counts()
@@ -198,7 +198,7 @@ def test_plans_that_are_refused(options: dict[str, Any], message: str) -> None:
 
 def rows_of_margins(rising: bool) -> np.ndarray:
     """Rows in the plane and above it, whose distances to the others fall or rise with the number of the token."""
-    # gaps between neighbours on a circle grow along the tokens, which are ever rarer
+    # gaps between neighbours on a circle grow along the tokens, which become rarer
     gaps = np.linspace(1, 3, K) if rising else np.linspace(3, 1, K)
     angles = 2 * np.pi * np.cumsum(gaps) / gaps.sum()
     return np.column_stack([np.cos(angles), np.sin(angles), np.zeros((K, D - 2))])
@@ -262,7 +262,7 @@ def test_the_linear_head_is_compared_where_the_learned_is_best(loss: float, show
 
 
 def test_tables_list_the_smallest_margins_and_the_closest_pairs() -> None:
-    """Both are of means over the runs, at the smallest temperature."""
+    """Both are means over the runs, at the smallest temperature."""
     runs = [MadeUp(s) for s in runs_at(0.2, 0.05)]
     findings = found(runs)
     coldest = [run for run in runs if run.settings.temperature == 0.05]
@@ -340,7 +340,7 @@ def test_a_part_of_the_plan() -> None:
     assert "Diverged and left out: learned, τ = 1, seed 0." in findings.statements
     every = findings.tables["Every run"]
     assert len(every) == len(runs) - 1
-    # the same whatever order the runs come in
+    # the same in any order of the runs
     assert found(runs[::-1]).statements == findings.statements
 
 

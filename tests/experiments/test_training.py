@@ -1,4 +1,4 @@
-"""Training runs: what a run is, that it is resumed with the same result, and what it refuses."""
+"""Training runs: their settings, resuming with the same result, and refused input."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def heads(tmp_path_factory) -> dict[str, TrainedRun]:
     return {head: trained(folder, quick(head=head, temperature=tau)) for head, tau in temperatures.items()}
 
 
-# What a run is
+# Settings of a run
 
 
 def test_defaults_are_the_papers_for_photographs():
@@ -130,7 +130,7 @@ def test_every_head_learns_and_is_measured(heads, head):
     assert final["test_accuracy"] > 0.5 > 0.1
     data, model = run.data(), run.model()
     assert not model.training
-    # every figure again, from the definitions
+    # every measurement again, from the definitions
     H, y = collect(model, data.test)
     with torch.no_grad():
         logits = model.logits(H)
@@ -193,7 +193,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(heads, head, tmp_path, monk
     assert not (folder / "checkpoint.pt").exists()
 
 
-#: Trains what `arguments` says, run by run.
+#: Trains the runs in `arguments`, one by one.
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -213,7 +213,7 @@ def arguments(runs, folders):
     ]
 
 
-#: The same, which waits for its end when it has written its first checkpoint.
+#: The same, but it blocks after its first checkpoint until it is ended.
 WAITS = """
 import signal
 from experiments import training
@@ -271,7 +271,7 @@ def test_processes_share_every_batch(ranks):
 @pytest.mark.processes
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
-    """Up to batch normalisation, whose statistics are each process's own: so a network without it."""
+    """Up to batch normalisation, whose statistics are each process's own, so the network has none."""
     small = {"width": 32, "layers": 1, "heads": 2}
     options = {"network": "vit", "network_options": small, "optimizer": "adamw", "learning_rate": 3e-3}
     runs = [quick(head=head, **options) for head in ("learned", "cmf")]
@@ -357,7 +357,7 @@ def test_fine_tuning_starts_from_a_run(heads, tmp_path):
     assert not all(torch.equal(moved[name], before[name]) for name in body)
 
 
-# What is refused
+# Refused input
 
 
 def test_a_folder_in_use(heads, tmp_path):

@@ -1,4 +1,4 @@
-"""`solve` end to end: known values, determinism, certificates, rattlers, and what it refuses."""
+"""`solve` end to end: known values, determinism, certificates, rattlers, and refused input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from softmaxcode.sphere import gram, random_rows, unit_rows
 
 OTHER_SEED = 20_871
 
-# (K, d), the largest cosine of the best code known, and how well the figure is known. Sloane's tables of spherical
+# (K, d), the largest cosine of the best known code, and the precision of that value. Sloane's tables of spherical
 # codes; angles 57.1367031, 55.6705700 degrees for (13, 3), (14, 3); chord 0.51347208468056 for (50, 3)
 BEST = [
     (7, 3, 0.21013831273060309, 1e-14),
@@ -40,9 +40,9 @@ BEST = [
     (240, 8, 0.5, 1e-13),
 ]
 FIGURES = {(K, d): (mu, tolerance) for K, d, mu, tolerance in BEST}
-# again with a seed that nobody chose, where that takes little
+# again with an arbitrary seed, where that takes little time
 AGAIN = [(7, 3), (12, 3), (13, 3), (14, 3), (24, 3), (9, 4), (10, 4), (24, 4), (16, 5), (27, 6), (56, 7)]
-#: The search alone: these tests are about what it finds, not about what is known already.
+#: Options for the search alone: these tests are about its results, not about stored codes.
 SEARCH = {"catalog": False, "exact": False}
 
 
@@ -63,7 +63,7 @@ def test_best_known_values(K, d, seed):
     code = solved(K, d) if seed == 0 else solved(K, d, seed=seed)
     mu, tolerance = FIGURES[K, d]
     assert code.max_cosine == pytest.approx(mu, abs=tolerance)
-    # no code is known whose margin is more than 1 - mu of the best packing
+    # for no known code the margin exceeds 1 - mu of the best packing
     assert code.margin == pytest.approx(1 - mu, abs=tolerance)
     assert code.provenance.seed == seed
 
@@ -103,7 +103,7 @@ def test_figures_agree_with_the_coordinates(K, d):
     ("K", "d", "contacts"), [(11, 3, 25), (12, 3, 30), (13, 3, 24), (24, 3, 60), (24, 4, 96), (27, 6, 216)]
 )
 def test_contact_graphs_without_rattlers(K, d, contacts):
-    """The proved optima (11, 3) and (13, 3) hold every point: 25 contacts less than an icosahedron's 30, and 24."""
+    """In the proved optima (11, 3) and (13, 3) every point has contacts: 25 (an icosahedron has 30) and 24."""
     code = solved(K, d)
     assert len(code.contacts) == contacts
     assert set(code.contacts.ravel()) == set(range(K))
@@ -203,7 +203,7 @@ def test_a_start_near_a_good_code_helps():
     code = sc.solve(50, 3, starts=1, seed=2, init=near, **SEARCH)
     assert code.max_cosine == pytest.approx(best.max_cosine, abs=1e-13)
     assert sc.solve(50, 3, starts=1, seed=2, **SEARCH).max_cosine >= code.max_cosine - 1e-13
-    # the caller's array is left alone
+    # the caller's array does not change
     before = near.copy()
     sc.solve(50, 3, starts=1, budget=1e-9, init=near, **SEARCH)
     np.testing.assert_array_equal(near, before)
@@ -280,7 +280,7 @@ def test_worse_codes_are_not_called_optimal():
     for objective in ("softmax", "tammes"):
         made = sc.SoftmaxCode(random_rows(12, 3, rng), objective, sc.Provenance("random"))
         assert made.certificate.status == "feasible" and made.certificate.rigidity == "none"
-    # a simplex's figures belong to another pair
+    # the measurements of a simplex belong to another pair
     flat = np.hstack([sc.solve(4, 3).W, np.zeros((4, 1))])
     assert sc.SoftmaxCode(flat, "softmax", sc.Provenance("")).certificate.status == "optimal"
     assert sc.SoftmaxCode(np.vstack([flat, flat[:1]]), "softmax", sc.Provenance("")).certificate.status == "feasible"
@@ -324,7 +324,7 @@ def test_digits_of_a_closed_form():
     assert solved(12, 3).proved is None
 
 
-# --- the door -------------------------------------------------------------------------------------------------
+# --- validation -----------------------------------------------------------------------------------------------
 
 
 def rows(K: int = 12, d: int = 3) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Sweeps: what they enter, resuming, and workers that die, raise, hang or send what is no code; here and on Dask."""
+"""Sweeps: what they enter, resuming, and workers that die, raise, hang or send no valid code; here and on Dask."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def catalog(tmp_path) -> MemoryCatalog:
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A Dask scheduler with two worker processes; a task whose worker died is given up at once, not at the fourth."""
+    """A Dask scheduler with two worker processes; a task whose worker died fails at once, not at the fourth time."""
     dask = pytest.importorskip("dask")
     distributed = pytest.importorskip("distributed")
     settings = {
@@ -106,7 +106,7 @@ def scheduler(request):
 
 
 class Threads(Workers):
-    """Tasks on threads of this process: for what is not about processes."""
+    """Tasks on threads of this process, for tests that are not about processes."""
 
     def _start(self, func, task):
         threading.Thread(target=lambda: task.finish() and task.complete(func()[0])).start()
@@ -170,7 +170,7 @@ def fake(
     how: str = "",
     times: int = 0,
 ) -> Any:
-    """A task at no cost that notes that it ran; for one pair it goes wrong the first ``times`` times."""
+    """A task at no cost that records that it ran; for one pair it fails the first ``times`` times."""
     (folder / f"{K}.{d}.{uuid.uuid4().hex}").touch()
     if (K, d) == BAD and len(list(folder.glob(f"{K}.{d}.*"))) <= times:
         if how == "exit":
@@ -213,7 +213,7 @@ def once(pairs: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
 
 
 def local_processes() -> list[str]:
-    """Worker processes that this one has started and that are still there."""
+    """Worker processes of this one that are still running."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -226,7 +226,7 @@ def local_processes() -> list[str]:
     return found
 
 
-# What enters
+# Entries
 
 
 def test_what_is_better_enters_and_is_reported(threads, catalog, folder):
@@ -268,7 +268,7 @@ def test_nothing_to_do_starts_no_worker(catalog):
 
 
 def shapes(K, d, *, initial, seed, **_):
-    """Sends back, as provenance, what it was given."""
+    """Returns, as provenance, its own arguments."""
     made = {"method": " ".join(f"{X[0, 0]:.17g}@{len(X)}" for X in initial)}
     return {name: {"W": random_rows(K, d, np.random.default_rng(0)), "provenance": made} for name in OBJECTIVES}
 
@@ -358,7 +358,7 @@ def test_what_always_goes_wrong_is_named_and_the_rest_is_done(catalog, folder, s
     assert counts.pop(BAD) == 3
     if scheduler is None or how == "raise":
         assert counts == once(others)
-    # what failed is left to the next run, and only that
+    # failed pairs are left to the next run, and only those
     second = sweep(PAIRS, catalog=catalog, task=functools.partial(fake, folder=folder), n_jobs=2, scheduler=scheduler)
     assert second.skipped == tuple(others) and second.done == (BAD,)
     assert ran(folder) == once([BAD])
@@ -367,7 +367,7 @@ def test_what_always_goes_wrong_is_named_and_the_rest_is_done(catalog, folder, s
 
 @pytest.fixture
 def stuck_when_it_hangs(monkeypatch, folder) -> None:
-    """The time of `BAD` is over when it hangs, and that of the others never, however slow the machine is."""
+    """The timeout of `BAD` is over when it hangs, and that of the others never, however slow the machine is."""
 
     tries = itertools.count(1)
 
@@ -456,7 +456,7 @@ def test_an_early_end_leaves_no_process():
 
 
 def interrupted(catalog: MemoryCatalog, folder: Path, after: int, **options: Any) -> Path:
-    """A sweep that is interrupted when so many pairs are in the catalogue; the path of its journal."""
+    """A sweep that is interrupted when that many pairs are in the catalogue; the path of its journal."""
     improve, codes = catalog.improve, []
 
     def stop(code: SoftmaxCode) -> bool:
@@ -625,7 +625,7 @@ def has_ended(group: int) -> bool:
 
 
 def goes_on(path: Path, stored: list[tuple[int, int]]) -> None:
-    """The same command passes over what is stored and does the rest."""
+    """The same command skips stored pairs and does the rest."""
     out, err = script(path, "go on").communicate(timeout=HANG)
     rest = [pair for pair in [(7, 3), (8, 3), (9, 3)] if pair not in stored]
     assert (out.strip(), err) == (f"{tuple(stored)} {tuple(rest)}", "")
@@ -799,7 +799,7 @@ def test_progress_is_shown_where_it_is_asked_for(threads, catalog, capsys):
 
 @pytest.mark.processes
 def test_a_better_code_for_one_class_more_is_passed_down(tmp_path):
-    """The 600-cell less a vertex: no search of these few starts finds as good a code of 119 points."""
+    """The 600-cell without a vertex: no search with these few starts finds as good a code of 119 points."""
     with Catalog(tmp_path / "catalog.sqlite") as catalog:
         report = sweep([(119, 4), (120, 4)], catalog=catalog, starts=1, n_jobs=1, progress=False)
         whole, less = (catalog.entry(K, 4, "tammes") for K in (120, 119))

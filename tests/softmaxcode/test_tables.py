@@ -47,7 +47,7 @@ def solved() -> pd.DataFrame:
 
 @pytest.fixture
 def calls(monkeypatch) -> list[tuple[int, int]]:
-    """The pairs that were really solved."""
+    """The pairs that were actually solved."""
     made = []
 
     def counted(K: int, d: int, **options: Any) -> Any:
@@ -61,7 +61,7 @@ def calls(monkeypatch) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def made_up(monkeypatch) -> list[tuple[int, int]]:
-    """Codes at no cost, different in every run in their seconds only; returns the pairs that were asked for."""
+    """Codes at no cost, which differ between runs only in their seconds; returns the requested pairs."""
     made: list[tuple[int, int]] = []
     ticks = itertools.count(1)
 
@@ -96,7 +96,7 @@ def made_up(monkeypatch) -> list[tuple[int, int]]:
 
 
 def same(a: pd.DataFrame, b: pd.DataFrame, *, seconds: bool = False) -> None:
-    """Equal to the last bit; wall-clock times only where asked for."""
+    """Equal to the last bit; wall-clock times are compared only on request."""
     left, right = (x if seconds else x.drop(columns="seconds") for x in (a, b))
     pd.testing.assert_frame_equal(left, right, check_exact=True)
 
@@ -121,7 +121,7 @@ def interrupt_after(rows: int) -> Callable[[dict[str, Any]], None]:
     return on_row
 
 
-# What a table holds
+# Contents of a table
 
 
 def test_columns_and_their_order(solved):
@@ -602,7 +602,7 @@ def test_a_line_nested_too_deeply_is_unfinished(made_up, tmp_path):
 
 
 def test_what_a_rows_file_claims_is_not_shown(made_up, tmp_path):
-    """The checksum is no signature: values are derived from the coordinates."""
+    """The checksum is not a signature: values are derived from the coordinates."""
     claims = {"margin": 9.9, "status": "optimal", "lower_bound": 9.9}
     resigned(interrupted(tmp_path / "t.csv"), lambda row: {**row, **claims})
     made_up.clear()

@@ -31,7 +31,7 @@ def odds_and_gradients(case: dict) -> list[Tensor]:
 
 
 def together(numbers: Tensor) -> dict:
-    """What the methods of a shard say of this rank's slice of some numbers."""
+    """The results of a shard's methods for this rank's slice of some numbers."""
     shard = Shard.here(len(numbers))
     mine = shard.rows(numbers)
     spoilt = mine.where(mine != numbers[-1], math.nan)  # the last rank alone has a NaN
@@ -58,7 +58,7 @@ def message(act) -> str:
 
 
 def messages(case: dict) -> dict[str, str]:
-    """What each rank says where the last alone was given bad input; none may be left waiting."""
+    """The error of each rank when only the last received bad input; none may be left waiting."""
     shard = Shard.here(len(case["W"]))
     last = shard.rank == shard.ranks - 1
     H, W, y = fraction(shard, case)
@@ -106,7 +106,7 @@ def train(case: dict, shard: Shard, steps: int) -> dict[str, Tensor]:
 
 
 def growth(N: int, d: int) -> dict[str, int]:
-    """By how much the peak grows in a step of N classes of one feature, and then by holding this rank's logits."""
+    """The growth of the peak in a step of N classes of one feature, and then by storing this rank's logits."""
     tiles.CPU_TILE = 2**18
     for K in (50, N):  # a small step first, for what every process loads once
         before, shard = resident_peak(), Shard.here(K)
@@ -119,7 +119,7 @@ def growth(N: int, d: int) -> dict[str, int]:
 
 
 def compute(data: dict, answers: dict) -> None:
-    """Everything that is asked; in the end the last rank fails while the others wait for it."""
+    """All cases; at the end the last rank fails while the others wait for it."""
     case = data["training"]
     join("cpu")
     shard = Shard.here(len(case["W"]))

@@ -1,4 +1,4 @@
-"""First-order constants against minimisers of the cross-entropy computed here, and the stress by a second way."""
+"""First-order constants against minimisers of the cross-entropy computed here, and the stress by a second method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from softmaxcode.contacts.stress import Stress, balance
 from ufm import asymptotics
 from ufm.asymptotics import FirstOrder, first_order, margin_constant_bound
 
-#: Codes at which the stress is not the same on all contacts.
+#: Codes whose stress differs between contacts.
 UNEVEN = [(7, 3), (9, 3), (10, 3), (11, 3), (13, 3), (14, 3), (20, 3), (24, 3), (9, 4), (13, 4)]
 EVEN = [(4, 3), (3, 5), (5, 2), (8, 2), (6, 3), (12, 3), (10, 4), (24, 4), (16, 5), (27, 6)]
 
@@ -38,7 +38,7 @@ def tangents(X: np.ndarray) -> np.ndarray:
 
 
 def derivatives(W: np.ndarray, H: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Gradient of <h_k, w_k - w_j> for every pair (k, j), a row each, along tangent coordinates of W, then of H."""
+    """Gradient of <h_k, w_k - w_j> for every pair (k, j), one row each, along tangent coordinates of W, then of H."""
     K, d = W.shape
     B_W, B_H = tangents(W), tangents(H)
     J = np.zeros((len(pairs), 2 * K, d - 1))
@@ -60,7 +60,8 @@ def differences(W: np.ndarray, H: np.ndarray) -> np.ndarray:
 def minimiser(W: np.ndarray, H: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """The minimiser of temperature * log sum exp(-<h_k, w_k - w_j> / temperature) near (W, H), by Newton's method.
 
-    The sum is K L but for a factor of 1 + O(exp(-rho / temperature)), which is 1 in float64 at what is asked for here.
+    The sum is K L up to a factor of 1 + O(exp(-rho / temperature)), which is 1 in float64 at the temperatures used
+    here.
     """
     K, d = W.shape
     pairs = np.argwhere(~np.eye(K, dtype=bool))

@@ -1,4 +1,4 @@
-"""Checkpoints: a run that was interrupted or killed goes on bit for bit, in one process and in two."""
+"""Checkpoints: an interrupted or killed run resumes bit for bit, in one process and in two."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OPTIONS = [
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: type[BaseException] = KeyboardInterrupt) -> None:
-    """Raise before step ``at`` of any optimiser, whatever else the machine has to do."""
+    """Raise before step ``at`` of any optimiser, however fast the machine is."""
     monkeypatch.setattr(simulation, "LONG_STEP", math.inf)
     for kind in (optimizers.FirstOrder, optimizers.Lbfgs):
 
@@ -114,7 +114,7 @@ def test_a_checkpoint_every_so_many_steps_and_no_interruption_saved(tmp_path, mo
         with pytest.raises(MemoryError):
             ufm.simulate(**options)
     assert checkpoint.load(tmp_path / "run.pt").step == 28
-    # how often it is written is no part of the run
+    # the interval of checkpoints is not part of the run
     assert equal(ufm.simulate(**options | {"checkpoint_every": None}), whole)
 
 
@@ -128,7 +128,7 @@ def test_a_checkpoint_every_minute(tmp_path, monkeypatch):
 
 @pytest.fixture
 def terminated() -> Iterator[None]:
-    """SIGTERM and SIGHUP end this process as they do a command."""
+    """SIGTERM and SIGHUP end this process like a command."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     install_sigterm_handler()
     yield
@@ -142,7 +142,7 @@ def terminated() -> Iterator[None]:
 def test_an_interrupt_waits_for_the_end_of_a_short_step(
     tmp_path, monkeypatch, hangup_heard, terminated, sent, longest, ended
 ):
-    """A long step is broken off: the checkpoint before it is kept, and it is taken again."""
+    """A long step is interrupted: the checkpoint before it is kept, and the step is repeated."""
     sent = getattr(signal, sent)
     options = RUN | {"optimizer": "adam", "steps": 30}
     whole, file, handler = ufm.simulate(**options), tmp_path / "run.pt", signal.getsignal(sent)
@@ -201,7 +201,7 @@ def test_kill_9_loses_at_most_one_interval(tmp_path):
     assert equal(ufm.simulate(**options, checkpoint=file), ufm.simulate(**options | {"checkpoint_every": None}))
 
 
-# What a file may be
+# Valid and invalid files
 
 
 class Trap:
@@ -347,7 +347,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sgd": SHARED | {"optimizer": "sgd", "anneal": 1.0, "learning_rate": 0.02},
     "free": SHARED | {"optimizer": "adam", "weight_decay": 1e-2, "temperature": 1.0, "n": 1},
 }
-#: What each process runs: the cases, a run that stops on the way and one that resumes, then everything that is refused.
+#: The code of each process: the cases, a run that stops on the way and one that resumes, then every refused input.
 WORKER = """
     import json, os, sys, torch, ufm
     from ufm import optimizers
@@ -398,7 +398,7 @@ def start(ranks: int, code: str, *arguments: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """What two processes found, and their folder."""
+    """The results of two processes, and their folder."""
     folder = tmp_path_factory.mktemp("two")
     for name, case in CASES.items():
         with pytest.MonkeyPatch.context() as patched:

@@ -1,4 +1,4 @@
-"""``python -m ufm``: what it writes and prints, how it goes on after a kill, and one sentence for bad input."""
+"""``python -m ufm``: its files and output, how it resumes after a kill, and one sentence for bad input."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_finished_run_is_shown_again_and_never_overwritten(run, tmp_path):
 
 
 def test_a_folder_that_another_process_writes_is_refused_and_stays(run, tmp_path):
-    """It is empty until the other has written its first checkpoint."""
+    """The file is empty until the other process has written its first checkpoint."""
     (tmp_path / "x").mkdir()
     with one_writer(tmp_path / "x"):
         refused(run(*SMALL, "--steps", 3, "-o", "x"), "cannot write x: another process is writing it")
@@ -339,7 +339,7 @@ def start(*arguments: Any, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *map(str, arguments)], text=True, env=environment, **pipes, **more)
 
 
-#: The command, which waits for its end at step 730.
+#: The command, which blocks at step 730 until it is ended.
 WAITS = """
 import signal, sys
 from ufm import cli, optimizers
@@ -357,7 +357,7 @@ cli.main(sys.argv[1:])
 @pytest.mark.processes
 @pytest.mark.slow
 def test_the_same_command_goes_on_after_a_kill(run, tmp_path):
-    """Killed with -9 in the middle; the rows it ends with are those of a run that nobody killed, bit for bit."""
+    """Killed with -9 in the middle; the final rows are those of an uninterrupted run, bit for bit."""
     command = ("simulate", "-K", 12, "-d", 3, "-n", 3, "--optimizer", "adam", "--steps", 1500, "--record-every", 500)
     process = start("-c", WAITS, *command, "--checkpoint-every", 50, "-o", "x", cwd=tmp_path)
     assert process.stdout is not None and process.stdout.readline() == "here\n"
@@ -411,7 +411,7 @@ def test_more_processes_than_classes(tmp_path):
     finally:
         process.terminate()
     assert process.returncode != 0 and out == ""
-    # each says so, since torchrun ends the others when the first of them is refused
+    # each process reports it, since torchrun ends the others when the first of them is refused
     assert 1 <= err.count("ufm: more ranks than classes: 3 processes cannot share K = 2 classes\n") <= 3
 
 

@@ -1,4 +1,4 @@
-"""The deep unconstrained feature model: its gradient, its path, its ranks and costs, and the codes read off it."""
+"""The deep unconstrained feature model: its gradient, its path, its ranks and costs, and its codes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def product(weights):
 
 
 def log_loss(Z):
-    """Log of the mean cross-entropy of logits with sample k in column k, with as many digits as it takes."""
+    """Log of the mean cross-entropy of logits with sample k in column k, with as many digits as necessary."""
     with mpmath.workdps(60):
         K = len(Z)
         losses = [
@@ -62,7 +62,7 @@ def imbalance(weights):
     return [W @ W.T - V.T @ V for W, V in itertools.pairwise(weights)]
 
 
-# What is recorded
+# Records
 
 
 @pytest.mark.parametrize(("K", "depth", "width", "steps"), [(5, 2, 5, 40), (4, 3, 7, 20), (6, 5, 3, 300)])
@@ -240,7 +240,7 @@ def test_costs_of_tight_frames_are_those_of_the_formula(depth):
     assert code_costs(12, depth)[3] == pytest.approx(formula(12, 3, 1 - 1 / math.sqrt(5)), rel=1e-9)  # icosahedron
 
 
-# What depth does
+# Effects of depth
 
 
 def test_depth_two_drifts_to_the_simplex():

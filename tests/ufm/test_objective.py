@@ -55,7 +55,7 @@ def assert_equal(found, expected, tolerance):
 
 @pytest.fixture(params=["dense", "in chunks", "tiled"])
 def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each of the ways that the logits are taken."""
+    """Each of the ways in which logits are computed."""
     if request.param == "in chunks":
         monkeypatch.setitem(module.CHUNK, "cpu", 1)
     if request.param == "tiled":
@@ -117,7 +117,7 @@ def test_small_temperatures_neither_overflow_nor_lose_the_gradient(tau, n, route
     # log L = log(4 e^(-1/tau) + ...), each feature's fraction 1 / (6 n), each of four wrong classes a quarter of it
     assert float(value) == pytest.approx(-1 + tau * np.log(4), rel=1e-12)
     expected = -W.repeat_interleave(n, dim=1) / (6 * n)
-    # what is common to all features cancels against log L up to its rounding, which is that of 1 / tau
+    # a common offset of all features cancels against log L up to its rounding, which is that of 1 / tau
     scale = 1.0 if tau > 1e-15 else float(-grad_H[0, 0, 0]) * 6 * n
     assert 1 / (6 * n) <= scale <= 6 * n
     tolerance = max(1e-12, 1e-15 / tau) if tau > 1e-15 else 1e-12

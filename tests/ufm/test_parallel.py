@@ -1,4 +1,4 @@
-"""Class-parallel log-odds: parts of the classes joined by hand, then two and three processes, against one."""
+"""Class-parallel log-odds: parts of the classes joined here, then two and three processes, against one process."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_processes_that_have_no_device(as_torchrun):
 
 
 def cases(ranks: int) -> list[dict[str, Any]]:
-    """Classes that the ranks cannot share evenly, features of any class on any rank, one class a rank, small tau."""
+    """Classes that the ranks cannot share evenly, features of any class on any rank, one class per rank, small tau."""
     uneven = [7, 12, 5][:ranks]
     return [
         problem(uneven, 7, 4, 0.5),
@@ -185,7 +185,7 @@ def training(ranks: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=RANKS, ids=lambda ranks: f"{ranks} processes")
 def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each rank computed."""
+    """The results of each rank."""
     folder, ranks = tmp_path_factory.mktemp("ranks"), request.param
     torch.save({"cases": cases(ranks), "training": training(ranks), "numbers": NUMBERS}, folder / "data.pt")
     assert run_ranks([sys.executable, "-m", "tests.ufm.parallel_worker", str(folder)], ranks, ROOT) == [0] * ranks
@@ -254,7 +254,7 @@ def test_bad_input_on_one_rank_is_raised_on_all(answers):
         assert "sizes must be the rows of each of" in said["sizes"]
         assert "once_differentiable" in said["twice"]
         assert "all ranks must have one d and one dtype" in said["width"]
-        assert "(8," in said["all of another dtype"] and "4) bytes an entry" in said["all of another dtype"]
+        assert "(8," in said["all of another dtype"] and "4) bytes per entry" in said["all of another dtype"]
     for name, wanted in {
         "features": "features must have shape (N, 4); got",
         "weight": f"rank {ranks - 1} holds {7 // ranks} classes: weight must be",

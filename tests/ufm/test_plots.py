@@ -1,4 +1,4 @@
-"""Figures of runs and sweeps: what is drawn is what was measured, with the limits of theory, and files are whole."""
+"""Figures of runs and sweeps: they show the measurements, with the theoretical limits, and files are complete."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_run_is_drawn_as_it_was_measured(run):
 
 
 def test_only_what_a_run_has_is_drawn():
-    """Off the sphere nothing is certified and no bound holds; at one temperature there is no axis of temperatures."""
+    """Off the sphere there is no certificate and no bound; at one temperature there is no axis of temperatures."""
     free = ufm.simulate(K=6, d=3, n=2, temperature=1.0, weight_decay=0.01, optimizer="adam", steps=20)
     shown = panels(plot_run(free))
     assert "temperature" not in shown

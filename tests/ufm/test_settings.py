@@ -1,4 +1,4 @@
-"""What a simulation may be asked to do: every bad option refused in a sentence, every choice of ours stated."""
+"""Settings of a simulation: every bad option refused in one sentence, every default choice stated."""
 
 from __future__ import annotations
 

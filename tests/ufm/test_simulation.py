@@ -1,4 +1,4 @@
-"""Runs of the unconstrained feature model: theory at every step, optima that are known, and how runs end."""
+"""Runs of the unconstrained feature model: theory at every step, known optima, and the ways in which runs end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ufm.recording import COLUMNS
 from ufm.run import Run
 
 ROOT = Path(__file__).parents[2]
-#: Of margins and cosines in double precision.
+#: Tolerance of margins and cosines in double precision.
 ROUNDING = 1e-12
 
 
@@ -40,7 +40,7 @@ def logit_margins(run: Run) -> np.ndarray:
 
 
 def equal(a: Run, b: Run) -> bool:
-    """Bit for bit, but for the time that was taken."""
+    """Bit for bit, except for the time."""
     same = np.array_equal(a.W, b.W) and np.array_equal(a.H, b.H) and (a.status, a.reason) == (b.status, b.reason)
     without = (run.history.drop(columns="seconds") for run in (a, b))
     return same and next(without).equals(next(without))
@@ -120,7 +120,7 @@ def test_violations_are_seen():
         assert Run(run.settings, run.W, run.H, broken, run.status, run.reason).violations == 1
 
 
-# Optima that are known
+# Known optima
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_known_optima_are_reached_from_random_starts(K, d, margin, seeds, n):
     assert best.status == "stationary" and best.violations == 0
     assert best.minimizer_bound == pytest.approx(minimizer_margin(K, margin, tau), abs=1e-9)
     assert best.margin >= best.minimizer_bound and best.row()["meets_bound"] is True
-    # on a circle rows cannot pass each other, and a feature may be left among those of another class
+    # on a circle rows cannot pass each other, and a feature may stay among those of another class
     assert all(run.final["GNC1"] < 1e-6 for run in (runs if d > 2 else [best]))
 
 
@@ -189,7 +189,7 @@ def test_the_best_of_many_seeds_meets_the_bound_of_a_global_minimiser(n, tau):
 
 
 def test_a_run_below_the_bound_is_called_a_local_minimum():
-    # on a circle many seeds stay where they cannot pass each other; 60 steps are too few for some
+    # on a circle many seeds stop where rows cannot pass each other; 60 steps are too few for some
     runs = [*ufm.simulate_batch(3, 2, 5, [0.01], range(4)), *ufm.simulate_batch(5, 2, 5, [0.01], range(4), steps=60)]
     seen = set()
     for run in runs:
@@ -247,7 +247,7 @@ def test_the_free_model_against_gradient_descent(optimizer):
     def norms(W: np.ndarray, H: np.ndarray) -> np.ndarray:
         return np.concatenate([np.linalg.norm(W, axis=1), np.linalg.norm(H.reshape(-1, d), axis=1)])
 
-    # the minimisers of the free model with K <= d + 1 are one up to rotation: the simplex, of one norm
+    # the minimiser of the free model with K <= d + 1 is unique up to rotation: the simplex, of equal norms
     np.testing.assert_allclose(norms(run.W, run.H), norms(W, H), rtol=1e-4)
     np.testing.assert_allclose(run.W @ run.W.T, W @ W.T, atol=1e-3)
     assert run.margin == pytest.approx(4 / 3, abs=1e-4)
@@ -289,7 +289,7 @@ def test_a_batch_is_its_runs_in_order(options):
     assert [(run.settings.temperature, run.settings.seed) for run in runs] == [(t, s) for t in taus for s in seeds]
     for run in runs:
         alone = ufm.simulate(7, 3, 2, run.settings.temperature, seed=run.settings.seed, **options)
-        # products of a batch round as they like; a few dozen steps do not blow that up
+        # products of a batch may round differently; a few dozen steps do not amplify that
         np.testing.assert_allclose(run.W, alone.W, rtol=0, atol=1e-8)
         np.testing.assert_allclose(run.H, alone.H, rtol=0, atol=1e-8)
         assert run.history.step.tolist() == alone.history.step.tolist()
@@ -318,7 +318,7 @@ def test_the_others_of_a_batch_go_on(monkeypatch):
     wanted = ufm.simulate_batch(5, 2, 1, [0.05], range(3), **options)
 
     class Spoilt:
-        """Adam, whose second run loses a number after step 12."""
+        """Adam, whose second run gets a NaN after step 12."""
 
         def __init__(self, inner: batch.Stepper) -> None:
             self.inner = inner
@@ -362,7 +362,7 @@ def test_ten_thousand_classes_in_two_gigabytes():
 
 
 def test_a_run_that_cannot_move_on_a_slope_is_stalled_and_no_local_minimum():
-    """The gradient of L underflows here long before the margin is right, and that of tau log L does not."""
+    """The gradient of L underflows here long before the margin is near its limit, and that of tau log L does not."""
     run = ufm.simulate(12, 3, 1, 1e-4, objective="cross-entropy", optimizer="lbfgs", steps=300, record_every=300)
     assert run.status == "stalled" and "slope" in run.reason
     assert run.margin < run.minimizer_bound

@@ -110,7 +110,7 @@ def test_what_was_left_by_other_options_is_not_used(table, tmp_path, monkeypatch
 
 
 def test_checkpoints_that_nobody_goes_on_from_are_removed(table, tmp_path):
-    """Of groups that no longer exist, and what a killed process began to write; nothing else."""
+    """Checkpoints of groups that no longer exist, and unfinished files of a killed process; nothing else."""
     path = tmp_path / "table.csv"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

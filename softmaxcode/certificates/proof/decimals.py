@@ -8,7 +8,7 @@ from flint import arb
 
 from softmaxcode.certificates.proof.value import NotRegular
 
-#: Bits beyond those of the digits asked for, and what Newton's method may leave of them to rounding.
+#: Bits beyond those of the requested digits, and the part of them that Newton's method may lose to rounding.
 _GUARD_BITS = 64
 
 
@@ -50,7 +50,7 @@ def round_up(x: Fraction) -> str:
 
 
 def _decimal_string(n: int, place: int) -> str:
-    """N 10^place in positional notation, for place <= 0 in all its digits."""
+    """n 10^place, place <= 0, in positional notation with all digits."""
     if place >= 0:
         return str(n * 10**place)
     body = str(abs(n)).rjust(1 - place, "0")
@@ -58,7 +58,7 @@ def _decimal_string(n: int, place: int) -> str:
 
 
 def as_decimal(low: Fraction, high: Fraction, digits: int) -> tuple[str, str]:
-    """Value and radius strings of a number known to lie in [low, high].
+    """Value and radius strings of a number that lies in [low, high].
 
     Raises
     ------

@@ -30,7 +30,7 @@ def _gauge(X: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gauge_rows(X: Rows, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The motions of X by rotations in the planes (p, q), one a row, shape (len(p), N d)."""
+    """The motions of X by rotations in the planes (p, q), one per row, shape (len(p), N d)."""
     N, d = X.shape
     motion = np.zeros((len(p), N, d))
     r = np.arange(len(p))
@@ -40,12 +40,12 @@ def _gauge_rows(X: Rows, p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def square_part(system: ContactSystem, X: Rows) -> tuple[ContactSystem, tuple[np.ndarray, np.ndarray]]:
-    """As many independent contacts as there are unknowns, by pivoted QR, and the gauge that goes with them.
+    """As many independent contacts as there are unknowns, by pivoted QR, and the matching gauge.
 
     Raises
     ------
     NotRegular
-        If the rank is short.
+        If the rank is too small.
     """
     N, d = X.shape
     basis = tangent_basis(X)
@@ -77,7 +77,7 @@ class Equations:
         self.lipschitz = (4 if self.two.any() else 2) * self.d
 
     def jacobian(self, X: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """DF at float rows, and row sums of the absolute values of the coordinates each entry is made of."""
+        """DF at float rows, and row sums of the absolute values of the coordinates in each entry."""
         N, d, system = self.N, self.d, self.system
         gauges = len(self.gauge)
         size = N * d + 1
@@ -135,7 +135,7 @@ def common_exponent(values: list[arb]) -> int | None:
 
 
 def scaled(values: list[arb], exponent: int) -> tuple[np.ndarray, np.ndarray]:
-    """The values times 2^-exponent as floats, and bounds on what is lost."""
+    """The values times 2^-exponent as floats, and bounds on the rounding errors."""
     factor = arb(2) ** -exponent
     near = np.empty(len(values))
     lost = np.empty(len(values))

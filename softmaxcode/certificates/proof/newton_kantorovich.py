@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 #: Above this many unknowns the dense Jacobian and its inverse are not formed.
 MAX_PROOF_UNKNOWNS = 4000
-#: The proved code must be this near to the stored one, in every coordinate.
+#: The proved code must differ from the stored one by at most this in every coordinate.
 NEIGHBOURHOOD = 1e-6
-#: Steps longer than this are followed by a new Jacobian.
+#: A step longer than this is followed by a new Jacobian.
 _LONG_STEP = 1e-9
 #: Pairs whose float64 value is within this of the level are evaluated in ball arithmetic; rounding is far smaller.
 SCREEN = 1e-6
@@ -39,7 +39,7 @@ _ELSEWHERE = f"the contact equations have no solution within {NEIGHBOURHOOD:g} o
 
 @dataclass(frozen=True, eq=False)
 class ProvedCode:
-    """Balls for a true code: a 1 x d row for each vector, the level m, and what was imposed on it."""
+    """Balls for a true code: a 1 x d row for each vector, the level m, and the equations imposed on it."""
 
     rows: list[arb_mat]
     level: arb
@@ -68,7 +68,7 @@ def _rounded(X: arb_mat) -> Rows:
 
 
 def _newton(equations: Equations, X: Rows, bits: int) -> tuple[arb_mat, arb, np.ndarray]:
-    """Refine the float rows X to about ``bits`` bits; returns midpoints, the level and the inverse Jacobian used.
+    """Refine the float rows X to about ``bits`` bits; returns midpoints, the level and the last inverse Jacobian.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def _kantorovich_radius(equations: Equations, x: arb_mat, level: arb, Y: np.ndar
 
 
 def prove_code(X: Rows, contacts: ContactSystem, digits: int, bits: int) -> ProvedCode:
-    """Balls for the true code with these contacts near X. Works at the current precision, of ``bits`` bits."""
+    """Balls for the true code with these contacts near X, at the current precision of ``bits`` bits."""
     N, d = X.shape
     if d < 2:
         raise NotRegular("on the line there is nothing to solve: the optimum has a closed form")
@@ -184,7 +184,7 @@ def prove_code(X: Rows, contacts: ContactSystem, digits: int, bits: int) -> Prov
 
 
 def _check_contacts(proved: ProvedCode, contacts: ContactSystem, digits: int) -> None:
-    """Refuse contacts that do not hold in the proved code: those left out of the square part were not imposed."""
+    """Refuse contacts that the proved code violates: those left out of the square part were not imposed."""
     if len(contacts) == proved.imposed:
         return
     tolerance = arb(10) ** -(digits + 1)

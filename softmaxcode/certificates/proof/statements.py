@@ -1,4 +1,4 @@
-"""What is proved of a code's value, in a sentence."""
+"""Proofs of a code's value, each with a one-sentence statement."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 
-#: Contacts of `prove_margin` where none are given: values within this of the smallest.
+#: Default contacts of `prove_margin`: values within this of the smallest.
 _WINDOW = 1e-9
-#: Classes whose distance is bounded from above in ball arithmetic, and the weights that count there.
+#: Number of classes whose distance is bounded from above in ball arithmetic, and the smallest weight that counts.
 _CLASSES_TRIED = 12
 _LEAST_WEIGHT = 1e-9
 
@@ -46,7 +46,7 @@ def _highest_cosine(proved: ProvedCode, K: int) -> arb:
 
 
 def _what_is_solved(proved: ProvedCode, contacts: int) -> str:
-    """What is proved of the code, for a statement."""
+    """What is proved of the code, as part of a statement."""
     left = contacts - proved.imposed
     return (
         f"a code within {round_up(exact_fraction(proved.moved))} of the stored coordinates satisfies "
@@ -58,7 +58,7 @@ def _what_is_solved(proved: ProvedCode, contacts: int) -> str:
 
 
 def prove_tammes(W: ArrayLike, contacts: ContactSystem, digits: int) -> ProvedValue:
-    """The largest cosine of the code that a polished packing stands for, with a proved radius.
+    """The largest cosine of the true code near a polished packing, with a proved radius.
 
     Parameters
     ----------
@@ -116,10 +116,10 @@ def prove_tammes(W: ArrayLike, contacts: ContactSystem, digits: int) -> ProvedVa
 
 
 def _hull_distance(rows: list[arb_mat], k: int, others: list[int]) -> arb | None:
-    """An upper bound on the distance from x_k to the hull of the others named: their affine hull's nearest point.
+    """An upper bound on the distance from x_k to the hull of the given others, at their affine hull's nearest point.
 
-    Weights are those of the nearest point of the affine hull, with negative ones set to zero: any convex weights
-    give an upper bound (docs/theory.md, T1a). None where the others are not affinely independent.
+    The weights are those of that point, with negative ones set to zero. Any convex weights give an upper bound
+    (docs/theory.md, T1a). None where the others are not affinely independent.
     """
     d = rows[k].ncols()
     edges = arb_mat(len(others), d, [e for j in others for e in (rows[k] - rows[j]).entries()])
@@ -132,7 +132,7 @@ def _hull_distance(rows: list[arb_mat], k: int, others: list[int]) -> arb | None
     total = sum(kept, arb(0))
     if not total > 0:
         return None
-    # exact weights over their sum: convex, whatever was rounded before
+    # exact weights over their sum are convex, whatever the earlier rounding
     point = arb_mat(1, len(others), kept) * edges
     return ((point * point.transpose())[0, 0].sqrt() / total).upper()
 
@@ -140,8 +140,9 @@ def _hull_distance(rows: list[arb_mat], k: int, others: list[int]) -> arb | None
 def _lowest_distance(proved: ProvedCode, contacts: ContactSystem, K: int) -> arb:
     """The least upper bound on the distance of a class from the rest.
 
-    Float64 picks the classes whose contacts attain the level m best, with h_k = w_k where the contacts are pairs:
-    non-negative least squares for sum_j alpha_j (w_k - w_j) = m h_k, sum_j alpha_j = 1 (docs/theory.md, T2b and T5).
+    Float64 selects the classes whose contacts attain the level m best, with h_k = w_k where the contacts are pairs. It
+    solves the non-negative least squares problem sum_j alpha_j (w_k - w_j) = m h_k, sum_j alpha_j = 1
+    (docs/theory.md, T2b and T5).
     """
     X = midpoints(proved.rows)
     W, H = X[:K], X[-K:]
@@ -204,7 +205,7 @@ def _margin_from_packing(W: Rows, contacts: ContactSystem, digits: int) -> Prove
 
 
 def _margin_from_features(W: Rows, H: Rows, contacts: ContactSystem, digits: int) -> ProvedValue:
-    """The margin of a code W with features H that are not W, from the contacts of HardMax (docs/theory.md, T1, T5)."""
+    """The margin of a code W with features H other than W, from the contacts of HardMax (docs/theory.md, T1, T5)."""
     bits = working_bits(digits)
     K = len(W)
     with flint.ctx.workprec(bits):
@@ -230,10 +231,10 @@ def prove_margin(
     *,
     contacts_hardmax: ContactSystem | None = None,
 ) -> ProvedValue:
-    """The margin of the code that a polished W (and H) stands for, with a proved radius.
+    """The margin of the true code near a polished W (and H), with a proved radius.
 
-    With the contacts of the packing the margin is enclosed between 1 - mu and the distance of a balanced class; where
-    they are not regular or leave a gap, HardMax's contacts determine W and H together.
+    With the contacts of the packing, the margin lies between 1 - mu and the distance of a balanced class. If these
+    contacts are not regular or leave a gap, HardMax's contacts determine W and H together.
 
     Parameters
     ----------
@@ -246,7 +247,7 @@ def prove_margin(
         Significant digits, at least 1.
     contacts_hardmax : ContactSystem, optional
         Pairs that attain the smallest <h_k, w_k - w_j>, on W stacked over H, as in
-        `softmaxcode.contacts.system.hardmax_system`; not given, those within 1e-9 of it.
+        `softmaxcode.contacts.system.hardmax_system`. By default those within 1e-9 of it.
 
     Returns
     -------
@@ -299,7 +300,7 @@ def closed_form_decimal(K: int, d: int, quantity: str, digits: int) -> ProvedVal
     Returns
     -------
     ProvedValue
-        Here the statement is about the optimum itself.
+        Its statement is about the optimum itself.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A value with a proved radius, and what it claims."""
+"""A value with a proved radius, and its statement."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import msgspec
 
 from softmaxcode.checks.arguments import check_integer
 
-#: The most digits that are proved, and that are read from a file.
+#: The most digits that `prove` accepts and that are read from a file.
 MAX_DIGITS = 1000
-#: A bound in a statement; on another machine it may be another one, but hardly ten times smaller.
+#: A bound in a statement; on another machine it may differ, but by hardly as much as a factor of ten.
 _BOUND = re.compile(r"\d\.\de[+-]\d{2,4}")
 _BOUND_NOISE = 10
 
 
 class NotRegular(ValueError):
-    """The contact equations do not determine the code to the digits asked for; the message gives the reason."""
+    """The contact equations do not determine the code to the requested digits; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ProvedValue:
     quantity : str
         "max_cosine" or "margin".
     value : str
-        Decimal with the digits asked for.
+        Decimal with the requested digits.
     radius : str
         Decimal upper bound on ``|value - true|``, the rounding of ``value`` included; "0" where it is exact.
     statement : str
@@ -45,16 +45,16 @@ class ProvedValue:
 
     @property
     def digits(self) -> int:
-        """Significant digits of the value; where it is 0, those behind the point."""
+        """Significant digits of the value; where it is 0, its decimal places."""
         figures = self.value.lstrip("-").replace(".", "")
         return len(figures.lstrip("0") or figures[1:])
 
 
 def claims_more(claimed: ProvedValue, ours: ProvedValue) -> list[str]:
-    """Where a claim goes beyond what was proved here to the same digits, one sentence each.
+    """How a claim exceeds what was proved here to the same digits, one sentence per excess.
 
-    Quantity, value and statement must be ours, and the radius not smaller. Bounds within a statement, which rounding
-    decides, must not be smaller by a factor of ten.
+    Quantity, value and statement must be equal, and the claimed radius not smaller. Bounds within a statement depend
+    on rounding; they must not be smaller by a factor of ten.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def check_digits(digits: Any) -> int:
     Raises
     ------
     ValueError
-        For anything else.
+        If ``digits`` is anything else.
     """
     digits = check_integer("digits", digits, 1)
     if digits > MAX_DIGITS:

@@ -529,7 +529,7 @@ def test_margin_brackets_elsewhere():
         assert bounds.lower <= reached <= bounds.upper
 
 
-# --- the door -------------------------------------------------------------------------------------------------
+# --- validation -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The catalogue: what enters, what is refused, and that nothing is lost."""
+"""The catalogue: what enters, what is refused, and that no entry is lost."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_two_processes_lose_nothing(path: Path, tmp_path: Path) -> None:
 
 
 def _margins_read(path: Path, way: str) -> list[float]:
-    """The margin that one way of reading finds of the softmax entry (9, 3) of a catalogue."""
+    """The margin of the softmax entry (9, 3) in a catalogue, by one way of reading."""
     if way == "verify":
         results = verify(path, n_jobs=1, progress=False)
         assert [result.problem for result in results] == [""] * len(results)
@@ -241,7 +241,7 @@ def test_an_entry_that_is_replaced_while_it_is_read_is_read_again(
         claimed = Catalog._entry
 
         def replace_it(catalog: Catalog, row: tuple[object, ...]) -> Entry:
-            """What the row claims; then another writer enters a better code, before its coordinates are read."""
+            """Return the row's claims; then another writer enters a better code, before its coordinates are read."""
             entry = claimed(catalog, row)
             if catalog.path == path and catalog is not writer:
                 monkeypatch.setattr(Catalog, "_entry", claimed)
@@ -373,7 +373,7 @@ def test_a_schema_row_that_is_named_like_a_table_is_refused(filled: Path, kind: 
 
 
 def planted_journal(path: Path, victim: Path) -> None:
-    """What a killed writer leaves, but naming a second file, which SQLite deletes once it has rolled back."""
+    """A killed writer's journal that names a second file, which SQLite deletes after it has rolled back."""
     script = (
         "import os, signal, sqlite3, sys\n"
         "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -455,12 +455,12 @@ def test_indices_that_are_no_subset_are_refused(path: Path) -> None:
             catalog.code(20, 4, "softmax")
 
 
-# what a file that users can write claims
+# claims in a file that users can write
 
 
 @pytest.fixture
 def inflated(monkeypatch: pytest.MonkeyPatch, path: Path) -> Path:
-    """A user's catalogue with a poor code of a pair that ships better, and claims that nothing beats."""
+    """A user's catalogue with a poor code of a pair that ships better, and false claims that nothing beats."""
     with Catalog(path) as catalog:
         catalog.improve(some_code(30))
     edit(path, "UPDATE codes SET lower_bound = 0.9, margin = 0.9, max_cosine = 0.1, status = 'optimal'")
@@ -728,7 +728,7 @@ def test_what_a_killed_writer_left_is_undone_on_reading(filled: Path) -> None:
             catalog.improve(some_code(12))
 
 
-# what answers
+# best_known and solve
 
 
 def test_a_user_catalogue_that_is_just_being_made_holds_nothing(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
@@ -749,7 +749,7 @@ def test_not_held_survives_pickling() -> None:
 
 
 def test_init_is_never_lost() -> None:
-    """Neither to a code stored nor to a search that ends too soon."""
+    """Neither to a stored code nor to a search that ends too soon."""
     good = sc.solve(25, 4, starts=8, catalog=False, exact=False)
     for options in ({"budget": 1e-3}, {"starts": 1, "catalog": False}):
         again = sc.solve(25, 4, init=good.W, **options)  # type: ignore[arg-type]
@@ -860,7 +860,7 @@ def test_improve_sweeps_and_keeps(tmp_path: Path) -> None:
 
 
 def test_a_home_folder_that_may_not_be_read_holds_no_catalogue(monkeypatch):
-    """As of a program that runs as another user than the one whose HOME it has."""
+    """As for a program that runs as another user than the owner of HOME."""
 
     exists, mine = Path.exists, user_path()
 

@@ -1,4 +1,4 @@
-"""The margin that global minimisers of the cross-entropy have at least, against its formula in many digits."""
+"""The lower bound on the margin of global minimisers of the cross-entropy, against its formula in many digits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ def test_imbalance_costs_its_logarithm():
 )
 def test_no_loss_that_is_low_enough_has_a_smaller_margin(counts, margin, log_temperature):
     # the proof, backwards: a class whose features all have the bound as their smallest logit margin, and no other loss
-    # at all
     K, temperature = len(counts), math.exp(log_temperature)
     imbalance = sum(counts) / K / min(counts)
     bound = minimizer_margin(K, margin, temperature, imbalance=imbalance)

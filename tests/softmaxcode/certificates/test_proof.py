@@ -30,8 +30,8 @@ from softmaxcode.margins.exact import margin
 from softmaxcode.search.energy import TAMMES, descend, minimize
 from softmaxcode.sphere import largest_cosines, random_rows, unit_rows
 
-# starts of the search: seed and first beta; not named, 0 and 3.0. "13" is the best known 13, where every point has
-# contacts; the search from (0, 3.0) ends in a local optimum of 56.4832 degrees with a rattler.
+# starts of the search: seed and first beta, by default 0 and 3.0. "13" is the best known 13, where every point has
+# contacts. The search from (0, 3.0) ends in a local optimum of 56.4832 degrees with a rattler.
 START = {(14, 3): (32, 3.0), (10, 3): (1, 3.0), (13, 3, "best"): (9, 30.0)}
 
 # best known angles in degrees (Sloane's tables of spherical codes), where no simple closed form is used below
@@ -192,13 +192,13 @@ def test_contact_replaced_by_a_wrong_one_is_refused(replaced: int) -> None:
 
 
 def test_near_contact_is_refused() -> None:
-    """A pair 1e-11 short of contact: float64 windows take it in, the proof does not."""
+    """A pair 1e-11 short of contact: float64 windows include it, the proof does not."""
     code = polished(13, 3)
     W = code.X.copy()
     rattler = int(np.flatnonzero(~code.contacts.members(13))[0])
     other = int(np.argmax(np.delete(W @ W[rattler], rattler)))
     other += other >= rattler
-    # turn the rattler towards its nearest neighbour until the cosine is that of the contacts, less 1e-11
+    # rotate the rattler towards its nearest neighbour until the cosine is that of the contacts, less 1e-11
     tangent = unit_rows((W[rattler] - (W[rattler] @ W[other]) * W[other])[None])[0]
     cosine = 1 - code.value - 1e-11
     W[rattler] = cosine * W[other] + np.sqrt(1 - cosine**2) * tangent
@@ -266,7 +266,7 @@ def test_margin_of_a_packing_is_one_minus_its_cosine(K: int, d: int) -> None:
 
 @pytest.mark.parametrize(("K", "d"), [(12, 3), (24, 3)])
 def test_margin_from_features(K: int, d: int) -> None:
-    """HardMax's equations determine W and H where the pairs' equations are of no use."""
+    """HardMax's equations determine W and H where the pairs' equations do not."""
     code = polished(K, d)
     contacts = hardmax_system(code.X, code.X, 1e-9)
     useless = code.contacts.subset(np.arange(3))
@@ -395,7 +395,7 @@ def test_balls_of_two_precisions_meet(K: int, d: int) -> None:
 
 
 def test_balls_hold_unit_vectors() -> None:
-    """Those solved for and the rattlers, whose stored rows need not be of unit norm exactly."""
+    """Both the solved rows and the rattlers, whose stored rows need not be exactly of unit norm."""
     code = polished(13, 3)
     W = code.X * np.where(code.contacts.members(13), 1.0, 1 + 5e-8)[:, None]
     with flint.ctx.workprec(200):

@@ -1,4 +1,4 @@
-"""The rigorous bounds against evaluations written another way: exact fractions, and 60 digits of the margin."""
+"""The rigorous bounds against other evaluations: exact fractions, and 60 digits of the margin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BITS = 220
 
 
 def off_norm(W: np.ndarray, rng: np.random.Generator, size: float = 1e-6) -> np.ndarray:
-    """Rows whose norms are off by up to ``size``."""
+    """Rows whose norms differ from 1 by up to ``size``."""
     return W * (1 + size * rng.uniform(-1, 1, (len(W), 1)))
 
 
@@ -97,14 +97,14 @@ def test_the_reference_evaluations(nearest):
 def test_one_minus_mu_is_never_above_the_exact_value(K, d, seed, e):
     rng = np.random.default_rng(seed)
     W = random_rows(K, d, rng)
-    # a pair that is as near as one likes, where the subtraction cancels
+    # an arbitrarily near pair, where the subtraction cancels
     W[1] = unit_rows((W[0] + 10.0**e * W[1])[None] + 1e-17)[0]
     W = off_norm(W, rng)
     proved = rigorous_bounds(W)
     assert proved.arithmetic == "ball arithmetic"
     assert proved.margin == proved.one_minus_cosine
     assert is_at_most_one_minus_mu(proved.one_minus_cosine, W)
-    # and a little more is not a bound
+    # a slightly larger value is not a bound
     assert not is_at_most_one_minus_mu(proved.one_minus_cosine + 2.0**-50, W)
     assert proved.one_minus_cosine == pytest.approx(one_minus_mu(W), abs=1e-13)
 

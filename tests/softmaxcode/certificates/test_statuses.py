@@ -1,4 +1,4 @@
-"""Statuses of degenerate codes: what is provably no local optimum is not called one, in any order and orientation."""
+"""Statuses of degenerate codes: a provably non-optimal code is never called optimal, in any order and orientation."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def usable(system: ContactSystem, X: np.ndarray) -> np.ndarray:
     return counted > 0.5
 
 
-#: Which code, how much of it is left out, and whether features are unknowns too.
+#: The code, the fraction that is removed, and whether features are unknowns too.
 SUBSETS = {
     "name": st.sampled_from(["D4", "D5", "E6", "27"]),
     "fraction": st.floats(0, 0.6),
@@ -103,7 +103,7 @@ SUBSETS = {
 
 
 def contacts_of(code: np.ndarray, fraction: float, seed: int, features: bool) -> tuple[ContactSystem, np.ndarray]:
-    """The contacts of what is left of a code, in a random order and orientation, and its vectors."""
+    """The contacts of the rest of a code, in a random order and orientation, and its vectors."""
     rng = np.random.default_rng(seed)
     W = moved(some(code, fraction, rng), rng)
     return (hardmax_system(W, W, 1e-9), np.vstack([W, W])) if features else (tammes_system(W, 1e-9), W)
@@ -125,7 +125,7 @@ def test_stresses_lie_on_the_contacts_that_a_linear_programme_finds(roots, known
 @settings(max_examples=20)
 @given(**SUBSETS)
 def test_large_codes_are_balanced_where_any_stress_balances_them(roots, known, name, fraction, seed, features):
-    """What is tried first beyond 2,500 unknowns: it may use fewer contacts, but balances whatever can be."""
+    """The method tried first beyond 2,500 unknowns: it may use fewer contacts, but balances whatever can be."""
     system, X = contacts_of((roots | known)[name], fraction, seed, features)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(stress_module, "LARGE", 0)
@@ -166,7 +166,7 @@ def test_order_and_orientation_change_no_status(roots, known, name, fraction, se
 
 
 def touching(W: np.ndarray, row: int, others: list[int]) -> np.ndarray:
-    """The code with one row moved to the largest cosine with the others named."""
+    """The code with one row moved to the largest cosine with the given others."""
     W = W.copy()
     level = gram(np.delete(W, row, axis=0)).max()
     x = W[row]

@@ -1,4 +1,4 @@
-"""Arguments of every kind: what does not fit is one sentence of ours, before any work and any memory."""
+"""Arguments of every kind: invalid ones give one sentence of ours, before any work and any memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from softmaxcode.sphere import _largest_on_a_circle, largest_cosines, random_row
 from softmaxcode.sweep import sweep
 
 STRANGE = ["x", 1.5, True, math.nan, -1, 0, 10**30, None, [1], {}, np.float64(2.5), b"a", object(), np.array([1, 2])]
-#: What each argument takes, of the strange values.
+#: The strange values that each argument accepts.
 TAKES = {
     "starts": [None],
     "budget": [1.5, 10**30, None, np.float64(2.5)],
@@ -48,7 +48,7 @@ TAKES = {
 
 
 def is_refused(call, value) -> bool:
-    """Whether a value is refused, and in one sentence of ours; any other error fails the test."""
+    """Whether a value is refused in one sentence of ours; any other error fails the test."""
     try:
         call(value)
     except ValueError as error:
@@ -84,7 +84,7 @@ def test_a_table_takes_a_torch_device():
 
 
 CODE = sc.solve(4, 3)
-#: Every other argument of an entry point, by what is called with a strange value in its place; and what it takes.
+#: Every other argument of an entry point: the call with a strange value in its place, and the accepted values.
 CALLS = {
     "load": (sc.load, []),
     "save": (CODE.save, []),
@@ -189,7 +189,7 @@ def test_a_broken_user_catalogue_leaves_no_file_open(tmp_path, monkeypatch):
         (lambda: delsarte(10**9, 3), r"of degree 63263, above the limit of 500: levenshtein\(K, d\) needs none"),
         (lambda: delsarte(10, 3, 10**6), "degree must be an integer of at most 500; got 1000000"),
         (lambda: sc.plot_landscape([10**9]), "a dimension of the landscape must be an integer of at most 100000"),
-        (lambda: sc.plot_landscape(range(3, 200)), "a landscape has at most 60 panels, one a dimension; got 197"),
+        (lambda: sc.plot_landscape(range(3, 200)), "a landscape has at most 60 panels, one per dimension; got 197"),
         (lambda: sc.solve(10**6, 10**6), r"a code of 1000000 x 1000000 coordinates needs .* margin_bounds\(K, d\)"),
         (lambda: sc.best_known(5, 10**9), r"a code of 5 x 1000000000 coordinates needs"),
         (lambda: sc.best_known(10**12, 3), r"at most 1000000000; got 1000000000000"),
@@ -229,7 +229,7 @@ def test_tiles_cover_all_rows_and_stay_small():
         assert K >= 10**5 or tiles[-1].stop == K
 
 
-# --- what an exact code knows of itself -----------------------------------------------------------------------
+# --- values proved for an exact code --------------------------------------------------------------------------
 
 
 def test_a_large_exact_code_answers_at_once(monkeypatch):
@@ -245,7 +245,7 @@ def test_a_large_exact_code_answers_at_once(monkeypatch):
 
 
 def test_a_search_takes_no_more_threads_than_fit_into_memory(monkeypatch):
-    """The cosines of all pairs on every thread: with room for one thread, one is taken."""
+    """The cosines of all pairs on every thread: if memory suffices for one thread, one is used."""
     taken = []
 
     def noted(*arguments, n_jobs, **options):
@@ -285,7 +285,7 @@ SMALL = [c for d in range(3, 25) for c in exact.constructions(d) if c.K <= 400]
 
 
 def test_what_is_carried_is_what_is_computed(monkeypatch):
-    """Of every small construction: whole, less a row, and with a row along an axis left over."""
+    """Every small construction: whole, without a row, and with a row along an unused axis."""
     monkeypatch.setattr("softmaxcode.code.MAX_ALL_MARGINS", 0)
     for construction in SMALL:
         N, n = construction.K, construction.d

@@ -1,4 +1,4 @@
-"""Where tensors enter: unit rows of any size, and checks that say what came."""
+"""Validation of tensors: unit rows of any size, and messages that show the input."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAME = "every stored measurement was derived again from the coordinates, and is the same to rounding"
-#: The search alone, whatever is known already.
+#: Options for the search alone, without stored codes.
 SEARCH = ("--no-catalog", "--no-exact")
 MODULE = (sys.executable, "-m", "softmaxcode.cli")
 SCRIPT = (str(Path(sys.executable).with_name("softmaxcode")),)
@@ -101,7 +101,7 @@ def put(path: Path, W: np.ndarray, header: dict[str, Any]) -> Path:
 
 
 def forge(path: Path, W: np.ndarray, header: dict[str, Any]) -> Path:
-    """A file whose hashes fit whatever was put in it."""
+    """A file with arbitrary content and matching hashes."""
     hashes = {"sha256_coordinates": coordinates_hash(W), "sha256_header": header_hash(header)}
     return put(path, W, {**header, **hashes})
 
@@ -189,7 +189,7 @@ def test_duplicate_rows_are_legal(run, tmp_path):
 @pytest.mark.parametrize("name", ["searched", "simplex", "cross-polytope", "rattling", "rattling, tammes"])
 @pytest.mark.parametrize("change", [1e-6, -1e-6])
 def test_any_coordinate_moved_by_1e_6_is_different(codes, run, tmp_path, name, change):
-    """The header is as it was: the hash tells, whichever coordinate it is, a rattler's too."""
+    """The header is unchanged: the hash detects a change of any coordinate, also of a rattler's."""
     codes[name].save(tmp_path / "c.npz")
     W, header = parts(tmp_path / "c.npz")
     for index in np.ndindex(W.shape):
@@ -201,7 +201,7 @@ def test_any_coordinate_moved_by_1e_6_is_different(codes, run, tmp_path, name, c
 
 
 def caught_by_figures(code: sc.SoftmaxCode, run: Callable[..., Ran], folder: Path, change: float) -> list[bool]:
-    """For each coordinate, whether the figures give its move away although both hashes were rewritten."""
+    """For each coordinate, whether the measurements reveal its change although both hashes were rewritten."""
     code.save(folder / "c.npz")
     W, header = parts(folder / "c.npz")
     out = []
@@ -237,7 +237,7 @@ def figure_names(stored: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[t
 
 
 def other(value: Any) -> Any:
-    """Something else of the same kind."""
+    """Another value of the same kind."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -709,7 +709,7 @@ def test_a_bad_device_is_one_clear_sentence_in_a_shell(tmp_path):
 @pytest.mark.processes
 @pytest.mark.skipif(os.name != "posix", reason="no SIGINT to send")
 def test_a_table_stopped_by_ctrl_c_resumes(tmp_path):
-    """Ctrl-C in the middle: exit code 130, and the rows that were printed are not solved again."""
+    """Ctrl-C in the middle: exit code 130, and rows that were printed are not solved again."""
     arguments = ["--pairs", "4,3;5,3;300,60", "--starts", "100000", "-o", "t.csv"]
     stopped = subprocess.Popen(
         [*MODULE, "table", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -820,7 +820,7 @@ def test_whatever_ends_a_command_is_one_sentence_and_an_exit_code(capsys, monkey
     assert run_command("x", action, interrupted="stopped") == code
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(message)
-    # of several processes each says what it is refused for, as long as they have not met, and the first says all else
+    # each of several processes reports its own refusal before they connect; afterwards the first reports everything
     assert run_command("x", action, interrupted="stopped", first=lambda: False) == code
     assert bool(capsys.readouterr().err) is (code == 2)
     monkeypatch.setattr("softmaxcode.cli.arguments._have_met", lambda: True)

@@ -42,7 +42,7 @@ CODES = {
 
 
 def planted(V: np.ndarray, seed: int, noise: float = 0.0) -> np.ndarray:
-    """V rotated (or reflected) and relabelled, with Gaussian noise of that many degrees (root mean square) a row."""
+    """V rotated (or reflected) and relabelled, with Gaussian noise of that many degrees (root mean square) per row."""
     rng = np.random.default_rng(seed)
     K, d = V.shape
     Q = np.linalg.qr(rng.standard_normal((d, d)))[0]
@@ -178,7 +178,7 @@ def test_the_local_optimum_is_the_code_where_there_is_one_only() -> None:
 def test_other_optima_are_none_of_the_code_and_near_a_classifier_that_is_one_of_them() -> None:
     K, d = 20, 8
     code = sc.best_known(K, d)
-    # as many children of the seed as `compare` and ten starts take; the fifth start
+    # as many children of the seed as `compare` and ten starts use; the fifth start
     search = np.random.SeedSequence(0).spawn(12)[6]
     optimum = optimise(HARDMAX, *random_start(HARDMAX, K, d, search)).X[:K]
     angles = other_optima(planted(optimum, 4), code)
@@ -186,7 +186,7 @@ def test_other_optima_are_none_of_the_code_and_near_a_classifier_that_is_one_of_
     assert angles[0] < align(optimum, code).rms_angle
     angles = other_optima(planted(code.W, 4), code, count=5)
     assert len(angles) <= 5 and angles.min() > 1
-    # of six points in five dimensions there is the simplex alone
+    # six points in five dimensions have only one local optimum, the simplex
     assert not len(other_optima(random_rows(6, 5, np.random.default_rng(0)), sc.best_known(6, 5), count=2))
 
 

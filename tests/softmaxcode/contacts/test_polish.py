@@ -39,7 +39,7 @@ def disturbed(W: np.ndarray, seed: int, size: float = NOISE) -> np.ndarray:
 
 
 def assert_polished(code, start: np.ndarray) -> None:
-    """Unit rows, the value that is claimed, contacts that attain it, and a residual to rounding, computed here."""
+    """Check unit rows, the claimed value, contacts that attain it, and a residual to rounding, all computed here."""
     W = code.X
     np.testing.assert_allclose(np.linalg.norm(W, axis=1), 1, atol=4e-16)
     assert code.value == pytest.approx(1 - mu(W), abs=1e-15)
@@ -72,7 +72,7 @@ def test_known_codes_from_noise(known, name, cosine, contacts):
     code = polish_tammes(start, 1e-3)
     assert_polished(code, start)
     assert mu(code.X) == pytest.approx(cosine, abs=1e-15)
-    # degenerate contact graphs too: none is forgotten and none invented
+    # degenerate contact graphs too: none is missing and none is spurious
     assert len(tammes_system(code.X, 1e-9)) == contacts
 
 
@@ -109,7 +109,7 @@ def test_polishing_never_worsens_what_a_search_found(more, d, seed, beta):
 
 
 def test_polishing_keeps_an_optimum_that_is_not_rigid():
-    """Eight of the ten vertices of a cross-polytope, where contacts cannot hold all points."""
+    """Eight of the ten vertices of a cross-polytope, where contacts cannot fix all points."""
     X = random_rows(8, 5, np.random.default_rng(0))
     descend(TAMMES, X, 10.0, 100.0, 2.0, 300, 1e-4)
     code = polish_tammes(X, 0.1)
@@ -120,7 +120,7 @@ def test_polishing_keeps_an_optimum_that_is_not_rigid():
 
 @pytest.mark.parametrize(("K", "d"), [(7, 3), (12, 3), (13, 3), (20, 4), (27, 6)])
 def test_hardmax_from_noise(packing, K, d):
-    """From near a packing with H near W, the margin comes back to at least 1 - mu of it."""
+    """From near a packing with H near W, the margin returns to at least 1 - mu of it."""
     W = packing(K, d).X
     start = np.vstack([disturbed(W, 1), disturbed(W, 2)])
     code = polish_hardmax(start[:K], start[K:], 1e-3)
@@ -281,7 +281,7 @@ def test_codes_without_rattlers_are_left_alone(known):
 
 
 def test_a_balanced_stress_is_found_among_contacts_that_carry_none():
-    """Three points on a circle hold; a fourth contact, to a point that hangs on it alone, cannot carry stress."""
+    """Three points on a circle are rigid; a fourth contact, the only one of its point, cannot carry stress."""
     t = 2 * np.pi * np.arange(3) / 3
     triangle = np.column_stack([np.cos(t), np.sin(t), np.zeros(3)])
     hanging = np.array([[-0.5, 0.0, np.sqrt(0.75)]])
@@ -337,7 +337,7 @@ def test_the_octahedron_with_features_is_not_jammed_by_bars(known):
 
 @pytest.mark.parametrize("turn", [90.0, 100.0, 120.0])
 def test_five_points_on_the_sphere_are_not_rigid(turn):
-    """Two poles and three on the equator, of which one is free to turn between the others."""
+    """Two poles and three on the equator, of which one can rotate between the others."""
     t = np.radians([0, 120, 120 + turn])
     W = np.vstack([[[0, 0, 1.0], [0, 0, -1.0]], np.column_stack([np.cos(t), np.sin(t), np.zeros(3)])])
     assert mu(W) == pytest.approx(0, abs=1e-15)

@@ -1,4 +1,4 @@
-"""Codes in closed form: coordinates, figures, and what `solve` makes of them."""
+"""Codes in closed form: coordinates, measurements, and the results of `solve` for them."""
 
 from __future__ import annotations
 

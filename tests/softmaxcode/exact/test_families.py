@@ -1,4 +1,4 @@
-"""The exact families together: what each construction promises, the best of them, subsets, and building again."""
+"""The exact families together: the claims of each construction, the best of them, subsets, and reconstruction."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_best_gets_no_better_with_more_classes_or_fewer_dimensions(K, d):
 
 @pytest.mark.parametrize(("K", "d", "size", "mu"), [(120, 4, 20, 0.5), (144, 8, 32, 8**-0.5), (4320, 16, 288, 0.25)])
 def test_subsets_avoid_the_largest_cosine(K, d, size, mu):
-    """E.g. an independent set of the contact graph of the 600-cell has at most 24 vertices."""
+    """For example, an independent set of the contact graph of the 600-cell has at most 24 vertices."""
     W = next(c for c in constructions(d) if c.K == K).build()
     first = subsets(W)[0]
     assert len(first.indices) >= size

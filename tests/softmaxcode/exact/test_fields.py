@@ -30,7 +30,7 @@ def half_ulp(w: float) -> Fraction:
 
 
 def exact_gram(W: np.ndarray, denominator: int) -> tuple[np.ndarray, int]:
-    """Numerators and the denominator of W W^T, W being read as roots of multiples of 1/denominator.
+    """Numerators and the denominator of W W^T, with entries of W as roots of multiples of 1/denominator.
 
     Each float64 is first proved to be nearest to its root, by comparing squares of fractions. Entries of one column
     have rational ratios, so that all inner products are rational.
@@ -52,7 +52,7 @@ def exact_gram(W: np.ndarray, denominator: int) -> tuple[np.ndarray, int]:
 
 
 def ball_gram(W: np.ndarray, values: list[flint.arb]) -> flint.arb_mat:
-    """W W^T as balls, each entry of W being read as the one of the values that it is proved to be nearest to."""
+    """W W^T as balls, with each entry of W replaced by the value to which it is proved nearest."""
     known = {}
     for w in np.unique(W).tolist():
         ball = min(values, key=lambda v: abs(float(v) - w))
@@ -353,7 +353,7 @@ def exact_gram_of_signs(W: np.ndarray, square: int) -> tuple[np.ndarray, int]:
 
 
 def test_nearest_decides_hard_roundings():
-    # a hair above the midpoint of 1 and the next float64
+    # slightly above the midpoint of 1 and the next float64
     midpoint, hair = Fraction(1) + Fraction(1, 2**53), Fraction(1, 2**300)
     for sign, expected in ((1, math.nextafter(1, 2)), (-1, 1.0)):
         value = midpoint + sign * hair

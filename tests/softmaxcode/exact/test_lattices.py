@@ -87,7 +87,7 @@ def integer_gram(name: str) -> np.ndarray:
 
 
 def cosine_counts(name: str) -> Counter:
-    """How often each exact cosine occurs among ordered pairs, a vector with itself included."""
+    """Counts of each exact cosine among ordered pairs, a vector with itself included."""
     G = integer_gram(name)
     values, counts = np.unique(G, return_counts=True)
     return Counter({Fraction(int(v), int(G[0, 0])): int(n) for v, n in zip(values, counts, strict=True)})
@@ -465,7 +465,7 @@ def test_polytopes_over_a_number_field(name, vertices, minimal, neighbours, stre
         assert all(inner[i][i] == squared for i in range(len(exact)))
         norm = evaluated(squared, x)
         distinct = {str(p): p for i, row in enumerate(inner) for j, p in enumerate(row) if i != j}
-        # balls of different numbers must not overlap for this maximum to be meant
+        # for a meaningful maximum, balls of different numbers must not overlap
         ordered = sorted(distinct.values(), key=lambda p: float(evaluated(p, x)))
         assert all(evaluated(p, x) < evaluated(q, x) for p, q in pairwise(ordered))
         top = ordered[-1]
@@ -520,7 +520,7 @@ def test_the_24_cell_is_the_root_system_d4():
 def test_the_small_polytopes_in_balls():
     with flint.ctx.workprec(256):
         root = flint.arb(2).sqrt()
-        # latitude from the promised cosine: neighbours on a square have cosine 1 - r^2
+        # latitude from the claimed cosine: neighbours on a square have cosine 1 - r^2
         mu = (2 * root - 1) / 7
         r, h = (1 - mu).sqrt(), mu.sqrt()
         for row in CODES["square-antiprism"].build():

@@ -66,7 +66,7 @@ def assert_exact(W: np.ndarray) -> module.Margins:
     dual = np.maximum(dual_values(W, result.H), 0).astype(float)
     assert (result.gaps >= 0).all()
     assert result.gap <= GAP
-    # the gap that is reported is the gap
+    # the reported gap is the true gap
     np.testing.assert_allclose(result.margins - result.gaps, dual, atol=4e-15)
     assert result.margin == result.margins.min()
     return result
@@ -129,7 +129,7 @@ def test_degenerate_classifiers_against_slsqp(name):
     result = assert_exact(W)
     for k in range(0, len(W), max(1, len(W) // 12)):
         value = slsqp(W, k)
-        # what SLSQP gives is a lower bound; where points nearly coincide it stops early
+        # SLSQP gives a lower bound; where points nearly coincide it stops early
         assert value <= result.margins[k] + 1e-14
         assert value == pytest.approx(result.margins[k], abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""The margin computed where the classifier lies: its bounds hold after any number of steps, and reach the exact one."""
+"""The margin computed on the classifier's device: its bounds are valid after any steps, and reach the exact one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_many_small_tiles_give_the_same():
 
 
 def test_no_class_is_dropped_between_the_classes_solved():
-    """Bounds within the slack of each other come in any order; a class that is left out counts in the gap."""
+    """Bounds within the slack of each other come in any order; an unsolved class counts in the gap."""
     rng = np.random.default_rng(0)
     for _ in range(100):
         W = unit_rows(np.vstack([np.eye(3), -np.eye(3)])[:5] + 1e-6 * rng.standard_normal((5, 3)))

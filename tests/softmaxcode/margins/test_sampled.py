@@ -1,4 +1,4 @@
-"""The margin of a sample of classes: its distances against all of them, its confidence against exact chances."""
+"""The margin of a sample of classes: its distances to all classes, and its confidence against exact probabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def chance_of_missing(M: int, K: int, S: int) -> Fraction:
-    """That none of M classes is among S drawn of K."""
+    """The probability that none of M classes is among S drawn of K."""
     return Fraction(math.comb(K - M, S), math.comb(K, S))
 
 
@@ -127,7 +127,7 @@ def test_the_fraction_is_the_largest_that_the_draw_does_not_refute(K, fraction, 
 @pytest.mark.parametrize("confidence", [0.3, 0.7, 0.95])
 @pytest.mark.parametrize(("K", "S"), [(7, 1), (7, 3), (9, 4), (8, 7), (6, 6)])
 def test_coverage_over_all_draws(K, S, confidence):
-    """Of all draws the fraction that refutes the statement is at most 1 - confidence; a stronger statement fails."""
+    """At most 1 - confidence of all draws refute the statement; a stronger statement fails."""
     M = sampled_margins._nearer_at_most(K, S, confidence)
     nearer = [min(draw) for draw in itertools.combinations(range(K), S)]  # classes in the order of their distances
     assert np.mean([n > M for n in nearer]) <= 1 - confidence + 1e-12

@@ -1,4 +1,4 @@
-"""The Lightning callback measures what the metrics measure, disturbs nothing and draws the limits."""
+"""The Lightning callback measures like the metrics, changes nothing in training and draws the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels compile wherever the package lies."""
+"""Kernels compile wherever the package is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from softmaxcode.parallel.compiled import compiled
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_kernel_compiles_with_or_without_a_folder_for_its_cache(monkeypatch, cached):
-    """A package installed read-only, used without a home folder, has none: Numba then raises a RuntimeError."""
+    """A package installed read-only and used without a home folder has no cache: Numba then raises a RuntimeError."""
     asked = []
 
     def without_folder(*, cache: bool = False, **options: object) -> object:

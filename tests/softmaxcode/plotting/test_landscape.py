@@ -1,4 +1,4 @@
-"""The picture of what is known: nothing surpassed is marked, all lies where bounds allow, nothing is searched."""
+"""The landscape figure: no surpassed code is marked, all points are within the bounds, no search is made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORED = ((7, 3), (10, 3), (9, 4))
 pytestmark = pytest.mark.usefixtures("only_small_catalogue")
 
 
-# What a panel holds
+# The data of a panel
 
 
 def test_a_panel_holds_what_the_catalogue_and_the_families_hold():
@@ -99,7 +99,7 @@ def test_the_papers_lines_are_below_what_is_proved_possible():
         assert 0 < value < margin_bounds(K, d, lp=False).upper
 
 
-# The picture
+# The figure
 
 
 def drawn(axes, marker):

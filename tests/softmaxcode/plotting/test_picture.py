@@ -1,4 +1,4 @@
-"""The picture of a code: its panels, the texts on rattlers, and the file it is written to."""
+"""The figure of a code: its panels, the texts on rattlers, and the written file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def header(figure):
 
 
 def texts_on_page(figure):
-    """Every text with the box it fills, less the numbers on the axes."""
+    """Every text with its bounding box, without the numbers on the axes."""
     figure.canvas.draw()
     ticks = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.findobj(Text)}
     ticks -= {axis.label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)}

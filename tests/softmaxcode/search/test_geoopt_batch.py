@@ -150,7 +150,7 @@ def test_same_inputs_same_result():
 
 @pytest.mark.parametrize("limit", [1, 2 * 20 * 20])
 def test_chunks_leave_every_start_its_own(monkeypatch, limit):
-    """Starts do not see each other: in chunks, early in the schedule, the results agree to rounding."""
+    """Starts are independent: in chunks, early in the schedule, the results agree to rounding."""
     starts, betas = random_starts(5, 20, 4, 7)
     whole = search_batch(TAMMES, starts, betas, device="cpu", steps=12)
     monkeypatch.setitem(geoopt_batch.CHUNK, "cpu", limit)
@@ -168,7 +168,7 @@ def test_progress_ends_at_one(monkeypatch):
 
 
 def test_deadline_returns_what_there_is(monkeypatch):
-    """By a timer on which every look takes a second."""
+    """With a timer that advances one second per reading."""
     ticks = itertools.count()
     monkeypatch.setattr(geoopt_batch.time, "monotonic", lambda: next(ticks))
     starts, betas = random_starts(3, 10, 3, 9)

@@ -167,7 +167,7 @@ def test_representations_without_room_for_the_points_are_refused():
             np.sort(np.cos(steps)),
             atol=1e-9,
         )
-    # two fixed points on one line coincide unless they are opposite, which the draw leaves open
+    # two fixed points on one line coincide unless they are opposite, which the draw does not determine
     assert draw_representation(np.array([[1, 2, 0, 3, 4, 5]]), 1, np.random.default_rng(0)) is None
 
 

@@ -1,4 +1,4 @@
-"""Files on disk: what is checked before work, what a killed writer leaves, what a file may declare."""
+"""Files on disk: checks before work, files of killed writers, and declared sizes."""
 
 from __future__ import annotations
 

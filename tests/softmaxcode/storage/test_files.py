@@ -1,4 +1,4 @@
-"""Code files: bit-for-bit round trips, damage that never passes, nothing unpickled, whole or not written at all."""
+"""Code files: bit-for-bit round trips, damage that is always detected, no unpickling, atomic writes."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_suffixes_in_capitals(code, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["C.NPZ"]
 
 
-# Points in text: what tables are published as
+# Points in text: the formats of published tables
 
 
 POINTS = [
@@ -278,7 +278,7 @@ def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
 
 
 def member_of(size: int, shape: str, descr: str = "<f8") -> bytes:
-    """The beginning of an .npy member that claims a shape, and zeros up to ``size`` bytes."""
+    """The beginning of an .npy member that declares a shape, and zeros up to ``size`` bytes."""
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
     return (b"\x93NUMPY\x01\x00v\x00" + header).ljust(size, b"\0")
 
@@ -370,11 +370,11 @@ def test_a_link_is_read(originals, tmp_path):
         sc.load(tmp_path / "loop.npz")
 
 
-# Claims: what a file says of itself
+# Claims of a file
 
 
 def forged(path: Path, W: np.ndarray, header: dict[str, Any]) -> Path:
-    """A file whose hashes fit whatever was put in it."""
+    """A file with arbitrary content and matching hashes."""
     hashes = {"sha256_coordinates": coordinates_hash(W), "sha256_header": header_hash(header)}
     return put(path, W, {**header, **hashes})
 
@@ -477,7 +477,7 @@ def test_the_largest_value_is_not_proved_of_a_code_that_does_not_attain_it(prove
 
 
 def test_a_small_claim_is_held_to_its_own_size(tmp_path, capsys):
-    """Of a code with a duplicate, a margin of 9e-13 is no rounding."""
+    """For a code with a duplicate, a margin of 9e-13 is not rounding."""
     code = sc.SoftmaxCode.from_rows([[1, 0, 0], [1, 0, 0], *np.eye(3)[1:], *-np.eye(3)])
     code.save(tmp_path / "c.npz")
     W, header = parts((tmp_path / "c.npz").read_bytes())
@@ -556,7 +556,7 @@ def test_figures_of_other_kinds_are_different_in_one_short_line_each(originals, 
 
 
 def test_what_is_saved_can_be_read(code, tmp_path):
-    """A file name is part of a provenance, and so is what a caller puts there."""
+    """A file name is part of a provenance, and so is text from a caller."""
     odd = "we\nird\x1b.npy" if os.name == "posix" else "weird.npy"
     np.save(tmp_path / odd, code.W)
     sc.load(tmp_path / odd).save(tmp_path / "c.npz")
@@ -571,7 +571,7 @@ def test_what_is_saved_can_be_read(code, tmp_path):
 
 
 def read_or_refused(path: Path) -> StoredCode | None:
-    """What `read_code` returns, or None where it refuses in one sentence; any other exception goes through."""
+    """The result of `read_code`, or None where it refuses in one sentence; any other exception fails the test."""
     try:
         return read_code(path)
     except ValueError as error:
@@ -591,7 +591,7 @@ def test_every_truncation_is_refused(originals, tmp_path, name):
 
 
 def test_every_truncation_of_a_text_file_is_refused_until_the_last_digits(code, originals, tmp_path):
-    """The last digits of the last number can be missing unnoticed: text has no hash, and needs no last newline."""
+    """The last digits of the last number can be missing undetected: text has no hash, and needs no last newline."""
     data = originals["pack.3.12.txt"]
     file = tmp_path / "pack.3.12.txt"
     last = code.W[-1, -1]
@@ -600,7 +600,7 @@ def test_every_truncation_of_a_text_file_is_refused_until_the_last_digits(code, 
         read = read_or_refused(file)
         if read is not None:
             W = read.W
-            # of the last number x, what is missing may change the norm of its row, by x times that, by 1e-6 at most
+            # missing digits change the norm of the last row, by its last number times their value, at most 1e-6
             cut = float(data[:length].split()[-1])
             assert len(data[:length].split()) == code.W.size and abs(last * (cut - last)) < 1.1e-6
             np.testing.assert_array_equal(W[:-1], code.W[:-1])
@@ -608,7 +608,7 @@ def test_every_truncation_of_a_text_file_is_refused_until_the_last_digits(code, 
 
 
 def loads_or_refuses(path: Path, code: sc.SoftmaxCode) -> bool:
-    """Whether a damaged .npz is read; what is read must be what was saved, and nothing but a ValueError may come."""
+    """Whether a damaged .npz is read; if so it must be what was saved, and only a ValueError may be raised."""
     read = read_or_refused(path)
     if read is None:
         return False
@@ -684,7 +684,7 @@ def test_huge_entries_give_no_warning(tmp_path):
 
 
 class Malice:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker

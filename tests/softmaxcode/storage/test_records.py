@@ -1,4 +1,4 @@
-"""Stored records: what fits is read, and everything else is one sentence."""
+"""Stored records: valid ones are read, and all others give one sentence."""
 
 from __future__ import annotations
 
