@@ -1,4 +1,4 @@
-"""Optimiser recipes for each head on an MLP: ``python -m benchmarks.recipes [--write docs/how-to/distributed.md]``."""
+"""Optimiser recipes for each head on an MLP: ``python -m benchmarks.recipes [--write docs/how-to/optimiser.md]``."""
 
 from __future__ import annotations
 
