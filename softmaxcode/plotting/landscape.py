@@ -340,11 +340,15 @@ def _write_legend(figure: Figure, panels: list[Panel]) -> None:
     if any(shown.paper for shown in panels):
         label = "Jiang et al. (2023), and from it to ours"
         handles.append(Line2D([], [], color=_PAPER, lw=1.4, marker="v", ms=7, label=label))
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(len(handles), 3 if len(panels) > 1 else 2),
-        frameon=False,
-        fontsize=11,
-        labelcolor=INK,
-    )
+    for columns in (3, 2, 1):
+        legend = figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=min(len(handles), columns),
+            frameon=False,
+            fontsize=11,
+            labelcolor=INK,
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

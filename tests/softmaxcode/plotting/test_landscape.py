@@ -183,3 +183,13 @@ def test_the_command(tmp_path, capsys):
     assert main(["landscape", "--dims", "2", "-o", str(target), "--force"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("softmaxcode: a dimension of the landscape must be") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("dims", [[10], [10, 20], [3, 4, 8]])
+def test_the_legend_lies_inside_the_figure(dims):
+    figure = plot_landscape(dims, max_classes=110)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
+    assert all(box.y1 <= axes.get_tightbbox().y0 for axes in figure.axes)
