@@ -14,8 +14,7 @@
    with Pymanopt's defaults, one random start, on its `Oblique` manifold. The gradient is given in closed form, which
    is faster than automatic differentiation.
 
-Both run on one thread: their arrays are small, and a second one only costs (PyTorch's pool of two made its steps 15 to
-70 times slower while other work ran on the machine, which would have flattered us).
+Both run on one thread: on arrays this small a second thread makes the steps slower.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -42,11 +44,14 @@ def test_a_small_run(tmp_path, capsys) -> None:
     path = tmp_path / "docs" / "benchmarks.md"
     arguments = ["--quick", "--tables", "solve", "--rows", "12,3", "--steps", "200", "--no-torch"]
     solve.main([*arguments, "--out", str(tmp_path), "--write", str(path)])
-    text = path.read_text(encoding="utf-8")
-    assert text in capsys.readouterr().out
-    assert "0.5527864045000" in text
-    assert "| 12 " in text
-    assert (tmp_path / "solve.csv").exists()
+    made = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", path.read_text(encoding="utf-8"), re.S))
+    assert list(made) == ["machine", "search", "counts", "subgradient"]
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in made.values())
+    assert "0.5527864045000" in made["search"] and "| 12 " in made["search"]
+    assert re.search(r"\| 1 +\| +1 \| +1 \| +1 \|$", made["counts"])
+    assert made["subgradient"].count("| (12, 3)") == 2
+    assert sorted(file.name for file in tmp_path.glob("*.csv")) == ["counts.csv", "search.csv", "subgradient.csv"]
     assert not list(path.parent.glob(".*"))
 
 
