@@ -30,21 +30,6 @@ ABSENT = "–"
 QUIET = 0.5
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading, the text above the table, the table, and the text below it."""
-
-    heading: str
-    above: str
-    table: pd.DataFrame
-    below: str = ""
-
-    def markdown(self) -> str:
-        """The section as Markdown."""
-        parts = [f"## {self.heading}", self.above, aligned(self.table), self.below]
-        return "\n\n".join(part for part in parts if part) + "\n"
-
-
 def aligned(table: pd.DataFrame) -> str:
     """The table as Markdown, numbers as they are written and aligned to the right; the first column to the left."""
     if table.empty:
@@ -223,75 +208,3 @@ def run_plan(
         command = f"python -m benchmarks.{module}" + (" --quick" if chosen.quick else "")
         parts[page.parts[-1]] = made(command, time.perf_counter() - begin)
     page.publish(parts, chosen.write)
-
-
-def replace_part(path: Path, name: str, text: str) -> None:
-    """Write the part of a file between the lines ``<!-- name -->`` and ``<!-- /name -->``; the rest stays as it is.
-
-    A file without them gets both, and the text between them, at its end.
-
-    Raises
-    ------
-    ValueError
-        If the file has these lines, but not one of each in this order.
-    """
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    part = f"{begin}\n{text.rstrip()}\n{end}"
-    markers = re.findall(f"^(?:{begin}|{end})$", old, re.M)
-    if not markers:
-        write(path, "\n".join([*([old] if old else []), part, ""]))
-    elif markers == [begin, end]:
-        write(path, re.sub(f"^{begin}$.*?^{end}$", lambda _: part, old, flags=re.M | re.S))
-    else:
-        raise ValueError(f"{path} must have one line {begin} and below it one line {end}, or neither; got {markers}")
-
-
-def write_around_parts(path: Path, text: str) -> None:
-    """Write a file again except for the parts of the old one that `replace_part` wrote, which come after the text."""
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    parts = [found[0] + "\n" for found in re.finditer(r"^<!-- (\w+) -->$.*?^<!-- /\1 -->$", old, re.M | re.S)]
-    write(path, "\n".join([text, *parts]))
-
-
-def write_parts(
-    module: str,
-    stem: str,
-    about: str | None,
-    parts: Callable[[Plan, str, str, Path | None], dict[str, str]],
-    full: Plan,
-    quick: Plan,
-    arguments: Sequence[str] | None,
-) -> None:
-    """The command of a benchmark that makes parts of a document and one figure: measure, print and write them.
-
-    Parameters
-    ----------
-    module : str
-        Of the benchmark, for ``python -m benchmarks.<module>``.
-    stem : str
-        Of the figure's name, where no document is written.
-    about : str or None
-        The module's docstring.
-    parts : callable
-        From a plan, the command, the figure's link and where to draw it (or None) to the text of each part by name.
-    full, quick : Plan
-        What is measured, and with ``--quick``.
-    arguments : sequence of str or None
-        Of the command line.
-    """
-    from softmaxcode.parallel.torch_threads import one_thread
-
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=(about or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes: seconds")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the parts of this document, and its figure")
-    chosen = parser.parse_args(arguments)
-    name = chosen.write.stem if chosen.write else stem
-    figure = chosen.write.parent / "images" / f"{name}.png" if chosen.write else None
-    command = f"python -m benchmarks.{module}" + (" --quick" if chosen.quick else "")
-    with one_thread():
-        texts = parts(quick if chosen.quick else full, command, f"images/{name}.png", figure)
-    print("\n".join(texts.values()))
-    if chosen.write is not None:
-        for part, text in texts.items():
-            replace_part(chosen.write, part, text)
