@@ -40,11 +40,11 @@ def test_targets() -> None:
         targets.select([(3, 3)])
 
 
-def test_a_small_run(tmp_path, capsys) -> None:
+def test_a_small_run(tmp_path, capsys, parts_of) -> None:
     path = tmp_path / "docs" / "benchmarks.md"
     arguments = ["--quick", "--tables", "solve", "--rows", "12,3", "--steps", "200", "--no-torch"]
     solve.main([*arguments, "--out", str(tmp_path), "--write", str(path)])
-    made = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", path.read_text(encoding="utf-8"), re.S))
+    made = parts_of(path)
     assert list(made) == ["machine", "search", "counts", "subgradient"]
     printed = capsys.readouterr().out
     assert all(part in printed for part in made.values())

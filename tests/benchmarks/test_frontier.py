@@ -31,11 +31,6 @@ STORED = ((7, 3), (8, 3), (9, 4))
 pytestmark = pytest.mark.usefixtures("only_small_catalogue")
 
 
-def parts(path):
-    """The parts of a page by name."""
-    return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", path.read_text(encoding="utf-8"), re.S))
-
-
 # Published values
 
 
@@ -72,11 +67,11 @@ def test_where_a_code_of_the_catalogue_came_from_is_said():
     assert row.lower_bound <= row.ours + 1e-15
 
 
-def test_exit_codes(monkeypatch, capsys, tmp_path):
+def test_exit_codes(monkeypatch, capsys, tmp_path, parts_of):
     path = tmp_path / "frontier.md"
     assert frontier.main(["--largest", "30", "--write", str(path)]) == 0
     printed = capsys.readouterr()
-    made = parts(path)
+    made = parts_of(path)
     assert tuple(made) == frontier.PAGE.parts and all(part in printed.out for part in made.values())
     assert printed.err == ""
     assert re.search(r"\| 3 +\| +3 \| +0 \|$", made["counts"])
@@ -233,7 +228,7 @@ def test_a_better_packing_is_no_candidate(packing):
     assert dataclasses.replace(one, best_packing=value - 1e-6).is_candidate
 
 
-def test_a_search_and_the_tables(tmp_path, capsys):
+def test_a_search_and_the_tables(tmp_path, capsys, parts_of):
     out, path = tmp_path / "searches.json", tmp_path / "docs" / "open-question-1.md"
     assert command.main(["--search", "1.5", "--pairs", "7,3", "9,4", "--out", str(out)]) == 0
     assert capsys.readouterr().out.count("best - (1 - mu) = ") == 2
@@ -246,7 +241,7 @@ def test_a_search_and_the_tables(tmp_path, capsys):
     assert json.loads(out.read_text())["seed"] == 0
 
     assert command.main(["--write", str(path), "--out", str(out)]) == 0
-    made, printed = parts(path), capsys.readouterr().out
+    made, printed = parts_of(path), capsys.readouterr().out
     assert tuple(made) == command.PAGE.parts and all(part in printed for part in made.values())
     assert re.search(r"\| 3 +\| +3 \| .* \| +2 \|$", made["counts"])
     assert made["disagreements"] == made["exceptions"] == "No rows."
@@ -254,7 +249,7 @@ def test_a_search_and_the_tables(tmp_path, capsys):
     for K, d in STORED:
         assert f"{sc.best_known(K, d).margin:.14f}" in made["pairs"]
     assert command.main(["--write", str(path), "--out", str(tmp_path / "missing.json")]) == 0
-    assert parts(path) == made | {"searches": "No rows."}
+    assert parts_of(path) == made | {"searches": "No rows."}
 
 
 def test_without_a_catalogue_there_is_no_document(monkeypatch, tmp_path, capsys):

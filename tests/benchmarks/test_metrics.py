@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -35,12 +33,12 @@ def test_trained_like_rows_are_unit_and_better_than_random_ones():
     assert sc.margin(W).margin > sc.margin(random_classifier(60, 6, 0)).margin
 
 
-def test_the_tables_are_written_and_nothing_else(tmp_path, monkeypatch, capsys):
+def test_the_tables_are_written_and_nothing_else(tmp_path, monkeypatch, capsys, parts_of):
     monkeypatch.setattr(metrics, "QUICK_STREAMS", ((5, 3, 60),))
     monkeypatch.setattr(per_sample, "STEPS", 100)
     path = tmp_path / "docs" / "b.md"
     metrics.main(["--quick", "--tables", "stream", "margin", "--write", str(path)])
-    made = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", path.read_text(), re.S))
+    made = parts_of(path)
     assert list(made) == ["machine", "stream", "margin"]
     printed = capsys.readouterr().out
     assert all(part in printed for part in made.values())

@@ -45,12 +45,12 @@ def test_each_part_of_the_documentation_is_written_by_one_command() -> None:
     assert wanted == found and set(found.values()) == {1}
 
 
-def test_no_text_between_the_markers_but_tables_and_machines() -> None:
+def test_no_text_between_the_markers_but_tables_and_machines(parts_of) -> None:
     """All but the report of the experiments, which makes its own headings and statements."""
     for page in commands().values():
-        text = (ROOT / page.path).read_text(encoding="utf-8")
+        parts = parts_of(ROOT / page.path)
         for name in set(page.parts) - {"findings"}:
-            lines = text.split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->")[0].splitlines()
+            lines = parts[name].splitlines()
             assert lines and all(line.startswith(("| ", "|:", "|-", "- ")) or line == "No rows." for line in lines)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -64,15 +62,14 @@ def test_the_matrix_rate_counts_every_product(monkeypatch):
     assert ufm.matrix_rate(30, 20, 7, "cpu") == pytest.approx(9 * products / 11)
 
 
-def test_a_quick_run_writes_its_tables(tmp_path, monkeypatch, capsys):
+def test_a_quick_run_writes_its_tables(tmp_path, monkeypatch, capsys, parts_of):
     monkeypatch.setattr(ufm, "measure", ufm.measure_here)
     monkeypatch.setattr(ufm, "QUICK_SIZES", {60: 3, 120: 3})
     monkeypatch.setattr(ufm, "SQUARE", {"cpu": 64, "cuda": 64})
     monkeypatch.setattr(ufm, "RATE_SECONDS", 0.01)
     path = tmp_path / "b.md"
     ufm.main(["--quick", "--write", str(path)])
-    text, printed = path.read_text(), capsys.readouterr()
-    made = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", text, re.S))
+    made, printed = parts_of(path), capsys.readouterr()
     assert tuple(made) == ufm.PAGE.parts and all(part in printed.out for part in made.values())
     assert made["ufm_machine"].startswith("- `python -m benchmarks.ufm --quick`; PyTorch threads: ")
     rows = [line for line in made["ufm"].splitlines() if line.startswith(("| ours", "| geoopt"))]

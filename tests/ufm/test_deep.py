@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 
 import mpmath
 import numpy as np
@@ -352,13 +351,13 @@ def test_runs_from_very_large_or_small_starts_stay_finite(scale, depth):
 # The document
 
 
-def test_the_parts_of_the_page_are_written_with_its_figure(tmp_path, monkeypatch, capsys):
+def test_the_parts_of_the_page_are_written_with_its_figure(tmp_path, monkeypatch, capsys, parts_of):
     cases = tuple(benchmark.Case(4, depth, 4) for depth in (2, 3))
     monkeypatch.setattr(benchmark, "QUICK", benchmark.Plan(cases, cases[1:], cases[:1], seeds=2, steps=120))
     monkeypatch.setattr(benchmark, "PREDICTED_K", (4,))
     path = tmp_path / "docs" / "deep.md"
     benchmark.main(["--quick", "--write", str(path)])
-    made = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", path.read_text(encoding="utf-8"), re.S))
+    made = parts_of(path)
     printed = capsys.readouterr().out
     assert tuple(made) == benchmark.PAGE.parts and all(part in printed for part in made.values())
     assert made["made"].startswith("- `python -m benchmarks.deep --quick`, ")
