@@ -41,7 +41,7 @@ demo: install
 	$(BIN)/softmaxcode solve 24 3 -o out/code.npz --force
 	$(BIN)/softmaxcode plot out/code.npz -o out/code.png --force
 
-# Networks trained on digit-pairs (K = 100, d = 10), one seed a head, and the report: a few minutes on two cores.
+# Networks trained on digit-pairs (K = 100, d = 10), one seed per head, and the report: a few minutes on two cores.
 EXPERIMENT = $(BIN)/python -m experiments
 JOBS ?= 2
 

@@ -14,8 +14,7 @@
    `Oblique` manifold. The optimiser is Riemannian conjugate gradient with Pymanopt's defaults. The gradient is given in
    closed form, which is faster than automatic differentiation.
 
-Both run on one thread, since their arrays are small and a second thread only costs time. While other work ran on the
-machine, PyTorch's pool of two threads made its steps 15 to 70 times slower. That would have flattered our results.
+Both run on one thread: on arrays this small a second thread makes the steps slower.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from benchmarks.report import Section, seconds
+from benchmarks.report import seconds
 from softmaxcode.plotting.style import new_figure, save
 from softmaxcode.search.energy import HARDMAX, TAMMES
 from softmaxcode.search.multistart import first_beta, optimise, random_start
@@ -109,27 +109,9 @@ def draw(measured: StartCosts, path: Path) -> None:
     save(figure, path)
 
 
-def section(quick: bool, seed: int, figure: Path | None, link: str | None) -> Section:
-    """Measure, draw and describe.
-
-    Parameters
-    ----------
-    quick : bool
-        Two starts per size instead of eight, and the smaller sizes only.
-    seed : int
-        The first seed.
-    figure : Path, optional
-        The file to draw into.
-    link : str, optional
-        The figure's address in the document.
-    """
-    seeds = range(seed, seed + (2 if quick else 8))
-    measured = measure(seeds, quick)
+def run(quick: bool, seed: int, figure: Path | None) -> pd.DataFrame:
+    """Measure from eight seeds on, or with ``quick`` two and the smaller sizes only; draw where a path is given."""
+    measured = measure(range(seed, seed + (2 if quick else 8)), quick)
     if figure is not None:
         draw(measured, figure)
-    above = (
-        f"Mean over seeds {seeds[0]} to {seeds[-1]} of the seconds that one random start takes on one thread, from "
-        "the first beta of its schedule to the last; the last two rows are the exponents fitted to the series."
-    )
-    below = "" if link is None else f"![Seconds per start against K and against d, log-log]({link})"
-    return Section("Growth of the cost", above, table(measured), below)
+    return table(measured)

@@ -19,12 +19,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from benchmarks.memory import resident_peak
-from benchmarks.report import ABSENT, Section, machine, seconds
+from benchmarks.report import ABSENT, aligned, machine, seconds
 from softmaxcode.nn.functional import spherical_cross_entropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: Parts of the page of `benchmarks.metrics`.
+PARTS = ("cross_entropy", "cross_entropy_large")
 TEMPERATURE = 0.1
 #: N = K for dense logits that fit into memory, and for dense logits that do not (40 GB in float32).
 FITTING = (2000, 4000, 8000)
@@ -201,28 +203,12 @@ def large_table(size: int, d: int, device: str) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def sections(quick: bool) -> list[Section]:
-    """Measure and describe.
-
-    Parameters
-    ----------
-    quick : bool
-        The smaller sizes and three rounds. The large problem, which takes minutes on a CPU, is omitted.
-    """
+def tables(quick: bool) -> dict[str, pd.DataFrame]:
+    """Both tables; ``quick``: smaller sizes, three rounds, and without the large problem, minutes on a CPU."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    repeats = 3 if quick else 7
-    above = (
-        f"One forward and backward pass at d = {DIMENSION}, temperature {TEMPERATURE}, float32, on {device}"
-        f" ({torch.get_num_threads()} threads): median of {repeats} rounds of all losses in turn. Peak memory is of the"
-        " first pass in a fresh process, in all and beyond what it used before; errors are relative to dense float64,"
-        " the gradients' in Frobenius norm, of the worse of the two."
-    )
-    fitting = table(FITTING[:-1] if quick else FITTING, DIMENSION, device, repeats)
-    made = [Section("Cross-entropy where dense logits fit", above, fitting)]
-    if not quick:
-        large = large_table(LARGE, DIMENSION, device)
-        made.append(Section("Cross-entropy where they do not", "One pass in a fresh process.", large))
-    return made
+    fitting, large = PARTS
+    made = {fitting: table(FITTING[:-1] if quick else FITTING, DIMENSION, device, 3 if quick else 7)}
+    return made if quick else made | {large: large_table(LARGE, DIMENSION, device)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -238,8 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(vars(peak_here(name, int(size), int(d), device))))
         return
     print(machine())
-    for section in sections(chosen.quick):
-        print(f"\n{section.markdown()}", end="", flush=True)
+    for made in tables(chosen.quick).values():
+        print(f"\n{aligned(made)}", flush=True)
 
 
 if __name__ == "__main__":

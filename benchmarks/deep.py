@@ -1,13 +1,12 @@
 """Deep unconstrained feature models: ``python -m benchmarks.deep [--quick] [--write docs/deep-ufm.md]``.
 
-Rank, margin and cost of the results of gradient descent by depth, width and initial scale, compared with theory.
-The figure goes beside the document, as ``images/<name of the document>.png``.
+Rank, margin and cost of what gradient descent finds by depth, width and initial scale, beside what theory predicts.
+The figure goes beside the page, as ``images/<name of the page>.png``.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.report import ABSENT, Section, machine, write_parts
+from benchmarks.report import ABSENT, Page, run_plan
 from softmaxcode.plotting.style import new_figure, save
 from ufm.deep import DeepRun, simulate_deep
 from ufm.low_rank import code_costs
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+PAGE = Page("docs/deep-ufm.md", ("prediction", "depth", "counts", "scale", "longer", "made"))
 #: Classes and depths of the prediction.
 PREDICTED_K = (6, 10, 16, 20)
 PREDICTED_DEPTHS = (2, 3, 4, 5, 6, 8, 10)
@@ -75,7 +75,7 @@ QUICK = Plan(
 
 @dataclass(frozen=True, eq=False)
 class MeasuredDepth:
-    """Measurements of one case: a run with the final values of every seed."""
+    """One case: a run with, for every seed, what is read off it at the end."""
 
     case: Case
     run: DeepRun
@@ -120,18 +120,13 @@ def best_rank(K: int, depth: int) -> tuple[int, float]:
 # Tables
 
 
-def prediction() -> Section:
+def prediction() -> pd.DataFrame:
     """The best rank by depth, from the known codes."""
     rows = []
     for K in PREDICTED_K:
         found = {f"L = {depth}": "{} ({:.2f})".format(*best_rank(K, depth)) for depth in PREDICTED_DEPTHS}
         rows.append({"K": str(K), "simplex": f"{K - 1}", **found})
-    above = (
-        "The rank $r \\le K - 1$ whose best known Softmax Code costs least at depth L, and that cost $c_L$ in "
-        "parentheses; the simplex costs $K - 1$ at every depth. The codes are those of `softmaxcode.best_known(K, r)`, "
-        "so a cost is an upper value of the least one of its rank."
-    )
-    return Section("The rank to expect", above, pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
 def _span(values: pd.Series, digits: int) -> str:
@@ -172,33 +167,30 @@ def table(measured: Sequence[MeasuredDepth]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def findings(measured: Sequence[MeasuredDepth]) -> str:
-    """The number of runs that agree with the prediction."""
-    below = equal = above = cheaper = total = stuck = 0
+def counts(measured: Sequence[MeasuredDepth]) -> pd.DataFrame:
+    """How the separated runs deeper than 2 compare with the prediction, and how many runs are not separated."""
+    difference: list[int] = []
+    cheaper: list[bool] = []
     ratios: list[float] = []
     for each in measured:
-        stuck += len(each.final) - len(each.separated)
-        if each.case.depth == 2:
-            continue
-        rank, cost = best_rank(each.case.K, each.case.depth)
-        good = each.separated
-        total += len(good)
-        below += int((good["rank"] < rank).sum())
-        equal += int((good["rank"] == rank).sum())
-        above += int((good["rank"] > rank).sum())
-        cheaper += int((good.cost < cost).sum())
-        ratios += good.margin_ratio.tolist()
-    known = np.array(ratios)[np.isfinite(ratios)]
-    lines = [
-        f"Of the {total} separated runs deeper than 2, {equal} have the predicted rank, {above} a higher and {below} a "
-        f"lower one; {cheaper} cost less than the cheapest known code.",
-        f"Their classifier's margin is at least 0.95 of the best known one at its rank in {(known >= 0.95).sum()} "
-        f"runs, at least 0.8 in {(known >= 0.8).sum()}, and {np.median(known):.2f} in the median."
-        if len(known)
-        else "",
-        f"{stuck} runs of all depths had not yet classified every sample right." if stuck else "",
-    ]
-    return " ".join(line for line in lines if line)
+        if each.case.depth > 2:
+            rank, cost = best_rank(each.case.K, each.case.depth)
+            difference += (each.separated["rank"] - rank).tolist()
+            cheaper += (each.separated.cost < cost).tolist()
+            ratios += each.separated.margin_ratio.tolist()
+    off, known = np.array(difference), np.array(ratios)[np.isfinite(ratios)]
+    found = {
+        "separated runs with L > 2": f"{len(off)}",
+        "of these, with the predicted rank": f"{(off == 0).sum()}",
+        "with a higher rank": f"{(off > 0).sum()}",
+        "with a lower rank": f"{(off < 0).sum()}",
+        "cheaper than the cheapest known code": f"{sum(cheaper)}",
+        "margin / best known at least 0.95": f"{(known >= 0.95).sum()}",
+        "margin / best known at least 0.8": f"{(known >= 0.8).sum()}",
+        "margin / best known, median": f"{np.median(known):.2f}" if len(known) else ABSENT,
+        "runs of any L that are not separated": f"{sum(len(e.final) - len(e.separated) for e in measured)}",
+    }
+    return pd.DataFrame({"runs": found.keys(), "number": found.values()})
 
 
 def draw(measured: Sequence[MeasuredDepth], drawn_K: int, path: Path) -> None:
@@ -251,9 +243,8 @@ def _line(axes: Axes, group: Sequence[MeasuredDepth], name: str, shift: float, s
     )
 
 
-def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str, str]:
-    """Run the plan, draw, and describe: the tables, and how they were made."""
-    begin = time.perf_counter()
+def tables(plan: Plan, figure: Path | None) -> dict[str, pd.DataFrame]:
+    """Run the plan and draw."""
     done: dict[Case, MeasuredDepth] = {}
     for case in dict.fromkeys((*plan.cases, *plan.scales)):
         done[case] = measure(case, plan.seeds, plan.steps)
@@ -264,43 +255,18 @@ def parts(plan: Plan, command: str, link: str, figure: Path | None) -> dict[str,
     if figure is not None:
         drawn = DRAWN_K if any(case.K == DRAWN_K for case in plan.cases) else plan.cases[0].K
         draw(main, drawn, figure)
-    measured = Section(
-        "Measured by depth and width",
-        f"{plan.seeds} seeds per row, {plan.steps:,} gradient evaluations each, from normal entries of standard "
-        "deviation scale / √columns. *Separated*: runs that classify every sample right; the other columns are of "
-        "these, medians with the extremes in parentheses. *Effective rank*: exponential of the entropy of the singular "
-        "values (Roy and Vetterli 2007). *Ranks*: singular values above 0.01 of the largest. *Predicted*: the rank of "
-        "the table above, and under *known code* its cost; *cost* is that of the logits scaled to margin 1. *Appears*: "
-        "log L where the rank is the final one for good. The code is $U_r S_r^{1/2}$ and $V_r S_r^{1/2}$ of the logits "
-        "cut off at their rank: exact margin of the unit rows of the first over that of the best known Softmax Code of "
-        "that rank, GNC3 between the two about the origin, and the spread (standard deviation over mean) of the row "
-        "norms of the first. *Alignment*: cosine between weights and negative gradient, 1 at a KKT point.",
-        table(main),
-        findings(main),
-    )
-    by_scale = Section(
-        "Measured by initial scale",
-        "The same measurements by the size of the start.",
-        table([done[case] for case in plan.scales]),
-    )
-    longer = Section(
-        f"{LONGER} times as many steps",
-        "The same seeds, followed further. The log loss falls about linearly with the steps.",
-        table([measure(case, plan.seeds, LONGER * plan.steps) for case in plan.longer]),
-    )
-    image = f"![Effective rank by depth and by step, and margins against Softmax Codes]({link})\n"
-    made = (
-        f"## How it was made\n\nMade by `{command}` in {time.perf_counter() - begin:.0f} s on\n\n{machine()}\n\n"
-        "with one thread of PyTorch. Runs are deterministic on one machine; on another, rounding can lead one to "
-        "another code.\n"
-    )
-    tables = [prediction().markdown(), measured.markdown(), image, by_scale.markdown(), longer.markdown()]
-    return {"tables": "\n".join(tables), "made": made}
+    return {
+        "prediction": prediction(),
+        "depth": table(main),
+        "counts": counts(main),
+        "scale": table([done[case] for case in plan.scales]),
+        "longer": table([measure(case, plan.seeds, LONGER * plan.steps) for case in plan.longer]),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print the parts of the document and write them."""
-    write_parts("deep", "deep-ufm", __doc__, parts, FULL, QUICK, arguments)
+    """Measure, print the tables and write them."""
+    run_plan("deep", PAGE, __doc__, tables, FULL, QUICK, arguments)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The experiments as a document: ``python -m benchmarks.experiments [--results FOLDER] [--write docs/experiments.md]``.
+"""The experiments as a page: ``python -m benchmarks.experiments [--results FOLDER] [--write docs/experiments.md]``.
 
-The findings of the studies in a results folder become the part ``findings`` of the document; the rest does not change.
-The figures are written beside it, as ``images/<name of the document>-<study>-<number>.png``. ``make experiments-full``
-trains the runs.
+What the studies found in a results folder becomes the part ``findings`` of the page; the rest of it stays as it is.
+The figures go beside it, as ``images/<name of the page>-<study>-<number>.png``. ``make experiments-full`` trains
+the runs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.report import aligned, machine, replace_part
+from benchmarks.report import Page, aligned, machine
 from experiments.report import ReportSection, as_text, effort, found_sections
 from softmaxcode.plotting.style import save
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Tables with more rows than this are only in the HTML report.
+PAGE = Page("docs/experiments.md", ("findings",))
+#: Longer tables are left to the HTML report.
 MAX_ROWS = 45
 DPI = 110
 
@@ -42,21 +43,18 @@ def markdown(section: ReportSection, images: Path | None, stem: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the findings, or write them into a document."""
+    """Print what was found, or write it into the page."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--results", type=Path, default=Path("out", "experiments"), help="results folder")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document, and its figures")
+    PAGE.add_option(parser)
     chosen = parser.parse_args(arguments)
-    document = chosen.write or Path("experiments.md")
-    images = document.parent / "images" if chosen.write else None
-    sections = [markdown(section, images, document.stem) for section in found_sections(chosen.results)]
+    page = chosen.write or Path("experiments.md")
+    images = page.parent / "images" if chosen.write else None
+    sections = [markdown(section, images, page.stem) for section in found_sections(chosen.results)]
     text = "\n\n".join([*sections, "## The machine", machine()])
-    if chosen.write is None:
-        print(text)
-    else:
-        replace_part(chosen.write, "findings", text)
+    PAGE.publish({"findings": text}, chosen.write)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ import argparse
 import math
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from benchmarks.report import ABSENT, Section, write
+from benchmarks.report import ABSENT, Page
 from softmaxcode.catalog import UnknownCodeError, best_known
 from softmaxcode.plotting.landscape import PAPER_LINES
 
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     from softmaxcode.code import SoftmaxCode
 
-#: Our values may be lower by this, which is rounding.
+PAGE = Page("docs/frontier.md", ("counts", "universal", "jiang"))
+#: Ours may be lower by this, which is rounding.
 TOLERANCE = 1e-12
 
 #: K, d, the largest cosine and the name of the universally optimal codes up to 4600 vectors. They are from Table 1 of
@@ -85,15 +85,15 @@ class Row:
 
     def cells(self) -> dict[str, str]:
         """The row of the table."""
-        figures = [ABSENT] * 3
+        values = [ABSENT] * 3
         if self.ours is not None and self.lower_bound is not None:
-            figures = [f"{self.ours:.14f}", f"{self.ours - self.theirs:+.2e}", f"{self.lower_bound:.14f}"]
+            values = [f"{self.ours:.14f}", f"{self.ours - self.theirs:+.2e}", f"{self.lower_bound:.14f}"]
         return {
             "K": f"{self.K:,}",
             "d": str(self.d),
             "published": self.name,
             "theirs": f"{self.theirs:.14g}",
-            **dict(zip(("ours", "ours − theirs", "proved at least"), figures, strict=True)),
+            **dict(zip(("ours", "ours − theirs", "proved at least"), values, strict=True)),
             "status": self.status,
             "found by": self.method,
         }
@@ -120,51 +120,25 @@ def compared(row: Row) -> Row:
     return replace(row, ours=ours, lower_bound=certificate.lower_bound, status=certificate.status, method=method)
 
 
-def section(rows: Sequence[Row], heading: str, above: str) -> Section:
-    """A table with its description."""
-    return Section(heading, above, pd.DataFrame([row.cells() for row in rows]))
-
-
-def document(rows: Sequence[Row]) -> str:
-    """The whole document."""
-    packings = [row for row in rows if row.objective == "tammes"]
-    margins = [row for row in rows if row.objective == "softmax"]
+def tables(rows: Sequence[Row]) -> dict[str, pd.DataFrame]:
+    """How many rows are no lower than published, and the rows of each kind."""
     behind = sum(row.lower for row in rows)
-    head = (
-        "# The frontier\n\nMade by `python -m benchmarks.frontier --write docs/frontier.md`. Ours are what "
-        "`softmaxcode.best_known` returns, without any search; *proved at least* is the rigorous lower bound that the "
-        f"coordinates have, and *status* is the certificate's. {len(rows) - behind} of {len(rows)} rows are no lower "
-        f"than what is published{'' if behind == 0 else f'; {behind} are lower or missing'}.\n"
-    )
-    universal = section(
-        packings,
-        "Universally optimal codes",
-        "1 − μ of the codes in Table 1 of H. Cohn and A. Kumar, *Universally optimal distribution of points on "
-        f"spheres* (J. Amer. Math. Soc. 20, 2007), up to {max(K for K, _, _, _ in UNIVERSAL_CODES)} vectors. They are "
-        "proved optimal, so nothing can be larger but by rounding.",
-    )
-    paper = section(
-        margins,
-        "The lines that trained networks were compared with",
-        "The optimal margins in the figures of J. Jiang, J. Zhou, P. Wang, Q. Qu, D. Mixon, C. You and Z. Zhu, "
-        "*Generalized Neural Collapse for a Large Number of Classes* (2023): ends of 100,000 steps of projected "
-        "subgradient descent on HardMax (for K = 10,000 of 10 steps on the Tammes problem), as its public code makes "
-        "them.",
-    )
-    return "\n".join([head, universal.markdown(), paper.markdown()])
+    counts = {"rows": len(rows), "no lower than published": len(rows) - behind, "lower or missing": behind}
+    kinds = {"universal": "tammes", "jiang": "softmax"}
+    return {
+        "counts": pd.DataFrame([counts]),
+        **{name: pd.DataFrame([r.cells() for r in rows if r.objective == kind]) for name, kind in kinds.items()},
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare every row, print the document and write it; returns 1 where one of ours is lower."""
+    """Compare every row, print the tables and write them; returns 1 where one of ours is lower."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frontier", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document, for example docs/frontier.md")
+    PAGE.add_option(parser)
     parser.add_argument("--largest", type=int, metavar="K", help="leave out rows of more classes")
     chosen = parser.parse_args(arguments)
     rows = [compared(row) for row in published() if chosen.largest is None or row.K <= chosen.largest]
-    text = document(rows)
-    print(text)
-    if chosen.write is not None:
-        write(chosen.write, text)
+    PAGE.publish(tables(rows), chosen.write)
     behind = [row for row in rows if row.lower]
     for row in behind:
         print(f"lower than published: ({row.K}, {row.d}) {row.name}", file=sys.stderr)

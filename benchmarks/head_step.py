@@ -1,8 +1,7 @@
 """The part of the gain of class means that the head's step explains: ``python -m benchmarks.head_step [--write FILE]``.
 
-On the sphere only the directions of the class vectors matter. A step rotates a vector by an angle that grows as its
-norm falls. The learned head starts at norm 1. Here its runs of the study ``cmf`` are trained again from smaller norms,
-with all else unchanged. They are compared with the study's class means of the same seeds.
+The runs of the study ``cmf`` with a learned head, which starts at norm 1, are trained again from smaller norms, and
+compared with the study's class means of the same seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from benchmarks.report import Section, replace_part
+from benchmarks.report import Page
 from experiments.model import built
 from experiments.runs import Results
 from experiments.studies import cmf
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.runs import TrainedRun
     from experiments.settings import RunSettings
 
+PAGE = Page("docs/experiments.md", ("head_step",))
 STUDY = Path("out", "experiments")
 CAPTION = "Test accuracy in % (mean and 95 % interval), class means less learned head in points"
 NORMS = (1.0, 0.3, 0.1)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train the missing runs, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.head_step", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--norms", type=float, nargs="+", default=NORMS, help="norms of the vectors at the start")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document")
+    PAGE.add_option(parser)
     chosen = parser.parse_args(arguments)
     plan = cmf.plan(seeds=5, stress_seeds=5, momenta=(0.9,), few_shot=(2, 5), label_noise=(), many_classes="none")
     learned = [settings for settings in plan if settings.head == "learned"]
@@ -67,16 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = found[~found["condition"].str.contains(SHIFTED)]
         rows.append(found[["condition", "learned", "difference", "pairs"]].assign(norm=f"{norm:g}"))
     table = pd.concat(rows).sort_values("condition", kind="stable")
-    section = Section(
-        "The learned head's step",
-        "On the sphere a step turns a class vector by an angle that grows as its norm falls, and the learned head of "
-        "the study starts at norm 1. Its runs again from smaller norms, all else the same, beside the same class means "
-        "(test accuracy in %, class means less learned head in points; `python -m benchmarks.head_step`).",
-        table[["condition", "norm", "learned", "difference", "pairs"]],
-    )
-    print(section.markdown())
-    if chosen.write is not None:
-        replace_part(chosen.write, "head_step", section.markdown())
+    PAGE.publish({"head_step": table[["condition", "norm", "learned", "difference", "pairs"]]}, chosen.write)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks import baselines
 from benchmarks.baselines import SUBGRADIENT, Timed, pymanopt_packing, timed
 from benchmarks.ours import TimedCode, smallest_effort, timed_solve
-from benchmarks.report import ABSENT, Section, seconds, times
+from benchmarks.report import ABSENT, seconds, times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,43 +186,22 @@ def table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame([row.cells() for row in rows])
 
 
-def summary(rows: list[Row]) -> str:
-    """The number of targets met, and of baselines beaten."""
-    met = sum(row.met == "yes" for row in rows)
+def counts(rows: list[Row]) -> pd.DataFrame:
+    """How many targets are met, and on how many rows both baselines are beaten."""
     beaten = [row.beaten() for row in rows if row.beaten() is not None]
-    text = f"{met} of {len(rows)} targets are met."
-    if beaten:
-        text += (
-            f" The margin is strictly better than both baselines' on {sum(map(bool, beaten))} of {len(beaten)} rows."
-        )
-    return text
-
-
-def section(rows: list[Row], options: Options) -> Section:
-    """The main table with its text."""
-    above = (
-        "Every row is found by search from random starts: no closed form, no known coordinates and no stored result. "
-        "(The search may end early at Levenshtein's bound, which is a formula.) *s* is the wall-clock time of the "
-        "default call `solve(K, d, seed=…)` on all cores, or of "
-        f"`solve(K, d, budget={options.budget:g}, seed=…)` where the target is a margin, after compilation and with "
-        "polishing; the median of five calls where one takes less than half a second. *Off best known* is μ minus the "
-        "known μ where the target names μ, else the best known margin minus ours; a negative number is better than the "
-        f"best known. *subgradient*: projected subgradient on HardMax in NumPy, {options.steps:,} steps; *Pymanopt*: "
-        "its packing example, log-sum-exp at ε = 0.005, conjugate gradient, one start. Both start at random from the "
-        "row's seed and run on one thread, which is not slower at these sizes; their margins are exact ones of "
-        "`softmaxcode.margin`."
+    met = sum(row.met == "yes" for row in rows)
+    return pd.DataFrame(
+        [
+            {
+                "rows": len(rows),
+                "targets met": met,
+                "rows with baselines": len(beaten),
+                "strictly better than both": sum(map(bool, beaten)),
+            }
+        ]
     )
-    return Section("Search", above, table(rows), summary(rows))
 
 
-def comparison_section(comparisons: list[Comparison], options: Options) -> Section:
-    """The comparison of implementations with its text."""
-    above = (
-        "The least effort of ours (starts = 1, 2, 4, …) whose margin is strictly closer to the best known than that of "
-        f"the subgradient method ({options.steps:,} steps), against three implementations of that one method, each on "
-        "one thread: a PyTorch program with autograd, NumPy, and Numba with only the changed inner products "
-        "recomputed. The three take the same steps up to rounding, after which ties break differently, so the ratios "
-        "differ by the cost of a step and not by the method: a large one against PyTorch shows little of the method."
-    )
-    cells = [row for comparison in comparisons for row in comparison.cells()]
-    return Section("The subgradient method, by implementation", above, pd.DataFrame(cells))
+def comparison_table(comparisons: list[Comparison]) -> pd.DataFrame:
+    """The comparison of implementations as a table of text."""
+    return pd.DataFrame([row for comparison in comparisons for row in comparison.cells()])

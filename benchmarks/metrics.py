@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ from torchmetrics import MetricCollection
 from benchmarks import cross_entropy, per_sample
 from benchmarks.exact_margins import random_classifier
 from benchmarks.memory import resident_peak
-from benchmarks.report import ABSENT, Section, machine, seconds, times, write
+from benchmarks.report import ABSENT, Page, made, seconds, times
 from softmaxcode.margins.exact import smallest_margin
 from softmaxcode.metrics import GNC1, GNC3
 from softmaxcode.nn.functional import spherical_cross_entropy
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+PAGE = Page("docs/benchmarks-pytorch.md", ("machine", "stream", "margin", *cross_entropy.PARTS))
 TABLES = ("stream", "margin", "cross-entropy")
 #: (K, d, N) of the streams, and their batch size.
 STREAMS = ((100, 10, 50_000), (100, 512, 50_000), (1000, 512, 50_000))
@@ -78,17 +78,17 @@ class Evaluated:
 
 
 def evaluate(batch: int, K: int, d: int, N: int) -> Evaluated:
-    """Both measurements in this process, which must have done nothing else: in batches, or with 0 sample by sample."""
+    """Both values by this process, which should have done nothing else: in batches, or with 0 sample by sample."""
     features, labels, W = stream(K, d, N)
     warm = stream(2, 2, 8)
-    _figures(batch, 2, 2, *warm)
+    _both(batch, 2, 2, *warm)
     before = resident_peak()
     begin = time.perf_counter()
-    gnc1, gnc3 = _figures(batch, K, d, features, labels, W)
+    gnc1, gnc3 = _both(batch, K, d, features, labels, W)
     return Evaluated(gnc1, gnc3, time.perf_counter() - begin, resident_peak() - before)
 
 
-def _figures(batch: int, K: int, d: int, features: Tensor, labels: Tensor, W: Tensor) -> tuple[float, float]:
+def _both(batch: int, K: int, d: int, features: Tensor, labels: Tensor, W: Tensor) -> tuple[float, float]:
     if not batch:
         means, within = per_sample.moments(features, labels, K)
         return per_sample.gnc1(means, within), per_sample.gnc3(means, W)
@@ -108,7 +108,7 @@ def in_fresh_process(batch: int, K: int, d: int, N: int) -> Evaluated:
     return Evaluated(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def stream_section(sizes: Sequence[tuple[int, int, int]]) -> Section:
+def stream_table(sizes: Sequence[tuple[int, int, int]]) -> pd.DataFrame:
     """GNC1 and GNC3 of a stream of features."""
     rows = []
     for K, d, N in sizes:
@@ -129,12 +129,7 @@ def stream_section(sizes: Sequence[tuple[int, int, int]]) -> Section:
                 }
             )
             print("stream " + ", ".join(rows[-1].values()), file=sys.stderr, flush=True)
-    above = (
-        "GNC1 and centred GNC3 of N float32 features, each way in a process of its own; errors "
-        "are relative to float64 NumPy on all the data at once. *Per sample*: a Python loop over the samples with a "
-        "d × d outer product each, in float32, as research scripts evaluate them (written from the description)."
-    )
-    return Section("GNC1 and GNC3 of a stream", above, pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
 def trained_like(K: int, d: int, steps: int = 20) -> np.ndarray:
@@ -150,7 +145,7 @@ def trained_like(K: int, d: int, steps: int = 20) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def margin_section(sizes: Sequence[tuple[int, int]], large: Sequence[tuple[int, int]], steps: int) -> Section:
+def margin_table(sizes: Sequence[tuple[int, int]], large: Sequence[tuple[int, int]], steps: int) -> pd.DataFrame:
     """GNC2 of random and trained-like classifiers."""
     rows = []
     smallest_margin(random_classifier(20, 5, 0))
@@ -171,12 +166,7 @@ def margin_section(sizes: Sequence[tuple[int, int]], large: Sequence[tuple[int, 
                 row["subgradient, error"] = f"{ours.margin - theirs:.0e}"
             rows.append(row)
             print("margin " + ", ".join(row.values()), file=sys.stderr, flush=True)
-    above = (
-        "The exact margin ρ(W) of float64 rows with its primal–dual gap, on the CPU, after compilation. *Subgradient*: "
-        f"{steps:,} projected subgradient steps on H in PyTorch, float32; its error is what its best lower value falls "
-        "short of the exact margin. *Trained-like*: after 20 descent steps of the cross-entropy at τ = 0.02."
-    )
-    return Section("GNC2", above, pd.DataFrame(rows).fillna(ABSENT))
+    return pd.DataFrame(rows).fillna(ABSENT)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -184,27 +174,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute or two")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which tables to make")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document as well")
+    PAGE.add_option(parser)
     parser.add_argument("--evaluate", nargs=4, metavar=("BATCH", "K", "D", "N"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.evaluate:
         print(json.dumps(asdict(evaluate(*map(int, chosen.evaluate)))))
         return
-    described = machine()
-    made: list[Section] = []
+    command = "python -m benchmarks.metrics" + (" --quick" if chosen.quick else "")
+    parts: dict[str, pd.DataFrame | str] = {"machine": made(command)}  # before we load it ourselves
     if "stream" in chosen.tables:
-        made.append(stream_section(QUICK_STREAMS if chosen.quick else STREAMS))
+        parts["stream"] = stream_table(QUICK_STREAMS if chosen.quick else STREAMS)
     if "margin" in chosen.tables:
         sizes, large = (MARGINS[:1], ()) if chosen.quick else (MARGINS, LARGE_MARGINS)
-        made.append(margin_section(sizes, large, per_sample.STEPS // (10 if chosen.quick else 1)))
+        parts["margin"] = margin_table(sizes, large, per_sample.STEPS // (10 if chosen.quick else 1))
     if "cross-entropy" in chosen.tables:
-        made += cross_entropy.sections(chosen.quick)
-    command = "python -m benchmarks.metrics" + (" --quick" if chosen.quick else "")
-    head = f"# Benchmarks of the PyTorch side\n\nMade by `{command}` on\n\n{described}\n"
-    text = "\n".join([head, *(section.markdown() for section in made)])
-    print(text)
-    if chosen.write is not None:
-        write(chosen.write, text)
+        parts |= cross_entropy.tables(chosen.quick)
+    PAGE.publish(parts, chosen.write)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import torch
 
 import softmaxcode as sc
-from benchmarks.report import aligned, replace_part
+from benchmarks.report import Page
 from softmaxcode.checks.geoopt import geoopt
 from softmaxcode.nn import CMFClassifier, CodeClassifier, SphericalClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PAGE = Page("docs/how-to/optimiser.md", ("recipes",))
 K, D, INPUTS, HIDDEN = 50, 8, 20, 128
 SAMPLES, BATCH, EPOCHS, SEEDS = 1000, 100, 40, 2
 TEMPERATURE = 0.1
@@ -81,7 +81,7 @@ def train(recipe: Recipe, seed: int) -> tuple[float, float]:
 
 
 def table() -> pd.DataFrame:
-    """One row per recipe, with ranges over the seeds."""
+    """One row per recipe: the smaller value of the seeds."""
     rows = []
     for recipe in RECIPES:
         found = [train(recipe, seed) for seed in range(SEEDS)]
@@ -102,17 +102,9 @@ def table() -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, print the table and write it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document")
+    PAGE.add_option(parser)
     chosen = parser.parse_args(arguments)
-    best = sc.best_known(K, D).margin
-    text = (
-        f"An MLP of {INPUTS}, {HIDDEN} and {D} units on {K} Gaussian clusters of {SAMPLES // K} points, τ = "
-        f"{TEMPERATURE:g}, {EPOCHS} epochs in batches of {BATCH}; the smaller value of {SEEDS} seeds. The best known "
-        f"margin is {best:.3f}.\n\n{aligned(table())}"
-    )
-    print(text)
-    if chosen.write is not None:
-        replace_part(chosen.write, "recipes", text)
+    PAGE.publish({"recipes": table()}, chosen.write)
 
 
 if __name__ == "__main__":

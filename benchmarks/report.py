@@ -1,4 +1,4 @@
-"""Tables as aligned Markdown, a description of the machine, and files written atomically, whole or in marked parts."""
+"""Tables as aligned Markdown, the machine's description, and the parts of a page that a command writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import re
+import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,33 +17,23 @@ import pandas as pd
 from softmaxcode.storage.disk import written_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    #: Tables or Markdown by the name of their part.
+    Parts = Mapping[str, pd.DataFrame | str]
 
 Plan = TypeVar("Plan")
 
-#: The cell of a value that was not measured.
+#: Shown where nothing was measured.
 ABSENT = "–"
 #: Above this load average before a run, times are unreliable.
 QUIET = 0.5
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading, the text above the table, the table, and the text below it."""
-
-    heading: str
-    above: str
-    table: pd.DataFrame
-    below: str = ""
-
-    def markdown(self) -> str:
-        """The section as Markdown."""
-        parts = [f"## {self.heading}", self.above, aligned(self.table), self.below]
-        return "\n\n".join(part for part in parts if part) + "\n"
-
-
 def aligned(table: pd.DataFrame) -> str:
-    """The table as Markdown, numbers unchanged and aligned to the right, the first column to the left."""
+    """The table as Markdown, numbers as they are written and aligned to the right; the first column to the left."""
+    if table.empty:
+        return "No rows."
     text = table.astype(str)
     alignment = ["left", *["right"] * (len(table.columns) - 1)]
     return str(text.to_markdown(index=False, disable_numparse=True, colalign=alignment[: len(table.columns)]))
@@ -97,6 +88,14 @@ def machine() -> str:
     return "\n".join(lines)
 
 
+def made(command: str, took: float | None = None) -> str:
+    """How tables were made, as a Markdown list: the command, its seconds, PyTorch's threads and the machine."""
+    import torch
+
+    seconds_taken = "" if took is None else f", {took:.0f} s"
+    return f"- `{command}`{seconds_taken}; PyTorch threads: {torch.get_num_threads()}\n{machine()}"
+
+
 def write(path: Path, text: str) -> None:
     """Write a file atomically, in a folder that is created if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,57 +103,93 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def replace_part(path: Path, name: str, text: str) -> None:
-    """Write the part of a file between the lines ``<!-- name -->`` and ``<!-- /name -->``; the rest does not change.
+def replace_parts(path: Path, texts: Mapping[str, str]) -> None:
+    """Write named parts of a file, each between the lines ``<!-- name -->`` and ``<!-- /name -->``, all in one step.
 
-    In a file without them, both lines and the text between them are appended.
+    The rest of the file stays as it is. A file that does not exist is made of the parts alone.
 
     Raises
     ------
     ValueError
-        If the file has these lines, but not exactly one of each in this order.
+        If the file does not have exactly one such pair of lines for each name.
     """
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    part = f"{begin}\n{text.rstrip()}\n{end}"
-    markers = re.findall(f"^(?:{begin}|{end})$", old, re.M)
-    if not markers:
-        write(path, "\n".join([*([old] if old else []), part, ""]))
-    elif markers == [begin, end]:
-        write(path, re.sub(f"^{begin}$.*?^{end}$", lambda _: part, old, flags=re.M | re.S))
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
     else:
-        raise ValueError(f"{path} must have one line {begin} and below it one line {end}, or neither; got {markers}")
+        text = "\n".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in texts)
+    for name, part in texts.items():
+        begin, end = _span(path, text, name)
+        text = f"{text[:begin]}{part.strip()}\n{text[end:]}"
+    write(path, text)
 
 
-def write_around_parts(path: Path, text: str) -> None:
-    """Write a file again, followed by the parts that `replace_part` wrote into the old file."""
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    parts = [found[0] + "\n" for found in re.finditer(r"^<!-- (\w+) -->$.*?^<!-- /\1 -->$", old, re.M | re.S)]
-    write(path, "\n".join([text, *parts]))
+def _span(path: Path, text: str, name: str) -> tuple[int, int]:
+    """Where a part of a page begins and ends."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    markers = list(re.finditer(f"^(?:{begin}|{end})$", text, re.M))
+    found = [marker[0] for marker in markers]
+    if found != [begin, end]:
+        raise ValueError(f"{path} must have one line {begin} and below it one line {end}; got {found}")
+    return markers[0].end() + 1, markers[1].start()
 
 
-def write_parts(
+@dataclass(frozen=True)
+class Page:
+    """A page of the documentation, and the parts of it that one command writes; people write the text around them."""
+
+    path: str
+    parts: tuple[str, ...]
+
+    def add_option(self, parser: argparse.ArgumentParser) -> None:
+        """Give a command the option ``--write``."""
+        parser.add_argument(
+            "--write", type=self._writable, metavar="FILE", help=f"write the tables into this page ({self.path})"
+        )
+
+    def _writable(self, file: str) -> Path:
+        """The file, if it has every part or does not exist yet."""
+        path = Path(file)
+        if path.exists():
+            text = path.read_text(encoding="utf-8")
+            try:
+                for name in self.parts:
+                    _span(path, text, name)
+            except ValueError as error:
+                raise argparse.ArgumentTypeError(str(error)) from None
+        return path
+
+    def publish(self, tables: Parts, path: Path | None) -> None:
+        """Print each part below its name, and write it where a page is given."""
+        unknown = tables.keys() - set(self.parts)
+        if unknown:
+            raise ValueError(f"parts must be among {self.parts}; got {sorted(unknown)}")
+        texts = {name: part if isinstance(part, str) else aligned(part) for name, part in tables.items()}
+        print("\n\n".join(f"{name}:\n\n{text}" for name, text in texts.items()))
+        if path is not None:
+            replace_parts(path, texts)
+
+
+def run_plan(
     module: str,
-    stem: str,
+    page: Page,
     about: str | None,
-    parts: Callable[[Plan, str, str, Path | None], dict[str, str]],
+    measure: Callable[[Plan, Path | None], Parts],
     full: Plan,
     quick: Plan,
     arguments: Sequence[str] | None,
 ) -> None:
-    """The command of a benchmark that makes parts of a document and one figure: measure, print and write them.
+    """The command of a benchmark that makes tables and one figure: measure, print and write them.
 
     Parameters
     ----------
     module : str
-        Name of the benchmark, for ``python -m benchmarks.<module>``.
-    stem : str
-        Stem of the figure's name if no document is written.
+        Of the benchmark, for ``python -m benchmarks.<module>``.
+    page : Page
+        Its page; the last part describes how the others were made. The figure goes to ``images/`` beside the page.
     about : str or None
         The module's docstring.
-    parts : callable
-        Maps a plan, the command, the figure's link and the file to draw it into (or None) to the text of each part by
-        name.
+    measure : callable
+        From a plan and where to draw (or None) to the parts but the last.
     full, quick : Plan
         The plan to measure, and the one for ``--quick``.
     arguments : sequence of str or None
@@ -164,14 +199,12 @@ def write_parts(
 
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=(about or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: seconds")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the parts of this document, and its figure")
+    page.add_option(parser)
     chosen = parser.parse_args(arguments)
-    name = chosen.write.stem if chosen.write else stem
-    figure = chosen.write.parent / "images" / f"{name}.png" if chosen.write else None
-    command = f"python -m benchmarks.{module}" + (" --quick" if chosen.quick else "")
+    figure = chosen.write.parent / "images" / f"{chosen.write.stem}.png" if chosen.write else None
+    begin = time.perf_counter()
     with one_thread():
-        texts = parts(quick if chosen.quick else full, command, f"images/{name}.png", figure)
-    print("\n".join(texts.values()))
-    if chosen.write is not None:
-        for part, text in texts.items():
-            replace_part(chosen.write, part, text)
+        parts = dict(measure(quick if chosen.quick else full, figure))
+        command = f"python -m benchmarks.{module}" + (" --quick" if chosen.quick else "")
+        parts[page.parts[-1]] = made(command, time.perf_counter() - begin)
+    page.publish(parts, chosen.write)

@@ -12,7 +12,7 @@ import pandas as pd
 
 import softmaxcode as sc
 from benchmarks.ours import SEARCH
-from benchmarks.report import ABSENT, Section, seconds
+from benchmarks.report import ABSENT, seconds
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.geoopt_batch import search_batch
@@ -107,8 +107,8 @@ def route_row(K: int, d: int, count: int, seed: int, device: str | None) -> dict
     }
 
 
-def section(quick: bool, seed: int) -> Section:
-    """Measure and describe; ``quick`` takes 8 starts of each."""
+def run(quick: bool, seed: int) -> pd.DataFrame:
+    """Measure every case on every route; ``quick`` takes 8 starts of each."""
     devices = available_devices()
     rows = []
     for K, d, count in CASES:
@@ -120,9 +120,4 @@ def section(quick: bool, seed: int) -> Section:
         if "cuda" not in devices:
             blank = dict.fromkeys(rows[-1], ABSENT)
             rows.append(blank | {"(K, d)": f"({K}, {d})", "route": "geoopt, cuda", "starts": "not run: no GPU"})
-    above = (
-        f"The same random starts (seed {seed}) on Tammes, timed alone; then the whole of `solve(K, d, starts=…, "
-        "device=…)`, whose basin hopping and polishing are the same on every route. On the CPU, geoopt is given one "
-        "thread or PyTorch's default number, whichever is faster."
-    )
-    return Section("Numba and geoopt", above, pd.DataFrame(rows))
+    return pd.DataFrame(rows)

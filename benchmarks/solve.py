@@ -1,25 +1,27 @@
 """Run the benchmarks: ``python -m benchmarks.solve [--quick] [--write docs/benchmarks.md]``.
 
-Prints a line as each measurement finishes, then the tables as Markdown.
+Prints a line as each measurement finishes, then the tables as Markdown. The figure of the cost goes to ``images/``
+beside the page.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import baselines, cost, exact_margins, main_table, ours, routes
-from benchmarks.report import Section, machine, write, write_around_parts
+from benchmarks.report import Page, made, write
 from benchmarks.targets import select
 from softmaxcode.cli.arguments import parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
+
 TABLES = ("solve", "cost", "routes", "margins")
-FIGURE = Path("docs/images/cost.png")
+PAGE = Page("docs/benchmarks.md", ("machine", "search", "counts", "subgradient", "cost", "routes", "margins"))
 #: Steps of the subgradient method and seconds of search in a quick run, and its rows.
 QUICK_STEPS = 2000
 QUICK_BUDGET = 3.0
@@ -38,11 +40,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help=f"steps of the subgradient method ({baselines.STEPS})")
     parser.add_argument("--no-torch", action="store_true", help="leave out the subgradient method in PyTorch (minutes)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write each table as CSV, rows as they finish")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the document, for example docs/benchmarks.md")
-    parser.add_argument("--figure", type=Path, help=f"where to draw the cost ({FIGURE} with --write, else nowhere)")
+    PAGE.add_option(parser)
     chosen = parser.parse_args(arguments)
-    if chosen.write is not None and chosen.figure is None:
-        chosen.figure = chosen.write.parent / "images" / FIGURE.name
     if chosen.quick and chosen.rows is None:
         chosen.rows = QUICK_ROWS
     try:
@@ -59,64 +58,46 @@ def _options(chosen: argparse.Namespace) -> main_table.Options:
     return main_table.Options(tuple(chosen.seeds), budget, steps, chosen.baselines, not chosen.no_torch)
 
 
-def _main_sections(chosen: argparse.Namespace) -> list[Section]:
+def _search(chosen: argparse.Namespace) -> dict[str, pd.DataFrame]:
+    """The main table and the comparison of implementations."""
     options = _options(chosen)
 
     def finished(rows: list[main_table.Row]) -> None:
         if chosen.out is not None:
-            write(chosen.out / "solve.csv", main_table.table(rows).to_csv(index=False))
+            write(chosen.out / "search.csv", main_table.table(rows).to_csv(index=False))
 
     rows = main_table.measure(chosen.rows, options, finished)
-    sections = [main_table.section(rows, options)]
     comparisons = main_table.compare(rows, options)
-    if comparisons:
-        sections.append(main_table.comparison_section(comparisons, options))
-    return sections
+    tables = {"search": main_table.table(rows), "counts": main_table.counts(rows)}
+    return tables | ({"subgradient": main_table.comparison_table(comparisons)} if comparisons else {})
 
 
-def _sections(chosen: argparse.Namespace, table: str) -> list[Section]:
+def _tables(chosen: argparse.Namespace, name: str) -> dict[str, pd.DataFrame]:
     """Measure one of `TABLES`."""
     seed = chosen.seeds[0]
-    if table == "solve":
-        return _main_sections(chosen)
-    if table == "cost":
-        near = (chosen.write or Path("docs/benchmarks.md")).parent
-        link = None if chosen.figure is None else Path(os.path.relpath(chosen.figure, near)).as_posix()
-        return [cost.section(chosen.quick, seed, chosen.figure, link)]
-    if table == "routes":
-        return [routes.section(chosen.quick, seed)]
-    return [exact_margins.section(chosen.quick, seed)]
-
-
-def document(sections: Sequence[Section], described: str, quick: bool) -> str:
-    """The whole document."""
-    command = "python -m benchmarks.solve" + (" --quick" if quick else "")
-    head = f"# Benchmarks\n\nMade by `{command} --write docs/benchmarks.md` on\n\n{described}\n"
-    return "\n".join([head, *(section.markdown() for section in sections)])
+    if name == "solve":
+        return _search(chosen)
+    if name == "cost":
+        figure = None if chosen.write is None else chosen.write.parent / "images" / "cost.png"
+        return {name: cost.run(chosen.quick, seed, figure)}
+    return {name: {"routes": routes, "margins": exact_margins}[name].run(chosen.quick, seed)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the requested tables, print and write them."""
     chosen = parse(arguments)
-    described = machine()  # before this process loads the machine
+    described = made("python -m benchmarks.solve" + (" --quick" if chosen.quick else ""))  # before we load it ourselves
     print(described + "\nwarming up", flush=True)
     ours.warm_up()
     baselines.warm_up()
-    sections: list[Section] = []
-    for table in TABLES:
-        if table not in chosen.tables:
-            continue
-        made = _sections(chosen, table)
-        sections += made
-        for section in made:
-            if chosen.out is not None:
-                name = section.heading.lower().replace(",", "").replace(" ", "-")
-                write(chosen.out / f"{name}.md", section.markdown())
-                write(chosen.out / f"{name}.csv", section.table.to_csv(index=False))
-    text = document(sections, described, chosen.quick)
-    print("\n" + text)
-    if chosen.write is not None:
-        write_around_parts(chosen.write, text)
+    tables: dict[str, pd.DataFrame] = {}
+    for name in TABLES:
+        if name in chosen.tables:
+            tables |= _tables(chosen, name)
+    if chosen.out is not None:
+        for name, table in tables.items():
+            write(chosen.out / f"{name}.csv", table.to_csv(index=False))
+    PAGE.publish({"machine": described, **tables}, chosen.write)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from benchmarks.report import Section, machine, replace_part
+from benchmarks.report import Page, made
 from experiments.model import built
 from experiments.runs import TrainedRun
 from experiments.settings import RunSettings
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.data import Data
+
+
+PAGE = Page("docs/experiments.md", ("training", "training_machine"))
 
 
 def pytorch_seconds(settings: RunSettings, data: Data, device: torch.device) -> float:
@@ -83,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--full", action="store_true", help="the whole run of ResNet18, hours without a GPU")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the part of this document")
+    PAGE.add_option(parser)
     chosen = parser.parse_args(arguments)
     execution = Execution(accelerator=chosen.accelerator, progress=False)
     rows = [row(RunSettings.checked("digit-pairs", epochs=4, measure_every=4), execution, rounds=3)]
@@ -92,17 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         few = {"train_per_class": 5, "test_per_class": 2}
         rows.append(row(RunSettings.checked("digit-pairs-32", data_options=few, epochs=1), execution, rounds=2))
-    section = Section(
-        "Training: images per second",
-        "`experiments.training` (Lightning Fabric) beside the shortest loop of plain PyTorch with the same network,"
-        " head, batches and learning rates, in turns within one process; measuring is part of neither. A ratio of 1 is"
-        " equally fast, above 1 faster than plain PyTorch.",
-        pd.DataFrame(rows),
-    )
-    text = f"{section.markdown()}\n{machine()}\n"
-    print(text)
-    if chosen.write is not None:
-        replace_part(chosen.write, "training", text)
+    command = "python -m benchmarks.throughput" + (" --full" if chosen.full else "")
+    PAGE.publish({"training": pd.DataFrame(rows), "training_machine": made(command)}, chosen.write)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.cost import exponent
 from benchmarks.memory import resident_peak
-from benchmarks.report import ABSENT, Section, machine, replace_part, seconds, times
+from benchmarks.report import ABSENT, Page, made, seconds, times
 from softmaxcode.checks.geoopt import geoopt
 from softmaxcode.nn.tiles import sides
 from ufm import schedule
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     Step = Callable[[], float]
 
+PAGE = Page("docs/benchmarks.md", ("ufm_machine", "ufm", "ufm_squares"))
 TEMPERATURE = 0.1
 DIMENSION = {"cpu": 64, "cuda": 512}
 #: K = N, and the number of steps, of which the first warms up.
@@ -232,61 +233,32 @@ def device_rows(device: str, sizes: dict[int, int]) -> list[dict[str, str]]:
     return rows
 
 
-def section(sizes: dict[int, int], described: str, command: str) -> Section:
-    """Measure and describe.
-
-    Parameters
-    ----------
-    sizes : dict of int to int
-        K = N, and the number of steps at that size.
-    described : str
-        The machine, as `benchmarks.report.machine` describes it.
-    command : str
-        The command that makes the table.
-    """
+def tables(sizes: dict[int, int]) -> dict[str, pd.DataFrame]:
+    """The steps at each K = N with its number of steps, and the matrix rate of square products."""
     rows = [cells for device in DIMENSION for cells in device_rows(device, sizes)]
     columns = ["way", "device", "K = N", "d", "s per step", "s / ours", "peak, GB", "beyond inputs, GB"]
     columns += ["matrix rate, TFLOP/s", "fraction of it", "steps", "last loss", "loss / ours - 1"]
-    table = pd.DataFrame(rows).reindex(columns=columns).fillna(ABSENT)
     squares = [
-        f"{matrix_rate(side, side, side, device) / 1e12:.3g} TFLOP/s on {device} (side {side:,})"
+        {"device": device, "side": f"{side:,}", "TFLOP/s": f"{matrix_rate(side, side, side, device) / 1e12:.3g}"}
         for device, side in SQUARE.items()
         if device == "cpu" or torch.cuda.is_available()
     ]
-    above = (
-        f"Made by `{command}` on\n\n{described}\n\nOne step is the gradient of the cross-entropy at temperature "
-        f"{TEMPERATURE} with respect to W and H (K, d), one feature per class, and one update of both by geoopt's "
-        "RiemannianAdam, in float32 from the same random unit rows. Ours computes the logits in tiles, and again for "
-        "the gradients; plain geoopt holds them all, for `torch.nn.functional.cross_entropy`. Each row is a process of "
-        "its own: the median of its steps but the first, and its peak memory, in all and beyond what it used before "
-        f"the first step. {torch.get_num_threads()} threads on the CPU."
-    )
-    below = (
-        "*Matrix rate*: the four products that a step of ours needs (forward, recompute, two gradients; 2NKd flops "
-        "each), alone, on tiles of the shape that it uses, TF32 off, measured right after each row; square products "
-        f"reach {' and '.join(squares)}. *Fraction of it*: the flops of the four products by the seconds of a whole "
-        "step, against that rate."
-    )
-    return Section("The step of the unconstrained feature model", above, table, below)
+    return {"ufm": pd.DataFrame(rows).reindex(columns=columns).fillna(ABSENT), "ufm_squares": pd.DataFrame(squares)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write it, or print one measurement as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ufm", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: half a minute")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace this table in the document, or append it")
+    PAGE.add_option(parser)
     parser.add_argument("--measure", nargs=5, metavar=("WAY", "K", "D", "DEVICE", "STEPS"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.measure:
         way, K, d, device, steps = chosen.measure
         print(json.dumps(asdict(measure_here(way, int(K), int(d), device, int(steps)))))
         return
-    described = machine()  # before this process loads the machine
-    command = "python -m benchmarks.ufm" + (" --quick" if chosen.quick else "")
-    text = section(QUICK_SIZES if chosen.quick else SIZES, described, command).markdown()
-    print(f"{text}", end="")
-    if chosen.write is not None:
-        replace_part(chosen.write, "ufm", text)
+    described = made("python -m benchmarks.ufm" + (" --quick" if chosen.quick else ""))  # before we load it ourselves
+    PAGE.publish({"ufm_machine": described, **tables(QUICK_SIZES if chosen.quick else SIZES)}, chosen.write)
 
 
 if __name__ == "__main__":

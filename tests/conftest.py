@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -51,6 +52,16 @@ def hangup_heard() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def parts_of() -> Callable[[Path], dict[str, str]]:
+    """From a page to the parts that commands write into it, by name."""
+
+    def read(path: Path) -> dict[str, str]:
+        return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", path.read_text(encoding="utf-8"), re.S))
+
+    return read
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Open question 1, whether a margin can exceed 1 - mu* of the best packing: search, or write the document."""
+"""Open question 1, whether a margin can exceed 1 - mu* of the best packing: search, or make the tables."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from benchmarks.open_question.pairs import AGREEMENT, explain, read_pairs
+from benchmarks.open_question.pairs import explain, read_pairs
 from benchmarks.open_question.search import (
-    FAR,
-    FAR_EVERY,
-    NEAR,
     PAIRS,
     RESOLUTION,
     SEARCHES,
     read_searches,
     run_searches,
 )
-from benchmarks.report import ABSENT, Section, aligned, replace_part
+from benchmarks.report import ABSENT, Page
 from softmaxcode.catalog import installed
-from softmaxcode.certificates.certificate import RESIDUAL_TOLERANCE
 from softmaxcode.cli.arguments import parse_pair
 
 if TYPE_CHECKING:
@@ -32,6 +28,12 @@ if TYPE_CHECKING:
 
     from benchmarks.open_question.pairs import Pair
     from benchmarks.open_question.search import TargetedSearch
+
+
+PAGE = Page(
+    "docs/open-question-1.md",
+    ("counts", "differences", "disagreements", "rattling", "searches", "exceptions", "pairs"),
+)
 
 
 def _count(value: int | None) -> str:
@@ -74,31 +76,31 @@ def histogram(pairs: Sequence[Pair]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _summary(pairs: Sequence[Pair]) -> Section:
+def counts(pairs: Sequence[Pair]) -> pd.DataFrame:
+    """How many pairs agree, are polished, and have a packing that is proved optimal."""
     agree = [pair for pair in pairs if pair.agrees]
     polished = [pair for pair in pairs if pair.polished]
     worst = max((abs(pair.difference) for pair in agree), default=0.0)
-    proved = sum(pair.tammes.status == "optimal" for pair in pairs)
-    above = (
-        f"The catalogue stores {len(pairs)} pairs that no closed form settles. In {len(agree)} of them the best margin "
-        f"and 1 − μ of the best packing agree to {AGREEMENT:g} (the largest difference among them is {worst:.1e}). "
-        f"{len(polished)} pairs are polished on both sides: first-order conditions hold to {RESIDUAL_TOLERANCE:g}, and "
-        f"{sum(pair.agrees for pair in polished)} of those agree. In {proved} pairs the packing is proved optimal, so "
-        "that 1 − μ* is known and a margin proved to be larger would settle the question; in the others 1 − μ* has "
-        "only bounds.\n\n"
-        "That so many agree is evidence only as far as the searches went: a packing is tried as a Softmax Code too, "
-        "and stands as both entries where no descent on HardMax has improved on it."
+    return pd.DataFrame(
+        [
+            {
+                "pairs": len(pairs),
+                "agree": len(agree),
+                "largest difference of these": f"{worst:.1e}",
+                "polished": len(polished),
+                "polished and agree": sum(pair.agrees for pair in polished),
+                "packing proved optimal": sum(pair.tammes.status == "optimal" for pair in pairs),
+            }
+        ]
     )
-    return Section("How well they agree", above, histogram(pairs))
 
 
-def _disagreements(pairs: Sequence[Pair]) -> str:
-    heading = "## Pairs that do not agree\n\n"
-    apart = [pair for pair in pairs if not pair.agrees]
-    if not apart:
-        return heading + f"None: all pairs agree to {AGREEMENT:g}.\n"
+def disagreements(pairs: Sequence[Pair]) -> pd.DataFrame:
+    """The pairs that do not agree, with the bound that a counterexample must exceed."""
     rows = []
-    for pair in apart:
+    for pair in pairs:
+        if pair.agrees:
+            continue
         reason = explain(pair)
         rows.append(
             {
@@ -112,12 +114,7 @@ def _disagreements(pairs: Sequence[Pair]) -> str:
                 "why": reason.why,
             }
         )
-    text = (
-        "The margin is the rigorous lower bound that the coordinates have. Only a margin above the proved upper bound "
-        "on 1 − μ* of *every* packing would be a counterexample. One above the stored packing means that a search is "
-        "not finished, or is a candidate."
-    )
-    return heading + text + "\n\n" + aligned(pd.DataFrame(rows)) + "\n"
+    return pd.DataFrame(rows)
 
 
 def _search_row(search: TargetedSearch, pair: Pair | None) -> dict[str, str]:
@@ -141,86 +138,57 @@ def _search_row(search: TargetedSearch, pair: Pair | None) -> dict[str, str]:
     }
 
 
-def _by_dimension(pairs: Sequence[tuple[int, int]]) -> str:
-    """Pairs (K, d) as text, one dimension after the other."""
+def rattling(pairs: Sequence[Pair]) -> pd.DataFrame:
+    """The polished packings with rattlers, by dimension."""
     groups: dict[int, list[int]] = {}
-    for K, d in pairs:
-        groups.setdefault(d, []).append(K)
-    return "; ".join(f"d = {d}: K = {', '.join(map(str, sorted(groups[d])))}" for d in sorted(groups))
+    for pair in pairs:
+        if pair.tammes_rattlers:
+            groups.setdefault(pair.tammes.d, []).append(pair.tammes.K)
+    rows = [
+        {"d": str(d), "packings": len(groups[d]), "K": ", ".join(map(str, sorted(groups[d])))} for d in sorted(groups)
+    ]
+    return pd.DataFrame(rows)
 
 
-def _searches(searches: Sequence[TargetedSearch], pairs: Sequence[Pair]) -> str:
-    rattling = [(pair.tammes.K, pair.tammes.d) for pair in pairs if pair.tammes_rattlers]
-    text = (
-        "## Where packings rattle: a targeted search\n\n"
-        "A rattler is free to move without making a packing worse, so one might hope to gain margin from that freedom. "
-        f"{len(rattling)} polished packings of the catalogue have rattlers"
-        + (f" ({_by_dimension(rattling)})" if rattling else "")
-        + ".\n\n"
-    )
-    if not searches:
-        return text + "No targeted search has been run yet: `python -m benchmarks.open_question --search 60`.\n"
-    by_pair = {(pair.tammes.K, pair.tammes.d): pair for pair in pairs}
-    among = [(search.K, search.d) for search in searches if (search.K, search.d) in rattling]
-    text += (
-        f"At {len(searches)} small pairs, {len(among)} of which rattle, HardMax was searched directly for "
-        "ρ(W) > 1 − μ, on one thread: from random starts, by descents from the packing with its rattlers moved to "
-        "random places of "
-        "their cages and everything perturbed by 1e-6 to 1, and by basin hopping. Every end above 1 − μ or at most "
-        f"{NEAR:g} below it was polished, and one in {FAR_EVERY} of those further below, down to {FAR:g}. Margins are "
-        "exact one-vs-rest distances of the polished coordinates; *optima* are their distinct values, to "
-        f"{RESOLUTION:g}, where first-order conditions hold. *ρ > 1 − μ(W)* counts optima whose margin exceeds 1 − μ "
-        "of the same W, and *h ≠ w* those where a class that carries stress is best separated in another direction "
-        "than its own vector: such local Softmax Codes are no balanced packings.\n\n"
-    )
-    rows = [_search_row(search, by_pair.get((search.K, search.d))) for search in searches]
-    return text + aligned(pd.DataFrame(rows)) + "\n\n" + _verdict(searches, by_pair) + "\n"
-
-
-def _verdict(searches: Sequence[TargetedSearch], pairs: dict[tuple[int, int], Pair]) -> str:
-    sentences = []
+def exceptions(searches: Sequence[TargetedSearch], pairs: dict[tuple[int, int], Pair]) -> pd.DataFrame:
+    """Where a search met a margin above every packing known or met, or a better packing than the stored one."""
+    rows = []
     for search in searches:
-        if search.is_candidate:
-            sentences.append(
-                f"A candidate at ({search.K}, {search.d}), which a better packing would explain as well: a margin of "
-                f"at least {search.best_lower_bound!r}, where the best packing met or known had 1 − μ = "
-                f"{search.best_packing!r}."
-            )
         pair = pairs.get((search.K, search.d))
-        if pair is not None and search.best_packing > 1 - pair.tammes.max_cosine + RESOLUTION:
-            sentences.append(
-                f"At ({search.K}, {search.d}) the search found a better packing than the stored one: 1 − μ = "
-                f"{search.best_packing!r}."
+        better = pair is not None and search.best_packing > 1 - pair.tammes.max_cosine + RESOLUTION
+        if search.is_candidate or better:
+            rows.append(
+                {
+                    "K": str(search.K),
+                    "d": str(search.d),
+                    "what": "candidate" if search.is_candidate else "better packing",
+                    "margin proved at least": repr(search.best_lower_bound),
+                    "1 − μ of the best packing": repr(search.best_packing),
+                }
             )
-    if not any(search.is_candidate for search in searches):
-        sentences.append(
-            "No margin above 1 − μ of the best packing was met: at no pair does the best exceed it by "
-            f"{RESOLUTION:g}. That proves nothing; other starts may find what these did not."
-        )
-    return " ".join(sentences)
+    return pd.DataFrame(rows)
 
 
-def parts(pairs: Sequence[Pair], searches: Sequence[TargetedSearch]) -> dict[str, str]:
-    """The parts of the document: the agreement of pairs, the targeted searches, and every pair."""
-    everything = Section(
-        "Every pair",
-        "*margin*: of the best stored code, *1 − μ*: of the best stored packing, *difference*: the first less the "
-        "second. Rattlers are counted in the code of the same side, where it is polished.",
-        pd.DataFrame([_row(pair) for pair in pairs]),
-    )
+def parts(pairs: Sequence[Pair], searches: Sequence[TargetedSearch]) -> dict[str, pd.DataFrame]:
+    """The tables: how well pairs agree, the targeted searches, and every pair."""
+    by_pair = {(pair.tammes.K, pair.tammes.d): pair for pair in pairs}
     return {
-        "agreement": "\n".join([_summary(pairs).markdown(), _disagreements(pairs)]),
-        "searches": _searches(searches, pairs),
-        "pairs": everything.markdown(),
+        "counts": counts(pairs),
+        "differences": histogram(pairs),
+        "disagreements": disagreements(pairs),
+        "rattling": rattling(pairs),
+        "searches": pd.DataFrame([_search_row(search, by_pair.get((search.K, search.d))) for search in searches]),
+        "exceptions": exceptions(searches, by_pair),
+        "pairs": pd.DataFrame([_row(pair) for pair in pairs]),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Search, or make the parts of the document; returns the exit code."""
+    """Search, or make the tables; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.open_question", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the parts of this document")
+    PAGE.add_option(parser)
     parser.add_argument("--search", type=float, metavar="SECONDS", help="search HardMax at each pair for so long")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
     parser.add_argument("--pairs", nargs="+", type=parse_pair, default=PAIRS, metavar="K,d")
@@ -239,9 +207,5 @@ def _run(chosen: argparse.Namespace) -> int:
             print("there is no catalogue: none ships with this installation, and none is yours", file=sys.stderr)
             return 2
         pairs = read_pairs(catalog)
-    texts = parts(pairs, read_searches(chosen.out))
-    print("\n".join(texts.values()))
-    if chosen.write is not None:
-        for name, text in texts.items():
-            replace_part(chosen.write, name, text)
+    PAGE.publish(parts(pairs, read_searches(chosen.out)), chosen.write)
     return 0

@@ -1,5 +1,5 @@
 """How small must the temperature be: ``python -m benchmarks.temperature [--quick] [--write docs/temperature.md]``.
 
-The loss of margin of runs of the unconstrained feature model at a temperature, compared with theory.
-The figure is written beside the document, as ``images/<name of the document>.png``.
+The margin that runs of the unconstrained feature model lose to the temperature, beside the theory of it.
+The figure goes beside the page, as ``images/<name of the page>.png``.
 """

@@ -18,7 +18,7 @@ from softmaxcode.margins.exact import margins
 from ufm.run import Run
 
 if TYPE_CHECKING:
-    from benchmarks.temperature.cases import Unequal
+    from benchmarks.temperature.cases import Plan, Unequal
     from benchmarks.temperature.runs import MeasuredCase
 
 
@@ -77,6 +77,22 @@ def _temperature(value: float, measured: MeasuredCase) -> str:
     if value == 0:
         return f"< {min(measured.lowest):g}"
     return f"> {max(measured.lowest):g}" if value == math.inf else f"{value:.2g}"
+
+
+def plan_table(plan: Plan) -> pd.DataFrame:
+    """One row for each way in which random starts are made: where the temperature begins, seeds and steps."""
+    groups: dict[tuple[tuple[float, ...], int, int], list[str]] = {}
+    for case in (*plan.cases, *plan.rattling):
+        groups.setdefault((case.starts, case.seeds, case.steps), []).append(str(case))
+    return pd.DataFrame(
+        {
+            "(K, d)": ", ".join(pairs),
+            "first τ": ", ".join(f"{start:g}" for start in starts),
+            "seeds for each": str(seeds),
+            "steps at most": f"{steps:,}",
+        }
+        for (starts, seeds, steps), pairs in groups.items()
+    )
 
 
 def needed_table(measured: Sequence[MeasuredCase]) -> pd.DataFrame:
@@ -204,7 +220,7 @@ class Apart(NamedTuple):
 
 
 def stressed_and_rattling(run: Run) -> tuple[Apart, Apart]:
-    """Their values for the classes that determine the margin, and for the others; n = 1."""
+    """How far apart they are for the classes of smallest margin, and for the others; n = 1."""
     found = margins(run.W)
     H = run.H.reshape(-1, run.settings.d)
     rattling = found.margins > found.margins.min() + RATTLING * run.settings.temperature

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -38,15 +40,18 @@ def test_targets() -> None:
         targets.select([(3, 3)])
 
 
-def test_a_small_run(tmp_path, capsys) -> None:
+def test_a_small_run(tmp_path, capsys, parts_of) -> None:
     path = tmp_path / "docs" / "benchmarks.md"
     arguments = ["--quick", "--tables", "solve", "--rows", "12,3", "--steps", "200", "--no-torch"]
     solve.main([*arguments, "--out", str(tmp_path), "--write", str(path)])
-    text = path.read_text(encoding="utf-8")
-    assert text in capsys.readouterr().out
-    assert "0.5527864045000" in text
-    assert "| 12 " in text
-    assert (tmp_path / "solve.csv").exists()
+    made = parts_of(path)
+    assert list(made) == ["machine", "search", "counts", "subgradient"]
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in made.values())
+    assert "0.5527864045000" in made["search"] and "| 12 " in made["search"]
+    assert re.search(r"\| 1 +\| +1 \| +1 \| +1 \|$", made["counts"])
+    assert made["subgradient"].count("| (12, 3)") == 2
+    assert sorted(file.name for file in tmp_path.glob("*.csv")) == ["counts.csv", "search.csv", "subgradient.csv"]
     assert not list(path.parent.glob(".*"))
 
 

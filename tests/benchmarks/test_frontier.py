@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -66,21 +67,22 @@ def test_where_a_code_of_the_catalogue_came_from_is_said():
     assert row.lower_bound <= row.ours + 1e-15
 
 
-def test_exit_codes(monkeypatch, capsys, tmp_path):
+def test_exit_codes(monkeypatch, capsys, tmp_path, parts_of):
     path = tmp_path / "frontier.md"
     assert frontier.main(["--largest", "30", "--write", str(path)]) == 0
     printed = capsys.readouterr()
-    text = path.read_text(encoding="utf-8")
-    assert text + "\n" == printed.out and printed.err == ""
-    assert "3 of 3 rows are no lower than what is published." in text
-    assert text.count("| optimal") + text.count(" optimal |") == 3
+    made = parts_of(path)
+    assert tuple(made) == frontier.PAGE.parts and all(part in printed.out for part in made.values())
+    assert printed.err == ""
+    assert re.search(r"\| 3 +\| +3 \| +0 \|$", made["counts"])
+    assert made["universal"].count(" optimal |") == 3 and made["jiang"] == "No rows."
     # no exact code reaches the paper's line here
     monkeypatch.setattr(frontier, "PAPER_LINES", {(100, 10): 0.61416})
     monkeypatch.setattr(frontier, "UNIVERSAL_CODES", frontier.UNIVERSAL_CODES[:1])
     assert frontier.main(["--largest", "100"]) == 1
     printed = capsys.readouterr()
     assert printed.err == "lower than published: (100, 10) Jiang et al.\n"
-    assert "1 of 2 rows are no lower than what is published; 1 are lower or missing" in printed.out
+    assert re.search(r"\| 2 +\| +1 \| +1 \|$", printed.out, re.M)
 
 
 # Margins against packings
@@ -131,6 +133,27 @@ def test_the_histogram_counts_every_pair_once():
     table = command.histogram(pairs)
     assert table["polished pairs"].sum() == table["others"].sum() == 5
     assert len(table) == len({command.decade(pair.difference) for pair in pairs})
+
+
+def test_packings_with_rattlers_are_listed_by_dimension():
+    pairs = [
+        dataclasses.replace(paired(0, "feasible", "optimal", K, d), tammes_rattlers=n)
+        for K, d, n in ((9, 4, 2), (20, 3, 1), (19, 3, 3), (7, 3, 0), (8, 3, None))
+    ]
+    rows = [{"d": "3", "packings": 2, "K": "19, 20"}, {"d": "4", "packings": 1, "K": "9"}]
+    assert command.rattling(pairs).to_dict("records") == rows
+
+
+def test_candidates_and_better_packings_are_exceptions():
+    def searched(K, best, packing):
+        return TargetedSearch(K, 4, 0.8, best=best, best_lower_bound=best - 1e-3, best_packing=packing)
+
+    pairs = {(K, 4): paired(0, "feasible", "feasible", K, 4) for K in (9, 10, 11)}
+    found = command.exceptions([searched(9, 0.9, 0.8), searched(10, 0.8, 0.85), searched(11, 0.8, 0.8)], pairs)
+    assert found[["K", "what", "1 − μ of the best packing"]].to_numpy().tolist() == [
+        ["9", "candidate", "0.8"],
+        ["10", "better packing", "0.85"],
+    ]
 
 
 # The targeted search
@@ -205,7 +228,7 @@ def test_a_better_packing_is_no_candidate(packing):
     assert dataclasses.replace(one, best_packing=value - 1e-6).is_candidate
 
 
-def test_a_search_and_the_document(tmp_path, capsys):
+def test_a_search_and_the_tables(tmp_path, capsys, parts_of):
     out, path = tmp_path / "searches.json", tmp_path / "docs" / "open-question-1.md"
     assert command.main(["--search", "1.5", "--pairs", "7,3", "9,4", "--out", str(out)]) == 0
     assert capsys.readouterr().out.count("best - (1 - mu) = ") == 2
@@ -218,17 +241,15 @@ def test_a_search_and_the_document(tmp_path, capsys):
     assert json.loads(out.read_text())["seed"] == 0
 
     assert command.main(["--write", str(path), "--out", str(out)]) == 0
-    text = path.read_text(encoding="utf-8")
-    printed = capsys.readouterr().out
-    for part in ("agreement", "searches", "pairs"):
-        assert text.split(f"<!-- {part} -->\n")[1].split(f"\n<!-- /{part} -->")[0] in printed
-    assert "The catalogue stores 3 pairs" in text and "In 2 pairs the packing is proved optimal" in text
-    assert "None: all pairs agree to 1e-10." in text
-    assert "No margin above 1 − μ of the best packing was met" in text
+    made, printed = parts_of(path), capsys.readouterr().out
+    assert tuple(made) == command.PAGE.parts and all(part in printed for part in made.values())
+    assert re.search(r"\| 3 +\| +3 \| .* \| +2 \|$", made["counts"])
+    assert made["disagreements"] == made["exceptions"] == "No rows."
+    assert [line[:13] for line in made["searches"].splitlines()[2:]] == ["| 7   |   3 |", "| 9   |   4 |"]
     for K, d in STORED:
-        assert f"{sc.best_known(K, d).margin:.14f}" in text
+        assert f"{sc.best_known(K, d).margin:.14f}" in made["pairs"]
     assert command.main(["--write", str(path), "--out", str(tmp_path / "missing.json")]) == 0
-    assert "No targeted search has been run yet" in path.read_text(encoding="utf-8")
+    assert parts_of(path) == made | {"searches": "No rows."}
 
 
 def test_without_a_catalogue_there_is_no_document(monkeypatch, tmp_path, capsys):

@@ -33,11 +33,14 @@ def test_trained_like_rows_are_unit_and_better_than_random_ones():
     assert sc.margin(W).margin > sc.margin(random_classifier(60, 6, 0)).margin
 
 
-def test_the_document_is_written_whole(tmp_path, monkeypatch, capsys):
+def test_the_tables_are_written_and_nothing_else(tmp_path, monkeypatch, capsys, parts_of):
     monkeypatch.setattr(metrics, "QUICK_STREAMS", ((5, 3, 60),))
     monkeypatch.setattr(per_sample, "STEPS", 100)
     path = tmp_path / "docs" / "b.md"
     metrics.main(["--quick", "--tables", "stream", "margin", "--write", str(path)])
-    text = path.read_text()
-    assert text.startswith("# Benchmarks of the PyTorch side") and text in capsys.readouterr().out
-    assert "## GNC1 and GNC3 of a stream" in text and "## GNC2" in text and "| per sample" in text
+    made = parts_of(path)
+    assert list(made) == ["machine", "stream", "margin"]
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in made.values())
+    assert made["machine"].startswith("- `python -m benchmarks.metrics --quick`; PyTorch threads: ")
+    assert "\n| per sample " in made["stream"] and "\n| random " in made["margin"]

@@ -1,4 +1,4 @@
-"""The benchmark of temperatures measures what it documents, and its document shows the measurements."""
+"""The benchmark of temperatures measures what it documents, and its page shows what was measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import softmaxcode as sc
 from benchmarks.temperature import command, runs, tables
-from benchmarks.temperature.cases import Case
+from benchmarks.temperature.cases import QUICK, Case
 from benchmarks.temperature.runs import MeasuredCase
 from benchmarks.temperature.tables import needed, needed_by_bound
 from softmaxcode.certificates.loss import minimizer_margin
@@ -128,16 +128,25 @@ def test_a_local_code_of_less_entropy_has_the_lower_loss_above_a_temperature():
 def test_the_parts_of_a_document_are_replaced_and_its_text_stays(tmp_path, capsys):
     path = tmp_path / "docs" / "t.md"
     path.parent.mkdir()
-    answer, tables = (f"<!-- {name} -->\n<!-- /{name} -->\n" for name in ("answer", "tables"))
-    written = f"# How small?\n\n{answer}\nWhat we conclude.\n\n{tables}"
+    answer, *tables = (f"<!-- {name} -->\n<!-- /{name} -->\n" for name in command.PAGE.parts)
+    written = f"# How small?\n\n{answer}\nWhat we conclude.\n\n" + "\n".join(tables)
     path.write_text(written)
     command.main(["--quick", "--write", str(path)])
     text, printed = path.read_text(), capsys.readouterr().out
     parts = re.compile(r"(<!-- (\w+) -->\n)(.*?)(<!-- /\2 -->)", re.S)
     assert parts.sub(r"\1\4", text) == written
-    assert [part[1] for part in parts.findall(text)] == ["answer", "tables"]
-    assert all(part[2].strip() in printed for part in parts.findall(text))
-    assert (tmp_path / "docs" / "images" / "t.png").read_bytes().startswith(b"\x89PNG") and "(images/t.png)" in text
-    for heading in ("Temperature needed", "Local rate", "What the certificate costs", "Self-duality and projections"):
-        assert f"## {heading}\n" in text
+    made = {name: part.strip() for _, name, part, _ in parts.findall(text)}
+    assert tuple(made) == command.PAGE.parts and all(part in printed for part in made.values())
+    assert made["made"].startswith("- `python -m benchmarks.temperature --quick`, ")
+    assert all(part.startswith("| (K, d)") for name, part in made.items() if name not in ("made", "crossing"))
+    assert made["crossing"].startswith(("| (K, d)", "No rows."))
+    assert (tmp_path / "docs" / "images" / "t.png").read_bytes().startswith(b"\x89PNG")
     assert "nan" not in text and "\n\n\n" not in text
+
+
+def test_the_plan_is_a_table_of_its_starts():
+    plan = replace(QUICK, cases=(Case(7, 3), Case(9, 4)), rattling=(Case(20, 3, seeds=2),))
+    assert tables.plan_table(plan).to_numpy().tolist() == [
+        ["(7, 3), (9, 4)", "0.3, 0.03", "4", "1,500"],
+        ["(20, 3)", "0.3, 0.03", "2", "1,500"],
+    ]

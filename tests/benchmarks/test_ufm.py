@@ -1,4 +1,4 @@
-"""The benchmark of the step of the unconstrained feature model: both methods step alike, and a file gets its table."""
+"""The benchmark of the step of the unconstrained feature model: both ways step alike, and its tables go into a page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import report, solve, ufm
+from benchmarks import ufm
 from ufm.model import random_rows
 
 
@@ -62,74 +62,18 @@ def test_the_matrix_rate_counts_every_product(monkeypatch):
     assert ufm.matrix_rate(30, 20, 7, "cpu") == pytest.approx(9 * products / 11)
 
 
-def test_a_quick_run_writes_its_table_and_nothing_else(tmp_path, monkeypatch, capsys):
+def test_a_quick_run_writes_its_tables(tmp_path, monkeypatch, capsys, parts_of):
     monkeypatch.setattr(ufm, "measure", ufm.measure_here)
     monkeypatch.setattr(ufm, "QUICK_SIZES", {60: 3, 120: 3})
     monkeypatch.setattr(ufm, "SQUARE", {"cpu": 64, "cuda": 64})
     monkeypatch.setattr(ufm, "RATE_SECONDS", 0.01)
     path = tmp_path / "b.md"
-    path.write_text("# Benchmarks\n\nabove\n\n<!-- ufm -->\nto be replaced\n<!-- /ufm -->\n\nbelow\n")
     ufm.main(["--quick", "--write", str(path)])
-    text, printed = path.read_text(), capsys.readouterr()
-    assert text.startswith("# Benchmarks\n\nabove\n\n<!-- ufm -->\n## The step of the unconstrained feature model\n")
-    assert text.endswith("<!-- /ufm -->\n\nbelow\n") and "to be replaced" not in text
-    part = text.split("<!-- ufm -->\n")[1].split("<!-- /ufm -->")[0]
-    assert part in printed.out
-    rows = [line for line in part.splitlines() if line.startswith(("| ours", "| geoopt"))]
+    made, printed = parts_of(path), capsys.readouterr()
+    assert tuple(made) == ufm.PAGE.parts and all(part in printed.out for part in made.values())
+    assert made["ufm_machine"].startswith("- `python -m benchmarks.ufm --quick`; PyTorch threads: ")
+    rows = [line for line in made["ufm"].splitlines() if line.startswith(("| ours", "| geoopt"))]
     assert sum("∝ K^p" in row for row in rows) == 2 * (1 + torch.cuda.is_available())
     assert sum("not run: no CUDA device" in row for row in rows) == 4 * (not torch.cuda.is_available())
-
-
-# Parts of a file
-
-
-def test_a_part_is_appended_then_replaced(tmp_path):
-    path = tmp_path / "docs" / "b.md"
-    report.replace_part(path, "ufm", "one\n")
-    assert path.read_text() == "<!-- ufm -->\none\n<!-- /ufm -->\n"
-    path.write_text("# Title\n\ntext\n")
-    report.replace_part(path, "ufm", "one\n")
-    report.replace_part(path, "other", "O\n")
-    report.replace_part(path, "ufm", r"two \1 \g<0>" + "\n")
-    wanted = "# Title\n\ntext\n\n<!-- ufm -->\ntwo \\1 \\g<0>\n<!-- /ufm -->\n\n<!-- other -->\nO\n<!-- /other -->\n"
-    assert path.read_text() == wanted
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<!-- ufm -->\nno end\n",
-        "<!-- /ufm -->\n",
-        "<!-- /ufm -->\n<!-- ufm -->\n",
-        "<!-- ufm -->\n<!-- /ufm -->\n" * 2,
-    ],
-)
-def test_markers_that_are_no_pair_are_refused_and_the_file_stays(tmp_path, text):
-    path = tmp_path / "b.md"
-    path.write_text(text)
-    with pytest.raises(ValueError, match="must have one line <!-- ufm --> and below it one line <!-- /ufm -->"):
-        report.replace_part(path, "ufm", "new\n")
-    assert path.read_text() == text
-
-
-def test_parts_stay_when_the_document_is_written_anew(tmp_path):
-    path = tmp_path / "b.md"
-    report.write_around_parts(path, "# First\n")
-    assert path.read_text() == "# First\n"
-    report.replace_part(path, "ufm", "U\n")
-    report.replace_part(path, "other", "O\n")
-    once = path.read_text()
-    report.write_around_parts(path, "# First\n")
-    assert path.read_text() == once
-    report.write_around_parts(path, "# Second\n")
-    assert path.read_text() == once.replace("First", "Second")
-
-
-def test_the_main_benchmark_keeps_the_part(tmp_path, monkeypatch):
-    monkeypatch.setattr(solve, "_sections", lambda chosen, table: [])
-    path = tmp_path / "b.md"
-    path.write_text("# Old\n\n<!-- ufm -->\nkept\n<!-- /ufm -->\n")
-    solve.main(["--quick", "--tables", "routes", "--write", str(path)])
-    text = path.read_text()
-    assert text.startswith("# Benchmarks\n") and text.endswith("\n<!-- ufm -->\nkept\n<!-- /ufm -->\n")
-    assert "Old" not in text
+    squares = made["ufm_squares"].splitlines()
+    assert len(squares) == 3 + torch.cuda.is_available() and squares[2].startswith("| cpu      |     64 |")

@@ -351,17 +351,17 @@ def test_runs_from_very_large_or_small_starts_stay_finite(scale, depth):
 # The document
 
 
-def test_the_parts_of_the_document_are_written_with_its_figure(tmp_path, monkeypatch, capsys):
+def test_the_parts_of_the_page_are_written_with_its_figure(tmp_path, monkeypatch, capsys, parts_of):
     cases = tuple(benchmark.Case(4, depth, 4) for depth in (2, 3))
     monkeypatch.setattr(benchmark, "QUICK", benchmark.Plan(cases, cases[1:], cases[:1], seeds=2, steps=120))
     monkeypatch.setattr(benchmark, "PREDICTED_K", (4,))
     path = tmp_path / "docs" / "deep.md"
     benchmark.main(["--quick", "--write", str(path)])
-    text = path.read_text(encoding="utf-8")
+    made = parts_of(path)
     printed = capsys.readouterr().out
-    for part in ("tables", "made"):
-        assert text.split(f"<!-- {part} -->\n")[1].split(f"\n<!-- /{part} -->")[0] in printed
-    assert "| 4   |   3 |" in text and "images/deep.png" in text
+    assert tuple(made) == benchmark.PAGE.parts and all(part in printed for part in made.values())
+    assert made["made"].startswith("- `python -m benchmarks.deep --quick`, ")
+    assert [line[:13] for line in made["depth"].splitlines()[2:]] == ["| 4   |   2 |", "| 4   |   3 |"]
     assert (tmp_path / "docs" / "images" / "deep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -369,6 +369,18 @@ def test_the_rank_appears_where_it_stays():
     history = pd.DataFrame({"rank": [3, 2, 3, 2, 2], "log_loss": [0.0, -1.0, -2.0, -3.0, -4.0]})
     assert benchmark.appearance(history) == -3.0
     assert benchmark.appearance(history.iloc[3:]) == -3.0
+
+
+def test_runs_are_counted_by_how_they_compare_with_the_prediction():
+    """At (6, 4) the rank 3 at cost 3 sqrt(2) is the cheapest; runs of depth 2 and those not separated do not count."""
+
+    def measured(depth, *rows):
+        final = pd.DataFrame(rows, columns=["rank", "cost", "margin_ratio", "margin"])
+        return benchmark.MeasuredDepth(benchmark.Case(6, depth, 6), None, final)
+
+    deep = measured(4, (3, 4.0, 0.96, 1.0), (4, 5.0, 0.9, 1.0), (2, 5.0, 0.5, 1.0), (2, 5.0, 0.5, -1.0))
+    found = benchmark.counts([measured(2, (5, 5.0, 1.0, 1.0)), deep])
+    assert found.number.tolist() == ["3", "1", "1", "1", "1", "1", "2", "0.90", "1"]
 
 
 def test_the_rank_to_expect_is_the_cheapest():
