@@ -242,7 +242,7 @@ def targeted_search(packing: SoftmaxCode, seconds: float, seed: int) -> Targeted
     packing : SoftmaxCode
         The best packing known.
     seconds : float
-        Time to spend, on one thread.
+        Time to spend, on one thread. Each of the three phases runs at least once.
     seed : int
         Everything random follows from it.
 
@@ -256,21 +256,21 @@ def targeted_search(packing: SoftmaxCode, seconds: float, seed: int) -> Targeted
     collector = Collector(search)
     random_seeds, perturbed_seeds, hop_seeds = np.random.SeedSequence([seed, K, d]).spawn(3)
     ends: list[Candidate] = []
-    while time.monotonic() - begin < RANDOM_FRACTION * seconds:
+    while not search.random or time.monotonic() - begin < RANDOM_FRACTION * seconds:
         found = multistart(HARDMAX, K, d, random_seeds.spawn(ROUND), threads)
         search.random += ROUND
         for candidate in found:
             collector.take(candidate)
         ends = best_distinct(ends + found, CHAINS)
     free, _ = rattlers(packing)
-    while time.monotonic() - begin < (RANDOM_FRACTION + PERTURBED_FRACTION) * seconds:
+    while not search.perturbed or time.monotonic() - begin < (RANDOM_FRACTION + PERTURBED_FRACTION) * seconds:
         start = perturbed_start(W, free, np.random.default_rng(perturbed_seeds.spawn(1)[0]))
         collector.take(optimise(HARDMAX, *start))
         search.perturbed += 1
     hopping = BasinHopping(
         HARDMAX, best_distinct([*ends, optimise(HARDMAX, np.vstack([W, W]), 1e3)], CHAINS), hop_seeds
     )
-    while time.monotonic() - begin < seconds:
+    while not hopping.hops or time.monotonic() - begin < seconds:
         before = list(hopping.chains)
         hopping.round(threads)
         for chain in hopping.chains:
@@ -293,7 +293,7 @@ def run_searches(pairs: Sequence[tuple[int, int]], seconds: float, seed: int, ou
             f"({K}, {d}): {search.random} random, {search.perturbed} perturbed, {search.hops} hops; "
             f"{search.near} near, {search.polished} polished, "
             f"{search.unconverged} not converged, {search.at_packing} at the packing; {len(search.optima)} optima, "
-            f"{search.margin_above} margin_above, {search.h_differs} h_differs; best - (1 - mu) = {excess}"
+            f"{search.margin_above} with a larger margin, {search.h_differs} with h ≠ w; best - (1 - mu) = {excess}"
             + (f"; a packing better by {better:.2e}" if better > RESOLUTION else ""),
             flush=True,
         )

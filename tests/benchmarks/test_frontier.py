@@ -230,7 +230,7 @@ def test_a_better_packing_is_no_candidate(packing):
 
 def test_a_search_and_the_tables(tmp_path, capsys, parts_of):
     out, path = tmp_path / "searches.json", tmp_path / "docs" / "open-question-1.md"
-    assert command.main(["--search", "1.5", "--pairs", "7,3", "9,4", "--out", str(out)]) == 0
+    assert command.main(["--search", "0.01", "--pairs", "7,3", "9,4", "--out", str(out)]) == 0
     assert capsys.readouterr().out.count("best - (1 - mu) = ") == 2
     found = search.read_searches(out)
     assert [(one.K, one.d) for one in found] == [(7, 3), (9, 4)]
