@@ -19,6 +19,7 @@ from experiments.model import built
 from experiments.runs import Results
 from experiments.studies import cmf
 from experiments.studies.cmf.analysis import SHIFTED
+from experiments.tables import as_text
 from experiments.training import Execution, train
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = STUDY if norm == 1 else Path("out", "head-step", f"norm-{norm:g}")
         found = cmf.findings([*trained(learned, norm, folder), *means]).tables[CAPTION]
         found = found[~found["condition"].str.contains(SHIFTED)]
-        rows.append(found[["condition", "learned", "difference", "pairs"]].assign(norm=f"{norm:g}"))
+        rows.append(found.assign(norm=norm))
     table = pd.concat(rows).sort_values("condition", kind="stable")
     section = Section(
         "The learned head's step",
         "On the sphere a step turns a class vector by an angle that grows as its norm falls, and the learned head of "
         "the study starts at norm 1. Its runs again from smaller norms, all else the same, beside the same class means "
         "(test accuracy in %, class means less learned head in points; `python -m benchmarks.head_step`).",
-        table[["condition", "norm", "learned", "difference", "pairs"]],
+        as_text(table)[["condition", "norm", "learned", "difference", "pairs"]],
     )
     print(section.markdown())
     if chosen.write is not None:
