@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows, Square
 
 TITLE = "A classifier against the best code known"
-QUESTION = "How large is its margin, is it that code, and which classes does it hold close?"
+QUESTION = "How large is its margin, is it that code, and which of its classes are closest?"
 #: Of more classes so many, drawn at random, are tested for a relation with their similarity.
 MAX_MANTEL_CLASSES = 1000
 #: Up to so many classes Mantel's test tries 9999 relabellings, above it 999: each takes of the order of K^2.
@@ -61,7 +61,7 @@ def compare_findings(
     align: bool = True,
     seed: int = 0,
 ) -> Findings:
-    """Hold a classifier out of a file against the best code known, and its cosines against class similarity.
+    """Compare a classifier of a file with the best code known, and its cosines with class similarity.
 
     Parameters
     ----------

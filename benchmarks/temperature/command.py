@@ -24,6 +24,7 @@ from benchmarks.temperature.tables import (
     rattling_table,
     unequal_table,
 )
+from softmaxcode import best_known
 
 if TYPE_CHECKING:
     from benchmarks.temperature.cases import Plan
@@ -130,6 +131,8 @@ def _code_sections(main: Sequence[MeasuredCase]) -> list[Section]:
 
 def _feature_sections(measured: Sequence[MeasuredCase], rattling: Sequence[MeasuredCase], plan: Plan) -> list[Section]:
     """Where the features are."""
+    cases = [each.case for each in rattling]
+    known = ", ".join(f"{len(best_known(case.K, case.d).softmax_rattlers)} at {case}" for case in cases)
     return [
         Section(
             "Self-duality and projections",
@@ -141,7 +144,7 @@ def _feature_sections(measured: Sequence[MeasuredCase], rattling: Sequence[Measu
             "Rattlers",
             "Of the run of lowest loss: the largest 1 − cosine of a feature with its own classifier vector and with "
             "its projection direction. *Rattling*: classes whose one-vs-rest distance exceeds the smallest by more "
-            f"than {RATTLING} τ; the best known codes at (20, 3) and (22, 6) have two rattlers each.",
+            f"than {RATTLING} τ. Rattlers of the best known codes: {known}.",
             rattling_table(rattling),
         ),
         Section(

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from experiments.drawing import HEAD_LABELS
+from experiments.rendering import side
 from experiments.settings import RunSettings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.statistics import Interval, mean_interval, non_inferior
@@ -118,7 +119,7 @@ def verdict_label(difference: Interval) -> str:
     """What the interval of a difference in points shows."""
     shown = non_inferior(difference, MARGIN)
     if shown is None:
-        return f"undecided at a margin of {MARGIN:g} point{', though worse' if difference.sign < 0 else ''}"
+        return f"undecided at a margin of {MARGIN:g} point{side(difference, '', ', though worse', '')}"
     if not shown:
         return f"worse by more than {MARGIN:g} point"
-    return f"non-inferior by {MARGIN:g} point{('', ', and better', ', though worse')[difference.sign]}"
+    return f"non-inferior by {MARGIN:g} point{side(difference, ', and better', ', though worse', '')}"
