@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
-from experiments.drawing import HEAD_COLOURS, axes_figure, band_panel, shared_legend
+from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, band_panel, shared_legend
 from experiments.rendering import statements
 from experiments.settings import RunSettings
 from experiments.statistics import mean_interval
@@ -175,29 +175,25 @@ def free_features(groups: Groups) -> list[dict[str, Any]]:
 
 def _table(groups: Groups) -> pd.DataFrame:
     """One row per head, and for reference the feature model, the best code known and the paper's networks."""
-    rows: dict[str, dict[str, float]] = {}
-    for (*_, head, temperature), group in groups.items():
-        rows[cell_label(head, temperature)] = {"runs": len(group)} | measure_columns(group)
+    rows: list[dict[str, Any]] = []
+    for (_, d, head, temperature), group in groups.items():
+        rows.append({"classifier": HEAD_LABELS[head], "d": d, "τ": temperature, "runs": len(group)})
+        rows[-1] |= measure_columns(group)
+    fraction = MEASURES["fraction"]
     for K, d, temperature in dict.fromkeys((K, d, tau) for K, d, head, tau in groups if head != "linear"):
-        free, known = ufm_margin(K, d, temperature), best_known_margin(K, d)
+        free = ufm_margin(K, d, temperature)
         if free.n:
-            rows[f"for reference: feature model, τ = {temperature:.3g}"] = {
-                "runs": free.n,
-                **interval_columns("GNC2", free),
-                MEASURES["fraction"]: free.mean / known,
-            }
-        rows["for reference: best code known"] = {"GNC2": known, MEASURES["fraction"]: 1.0}
-    for size in dict.fromkeys((K, d) for K, d, *_ in groups):
-        name, networks = paper.LEARNED.get(size, ("", {}))
-        known = best_known_margin(*size)
+            rows.append({"classifier": "for reference: feature model", "d": d, "τ": temperature, "runs": free.n})
+            rows[-1] |= interval_columns("GNC2", free) | {fraction: free.mean / best_known_margin(K, d)}
+    for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
+        known = best_known_margin(K, d)
+        rows.append({"classifier": "for reference: best code known", "d": d, "GNC2": known, fraction: 1.0})
+        name, networks = paper.LEARNED.get((K, d), ("", {}))
         for network, values in networks.items():
-            rows[f"for reference: the paper's {network}, {name}, d = 10, τ = 0.1"] = {
-                "runs": 1,
-                MEASURES["fraction"]: values["GNC2"] / known,
-                **{label: values[measure] for measure, label in MEASURES.items() if measure in values},
-            }
-    table = pd.DataFrame([{"classifier": label, **row} for label, row in rows.items()])
-    return table.astype({"runs": "Int64"})
+            rows.append({"classifier": f"for reference: the paper's {network}, {name}", "d": d, "τ": 0.1, "runs": 1})
+            rows[-1] |= {label: values[measure] for measure, label in MEASURES.items() if measure in values}
+            rows[-1][fraction] = values["GNC2"] / known
+    return pd.DataFrame(rows).astype({"runs": "Int64"})
 
 
 def _figure(runs: Sequence[TrainedRun], groups: Groups) -> Figure:
