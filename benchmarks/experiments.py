@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.report import Page, aligned, machine
-from experiments.report import ReportSection, as_text, effort, found_sections
+from experiments.report import ReportSection, effort, found_sections
+from experiments.tables import as_text
 from softmaxcode.plotting.style import save
 
 if TYPE_CHECKING:

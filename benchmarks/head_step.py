@@ -18,6 +18,7 @@ from experiments.model import built
 from experiments.runs import Results
 from experiments.studies import cmf
 from experiments.studies.cmf.analysis import SHIFTED
+from experiments.tables import as_text
 from experiments.training import Execution, train
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = STUDY if norm == 1 else Path("out", "head-step", f"norm-{norm:g}")
         found = cmf.findings([*trained(learned, norm, folder), *means]).tables[CAPTION]
         found = found[~found["condition"].str.contains(SHIFTED)]
-        rows.append(found[["condition", "learned", "difference", "pairs"]].assign(norm=f"{norm:g}"))
+        rows.append(found.assign(norm=norm))
     table = pd.concat(rows).sort_values("condition", kind="stable")
-    PAGE.publish({"head_step": table[["condition", "norm", "learned", "difference", "pairs"]]}, chosen.write)
+    columns = ["condition", "norm", "learned", "difference", "pairs"]
+    PAGE.publish({"head_step": as_text(table)[columns]}, chosen.write)
 
 
 if __name__ == "__main__":

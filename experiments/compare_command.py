@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ import pandas as pd
 from scipy.stats import percentileofscore
 
 from experiments.checkpoints import FileComparison, compare_file, read_classifier
-from experiments.class_similarity import MantelResult, mantel
+from experiments.class_similarity import mantel
 from experiments.drawing import axes_figure
+from experiments.rendering import statements
 from experiments.report import ReportSection, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import check_square
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows, Square
 
 TITLE = "A classifier against the best code known"
-QUESTION = "How large is its margin, is it that code, and which classes does it hold close?"
+QUESTION = "How large is its margin, is it that code, and which of its classes are closest?"
 #: Of more classes so many, drawn at random, are tested for a relation with their similarity.
 MAX_MANTEL_CLASSES = 1000
 #: Up to so many classes Mantel's test tries 9999 relabellings, above it 999: each takes of the order of K^2.
@@ -61,7 +61,7 @@ def compare_findings(
     align: bool = True,
     seed: int = 0,
 ) -> Findings:
-    """Hold a classifier out of a file against the best code known, and its cosines against class similarity.
+    """Compare a classifier of a file with the best code known, and its cosines with class similarity.
 
     Parameters
     ----------
@@ -111,50 +111,46 @@ def compare_findings(
     among = _similarity(similarity, similarity_vectors, K)
     found = compare_file(path, key, count=count, align=align, sample=sample)
 
-    def called(k: int) -> str:
+    def name(k: int) -> str:
         return f"class {k}" if names is None else names[k]
 
-    title = f"{Path(path).name}{f', {key}' if key else ''}, K = {K}, d = {d}"
-    statements = [f"{title}: {_margin(found, called)}"]
     tables, figures = {}, {}
-    if found.margins is not None:
-        least, middle, most = np.quantile(found.margins.margins, [0, 0.5, 1])
-        statements.append(
-            f"Distances of the classes from the hull of the others go from {least:.4f} "
-            f"({called(int(np.argmin(found.margins.margins)))}) over {middle:.4f} (median) to {most:.4f} "
-            f"({called(int(np.argmax(found.margins.margins)))})."
-        )
     if found.comparison is not None:
-        statements += _against_code(found.comparison, found.optima)
         tables["Classifier, code and what chance gives (angles in degrees)"] = _measurements_table(found.comparison)
         if found.comparison.learned.spectrum is not None:
             figures["Cosines of all pairs of classes"] = _spectra(found.comparison)
     nearest = found.nearest
     pairs = nearest[["first", "second"]].to_numpy(dtype=np.int64)
-    nearest[["first", "second"]] = nearest[["first", "second"]].map(called).astype(object)
-    closest = nearest.iloc[0]
-    statements.append(
-        f"Its closest pair is {closest['first']} and {closest['second']}: cosine {closest['cosine']:.4f}, "
-        f"{closest['angle']:.1f} degrees."
-    )
+    nearest[["first", "second"]] = nearest[["first", "second"]].map(name).astype(object)
+    relation = tested = None
     if among is not None:
-        drawn = _drawn(K, seed)
-        G, S = W[drawn] @ W[drawn].T, among(drawn)
-        if np.ptp(S[np.triu_indices(len(drawn), 1)]) == 0:
+        tested = _drawn(K, seed)
+        G, S = W[tested] @ W[tested].T, among(tested)
+        upper = np.triu_indices(len(tested), 1)
+        if np.ptp(S[upper]) == 0:
             raise ValueError("the similarity is the same for all pairs of classes, so nothing can go with it")
-        tried = 9999 if len(drawn) <= MANY_PERMUTATIONS_CLASSES else 999
-        statements.append(_relation(mantel(G, S, tried, seed), len(drawn), K))
-        upper = np.triu_indices(len(drawn), 1)
-        alike = np.array([among(pair)[0, 1] for pair in pairs])
-        nearest["similarity"] = alike
-        nearest["similarity_percentile"] = percentileofscore(S[upper], alike, kind="mean")
-        statements.append(
-            f"The {len(nearest)} closest pairs are more alike than {nearest['similarity_percentile'].median():.1f} % "
-            "of the pairs, in the median."
-        )
+        relation = mantel(G, S, 9999 if len(tested) <= MANY_PERMUTATIONS_CLASSES else 999, seed)
+        nearest["similarity"] = np.array([among(pair)[0, 1] for pair in pairs])
+        nearest["similarity_percentile"] = percentileofscore(S[upper], nearest["similarity"], kind="mean")
         figures["Cosine and similarity of every pair of classes"] = _agreement(S[upper], G[upper])
     tables["Closest pairs of classes (angles in degrees)"] = nearest
-    return Findings(statements, tables, figures)
+    sentences = statements(
+        "compare",
+        title=f"{Path(path).name}{f', {key}' if key else ''}, K = {K}, d = {d}",
+        name=name,
+        sampled=found.sampled,
+        comparison=found.comparison,
+        distances=None if found.margins is None else _distances(found.margins.margins),
+        aligned=_aligned(found),
+        closest=nearest.iloc[0],
+        relation=relation,
+        K=K,
+        tested=None if tested is None else len(tested),
+        level=LEVEL,
+        pairs=len(nearest),
+        percentile=None if relation is None else nearest["similarity_percentile"].median(),
+    )
+    return Findings(sentences, tables, figures)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -267,86 +263,24 @@ def _drawn(K: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(K, MAX_MANTEL_CLASSES, replace=False))
 
 
-# Sentences
+# What the sentences are made of
 
 
-def _margin(found: FileComparison, called: Callable[[int], str]) -> str:
-    sampled, comparison = found.sampled, found.comparison
-    if sampled is not None:
-        smallest = f"{sampled.margin:.4f} ({called(sampled.attained_by)})"
-        if sampled.sampled == sampled.K:
-            return f"margin (GNC2) {smallest}."
-        return (
-            f"smallest distance {smallest} among {sampled.sampled} classes drawn at random, an upper value of the "
-            f"margin; with {100 * sampled.confidence:g} % confidence at most {100 * sampled.fraction:.2g} % of all "
-            "classes lie below."
-        )
-    assert comparison is not None
-    margin, reference, fraction = comparison.margin, comparison.reference_margin, comparison.margin_ratio
-    if math.isnan(fraction):
-        return f"margin (GNC2) {margin:.4f}; the best known is {reference:.4f}."
-    if comparison.code is None:
-        return (
-            f"margin (GNC2) {margin:.4f}, at least {fraction:.3f} of the largest possible, which is at most "
-            f"{reference:.4f}; no code of that size is stored."
-        )
-    return f"margin (GNC2) {margin:.4f}, {fraction:.3f} of {reference:.4f}, the best known."
+def _distances(margins: np.ndarray) -> dict[str, float]:
+    """The smallest, the median and the largest distance from the hull of the others, and the classes that have them."""
+    smallest, median, largest = np.quantile(margins, [0, 0.5, 1])
+    classes = {"at_smallest": int(margins.argmin()), "at_largest": int(margins.argmax())}
+    return {"smallest": smallest, "median": median, "largest": largest, **classes}
 
 
-def _from_to(angles: np.ndarray) -> str:
-    least, most = f"{angles.min():.1f}", f"{angles.max():.1f}"
-    return least if least == most else f"{least} to {most}"
-
-
-def _against_code(comparison: Comparison, optima: np.ndarray | None) -> list[str]:
-    """How far its cosines and its vectors are from the code's, and what chance gives."""
-    learned, random, optimum = comparison.learned, comparison.random, comparison.local_optimum
-    out = []
-    if comparison.code is not None and learned.spectrum_distance is not None:
-        sentence = (
-            f"Its largest cosine is {learned.max_cosine:.4f}, the code's {comparison.code.max_cosine:.4f}; its sorted "
-            f"cosines differ from the code's by {learned.spectrum_distance:.4f} (root mean square)"
-        )
-        if random is not None and optimum is not None:
-            sentence += (
-                f", those of random points by {random.spectrum_distance:.4f}, of another local optimum by "
-                f"{optimum.spectrum_distance:.4f}"
-            )
-        out.append(f"{sentence}.")
-    if learned.alignment is not None and random is not None and optima is not None:
-        assert random.alignment is not None
-        angle = learned.alignment.rms_angle
-        nearer = int((optima <= angle).sum())
-        if not len(optima):
-            verdict = "every start of the search finds this very code"
-        elif nearer:
-            verdict = f"nothing makes it this code in particular: {nearer} of these optima are as near or nearer"
-        else:
-            verdict = "it is nearer to this code than to any of them"
-        others = f", those of {len(optima)} other local optima {_from_to(optima)}" if len(optima) else ""
-        out.append(
-            f"Relabelled and rotated to fit, the code's vectors are {angle:.1f} degrees from its own (root mean "
-            f"square){others}; from random points the code's are {random.alignment.rms_angle:.1f}. So {verdict}."
-        )
-    if comparison.note:
-        out.append(f"{comparison.note[:1].upper()}{comparison.note[1:]}.")
-    return out
-
-
-def _relation(result: MantelResult, drawn: int, K: int) -> str:
-    if result.p_value >= LEVEL:
-        verdict = f"no relation is shown at the level of {LEVEL:g}"
-    elif result.correlation > 0:
-        verdict = "similar classes are closer together"
-    else:
-        verdict = "similar classes are further apart"
-    classes = f"all {K} classes" if drawn == K else f"{drawn} of {K} classes, drawn at random"
-    tried = "all" if result.exact else "random"
-    return (
-        f"Cosines and class similarity have the rank correlation {result.correlation:.3f} over the pairs of {classes} "
-        f"(Mantel's test, {result.permutations} {tried} relabellings, {result.alternative} p = {result.p_value:.4g}): "
-        f"{verdict}."
-    )
+def _aligned(found: FileComparison) -> dict[str, Any] | None:
+    """Angles of the classifier and of random points from the code, and of the classifier from other optima."""
+    comparison, optima = found.comparison, found.optima
+    if comparison is None or comparison.learned.alignment is None or comparison.random is None or optima is None:
+        return None
+    assert comparison.random.alignment is not None
+    angle, random = comparison.learned.alignment.rms_angle, comparison.random.alignment.rms_angle
+    return {"angle": angle, "random": random, "optima": optima.tolist(), "nearer": int((optima <= angle).sum())}
 
 
 # Tables and figures

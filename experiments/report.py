@@ -5,30 +5,27 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
-import math
-import numbers
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import matplotlib
-import numpy as np
 import pandas as pd
 
 from experiments.files import Plan, read_json
+from experiments.rendering import page
 from experiments.settings import RunSettings
 from experiments.studies import STUDIES, study
 from experiments.studies.findings import Findings
+from experiments.tables import MISSING, as_html, distinct, flat, storable
 from softmaxcode import tables
-from softmaxcode.checks.arguments import printable
 from softmaxcode.storage.disk import check_output, written_whole
 from softmaxcode.storage.provenance import installed_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -39,14 +36,6 @@ MAX_SLUG = 80
 #: A figure whose SVG is larger (bytes) is shown as PNG.
 MAX_SVG = 1_000_000
 PNG_DPI = 150
-#: Digits of a column's largest number on the page; the files have all.
-DIGITS = 4
-#: From these sizes on numbers are written with an exponent.
-SMALLEST, LARGEST = 1e-4, 1e6
-MISSING = "–"
-_TEMPLATE = "report_page.html.j2"
-#: Cells such as "0.571 ± 0.004 (n = 5)" and "12 %" sort by the number they begin with.
-_LEADING_NUMBER = re.compile(r"[+-]?(\d+\.?\d*(e[+-]?\d+)?|nan|inf)(?=\s|%|$)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,20 +119,10 @@ def write_report(
         raise ValueError(f"sections must have a name each; got {', '.join(names)}")
     folder = path.parent / f"{path.stem}-tables"
     views = [_section(section, folder) for section in sections]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,  # names of files and classes
-    )
-    page = environment.get_template(_TEMPLATE).render(
-        title=title, meta=dict(meta or {}), sections=views, missing=MISSING
-    )
+    content = page("report_page", title=title, meta=dict(meta or {}), sections=views, missing=MISSING)
     with written_whole(path) as temporary:
         # names of files may hold bytes that are no text
-        temporary.write_text(page, encoding="utf-8", errors="replace")
+        temporary.write_text(content, encoding="utf-8", errors="replace")
     return path
 
 
@@ -221,7 +200,7 @@ def _asked(path: Path) -> list[RunSettings]:
 def _section(section: ReportSection, folder: Path) -> dict[str, Any]:
     """A section as the template wants it; its tables are written."""
     found = section.findings
-    slugs = _unlike(_slug(f"{section.name} {caption}") for caption in found.tables)
+    slugs = distinct(_slug(f"{section.name} {caption}") for caption in found.tables)
     return {
         "id": _slug(section.name),
         "title": section.title,
@@ -268,18 +247,6 @@ def _slug(text: str) -> str:
     return (slug if len(slug) <= MAX_SLUG else slug[:MAX_SLUG].rpartition("-")[0]) or "untitled"
 
 
-def _unlike(names: Iterable[str]) -> list[str]:
-    """The names, numbered from the second on where they repeat."""
-    out: list[str] = []
-    for name in names:
-        number, unlike = 1, name
-        while unlike in out:
-            number += 1
-            unlike = f"{name}-{number}"
-        out.append(unlike)
-    return out
-
-
 # Figures
 
 
@@ -310,104 +277,17 @@ def _described(caption: str, figure: Figure) -> str:
 
 
 def _table(caption: str, frame: pd.DataFrame, folder: Path, slug: str) -> dict[str, Any]:
-    """A table as the template wants it; it is written to the folder."""
-    flat = _flat(frame)
+    """A table as the template wants it; it is written to the folder, with every number."""
+    whole = flat(frame)
     folder.mkdir(exist_ok=True)
     path = folder / f"{slug}{'.parquet' if importlib.util.find_spec('pyarrow') else '.csv'}"
-    tables.write(_storable(flat), path)
-    shown = flat.head(MAX_ROWS)
-    columns = [_column(shown[name]) for name in shown.columns]
+    tables.write(storable(whole), path)
+    caption_id = f"{slug}--caption"
     return {
-        "id": slug,
         "caption": caption,
+        "caption_id": caption_id,
         "link": f"{folder.name}/{path.name}",
-        "columns": [{"name": name, "numeric": numeric} for name, (numeric, _) in zip(flat, columns, strict=True)],
-        "rows": list(zip(*(cells for _, cells in columns), strict=True)),
-        "length": len(flat),
+        "html": as_html(whole.head(MAX_ROWS), slug, caption_id) if whole.size else "",
+        "shown": min(len(whole), MAX_ROWS),
+        "length": len(whole),
     }
-
-
-def as_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as the page shows it: text in every cell.
-
-    Examples
-    --------
-    >>> as_text(pd.DataFrame({"head": ["cmf", "code"], "GNC2": [0.45, float("nan")]}))["GNC2"].tolist()
-    ['0.45', '–']
-    """
-    flat = _flat(frame)
-    return pd.DataFrame({name: [text for text, _ in _column(flat[name])[1]] for name in flat})
-
-
-def _flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """With an index that means something as columns, and a text without equal for every column's name."""
-    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
-        frame = frame.reset_index(allow_duplicates=True)
-    names = [
-        " · ".join(str(part) for part in name if part != "") if isinstance(name, tuple) else str(name)
-        for name in frame.columns
-    ]
-    return frame.set_axis(_unlike(names), axis=1)
-
-
-def _storable(frame: pd.DataFrame) -> pd.DataFrame:
-    """With text for objects of other kinds, such as intervals, and for columns that mix kinds."""
-
-    def column(values: pd.Series) -> pd.Series:
-        if pd.api.types.infer_dtype(values, skipna=True) not in ("mixed", "mixed-integer"):
-            return values
-        return values.map(str, na_action="ignore")
-
-    return pd.DataFrame({name: column(frame[name]) for name in frame})
-
-
-def _column(values: pd.Series) -> tuple[bool, list[tuple[str, float | None]]]:
-    """Whether a column holds numbers, and each cell's text, with the number it sorts by if so."""
-    cells = list(values)
-    floats = [float(x) for x in cells if _is_number(x) and not isinstance(x, numbers.Integral) and math.isfinite(x)]
-    decimals = _decimals(floats)
-    texts = [_text(x, decimals) for x in cells]
-    keys = [_LEADING_NUMBER.match(text.replace("−", "-")) for text in texts]
-    numeric = any(keys) and all(key or text == MISSING for key, text in zip(keys, texts, strict=True))
-    if not numeric:
-        return False, [(text, None) for text in texts]
-    found = [
-        float(x) if _is_number(x) else float(key[0]) if key else math.nan for x, key in zip(cells, keys, strict=True)
-    ]
-    return True, [(text, x if math.isfinite(x) else None) for text, x in zip(texts, found, strict=True)]
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, numbers.Real) and not _is_truth(x)
-
-
-def _is_truth(x: Any) -> bool:
-    return isinstance(x, (bool, np.bool_))
-
-
-def _text(x: Any, decimals: int) -> str:
-    if pd.api.types.is_scalar(x) and (pd.isna(x) or x == ""):
-        return MISSING
-    if _is_truth(x):
-        return "yes" if x else "no"
-    if not _is_number(x) or isinstance(x, numbers.Integral) or not math.isfinite(x):
-        return str(x)
-    if _is_plain(float(x)):
-        return f"{x:.{decimals}f}"
-    return f"{x:.{DIGITS - 1}e}"
-
-
-def _is_plain(x: float) -> bool:
-    return x == 0 or SMALLEST <= abs(x) < LARGEST
-
-
-def _decimals(values: list[float]) -> int:
-    """Decimals that show ``DIGITS`` digits of the largest plain number of a column and 2 of the smallest.
-
-    Zeros that all numbers end in are left out.
-    """
-    plain = [abs(x) for x in values if x and _is_plain(x)]
-    if not plain:
-        return 0
-    last = max(DIGITS - 1 - math.floor(math.log10(max(plain))), 1 - math.floor(math.log10(min(plain))), 0)
-    return max(len(f"{x:.{last}f}".rstrip("0").partition(".")[2]) for x in plain)

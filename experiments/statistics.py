@@ -41,6 +41,11 @@ class Interval:
         return (self.upper - self.lower) / 2
 
     @property
+    def sign(self) -> int:
+        """1 where the whole interval is above 0, -1 where it is below, and 0 where it is neither or there is none."""
+        return (self.lower > 0) - (self.upper < 0)
+
+    @property
     def text(self) -> str:
         """The mean and half the interval, without n: ``0.5312 ± 0.0040``."""
         return _with_error(self.mean, self.half_width)
@@ -74,6 +79,11 @@ class Slope:
     def half_width(self) -> float:
         """Half the length of the interval, NaN if there is none."""
         return (self.upper - self.lower) / 2
+
+    @property
+    def sign(self) -> int:
+        """1 where the whole interval is above 0, -1 where it is below, and 0 where it is neither or there is none."""
+        return (self.lower > 0) - (self.upper < 0)
 
     def __str__(self) -> str:
         p = "" if math.isnan(self.p_value) else f", p = {self.p_value:.2g}"

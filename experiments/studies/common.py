@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,14 +12,16 @@ import pandas as pd
 import ufm
 from experiments.data import DATASETS
 from experiments.drawing import HEAD_LABELS
+from experiments.rendering import statements
 from experiments.settings import RunSettings
-from experiments.statistics import Interval, Slope, mean_interval, paired_difference
+from experiments.statistics import Interval, mean_interval, paired_difference
 from experiments.studies.findings import Findings
+from experiments.tables import interval_columns
 from softmaxcode.certificates.loss import minimizer_margin
 from ufm.recording import best_known_margin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from experiments.runs import TrainedRun
 
@@ -96,37 +99,19 @@ def run_label(run: TrainedRun) -> str:
     return cell_label(run.settings.head, run.settings.temperature)
 
 
-def nothing_found(runs: Sequence[TrainedRun], label: Callable[[TrainedRun], str] = run_label) -> Findings:
-    """What is found where no run is finished, or none but those that diverged."""
-    why = "No run is finished but those that diverged." if runs else "No run is finished."
-    return Findings([why, *diverged_sentences(runs, label)])
+def nothing_found(
+    runs: Sequence[TrainedRun], label: Callable[[TrainedRun], str] = run_label, what: str = ""
+) -> Findings:
+    """What is found where no run, or none of one kind, is finished, or none but those that diverged."""
+    return Findings(statements("nothing", what=what, diverged=incomplete(runs, label)["diverged"], missing=[]))
 
 
-def diverged_sentences(runs: Iterable[TrainedRun], label: Callable[[TrainedRun], str] = run_label) -> list[str]:
-    """Which runs diverged.
-
-    Parameters
-    ----------
-    runs : iterable of TrainedRun
-        Of any status.
-    label : callable
-        The label of a run without its seed.
-
-    Returns
-    -------
-    list of str
-        A sentence for all seeds of the same label, in the order of the labels.
-    """
-    seeds = _seeds((run for run in runs if run.status != "finished"), label)
-    return [f"Diverged and left out: {name}, seed {_listed(there)}." for name, there in sorted(seeds.items())]
-
-
-def missing_sentences(
+def incomplete(
     runs: Iterable[TrainedRun],
     label: Callable[[TrainedRun], str] = run_label,
     alike: Callable[[TrainedRun], Any] = lambda run: None,
-) -> list[str]:
-    """Which runs are missing: seeds that others of their kind have. One that diverged is not missing.
+) -> dict[str, list[tuple[str, list[int]]]]:
+    """Which runs diverged, and which are missing: seeds that others of their kind have.
 
     Parameters
     ----------
@@ -139,20 +124,20 @@ def missing_sentences(
 
     Returns
     -------
-    list of str
-        A sentence for all seeds of the same label, in the order of the labels.
+    dict
+        ``diverged`` and ``missing``, each a list of labels with their seeds, in order. A run that diverged is not
+        missing.
     """
     kinds: dict[Any, list[TrainedRun]] = {}
     for run in runs:
         kinds.setdefault(alike(run), []).append(run)
-    out = []
+    diverged = _seeds((run for kind in kinds.values() for run in kind if run.status != "finished"), label)
+    missing = []
     for kind in kinds.values():
         seeds = _seeds(kind, label)
         everyone = set().union(*seeds.values())
-        out += [
-            f"Missing: {name}, seed {_listed(everyone - there)}." for name, there in seeds.items() if everyone - there
-        ]
-    return sorted(out)
+        missing += [(name, sorted(everyone - there)) for name, there in seeds.items() if everyone - there]
+    return {"diverged": sorted((name, sorted(there)) for name, there in diverged.items()), "missing": sorted(missing)}
 
 
 def _seeds(runs: Iterable[TrainedRun], label: Callable[[TrainedRun], str]) -> dict[str, set[int]]:
@@ -161,21 +146,6 @@ def _seeds(runs: Iterable[TrainedRun], label: Callable[[TrainedRun], str]) -> di
     for run in runs:
         out.setdefault(label(run), set()).add(run.settings.seed)
     return out
-
-
-def _listed(seeds: set[int]) -> str:
-    return ", ".join(map(str, sorted(seeds)))
-
-
-def side(interval: Interval | Slope, above: str, below: str, neither: str) -> str:
-    """What an interval shows: that it is above 0, below, or neither.
-
-    Examples
-    --------
-    >>> side(mean_interval([0.1, 0.2, 0.15]), "better", "worse", "neither")
-    'better'
-    """
-    return above if interval.lower > 0 else below if interval.upper < 0 else neither
 
 
 def paired_groups(a: pd.DataFrame, b: pd.DataFrame, name: str) -> Interval:
@@ -228,21 +198,45 @@ def every_run(finals: pd.DataFrame, *names: str) -> pd.DataFrame:
     return finals.assign(certified_margin=certified)[[*names, *MEASURES, "key"]].rename(columns=MEASURES)
 
 
-def mean_values(group: pd.DataFrame) -> dict[str, str]:
-    """Mean and interval of each of `MEASURES` over `final_values`, by its label."""
-    shown = {label: mean_interval(group[name]).text for name, label in MEASURES.items()}
+def mean_columns(group: pd.DataFrame, labels: Mapping[Any, str]) -> dict[str, float]:
+    """Mean and bounds of columns, each by its label."""
+    return {
+        column: value
+        for name, label in labels.items()
+        for column, value in interval_columns(label, mean_interval(group[name])).items()
+    }
+
+
+def measure_columns(group: pd.DataFrame) -> dict[str, float]:
+    """`mean_columns` of `MEASURES`, without certified margins where none is above 0."""
     certified = group["certified_margin"].max() > 0
-    return shown if certified else shown | {MEASURES["certified_margin"]: ""}
+    return mean_columns(group if certified else group.assign(certified_margin=math.nan), MEASURES)
 
 
-def beside_best_known(group: pd.DataFrame) -> str:
-    """The mean margin of `final_values` of one K and d beside the best known, as text."""
-    first, fraction = group.iloc[0], group["fraction"].mean()
-    if not math.isfinite(first["best_known"]):
-        return f"no code of K = {first['K']}, d = {first['d']} is stored to compare it with"
-    label = f"{fraction:.3f} of the best known margin {first['best_known']:.4f}"
-    # a millionth is left to rounding
-    return label + (", so the stored code of this K and d is not the best there is" if fraction > 1 + 1e-6 else "")
+@dataclass(frozen=True)
+class MarginRatio:
+    """The mean margin of runs of one K and d beside the best known, which is NaN where no code is stored."""
+
+    K: int
+    d: int
+    best_known: float
+    ratio: float
+
+    @classmethod
+    def of(cls, group: pd.DataFrame) -> MarginRatio:
+        """Of rows of `final_values`."""
+        K, d, known = group[["K", "d", "best_known"]].iloc[0]
+        return cls(int(K), int(d), float(known), float(group["fraction"].mean()))
+
+    @property
+    def known(self) -> bool:
+        """Whether a code is stored."""
+        return math.isfinite(self.best_known)
+
+    @property
+    def improves(self) -> bool:
+        """Whether the networks' margin is larger; a millionth is left to rounding."""
+        return self.ratio > 1 + 1e-6
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from experiments.tables import as_text
 from softmaxcode.checks.arguments import printable
 
 if TYPE_CHECKING:
@@ -39,6 +40,6 @@ class Findings:
     def __str__(self) -> str:
         parts = ["\n".join(f"- {printable(statement)}" for statement in self.statements)]
         for caption, table in self.tables.items():
-            lines = table.to_string(index=False, float_format="{:.5g}".format, na_rep="–").split("\n")
+            lines = as_text(table).to_string(index=False).split("\n")
             parts.append("\n".join(map(printable, [caption, *lines])))
         return "\n\n".join(parts)

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
+from experiments.rendering import statements
 from experiments.settings import RunSettings
 from experiments.shifted import shifted_accuracy
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
     check_not_fixed,
     class_count,
-    diverged_sentences,
-    missing_sentences,
+    incomplete,
+    mean_columns,
+    nothing_found,
     paired_groups,
-    side,
 )
 from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
@@ -39,6 +40,9 @@ MODES = ("all layers", "last layer", "from scratch")
 SHIFTS = ("gaussian-noise:0.2", "translation:1", "contrast:0.5")
 #: What is measured, with its label.
 MEASURES = {"test": "in distribution", "shifted": "mean over shifts", **{shift: shift for shift in SHIFTS}}
+
+#: The runs by mode and head.
+Groups = dict[tuple[str, str], pd.DataFrame]
 
 
 def plan(
@@ -112,7 +116,7 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
     """
     finished = [run for run in runs if run.status == "finished" and _mode(run.settings) in MODES]
     if not finished:
-        return Findings(["No run of fine-tuning is finished.", *diverged_sentences(runs, _label)])
+        return nothing_found(runs, _label, "fine-tuning")
     accuracies = pd.DataFrame([_row(run) for run in finished])
     groups = {
         (mode, head): group
@@ -121,11 +125,7 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
         if len(group := accuracies[(accuracies["mode"] == mode) & (accuracies["head"] == head)])
     }
     return Findings(
-        _head_sentences(groups)
-        + _gain_sentences(groups)
-        + _parameter_sentences(groups)
-        + diverged_sentences(runs, _label)
-        + missing_sentences(runs, _label),
+        statements("finetune", compared=compared(groups), gains=gains(groups), **incomplete(runs, _label)),
         {
             "Test accuracy in % on the fine-tuned classes (mean and 95 % interval)": _table(groups),
             "Every run": accuracies,
@@ -167,54 +167,35 @@ def _row(run: TrainedRun) -> dict[str, Any]:
     }
 
 
-def _head_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
-    """Every other head less the learned one, by mode."""
-    out = []
-    for (mode, head), group in groups.items():
-        learned = groups.get((mode, "learned"))
-        if head == "learned" or learned is None:
-            continue
-        differences = "; ".join(
-            f"{label} {mean_interval(group[name])} against {mean_interval(learned[name])} %, difference "
-            f"{(difference := paired_groups(group, learned, name))} points, "
-            f"{side(difference, 'better', 'worse', 'neither shown to be better nor worse')}"
-            for name, label in (("test", "in distribution"), ("shifted", "under shift"))
-        )
-        out.append(f"Trained {mode}, {HEAD_LABELS[head]} against the learned head: {differences}.")
-    return out
-
-
-def _gain_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
-    """What pre-training is worth to each head."""
-    out = []
-    for (mode, head), group in groups.items():
-        scratch = groups.get(("from scratch", head))
-        if mode != "from scratch" and scratch is not None:
-            gains = ", ".join(
-                f"{paired_groups(group, scratch, name)} points {label}"
-                for name, label in (("test", "in distribution"), ("shifted", "under shift"))
-            )
-            out.append(f"Pre-training is worth to {HEAD_LABELS[head]}, {mode} trained, {gains}.")
-    return out
-
-
-def _parameter_sentences(groups: dict[tuple[str, str], pd.DataFrame]) -> list[str]:
-    counts = [
-        f"{mode}, {HEAD_LABELS[head]}: {group['trained in all'].iloc[0]} ({group['trained in the head'].iloc[0]} of "
-        "them in the head)"
+def compared(groups: Groups) -> list[dict[str, Any]]:
+    """Every other head less the learned one, by mode: accuracy in points, paired by seed."""
+    sets = {"in distribution": "test", "under shift": "shifted"}
+    return [
+        {"mode": mode, "head": HEAD_LABELS[head]}
+        | {"differences": {label: paired_groups(group, learned, name) for label, name in sets.items()}}
         for (mode, head), group in groups.items()
+        if head != "learned" and (learned := groups.get((mode, "learned"))) is not None
     ]
-    return [f"Trained parameters: {'; '.join(counts)}."]
 
 
-def _table(groups: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+def gains(groups: Groups) -> list[dict[str, Any]]:
+    """What pre-training is worth to each head, in points."""
+    return [
+        {"mode": mode, "head": HEAD_LABELS[head]}
+        | {name: paired_groups(group, scratch, name) for name in ("test", "shifted")}
+        for (mode, head), group in groups.items()
+        if mode != "from scratch" and (scratch := groups.get(("from scratch", head))) is not None
+    ]
+
+
+def _table(groups: Groups) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
                 "trained": mode,
                 "head": HEAD_LABELS[head],
                 "runs": len(group),
-                **{label: mean_interval(group[name]).text for name, label in MEASURES.items()},
+                **mean_columns(group, MEASURES),
                 "parameters in the head": group["trained in the head"].iloc[0],
                 "parameters in all": group["trained in all"].iloc[0],
             }
@@ -223,7 +204,7 @@ def _table(groups: dict[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def _figure(groups: dict[tuple[str, str], pd.DataFrame]) -> Figure:
+def _figure(groups: Groups) -> Figure:
     """One panel per mode; the test sets side by side, one colour per head."""
     figure, axes = axes_figure(list(MODES), columns=3)
     sets = ["test", *SHIFTS]

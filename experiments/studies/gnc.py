@@ -9,27 +9,28 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
-from experiments.drawing import HEAD_COLOURS, axes_figure, band_panel, shared_legend
+from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, band_panel, shared_legend
+from experiments.rendering import statements
 from experiments.settings import RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
     MEASURES,
     NOTE,
-    beside_best_known,
+    MarginRatio,
     cell_label,
     check_not_fixed,
-    diverged_sentences,
     every_run,
     final_values,
+    incomplete,
     least_margin,
-    mean_values,
-    missing_sentences,
+    measure_columns,
     nothing_found,
     paired_groups,
     ufm_margin,
 )
 from experiments.studies.findings import Findings
+from experiments.tables import interval_columns
 from softmaxcode.checks.arguments import check_integer
 from softmaxcode.plotting.style import COLOURS, draw_level
 from ufm.recording import best_known_margin
@@ -46,8 +47,11 @@ QUESTION = (
     "Do networks with many classes collapse as the theory predicts, and how near is the margin to the best known?"
 )
 
-#: What is asked of the learned head on digit-pairs at d = 10 and temperature 1/10: bound, and whether from below.
-ASKED = {"fraction": (0.80, True), "GNC1": (0.02, False), "GNC3": (0.01, False)}
+#: Targets of the learned head on digit-pairs at d = 10 and temperature 1/10: bound, and whether from below.
+TARGETS = {"fraction": (0.80, True), "GNC1": (0.02, False), "GNC3": (0.01, False)}
+TARGETS_OF = ("digit-pairs", "learned", 10, 0.1)
+#: The runs of (K, d, head, temperature).
+Groups = dict[Any, pd.DataFrame]
 #: Line styles of the temperatures.
 STYLES = ("-", "--", "-.", ":")
 
@@ -112,15 +116,11 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
     if finals.empty:
         return nothing_found(runs)
     groups = dict(list(finals.groupby(["K", "d", "head", "temperature"], sort=False)))
-    statements = [
-        *(_collapse_sentence(group) for group in groups.values()),
-        *_ufm_sentences(groups),
-        *_accuracy_sentences(groups),
-        *diverged_sentences(runs),
-        *missing_sentences(runs),
-    ]
+    sentences = statements(
+        "gnc", heads=head_results(groups), free_features=free_features(groups), targets=TARGETS, **incomplete(runs)
+    )
     return Findings(
-        statements,
+        sentences,
         {
             f"At the end of training: mean and 95 % interval over the seeds. {NOTE}": _table(groups),
             "Every run": every_run(finals, "head", "temperature", "d", "seed"),
@@ -129,91 +129,74 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
     )
 
 
-def _collapse_sentence(group: pd.DataFrame) -> str:
-    """GNC1 to GNC3 of one head, and whether they are what is asked, where something is asked."""
-    first = group.iloc[0]
-    asked = (first["data"], first["head"], first["d"], first["temperature"]) == ("digit-pairs", "learned", 10, 0.1)
-
-    def verdict(name: str) -> str:
-        mean = group[name].mean()
-        if not asked or math.isnan(mean):
-            return ""
-        bound, below = ASKED[name]
-        met = mean >= bound if below else mean <= bound
-        return f" (target: at {'least' if below else 'most'} {bound:.2f}; {'met' if met else 'not met'})"
-
-    return (
-        f"{cell_label(first['head'], first['temperature'])}: mean GNC2 {mean_interval(group['GNC2'])}, "
-        f"{beside_best_known(group)}{verdict('fraction')}; "
-        f"GNC1 {mean_interval(group['GNC1'])}{verdict('GNC1')}; GNC3 {mean_interval(group['GNC3'])}{verdict('GNC3')}."
-    )
-
-
-def _ufm_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
-    """The learned head's margin beside the feature model's and the bound of its global minimisers."""
+def head_results(groups: Groups) -> list[dict[str, Any]]:
+    """Every head at every temperature: means over the seeds, accuracies in per cent and their differences in points."""
+    learned = {tau: group for (*_, head, tau), group in groups.items() if head == "learned"}
     out = []
-    for (K, d, head, temperature), group in groups.items():
-        if head != "learned":
-            continue
+    for (_, d, head, temperature), group in groups.items():
+        # the linear head has a temperature of its own, and is compared with every one of the learned head's
+        less_learned = {
+            tau: paired_groups(group, other, "test_accuracy")
+            for tau, other in learned.items()
+            if head == "linear" or (head != "learned" and tau == temperature)
+        }
+        out.append(
+            {
+                "label": cell_label(head, temperature),
+                **{name: mean_interval(group[name]) for name in ("GNC1", "GNC2", "GNC3", "test_accuracy")},
+                "margin": MarginRatio.of(group),
+                "met": _met(group) if (group["data"].iloc[0], head, d, temperature) == TARGETS_OF else {},
+                "ncm_gain": mean_interval(group["ncm_accuracy"] - group["test_accuracy"]),
+                "less_learned": less_learned,
+            }
+        )
+    return out
+
+
+def _met(group: pd.DataFrame) -> dict[str, bool]:
+    """Which targets the means meet; where a mean is not known there is no verdict."""
+    means = {name: group[name].mean() for name in TARGETS}
+    return {
+        name: bool(means[name] >= bound if below else means[name] <= bound)
+        for name, (bound, below) in TARGETS.items()
+        if not math.isnan(means[name])
+    }
+
+
+def free_features(groups: Groups) -> list[dict[str, Any]]:
+    """Where the learned head was trained: the feature model, and the least GNC2 of its global minimisers if above 0."""
+    return [
+        {"K": K, "d": d, "temperature": temperature, "GNC2": free, "ratio": group["GNC2"].mean() / free.mean}
+        | {"least": least_margin(K, group["best_known"].iloc[0], temperature)}
+        for (K, d, head, temperature), group in groups.items()
+        if head == "learned" and (free := ufm_margin(K, d, temperature)).n
+    ]
+
+
+def _table(groups: Groups) -> pd.DataFrame:
+    """One row per head, and for reference the feature model, the best code known and the paper's networks."""
+    rows: list[dict[str, Any]] = []
+    for (_, d, head, temperature), group in groups.items():
+        rows.append({"classifier": HEAD_LABELS[head], "d": d, "τ": temperature, "runs": len(group)})
+        rows[-1] |= measure_columns(group)
+    fraction = MEASURES["fraction"]
+    for K, d, temperature in dict.fromkeys((K, d, tau) for K, d, head, tau in groups if head != "linear"):
         free = ufm_margin(K, d, temperature)
         if free.n:
-            least = least_margin(K, group["best_known"].iloc[0], temperature)
-            bound = f"is at least {least:.4f}" if math.isfinite(least) else "has no bound above 0 at this temperature"
-            out.append(
-                f"With free features in place of a network (unconstrained feature model, K = {K}, d = {d}, "
-                f"τ = {temperature:.3g}) GNC2 is {free}; the learned head's mean is "
-                f"{group['GNC2'].mean() / free.mean:.3f} of it. "
-                f"GNC2 of a global minimiser {bound} (docs/theory.md, T6)."
-            )
-    return out
-
-
-def _accuracy_sentences(groups: dict[Any, pd.DataFrame]) -> list[str]:
-    """Test accuracy against the learned head's, and the nearest class mean's against the classifier's, in points."""
-    out = []
-    learned = {tau: group for (*_, head, tau), group in groups.items() if head == "learned"}
-    for (*_, head, temperature), group in groups.items():
-        sentence = (
-            f"{cell_label(head, temperature)}: test accuracy in %: {mean_interval(group['test_accuracy'])}; nearest "
-            f"class mean less classifier: {mean_interval(group['ncm_accuracy'] - group['test_accuracy'])}"
-        )
-        for tau, other in learned.items():
-            # the linear head has a temperature of its own, and is compared with every one of the learned head's
-            if head == "linear" or (head != "learned" and tau == temperature):
-                difference = paired_groups(group, other, "test_accuracy")
-                sentence += f"; less the learned head's at τ = {tau:.3g}: {difference}"
-        out.append(sentence + ".")
-    return out
-
-
-def _table(groups: dict[Any, pd.DataFrame]) -> pd.DataFrame:
-    """One row per head, and for reference the feature model, the best code known and the paper's networks."""
-    rows: dict[str, dict[str, str]] = {}
-    for (*_, head, temperature), group in groups.items():
-        rows[cell_label(head, temperature)] = {"runs": str(len(group))} | mean_values(group)
-    for K, d, temperature in dict.fromkeys((K, d, tau) for K, d, head, tau in groups if head != "linear"):
-        free, known = ufm_margin(K, d, temperature), best_known_margin(K, d)
-        if free.n:
-            rows[f"for reference: feature model, τ = {temperature:.3g}"] = {
-                "runs": str(free.n),
-                "GNC2": free.text,
-                MEASURES["fraction"]: f"{free.mean / known:.4g}",
-            }
-        rows["for reference: best code known"] = {"GNC2": f"{known:.4f}", MEASURES["fraction"]: "1"}
-    for size in dict.fromkeys((K, d) for K, d, *_ in groups):
-        name, networks = paper.LEARNED.get(size, ("", {}))
-        known = best_known_margin(*size)
+            rows.append({"classifier": "for reference: feature model", "d": d, "τ": temperature, "runs": free.n})
+            rows[-1] |= interval_columns("GNC2", free) | {fraction: free.mean / best_known_margin(K, d)}
+    for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
+        known = best_known_margin(K, d)
+        rows.append({"classifier": "for reference: best code known", "d": d, "GNC2": known, fraction: 1.0})
+        name, networks = paper.LEARNED.get((K, d), ("", {}))
         for network, values in networks.items():
-            rows[f"for reference: the paper's {network}, {name}, d = 10, τ = 0.1"] = {"runs": "1"} | {
-                label: f"{(values | {'fraction': values['GNC2'] / known})[measure]:.4g}"
-                for measure, label in MEASURES.items()
-                if measure in values or measure == "fraction"
-            }
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["runs", *MEASURES.values()]).fillna("")
-    return table.rename_axis("classifier").reset_index()
+            rows.append({"classifier": f"for reference: the paper's {network}, {name}", "d": d, "τ": 0.1, "runs": 1})
+            rows[-1] |= {label: values[measure] for measure, label in MEASURES.items() if measure in values}
+            rows[-1][fraction] = values["GNC2"] / known
+    return pd.DataFrame(rows).astype({"runs": "Int64"})
 
 
-def _figure(runs: Sequence[TrainedRun], groups: dict[Any, pd.DataFrame]) -> Figure:
+def _figure(runs: Sequence[TrainedRun], groups: Groups) -> Figure:
     """GNC1, GNC2, GNC3 and test accuracy against the epoch, one colour per head and a line style a temperature."""
     titles = {
         "GNC1": "variability within classes (GNC1)",

@@ -17,19 +17,21 @@ from experiments.drawing import (
     temperature_axis,
 )
 from experiments.model import collect
+from experiments.rendering import statements
 from experiments.retrieval import retrieval_measurements, tar_name
 from experiments.settings import RunSettings
-from experiments.statistics import mean_interval, slope
+from experiments.statistics import Interval, Slope, mean_interval, slope
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
     cell_label,
     check_not_fixed,
-    diverged_sentences,
-    missing_sentences,
+    incomplete,
+    mean_columns,
     nothing_found,
     paired_groups,
 )
 from experiments.studies.findings import Findings
+from experiments.tables import interval_columns
 from softmaxcode.checks.arguments import check_integer
 from softmaxcode.plotting.style import INK
 
@@ -53,6 +55,11 @@ _Measurements = TypedDict("_Measurements", dict.fromkeys(MEASURES, float))  # ty
 MEASUREMENTS: Any = _Measurements
 #: Held-out classes at most that are searched: all pairs of their test images are compared.
 MAX_CLASSES = 200
+#: The head and temperature that all others are compared with.
+REFERENCE = ("learned", 0.1)
+
+#: The runs by head and temperature.
+Groups = dict[tuple[str, float], pd.DataFrame]
 
 
 def plan(
@@ -158,12 +165,24 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
         (head, temperature): found[(found["head"] == head) & (found["temperature"] == temperature)]
         for head, temperature in dict.fromkeys(zip(found["head"], found["temperature"], strict=True))
     }
+    best = max(groups, key=lambda cell: groups[cell]["MAP@R"].mean())
+    compared = less_learned(groups)
+    sentences = statements(
+        "retrieval",
+        best={"label": cell_label(*best), "interval": mean_interval(groups[best]["MAP@R"])},
+        pixels=pixels["MAP@R"],
+        reference=cell_label(*REFERENCE),
+        compared={label: differences["MAP@R"] for label, differences in compared.items()},
+        slope=margin_slope(groups),
+        **incomplete(runs),
+    )
     return Findings(
-        _statements(groups, pixels) + diverged_sentences(runs) + missing_sentences(runs),
+        sentences,
         {
             "Held-out classes, in % (mean and 95 % interval), beside the margin of the trained ones": _table(
                 groups, pixels
             ),
+            f"Less {cell_label(*REFERENCE)}, paired by seed, in points": _difference_table(compared),
             "Every run": found,
         },
         {"Retrieval of held-out classes (mean and 95 % interval)": _figure(groups, pixels)},
@@ -200,41 +219,46 @@ def _row(run: TrainedRun) -> dict[str, Any]:
     }
 
 
-def _statements(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> list[str]:
-    best = max(groups, key=lambda cell: groups[cell]["MAP@R"].mean())
-    figures = ", ".join(f"{name} {mean_interval(groups[best][name])} %" for name in MEASURES)
-    raw = ", ".join(f"{name} {value:.1f} %" for name, value in pixels.items())
-    out = [f"Of what was trained, the highest mean MAP@R on held-out classes has {cell_label(*best)}: {figures}."]
-    out.append(f"The pixels themselves have {raw}.")
-    learned = groups.get(("learned", 0.1))
-    for cell, group in groups.items():
-        if learned is not None and group is not learned:
-            differences = ", ".join(f"{name} {paired_groups(group, learned, name)} points" for name in MEASURES)
-            out.append(f"{cell_label(*cell)} less {cell_label('learned', 0.1)}: {differences}.")
+def less_learned(groups: Groups) -> dict[str, dict[str, Interval]]:
+    """Every measure less that of the learned head at temperature 0.1, paired by seed, in points, by label."""
+    learned = groups.get(REFERENCE)
+    return {
+        cell_label(*cell): {name: paired_groups(group, learned, name) for name in MEASURES}
+        for cell, group in groups.items()
+        if learned is not None and cell != REFERENCE
+    }
+
+
+def margin_slope(groups: Groups) -> Slope | None:
+    """Points of MAP@R per 0.1 of GNC2, over the temperatures of the learned head; None for fewer than two."""
     tempered = [group for (head, _), group in groups.items() if head == "learned"]
-    if len(tempered) > 1:
-        rows = pd.concat(tempered)
-        fit = slope(rows["GNC2"] / 0.1, rows["MAP@R"], rows["temperature"])
-        out.append(f"Over the temperatures of the learned head, 0.1 more of GNC2 goes with {fit} points of MAP@R.")
-    return out
+    if len(tempered) < 2:
+        return None
+    rows = pd.concat(tempered)
+    return slope(rows["GNC2"] / 0.1, rows["MAP@R"], rows["temperature"])
 
 
-def _table(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> pd.DataFrame:
+def _difference_table(compared: dict[str, dict[str, Interval]]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for label, differences in compared.items():
+        rows.append({"head": label, "pairs": differences["MAP@R"].n})
+        for name, difference in differences.items():
+            rows[-1] |= interval_columns(name, difference)
+    return pd.DataFrame(rows)
+
+
+def _table(groups: Groups, pixels: dict[str, float]) -> pd.DataFrame:
     shown = [*MEASURES, "GNC2", "GNC1", "test accuracy"]
-    rows = [
-        {
-            "head": HEAD_LABELS[head],
-            "τ": f"{temperature:.3g}",
-            "runs": str(len(group)),
-            **{name: mean_interval(group[name]).text for name in shown},
-        }
+    labels = {name: name for name in shown}
+    rows: list[dict[str, Any]] = [
+        {"head": HEAD_LABELS[head], "τ": temperature, "runs": len(group)} | mean_columns(group, labels)
         for (head, temperature), group in groups.items()
     ]
-    rows.append({"head": "pixels"} | {name: f"{value:.1f}" for name, value in pixels.items()})
-    return pd.DataFrame(rows).fillna("")
+    rows.append({"head": "pixels"} | pixels)
+    return pd.DataFrame(rows).astype({"runs": "Int64"})
 
 
-def _figure(groups: dict[tuple[str, float], pd.DataFrame], pixels: dict[str, float]) -> Figure:
+def _figure(groups: Groups, pixels: dict[str, float]) -> Figure:
     """Each measure against the temperature, one colour per head."""
     figure, axes = axes_figure(MEASURES)
     for panel, name in zip(axes, MEASURES, strict=True):

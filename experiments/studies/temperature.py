@@ -16,22 +16,21 @@ from experiments.drawing import (
     shared_legend,
     temperature_axis,
 )
+from experiments.rendering import statements
 from experiments.settings import RunSettings
 from experiments.statistics import Interval, mean_interval
 from experiments.studies.common import (
     MEASURES,
     NOTE,
-    beside_best_known,
+    MarginRatio,
     check_not_fixed,
-    diverged_sentences,
     every_run,
     final_values,
+    incomplete,
     least_margin,
-    mean_values,
-    missing_sentences,
+    measure_columns,
     nothing_found,
     paired_groups,
-    side,
     ufm_margin,
 )
 from experiments.studies.findings import Findings
@@ -158,18 +157,18 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
         own = run.settings
         return (own.head, own.d) == ("learned", d) and _in(own.temperature, (*CLAIM, 1 / 10))
 
-    statements = [
-        _claim_sentence(cells, d),
-        *_margin_sentences(cells),
-        *_bound_sentences(cells, d),
-        *_linear_sentences(cells, d),
-        *_accuracy_sentences(cells),
-        *diverged_sentences(runs, _label),
-        *missing_sentences(runs, _label, claimed),
-    ]
+    sentences = statements(
+        "temperature",
+        claim=claim_result(cells, d),
+        margins=margin_results(cells),
+        bounds=bound_results(cells, d),
+        off_sphere=off_sphere_results(cells),
+        accuracies=accuracy_results(cells),
+        **incomplete(runs, _label, claimed),
+    )
     order = ["head", "d", "temperature", "seed"]
     return Findings(
-        statements,
+        sentences,
         {
             f"At the end of training: mean and 95 % interval over the seeds. {NOTE}": _table(cells),
             "For reference: the paper's ResNet18 on CIFAR100 (K = 100, d = 10)": _paper_table(),
@@ -195,93 +194,73 @@ def _lines(cells: Cells) -> dict[tuple[str, int], dict[float, pd.DataFrame]]:
     return out
 
 
+def _learned(cells: Cells) -> dict[int, dict[float, pd.DataFrame]]:
+    """The learned head's runs by temperature of each dimension."""
+    return {d: line for (head, d), line in _lines(cells).items() if head == "learned"}
+
+
 def _at(cells: Cells, head: str, d: int, temperature: float) -> pd.DataFrame | None:
     """The runs of a cell, None where there are none."""
     return next((g for (h, w, tau), g in cells.items() if (h, w) == (head, d) and _in(tau, [temperature])), None)
 
 
-def _claim_sentence(cells: Cells, d: int) -> str:
+def claim_result(cells: Cells, d: int) -> dict[str, Any]:
     """Whether the margin grows as the temperature falls from 1 to 1/7, by paired differences over the seeds."""
-    parts, shown = [], []
-    for higher, lower in itertools.pairwise(CLAIM):
-        a, b = _at(cells, "learned", d, lower), _at(cells, "learned", d, higher)
+    steps: list[dict[str, Any]] = []
+    for high, low in itertools.pairwise(CLAIM):
+        a, b = _at(cells, "learned", d, low), _at(cells, "learned", d, high)
         difference = mean_interval([]) if a is None or b is None else paired_groups(a, b, "GNC2")
-        verdict = side(difference, "shown", "not shown, the opposite is shown", "not shown")
-        shown.append(verdict == "shown")
-        parts.append(f"GNC2({_fraction(lower)}) - GNC2({_fraction(higher)}) = {difference}: {verdict}")
-    order = " < ".join(f"GNC2({_fraction(tau)})" for tau in CLAIM)
-    return (
-        f"{order} for the learned head at d = {d} is {'shown' if all(shown) else 'not shown'} by paired differences "
-        f"over the seeds with 95 % intervals: {'; '.join(parts)}."
-    )
+        steps.append({"high": high, "low": low, "difference": difference})
+    shown = all(step["difference"].sign > 0 for step in steps)
+    return {"d": d, "temperatures": CLAIM, "shown": shown, "steps": steps}
 
 
-def _fraction(temperature: float) -> str:
-    return "1" if temperature == 1 else f"1/{1 / temperature:.0f}"
-
-
-def _margin_sentences(cells: Cells) -> list[str]:
-    """Where the margin is largest, and how near it comes to the best known, by dimension."""
+def margin_results(cells: Cells) -> list[dict[str, Any]]:
+    """Where the learned head's margin is largest, and how near it comes to the best known, by dimension."""
     out = []
-    for (head, d), line in _lines(cells).items():
-        if head == "learned":
-            means = {tau: group["GNC2"].mean() for tau, group in line.items()}
-            tau = max(means, key=lambda one: means[one])
-            out.append(
-                f"d = {d}: of {len(line)} temperatures mean GNC2 is largest at τ = {tau:.3g}, "
-                f"{mean_interval(line[tau]['GNC2'])}, {beside_best_known(line[tau])}."
-            )
+    for d, line in _learned(cells).items():
+        best = max(line, key=lambda tau: line[tau]["GNC2"].mean())
+        own = {"GNC2": mean_interval(line[best]["GNC2"]), "margin": MarginRatio.of(line[best])}
+        out.append({"d": d, "temperatures": len(line), "best": best, **own})
     return out
 
 
-def _bound_sentences(cells: Cells, d: int) -> list[str]:
-    """The networks against what every global minimiser attains, where that is above 0."""
+def bound_results(cells: Cells, d: int) -> list[dict[str, Any]]:
+    """The networks' mean margin beside what every global minimiser attains, where that is above 0."""
     out = []
-    for (head, width, tau), group in cells.items():
+    for tau, group in _learned(cells).get(d, {}).items():
         least = least_margin(int(group["K"].iloc[0]), group["best_known"].iloc[0], tau)
-        if (head, width) == ("learned", d) and math.isfinite(least):
-            mean = group["GNC2"].mean()
-            out.append(
-                f"d = {d}, τ = {tau:.3g}: a global minimiser of the loss over free features has GNC2 at least "
-                f"{least:.4f} (docs/theory.md, T6); the networks' mean is {mean:.4f}, "
-                f"{'above' if mean >= least else 'below'} it."
-            )
+        if math.isfinite(least):
+            out.append({"d": d, "temperature": tau, "least": least, "mean": group["GNC2"].mean()})
     return out
 
 
-def _linear_sentences(cells: Cells, d: int) -> list[str]:
-    """What switching the spherical constraint off does."""
+def off_sphere_results(cells: Cells) -> list[dict[str, Any]]:
+    """What switching the spherical constraint off does, by paired differences; accuracy is in points."""
+    return [
+        {"d": d, "temperature": tau, "off": off[["GNC1", "GNC3"]].mean(), "on": on[["GNC1", "GNC3"]].mean()}
+        | {name: paired_groups(off, on, name) for name in ("GNC2", "test_accuracy")}
+        for (head, d, tau), off in cells.items()
+        if head == "linear" and (on := cells.get(("learned", d, tau))) is not None
+    ]
+
+
+def accuracy_results(cells: Cells) -> list[dict[str, Any]]:
+    """The best temperature for test accuracy by dimension, and what the nearest class mean gains there, in points."""
     out = []
-    for (head, width, tau), off in cells.items():
-        on = cells.get(("learned", width, tau))
-        if head == "linear" and on is not None:
-            accuracy = paired_groups(off, on, "test_accuracy")
-            out.append(
-                f"Without the spherical constraint, d = {width}, τ = {tau:.3g}: GNC1 {off['GNC1'].mean():.2g} in place "
-                f"of {on['GNC1'].mean():.2g}, GNC3 {off['GNC3'].mean():.2g} in place of {on['GNC3'].mean():.2g}; GNC2 "
-                f"without less with it {paired_groups(off, on, 'GNC2')}, test accuracy in points {accuracy}."
-            )
+    for d, line in _learned(cells).items():
+        accuracy = {tau: mean_interval(group["test_accuracy"]) for tau, group in line.items()}
+        best = max(accuracy, key=lambda tau: accuracy[tau].mean)
+        gains = _ncm_gains(line)
+        furthest = max(gains, key=lambda tau: abs(gains[tau].mean))
+        out.append(
+            {"d": d, "best": best, "accuracy": accuracy[best], "ncm_gain": gains[best]}
+            | {"furthest": furthest, "furthest_gain": gains[furthest]}
+        )
     return out
 
 
-def _accuracy_sentences(cells: Cells) -> list[str]:
-    """The best temperature for test accuracy by dimension, and the nearest class mean's accuracy there."""
-    out = []
-    for (head, d), line in _lines(cells).items():
-        if head == "learned":
-            accuracy = {tau: mean_interval(group["test_accuracy"]) for tau, group in line.items()}
-            tau = max(accuracy, key=lambda one: accuracy[one].mean)
-            nearest = _nearest(line)
-            widest = max(nearest, key=lambda one: abs(nearest[one].mean))
-            out.append(
-                f"d = {d}: mean test accuracy is largest at τ = {tau:.3g}, in %: {accuracy[tau]}; the nearest class "
-                f"mean's less the classifier's is {nearest[tau]} there, and furthest from 0 at τ = {widest:.3g}: "
-                f"{nearest[widest]}."
-            )
-    return out
-
-
-def _nearest(line: dict[float, pd.DataFrame]) -> dict[float, Interval]:
+def _ncm_gains(line: dict[float, pd.DataFrame]) -> dict[float, Interval]:
     """Test accuracy of the nearest class mean less the classifier's, in points."""
     return {tau: mean_interval(group["ncm_accuracy"] - group["test_accuracy"]) for tau, group in line.items()}
 
@@ -293,9 +272,9 @@ def _table(cells: Cells) -> pd.DataFrame:
         K, known = int(group["K"].iloc[0]), group["best_known"].iloc[0]
         least = least_margin(K, known, tau)
         rows.append(
-            {"head": HEAD_LABELS[head], "d": d, "τ": f"{tau:.3g}", "runs": len(group)}
-            | mean_values(group)
-            | {"best known": f"{known:.4f}", "T6 bound": f"{least:.4f}" if math.isfinite(least) else ""}
+            {"head": HEAD_LABELS[head], "d": d, "τ": tau, "runs": len(group)}
+            | measure_columns(group)
+            | {"best known": known, "T6 bound": least}
         )
     return pd.DataFrame(rows)
 
@@ -304,14 +283,14 @@ def _paper_table() -> pd.DataFrame:
     known = best_known_margin(100, 10)
     rows = [
         {
-            "τ": _fraction(tau),
+            "τ": tau,
             "GNC2": values["GNC2"],
             MEASURES["fraction"]: values["GNC2"] / known,
             "GNC3": values.get("GNC3"),
         }
         for tau, values in paper.TEMPERATURES.items()
     ]
-    return pd.DataFrame(rows).round(4)
+    return pd.DataFrame(rows)
 
 
 def _figure(cells: Cells, d: int) -> Figure:
@@ -340,7 +319,7 @@ def _figure(cells: Cells, d: int) -> Figure:
         for name in ("fraction", "GNC1", "GNC3", "test_accuracy"):
             points = {apart * tau: mean_interval(group[name]) for tau, group in line.items()}
             errorbar_panel(panels[name], points, label, **style)
-        nearest = {apart * tau: interval for tau, interval in _nearest(line).items()}
+        nearest = {apart * tau: interval for tau, interval in _ncm_gains(line).items()}
         errorbar_panel(panels["nearest"], nearest, label, **style)
         if width == d:
             margins = {tau: mean_interval(group["GNC2"]) for tau, group in line.items()}

@@ -20,17 +20,17 @@ from experiments.drawing import (
     shared_legend,
     temperature_axis,
 )
+from experiments.rendering import statements
 from experiments.statistics import mean_interval
 from experiments.studies import gnc
 from experiments.studies.common import (
-    beside_best_known,
+    MarginRatio,
     cell_label,
-    diverged_sentences,
     final_values,
-    missing_sentences,
+    incomplete,
+    mean_columns,
     nothing_found,
     paired_groups,
-    side,
 )
 from experiments.studies.findings import Findings
 from experiments.token_margins import GROUPS, Unigram, token_margins, unigram
@@ -142,24 +142,29 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
     coldest = [run for run in finished if (run.settings.head, run.settings.temperature) == (head, tau)]
     where = cell_label(head, tau)
     tokens, pairs = _token_table(coldest), _pair_table(coldest)
-    statements = [
-        *_collapse_sentences(groups),
-        *_frequency_sentences(groups),
-        _smallest_sentence(tokens, where),
-        *_similarity_sentences(groups),
-        *_accuracy_sentences(groups, chances),
-        *_theory_sentences(groups),
-        *diverged_sentences(runs),
-        *missing_sentences(runs),
-    ]
+    sentences = statements(
+        "text",
+        collapse=collapse_results(groups),
+        frequency=frequency_results(groups),
+        smallest={
+            "where": where,
+            "tokens": tokens.head(5).to_dict("records"),
+            "median": tokens["margin"].median(),
+        },
+        similarity=similarity_results(groups),
+        accuracy=accuracy_results(groups),
+        chances={"perplexity": math.exp(chances["loss"]), "accuracy": chances["accuracy"]},
+        theory=theory_results(groups),
+        **incomplete(runs),
+    )
     every = finals[["head", "temperature", "d", "seed", *MEASURES, "key"]].rename(columns=MEASURES)
     every = every.reset_index(drop=True)
     return Findings(
-        statements,
+        sentences,
         {
-            "At the end of training: mean and 95 % interval over the seeds": _table(groups),
-            "Mean margin by frequency of the token, from the rarest fifth (1) to the most frequent (5)": _margin_table(
-                groups
+            "At the end of training: mean and 95 % interval over the seeds": _table(groups, MEASURES),
+            "Mean margin by frequency of the token, from the rarest fifth (1) to the most frequent (5)": _table(
+                groups, {q: str(q) for q in QUINTILES}
             ),
             f"The tokens of the smallest margins, {where} (Ġ is a space, Ċ the end of a line)": tokens.head(LISTED),
             f"The closest pairs of tokens, {where}": pairs,
@@ -216,131 +221,88 @@ def _of_sphere(groups: Groups) -> dict[str, dict[float, pd.DataFrame]]:
     return out
 
 
-def _collapse_sentences(groups: Groups) -> list[str]:
-    """How GNC1 to GNC3 change as the temperature falls."""
+def collapse_results(groups: Groups) -> list[dict[str, Any]]:
+    """How GNC1 to GNC3 change as the temperature falls, by head; ``steps`` are the signs of the changes of GNC2."""
     out = []
     for head, series in _of_sphere(groups).items():
         best = max(series, key=lambda tau: series[tau]["GNC2"].mean())
-        group = series[best]
+        changes = [paired_groups(series[low], series[high], "GNC2") for high, low in itertools.pairwise(series)]
+        GNC1 = {tau: group["GNC1"].mean() for tau, group in series.items()}
         out.append(
-            f"{HEAD_LABELS[head]}: of {len(series)} temperatures mean GNC2 is largest at τ = {best:.3g}, "
-            f"{mean_interval(group['GNC2'])}, {beside_best_known(group)}; there GNC1 is "
-            f"{mean_interval(group['GNC1'])} and GNC3 {mean_interval(group['GNC3'])}."
-        )
-        steps = [paired_groups(series[low], series[high], "GNC2") for high, low in itertools.pairwise(series)]
-        if steps:
-            shown = [side(step, "grows", "shrinks", "") for step in steps]
-            change = paired_groups(series[min(series)], series[max(series)], "GNC2")
-            collapsed = {tau: series[tau]["GNC1"].mean() for tau in series}
-            least = min(collapsed, key=lambda tau: collapsed[tau])
-            out.append(
-                f"{HEAD_LABELS[head]}: as τ falls from {max(series):.3g} to {min(series):.3g}, GNC2 changes by "
-                f"{change}. Of {len(steps)} steps it is shown to grow at {shown.count('grows')} and to shrink at "
-                f"{shown.count('shrinks')}. GNC1 is {collapsed[max(series)]:.3g} at the largest τ, "
-                f"{collapsed[min(series)]:.3g} at the smallest, and least at τ = {least:.3g}, {collapsed[least]:.3g}."
-            )
-    return out
-
-
-def _frequency_sentences(groups: Groups) -> list[str]:
-    """Whether frequent tokens have the larger margins, by temperature."""
-    out = []
-    for (head, tau), group in groups.items():
-        correlation = mean_interval(group["rank_correlation"])
-        shown = side(
-            correlation,
-            "frequent tokens have the larger margins",
-            "frequent tokens have the smaller margins",
-            "neither frequent nor rare tokens are shown to have the larger margins",
-        )
-        difference = mean_interval(group[QUINTILES[-1]] - group[QUINTILES[0]])
-        out.append(
-            f"{cell_label(head, tau)}: {shown} (rank correlation of count and margin {correlation}); the "
-            f"mean margin of the most frequent fifth less that of the rarest is {difference}."
+            {"head": HEAD_LABELS[head], "temperatures": len(series), "best": best}
+            | {name: mean_interval(series[best][name]) for name in ("GNC1", "GNC2", "GNC3")}
+            | {"margin": MarginRatio.of(series[best]), "steps": [change.sign for change in changes]}
+            | {"largest": max(series), "smallest": min(series)}
+            | {"change": paired_groups(series[min(series)], series[max(series)], "GNC2")}
+            | {"mean_GNC1": GNC1, "collapsed": min(GNC1, key=lambda tau: GNC1[tau])}
         )
     return out
 
 
-def _smallest_sentence(tokens: pd.DataFrame, where: str) -> str:
-    """Which tokens have the smallest margins."""
-    first = tokens.head(5)
-    named = ", ".join(f"{t!r} ({m:.3f}, next to {n!r})" for t, m, n in first[["token", "margin", "nearest"]].values)
-    median = tokens["margin"].median()
-    return f"{where}: the smallest mean margins are those of {named}; the median token's is {median:.3f}."
+def frequency_results(groups: Groups) -> list[dict[str, Any]]:
+    """Whether frequent tokens have the larger margins, by head and temperature."""
+    return [
+        {
+            "label": cell_label(head, tau),
+            "correlation": mean_interval(group["rank_correlation"]),
+            "difference": mean_interval(group[QUINTILES[-1]] - group[QUINTILES[0]]),
+        }
+        for (head, tau), group in groups.items()
+    ]
 
 
-def _similarity_sentences(groups: Groups) -> list[str]:
-    """Whether tokens that stand after the same tokens are close."""
-    out = []
-    for head, series in _of_sphere(groups).items():
-        listed = ", ".join(
-            f"{mean_interval(group['similarity']).text} at τ = {tau:.3g}" for tau, group in series.items()
-        )
-        largest = max(group["p_value"].max() for group in series.values())
-        out.append(
-            f"{HEAD_LABELS[head]}: rank correlation of the cosine of two tokens with how alike the tokens before them "
-            f"are: {listed}; the largest p-value of a run (Mantel's test, one-sided) is {largest:.2g}."
-        )
-    return out
+def similarity_results(groups: Groups) -> list[dict[str, Any]]:
+    """Whether tokens that stand after the same tokens are close, by head."""
+    return [
+        {
+            "head": HEAD_LABELS[head],
+            "signs": [mean_interval(group["similarity"]).sign for group in series.values()],
+            "p_value": max(group["p_value"].max() for group in series.values()),
+        }
+        for head, series in _of_sphere(groups).items()
+    ]
 
 
-def _accuracy_sentences(groups: Groups, chances: Unigram) -> list[str]:
-    """Where the model predicts best, beside the training counts alone, and beside the linear head."""
+def accuracy_results(groups: Groups) -> list[dict[str, Any]]:
+    """Where the model of each head predicts best, and the linear head beside it."""
     out = []
     linear = {tau: group for (head, tau), group in groups.items() if head == "linear"}
     for head, series in _of_sphere(groups).items():
         best = min(series, key=lambda tau: series[tau]["perplexity"].mean())
-        group = series[best]
-        out.append(
-            f"{HEAD_LABELS[head]}: test perplexity is least at τ = {best:.3g}, {mean_interval(group['perplexity'])}, "
-            f"with test accuracy {mean_interval(group['test_accuracy'])} %; the training counts alone give "
-            f"perplexity {math.exp(chances['loss']):.1f} and accuracy {100 * chances['accuracy']:.1f} %."
-        )
-        for tau, other in linear.items():
-            difference = paired_groups(other, group, "perplexity")
-            shown = side(difference, "worse", "better", "neither shown to be better nor worse")
-            out.append(
-                f"Without the spherical constraint, {cell_label('linear', tau)}, test perplexity is "
-                f"{mean_interval(other['perplexity'])}, less that of the {HEAD_LABELS[head]} head at τ = {best:.3g} "
-                f"{difference}: {shown}."
-            )
+        others = [
+            {"label": cell_label("linear", tau), "perplexity": mean_interval(other["perplexity"])}
+            | {"difference": paired_groups(other, series[best], "perplexity")}
+            for tau, other in linear.items()
+        ]
+        means = {name: mean_interval(series[best][name]) for name in ("perplexity", "test_accuracy")}
+        out.append({"head": HEAD_LABELS[head], "best": best, **means, "linear": others})
     return out
 
 
-def _theory_sentences(groups: Groups) -> list[str]:
-    """What the loss certifies, and the theory of global minimisers with so unequal counts."""
+def theory_results(groups: Groups) -> list[dict[str, Any]]:
+    """What the loss of each head certifies, and the bound of global minimisers with counts as unequal as they are.
+
+    The bound is above 0 at temperatures below ``bound_from``, and with equal counts below ``bound_from_equal``; both
+    are NaN where no code is stored.
+    """
     out = []
     for head, series in _of_sphere(groups).items():
-        tau = min(series, key=lambda one: series[one]["loss"].mean())
-        certified = max(group["certified_margin"].max() for group in series.values())
+        best = min(series, key=lambda tau: series[tau]["loss"].mean())
+        first = series[best].iloc[0]
+        K, known, imbalance = int(first["tokens"]), float(first["best_known"]), float(first["imbalance"])
+        bounds = []
+        for tau, group in series.items() if math.isfinite(known) else ():
+            least = minimizer_margin(K, known, tau, imbalance=imbalance)
+            if least > 0:
+                bounds.append({"temperature": tau, "least": least, "mean": group["GNC2"].mean()})
         out.append(
-            f"{HEAD_LABELS[head]}: the training loss is least at τ = {tau:.3g}, {mean_interval(series[tau]['loss'])} "
-            f"nats per token at training accuracy {mean_interval(series[tau]['train_accuracy'])} %; "
-            f"the margin that a loss certifies (docs/theory.md, T6) is "
-            + (f"{certified:.4f} at most." if certified > 0 else "above 0 at no temperature.")
+            {"head": HEAD_LABELS[head], "best": best, "imbalance": imbalance, "bounds": bounds}
+            | {name: mean_interval(series[best][name]) for name in ("loss", "train_accuracy")}
+            | {"certified": max(group["certified_margin"].max() for group in series.values())}
+            | {"bound_from": _first_temperature(K, known, imbalance)}
+            | {"bound_from_equal": _first_temperature(K, known, 1.0)}
         )
-        out.append(f"{HEAD_LABELS[head]}: {_imbalance_sentence(series)}")
     return out
-
-
-def _imbalance_sentence(series: dict[float, pd.DataFrame]) -> str:
-    """The bound on the margin of global minimisers, with the counts as unequal as they are."""
-    first = next(iter(series.values())).iloc[0]
-    K, margin, imbalance = int(first["tokens"]), first["best_known"], first["imbalance"]
-    unequal = f"the mean count of a token is {imbalance:.4g} times the smallest"
-    if not math.isfinite(margin):
-        return f"{unequal}; no code is stored, so that no bound on GNC2 of a global minimiser is computed."
-    listed = [
-        f"{least:.4f} at τ = {tau:.3g}, where the mean is {group['GNC2'].mean():.4f}"
-        for tau, group in series.items()
-        if (least := minimizer_margin(K, margin, tau, imbalance=imbalance)) > 0
-    ]
-    return (
-        f"{unequal}. With such counts the bound on GNC2 of a global minimiser over free features (docs/theory.md, T6) "
-        f"is above 0 for τ below {_first_temperature(K, margin, imbalance):.4f}, with equal counts below "
-        f"{_first_temperature(K, margin, 1.0):.4f}: "
-        + (f"here {', '.join(listed)}." if listed else "at none of these temperatures is it above 0.")
-    )
 
 
 def _first_temperature(K: int, margin: float, imbalance: float) -> float:
@@ -351,23 +313,11 @@ def _first_temperature(K: int, margin: float, imbalance: float) -> float:
     return margin / math.log((K - 1) / math.expm1(math.log(2) / (imbalance * K)))
 
 
-def _table(groups: Groups) -> pd.DataFrame:
-    """One row per head and temperature."""
+def _table(groups: Groups, labels: dict[Any, str]) -> pd.DataFrame:
+    """One row per head and temperature, with the means of columns by their labels."""
     return pd.DataFrame(
         [
-            {"head": HEAD_LABELS[head], "τ": f"{tau:.3g}", "runs": len(group)}
-            | {label: mean_interval(group[name]).text for name, label in MEASURES.items()}
-            for (head, tau), group in groups.items()
-        ]
-    )
-
-
-def _margin_table(groups: Groups) -> pd.DataFrame:
-    """One row per head and temperature, a column a fifth of the tokens."""
-    return pd.DataFrame(
-        [
-            {"head": HEAD_LABELS[head], "τ": f"{tau:.3g}", "runs": len(group)}
-            | {str(q): mean_interval(group[q]).text for q in QUINTILES}
+            {"head": HEAD_LABELS[head], "τ": tau, "runs": len(group)} | mean_columns(group, labels)
             for (head, tau), group in groups.items()
         ]
     )

@@ -103,13 +103,12 @@ def test_classes_that_are_chosen_are_counted() -> None:
 
 def test_difference_is_that_of_pairs() -> None:
     runs = made_up(0.004)
-    found = cmf.findings(runs)
-    one = row(found.tables["Test accuracy in % (mean and 95 % interval), class means less learned head in points"], A)
+    one = row(next(iter(cmf.findings(runs).tables.values())), A)
     values = {head: [100 * r.accuracy for r in runs[:15] if r.settings.head == head] for head in ("learned", "cmf")}
     test = ttest_rel(values["cmf"][::2], values["learned"])  # momenta 0.9 and 0.1 take turns
     low, high = test.confidence_interval()
-    mean, half = map(float, one["difference"].split(" ± "))
-    assert (mean, half) == pytest.approx(((low + high) / 2, (high - low) / 2), abs=0.006)  # two digits are shown
+    found = (one["difference"], one["difference, lower"], one["difference, upper"])
+    assert found == pytest.approx(((low + high) / 2, low, high))
     assert one["pairs"] == 5
 
 

@@ -63,9 +63,9 @@ def test_a_rotated_code_is_recognised_and_random_points_are_not(tmp_path: Path) 
     code = sc.best_known(9, 3).W
     turn = np.linalg.qr(rows(3, 3))[0]
     alike = about(compare_findings(saved(tmp_path, code[::-1] @ turn)), "Relabelled")
-    assert "the code's vectors are 0.0 degrees from its own" in alike
+    assert "the code's vectors are 0.0 degrees from the classifier's" in alike
     unlike = about(compare_findings(saved(tmp_path, rows(9, 3))), "Relabelled")
-    assert "0.0 degrees" not in unlike
+    assert " 0.0 degrees" not in unlike
 
 
 def test_another_local_optimum_is_not_called_the_code(tmp_path: Path) -> None:
@@ -76,15 +76,15 @@ def test_another_local_optimum_is_not_called_the_code(tmp_path: Path) -> None:
         start = random_start(HARDMAX, K, d, np.random.SeedSequence([99, seed]))
         optimum = optimise(HARDMAX, *start).X[:K]
         said = about(compare_findings(saved(tmp_path, optimum)), "Relabelled")
-        assert "So nothing makes it this code in particular" in said
+        assert "Nothing makes the classifier this code in particular" in said
     noisy = code.W[::-1] + 0.05 * np.random.default_rng(0).standard_normal((K, d))
     said = about(compare_findings(saved(tmp_path, noisy)), "Relabelled")
-    assert said.endswith("So it is nearer to this code than to any of them.")
+    assert said.endswith("The classifier is nearer to this code than to any of them.")
 
 
 def test_where_every_start_finds_the_code(tmp_path: Path) -> None:
     said = about(compare_findings(saved(tmp_path, rows(6, 5))), "Relabelled")
-    assert said.endswith("So every start of the search finds this very code.") and "other local optima" not in said
+    assert said.endswith("Every start of the search finds this very code.") and "other local optima" not in said
 
 
 def test_where_no_code_is_held(tmp_path: Path) -> None:

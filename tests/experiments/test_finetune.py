@@ -96,16 +96,16 @@ def test_heads_are_compared_in_pairs(gain: float, spread: float, verdict: str) -
     runs = made_up(gain, spread)
     sentences = finetune.findings(runs).statements[:3]
     for mode, sentence in zip(finetune.MODES, sentences, strict=True):
-        assert sentence.startswith(f"Trained {mode}, class means (CMF) against the learned head")
+        assert sentence.startswith(f"Trained {mode}, class means (CMF) less the learned head, in points of accuracy: ")
         own = [r for r in runs if finetune._mode(r.settings) == mode]
         values = {head: [100 * r.accuracy for r in own if r.settings.head == head] for head in ("cmf", "learned")}
         low, high = ttest_rel(values["cmf"], values["learned"]).confidence_interval()
-        listed = sentence.split("difference ")[1].split(" (n = 5) points, ")[0]
+        listed = sentence.split("in distribution ")[1].split(" (n = 5), ")[0]
         mean, half = map(float, listed.split(" ± "))
         assert mean == pytest.approx((low + high) / 2, abs=0.06 * half)
         assert half == pytest.approx((high - low) / 2, rel=0.06)
         expected = "better" if low > 0 else "worse" if high < 0 else "neither shown to be better nor worse"
-        assert sentence.count(f"points, {expected}") == 2
+        assert sentence.count(f"(n = 5), {expected}") == 2
         assert expected == verdict
 
 
@@ -114,10 +114,13 @@ def test_what_pre_training_is_worth_and_what_is_trained() -> None:
     gains = [s for s in found.statements if s.startswith("Pre-training is worth")]
     assert len(gains) == 4
     assert "Pre-training is worth to learned, all layers trained, 10" in gains[0]
-    (parameters,) = [s for s in found.statements if s.startswith("Trained parameters")]
-    assert "all layers, learned: 123 (100 of them in the head)" in parameters
-    assert "last layer, class means (CMF): 8 (0 of them in the head)" in parameters
     table, every = found.tables.values()
+    counts = {
+        (row["trained"], row["head"]): (row["parameters in the head"], row["parameters in all"])
+        for _, row in table.iterrows()
+    }
+    assert counts["all layers", "learned"] == (100, 123)
+    assert counts["last layer", "class means (CMF)"] == (0, 8)
     assert len(table) == 6 and len(every) == 30
     assert every["shifted"].to_numpy() == pytest.approx(every["test"].to_numpy() / 2)
     (figure,) = found.figures.values()

@@ -26,6 +26,7 @@ from experiments import report as module
 from experiments.report import ReportSection, report, write_report
 from experiments.settings import RunSettings
 from experiments.studies.findings import Findings
+from experiments.tables import LARGEST, SMALLEST, as_html, as_text
 from tests.processes import HANG
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -47,6 +48,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         element = {"tag": tag, "text": "", **dict(attrs)}
         self.elements.append(element)
+        if tag == "data":
+            self.open[-1]["number"] = float(element["value"])
+        if tag == "th":
+            assert [parent["tag"] for parent in self.open[-2:]] == ["thead", "tr"]  # it heads a column
         if tag not in VOID:
             self.open.append(element)
 
@@ -60,10 +65,17 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, Any]]:
         return [element for element in self.elements if element["tag"] == tag]
 
+    def cells(self, number: int) -> list[dict[str, Any]]:
+        """Cells of a column of the only table."""
+        return self.all("td")[number :: len(self.all("th"))]
+
     def column(self, number: int) -> list[str]:
-        """Texts of a column of the only table."""
-        width = len(self.all("th"))
-        return [cell["text"] for cell in self.all("td")][number::width]
+        """Their texts."""
+        return [cell["text"] for cell in self.cells(number)]
+
+    def numbers(self, number: int) -> list[float | None]:
+        """The numbers that they sort by."""
+        return [cell.get("number") for cell in self.cells(number)]
 
 
 def figure(points: int = 3) -> Figure:
@@ -116,7 +128,6 @@ def test_page_is_self_contained(tmp_path: Path) -> None:
     for element in page.all("img"):
         assert element["src"].startswith("data:image/svg+xml;base64,")
         assert element["alt"] in ("Epochs: GNC2 against epoch", "Again: GNC2 against epoch")
-    assert all(heading["scope"] == "col" for heading in page.all("th"))
     assert {element["aria-labelledby"] for element in page.elements if "aria-labelledby" in element} <= ids
     assert "2 of 3 planned runs, 2 min of training" in text
     assert "0 of 4 planned runs" in text
@@ -178,17 +189,20 @@ def test_tables_are_written_whole_beside_the_page(tmp_path: Path, monkeypatch: p
     assert any(f"The first {module.MAX_ROWS} of {len(long)} rows" in element["text"] for element in page.all("p"))
 
 
-class Interval:
+class Thing:
     """Anything with a text."""
 
     def __str__(self) -> str:
-        return "0.57 ± 0.01 (n = 3)"
+        return "5 things"
 
 
 def test_cells_of_every_kind(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
-            "interval": [Interval(), Interval(), None],
+            "thing": [Thing(), Thing(), None],
+            "GNC2": [0.571, 0.4, np.nan],
+            "GNC2, lower": [0.559, np.nan, np.nan],
+            "GNC2, upper": [0.583, np.nan, np.nan],
             "mixed": [1, "two", 0.5],
             "truth": [True, False, True],
             "maybe": [True, None, np.bool_(False)],
@@ -203,7 +217,8 @@ def test_cells_of_every_kind(tmp_path: Path) -> None:
     page = page_of(tmp_path, section(Findings(tables={"Cells": frame})))
     columns = {heading["text"]: page.column(i) for i, heading in enumerate(page.all("th"))}
     assert columns == {
-        "interval": ["0.57 ± 0.01 (n = 3)", "0.57 ± 0.01 (n = 3)", "–"],
+        "thing": ["5 things", "5 things", "–"],
+        "GNC2": ["0.571 ± 0.012", "0.4", "–"],
         "mixed": ["1", "two", "0.5"],
         "truth": ["yes", "no", "yes"],
         "maybe": ["yes", "–", "no"],
@@ -214,10 +229,18 @@ def test_cells_of_every_kind(tmp_path: Path) -> None:
         "infinite": ["inf", "-inf", "–"],
         "7": ["0.25", "0.50", "10.00"],
     }
-    numeric = {heading["text"] for heading in page.all("th") if heading.get("class") == "number"}
-    assert numeric == {"interval", "empty", "whole", "infinite", "7"}
+    numbers = {heading["text"]: page.numbers(i) for i, heading in enumerate(page.all("th"))}
+    assert {name: found for name, found in numbers.items() if any(x is not None for x in found)} == {
+        "GNC2": [0.571, 0.4, None],
+        "whole": [1, None, 10**9],
+        "7": [0.25, 0.5, 10],
+    }
+    aligned = re.findall(r"\.col(\d+) \{\s*text-align: right;\s*\}", page.all("style")[1]["text"])
+    assert [page.all("th")[int(i)]["text"] for i in aligned] == ["GNC2", "whole", "infinite", "7"]
     stored = pd.read_parquet(next(tmp_path.glob("page-tables/*")))
-    assert stored["interval"].tolist()[:2] == ["0.57 ± 0.01 (n = 3)"] * 2
+    assert stored["thing"].tolist()[:2] == ["5 things"] * 2
+    for name in ("GNC2", "GNC2, lower", "GNC2, upper"):
+        pd.testing.assert_series_equal(stored[name], frame[name], check_exact=True)
     assert stored["mixed"].tolist() == ["1", "two", "0.5"]
 
 
@@ -227,14 +250,18 @@ def test_columns_of_one_name(tmp_path: Path) -> None:
     assert [heading["text"] for heading in page.all("th")] == ["head", "x", "x-2", "head-2"]
 
 
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
+def test_numbers_stand_in_the_page_in_full(values: list[float]) -> None:
+    page = Page(as_html(pd.DataFrame({"x": values}), "x", "label"))
+    assert page.numbers(0) == values
+
+
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=8))
 def test_numbers_keep_their_digits(values: list[float]) -> None:
     """The largest number shown without an exponent is right to 4 digits, and every other to 2."""
-    numeric, cells = module._column(pd.Series(values))
-    assert numeric
-    plain = [abs(x) for x in values if x and module.SMALLEST <= abs(x) < module.LARGEST]
-    for x, (text, key) in zip(values, cells, strict=True):
-        assert key == x
+    shown = as_text(pd.DataFrame({"x": values}))["x"]
+    plain = [abs(x) for x in values if x and SMALLEST <= abs(x) < LARGEST]
+    for x, text in zip(values, shown, strict=True):
         if x == 0:
             assert float(text) == 0
         elif "e" in text:
@@ -242,7 +269,7 @@ def test_numbers_keep_their_digits(values: list[float]) -> None:
             assert float(text) == pytest.approx(x, rel=5.01e-4)
         else:
             assert float(text) == pytest.approx(x, rel=5.01e-4 if abs(x) == max(plain) else 5.01e-2)
-    decimals = {len(text.partition(".")[2]) for text, _ in cells if "e" not in text}
+    decimals = {len(text.partition(".")[2]) for text in shown if "e" not in text}
     assert len(decimals) <= 1
 
 
@@ -368,7 +395,9 @@ def test_a_click_on_a_heading_sorts(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "number": [10.5, -1.0, np.nan, 9.25, 1e-7],
-            "interval": ["10 ± 1", "9.5 ± 0.1", "–", "-3 ± 2", "0.1 ± 0"],
+            "interval": [10, 9.5, np.nan, -3, 0.1],
+            "interval, lower": [9, 9.35, np.nan, -5, 0.1],
+            "interval, upper": [11, 9.65, np.nan, -1, 0.1],
             "name": ["class 10", "class 9", None, "Alpha", "beta"],
         }
     )
@@ -377,7 +406,7 @@ def test_a_click_on_a_heading_sorts(tmp_path: Path) -> None:
     orders = {
         (0, 1): ["-1.00", "1.000e-07", "9.25", "10.50", "–"],
         (0, 2): ["10.50", "9.25", "1.000e-07", "-1.00", "–"],
-        (1, 1): ["-3 ± 2", "0.1 ± 0", "9.5 ± 0.1", "10 ± 1", "–"],
+        (1, 1): ["-3.0 ± 2.0", "0.1 ± 0", "9.50 ± 0.15", "10.0 ± 1.0", "–"],
         (2, 1): ["Alpha", "beta", "class 9", "class 10", "–"],
         (2, 2): ["class 10", "class 9", "beta", "Alpha", "–"],
     }

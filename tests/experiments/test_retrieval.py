@@ -176,12 +176,16 @@ def test_search_is_among_held_out_classes_alone() -> None:
 @pytest.mark.parametrize(("gain", "best", "text"), [(0.05, "fixed code", "5"), (-0.05, "learned", "-5")])
 def test_findings_compare_the_heads(gain: float, best: str, text: str) -> None:
     found = retrieval.findings(made_up({"code": gain, "cmf": -0.1, "linear": -0.1}, seeds=3, temperatures=(0.5,)))
-    assert f"the highest mean MAP@R on held-out classes has {best}" in found.statements[0]
-    (difference,) = [s for s in found.statements if s.startswith("fixed code, τ = 0.1 less learned, τ = 0.1")]
-    assert f"MAP@R {text}" in difference and "n = 3" in difference
-    table, every = found.tables.values()
+    assert found.statements[0].startswith(f"{best}, τ = 0.1 has the highest mean MAP@R on held-out classes, ")
+    assert found.statements[0].endswith("The pixels themselves have 10.0 %.")
+    (difference,) = [s for s in found.statements if s.startswith("fixed code, τ = 0.1 less learned, τ = 0.1:")]
+    verdict = "better" if gain > 0 else "worse"
+    assert f"MAP@R differs by {text} ± 0 (n = 3) points, {verdict}." in difference
+    table, differences, every = found.tables.values()
+    assert differences.set_index("head").loc["fixed code, τ = 0.1", "Recall@1"] == pytest.approx(100 * gain)
+    assert differences["pairs"].tolist() == [3, 3, 3, 3]
     assert table["head"].tolist()[:3] == ["learned", "class means (CMF)", "fixed code"]
-    assert table["MAP@R"].tolist()[-1] == "10.0"
+    assert table["MAP@R"].tolist()[-1] == pytest.approx(10)
     assert every["MAP@R"].tolist()[:3] == pytest.approx([50, 40, 50 + 100 * gain])
     (figure,) = found.figures.values()
     pixels, learned = (line.get_xydata() for line in figure.axes[1].lines[:2])

@@ -257,8 +257,8 @@ def test_the_linear_head_is_compared_where_the_learned_is_best(loss: float, show
     ]
     sentence = matching(found(runs), "Without the spherical constraint")
     assert sentence.endswith(f": {shown}.")
-    assert "less that of the learned head at τ = 0.1" in sentence
-    assert f"accuracy {100 * unigram(DATA)['accuracy']:.1f} %" in matching(found(runs), "the training counts alone")
+    assert "Less that of the learned head at τ = 0.1" in sentence
+    assert f"accuracy {100 * unigram(DATA)['accuracy']:.1f} %" in matching(found(runs), "The training counts alone")
 
 
 def test_tables_list_the_smallest_margins_and_the_closest_pairs() -> None:
@@ -290,8 +290,9 @@ def test_cosines_that_follow_the_tokens_before_them() -> None:
 
     values, vectors = np.linalg.eigh(input_similarity(DATA) + np.eye(K))
     rows = vectors[:, -D:] * np.sqrt(values[-D:])
-    sentence = matching(found([MadeUp(s, rows=rows) for s in runs_at(0.1)]), "how alike the tokens before them are")
-    assert sentence.endswith("the largest p-value of a run (Mantel's test, one-sided) is 0.005.")
+    sentence = matching(found([MadeUp(s, rows=rows) for s in runs_at(0.1)]), "similarity of the tokens before them")
+    assert "is shown to be above 0 at 1 of 1 temperatures." in sentence
+    assert sentence.endswith("The largest p-value of a run (Mantel's test, one-sided) is 0.005.")
 
 
 @given(st.integers(3, 600), st.floats(0.05, 1.9), st.floats(1, 1e5))
@@ -307,17 +308,19 @@ def test_the_bound_of_theory_where_it_says_something() -> None:
     known = sc.best_known(K, D).margin
     low = 0.9 * text._first_temperature(K - 1, known, imbalance)
     silent = matching(found([MadeUp(s) for s in runs_at(1.0)]), "bound on GNC2 of a global minimiser")
-    assert "at none of these temperatures is it above 0" in silent
+    assert "At none of these temperatures is it above 0." in silent
     assert f"is {imbalance:.4g} times the smallest" in silent
     runs = [MadeUp(s) for s in runs_at(1.0, low)]
     bound = minimizer_margin(K - 1, known, low, imbalance=imbalance)
-    assert f"here {bound:.4f} at τ = {low:.3g}" in matching(found(runs), "bound on GNC2 of a global minimiser")
+    assert f"It is {bound:.4f} at τ = {low:.3g}, where the mean is" in matching(
+        found(runs), "bound on GNC2 of a global minimiser"
+    )
 
 
 @pytest.mark.parametrize(("certified", "listed"), [(0.12, "is 0.1200 at most"), (-2.0, "is above 0 at no temperature")])
 def test_what_the_loss_certifies(certified: float, listed: str) -> None:
     runs = [MadeUp(s, {"certified_margin": certified}) for s in runs_at(0.1)]
-    assert listed in matching(found(runs), "the margin that a loss certifies")
+    assert listed in matching(found(runs), "The margin that a loss certifies")
 
 
 def test_a_part_of_the_plan() -> None:

@@ -13,7 +13,8 @@ from experiments.class_similarity import mantel
 from experiments.codes import code
 from experiments.settings import RunSettings
 from experiments.statistics import Interval, Slope, mean_interval, paired_difference, slope
-from experiments.studies.common import paired_groups, side
+from experiments.studies.common import paired_groups
+from experiments.tables import counted_columns, interval_columns
 from softmaxcode.assignment import cosines
 from softmaxcode.sphere import check_rows
 
@@ -177,29 +178,12 @@ class Graded:
         """Whether every level fits its training data, so that a change of test accuracy is one of generalisation."""
         return bool((self.fixed.groupby("level")["train_accuracy"].mean() >= FITTED).all())
 
+    def training_accuracy(self, level: float) -> float:
+        """Mean training accuracy of a level, in per cent."""
+        return float(100 * self._at(level)["train_accuracy"].mean())
+
     def _at(self, level: float) -> pd.DataFrame:
         return self.fixed[self.fixed["level"] == level]
-
-    def sentence(self) -> str:
-        """What the assignment does here."""
-        if math.isnan(self.slope.slope):
-            return (
-                f"{self.data}: no two assignments of one seed are finished (n = {self.slope.n}), so there is no slope."
-            )
-        text = (
-            f"{self.data}: from a random assignment to the best, {self.what} accuracy changes by "
-            f"{self.slope} points: similar classes near each other "
-            f"{side(self.slope, 'help', 'hurt', 'are not shown to matter')}."
-        )
-        if self.what == "test" and not self.fitted:
-            text += f" Test less training accuracy changes by {self.gap_slope} points."
-        if self.difference.n:
-            best, worst = (100 * self._at(level)["train_accuracy"].mean() for level in (1.0, -1.0))
-            text += f" The best assignment less the worst is {self.difference} points"
-            text += f" (training accuracy {best:.2f} % and {worst:.2f} %)."
-        if self.against_learned.n:
-            text += f" The best assignment less the learned head is {self.against_learned} points."
-        return text
 
     def table(self) -> pd.DataFrame:
         """One row a level."""
@@ -212,7 +196,7 @@ class Graded:
                     "objective": part["objective"].mean(),
                     "fraction": part["fraction"].mean(),
                     "accuracy of": self.what,
-                    **interval_columns("accuracy", mean_interval(part["accuracy"])),
+                    **counted_columns("accuracy", mean_interval(part["accuracy"])),
                     "training accuracy": 100 * part["train_accuracy"].mean(),
                 }
             )
@@ -224,16 +208,12 @@ class Graded:
         return {
             "data": self.data,
             "accuracy of": self.what,
-            "slope": one.slope,
-            "slope, lower": one.lower,
-            "slope, upper": one.upper,
+            **interval_columns("slope", one),
             "slope, n": one.n,
             "slope, p": one.p_value,
-            "slope of test less training": self.gap_slope.slope,
-            "slope of test less training, lower": self.gap_slope.lower,
-            "slope of test less training, upper": self.gap_slope.upper,
-            **interval_columns("best less worst", self.difference),
-            **interval_columns("best less learned", self.against_learned),
+            **interval_columns("slope of test less training", self.gap_slope),
+            **counted_columns("best less worst", self.difference),
+            **counted_columns("best less learned", self.against_learned),
         }
 
 
@@ -261,19 +241,10 @@ class Arranged:
         rest = pd.concat(others, axis=1).dropna().mean(axis=1)
         return paired_difference(first.to_dict(), rest.to_dict())
 
-    def sentence(self) -> str:
-        """What the arrangement does."""
-        each = "; ".join(
-            f"{mean_interval(part['accuracy'])} % with {part['opposite'].iloc[0]} opposite" for part in self.parts
-        )
-        text = f"{self.data}: test accuracy is {each}."
-        if not self.difference.n:
-            return text
-        return (
-            f"{text} Similar classes opposite, less the mean of the other arrangements: {self.difference} points, "
-            f"so putting them far apart {side(self.difference, 'helps', 'hurts', 'is not shown to matter')}. "
-            "(The paper, four classes of CIFAR10: 89.95 % with Cat and Dog far apart, else 91.90 % and 92.13 %.)"
-        )
+    @property
+    def accuracies(self) -> list[tuple[Interval, str]]:
+        """Accuracy of each arrangement in per cent, and which classes are opposite."""
+        return [(mean_interval(part["accuracy"]), str(part["opposite"].iloc[0])) for part in self.parts]
 
     def table(self) -> pd.DataFrame:
         """One row an arrangement, and its difference from the one with similar classes opposite."""
@@ -284,8 +255,8 @@ class Arranged:
                     "data": self.data,
                     "opposite": part["opposite"].iloc[0],
                     "objective": part["objective"].mean(),
-                    **interval_columns("accuracy", mean_interval(part["accuracy"])),
-                    **interval_columns(
+                    **counted_columns("accuracy", mean_interval(part["accuracy"])),
+                    **counted_columns(
                         "less the first", paired_difference(part.groupby("seed")["accuracy"].mean().to_dict(), first)
                     ),
                     "training accuracy": 100 * part["train_accuracy"].mean(),
@@ -293,13 +264,3 @@ class Arranged:
                 for part in self.parts
             ]
         )
-
-
-def interval_columns(name: str, interval: Interval) -> dict[str, float]:
-    """An interval as four columns: its mean, both ends and the number of runs."""
-    return {
-        name: interval.mean,
-        f"{name}, lower": interval.lower,
-        f"{name}, upper": interval.upper,
-        f"{name}, n": interval.n,
-    }

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from experiments import paper
 from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
-from experiments.statistics import Slope, mean_interval
+from experiments.rendering import statements
+from experiments.statistics import mean_interval
 from experiments.studies.assignment.analysis import (
     Arranged,
     Graded,
     data_label,
     group_key,
-    interval_columns,
     measurement_frame,
 )
-from experiments.studies.common import diverged_sentences, missing_sentences, nothing_found, side
+from experiments.studies.common import incomplete, nothing_found
 from experiments.studies.findings import Findings
+from experiments.tables import counted_columns
 from softmaxcode.plotting.style import COLOURS, INK
 
 if TYPE_CHECKING:
@@ -69,15 +71,15 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
             arranged.append(Arranged(group))
         if (group["head"] == "learned").any():
             learned.append(group[group["head"] == "learned"])
-    statements = [
-        *_verdict(graded_groups),
-        *(one.sentence() for one in graded_groups),
-        *_control_sentences(graded_groups),
-        *(one.sentence() for one in arranged),
-        *(_learned_sentence(group) for group in learned),
-        *diverged_sentences(runs, _label),
-        *missing_sentences(runs, _label, lambda run: group_key(run.settings)),
-    ]
+    sentences = statements(
+        "assignment",
+        verdicts=verdicts(graded_groups),
+        graded=graded_groups,
+        arranged=arranged,
+        learned=[learned_result(group) for group in learned],
+        paper=paper.CIFAR10_ARRANGEMENTS,
+        **incomplete(runs, _label, lambda run: group_key(run.settings)),
+    )
     tables = {}
     if graded_groups:
         tables["Accuracy by assignment, in percent; fraction 0 is a random assignment, 1 the best"] = pd.concat(
@@ -94,71 +96,40 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
             [_learned_row(group) for group in learned]
         )
     figures = {"Accuracy against the objective of the assignment": _drawn(graded_groups)} if graded_groups else {}
-    return Findings(statements, tables, figures)
+    return Findings(sentences, tables, figures)
 
 
-def _verdict(groups: list[Graded]) -> list[str]:
-    """Whether similar classes next to each other raise test accuracy and generalise, but for the controls."""
+def verdicts(groups: list[Graded]) -> dict[str, dict[int, list[str]]] | None:
+    """By the sign of the slopes of test accuracy and of its gap to training: the data, but for the controls."""
     real = [one for one in groups if not one.control]
     if not real:
-        return []
-    return [
-        f"That similar classes at near vectors give the higher test accuracy is "
-        f"{_found([(one.data, one.slope) for one in real])} (by the slope's interval).",
-        f"That they narrow the gap from training to test accuracy, and so generalise better, is "
-        f"{_found([(one.data, one.gap_slope) for one in real])}.",
-    ]
-
-
-def _found(slopes: list[tuple[str, Slope]]) -> str:
-    """On which data a rising slope is shown, on which a falling one, and on which neither."""
-    verdicts = ("supported on", "contradicted on", "left open on")
-    return "; ".join(
-        f"{verdict} {' and '.join(names)}"
-        for verdict in verdicts
-        if (names := [data for data, one in slopes if side(one, *verdicts) == verdict])
-    )
-
-
-def _control_sentences(groups: list[Graded]) -> list[str]:
-    """Whether the slope is gone where the similarity of classes was destroyed."""
-    texts = []
-    for one in groups:
-        if one.control and not math.isnan(one.slope.lower):
-            text = (
-                f"Control, {one.data}: its slope is {side(one.slope, 'not ', 'not ', '')}compatible with 0 "
-                f"({one.slope} points of {one.what} accuracy)"
-            )
-            if side(one.slope, "shown", "shown", ""):
-                text += (
-                    ": the similarity that chance leaves is enough for a slope here, so those of other data cannot be "
-                    "put down to their similarity alone"
-                )
-                if not one.fitted:
-                    text += "; its runs do not fit their training data, so it is a slope of how well they are fitted"
-            texts.append(f"{text}.")
-    return texts
-
-
-def _learned_row(group: pd.DataFrame) -> dict[str, Any]:
+        return None
     return {
-        "data": group["data"].iloc[0],
-        **interval_columns("accuracy", mean_interval(group["accuracy"])),
-        "fraction": group["fraction"].mean(),
-        **interval_columns("rank correlation", mean_interval(group["correlation"].astype(float))),
-        "largest p": group["p_value"].astype(float).max(),
+        name: {sign: [one.data for one in real if getattr(one, slope).sign == sign] for sign in (1, -1, 0)}
+        for name, slope in (("accuracy", "slope"), ("gap", "gap_slope"))
     }
 
 
-def _learned_sentence(group: pd.DataFrame) -> str:
+def learned_result(group: pd.DataFrame) -> dict[str, Any]:
     """Whether a learned classifier places similar classes near."""
-    correlation = mean_interval(group["correlation"].astype(float))
-    return (
-        f"Learned class vectors, {group['data'].iloc[0]}: their cosines and the similarity of inputs have the rank "
-        f"correlation {correlation} (largest p of Mantel's test "
-        f"{group['p_value'].astype(float).max():.3g}), and the objective is {group['fraction'].mean():.2f} of the way "
-        "from a random assignment of the fixed code to its best."
-    )
+    return {
+        "data": group["data"].iloc[0],
+        "accuracy": mean_interval(group["accuracy"]),
+        "fraction": group["fraction"].mean(),
+        "correlation": mean_interval(group["correlation"].astype(float)),
+        "p_value": group["p_value"].astype(float).max(),
+    }
+
+
+def _learned_row(group: pd.DataFrame) -> dict[str, Any]:
+    found = learned_result(group)
+    return {
+        "data": found["data"],
+        **counted_columns("accuracy", found["accuracy"]),
+        "fraction": found["fraction"],
+        **counted_columns("rank correlation", found["correlation"]),
+        "largest p": found["p_value"],
+    }
 
 
 def _drawn(groups: list[Graded]) -> Figure:

@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 
 from experiments.drawing import HEAD_LABELS
+from experiments.rendering import side
 from experiments.settings import RunSettings
 from experiments.shifted import correct, shifted_accuracy
 from experiments.statistics import Interval, mean_interval, non_inferior
-from experiments.studies.common import paired_groups, side
+from experiments.studies.common import paired_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,19 +95,22 @@ def few_shot_accuracy(run: TrainedRun) -> FewShot:
 
 
 def compare_conditions(accuracies: pd.DataFrame) -> list[dict[str, Any]]:
-    """Class means against the learned head, under every condition that has both."""
+    """Class means and the learned head, under every condition that has both; ``shift`` is empty where there is none."""
     out = []
     for condition, group in accuracies.groupby("condition", sort=False):
         learned = group[group["head"] == "learned"]
         for name, cmf in group[group["head"] == "cmf"].groupby("classifier", sort=False):
             if len(learned):
+                difference = paired_groups(cmf, learned, "accuracy")
                 out.append(
                     {
                         "condition": condition,
                         "classifier": name,
+                        "shift": str(condition).partition(SHIFTED)[2],
                         "learned": mean_interval(learned["accuracy"]),
                         "cmf": mean_interval(cmf["accuracy"]),
-                        "difference": paired_groups(cmf, learned, "accuracy"),
+                        "difference": difference,
+                        "verdict": verdict_label(difference),
                     }
                 )
     return out

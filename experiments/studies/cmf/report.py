@@ -9,19 +9,19 @@ import pandas as pd
 
 from experiments import paper
 from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
+from experiments.rendering import statements
 from experiments.statistics import Interval, mean_interval
 from experiments.studies.cmf.analysis import (
-    SHIFTED,
     SHIFTS,
     accuracy_frame,
     classifier_label,
     compare_conditions,
     condition_label,
-    verdict_label,
 )
 from experiments.studies.cmf.costs import BATCH, TIMED, cost_frame, timing_frame
-from experiments.studies.common import diverged_sentences, missing_sentences, nothing_found
+from experiments.studies.common import incomplete, nothing_found
 from experiments.studies.findings import Findings
+from experiments.tables import interval_columns
 from softmaxcode.plotting.style import COLOURS, INK
 
 if TYPE_CHECKING:
@@ -54,11 +54,17 @@ def findings(runs: Sequence[TrainedRun]) -> Findings:
     accuracies = accuracy_frame(finished)
     compared = compare_conditions(accuracies)
     costs, timed = cost_frame(finished), timing_frame(finished)
+    sentences = statements(
+        "cmf",
+        plain=[row for row in compared if not row["shift"]],
+        shifted=shift_results(compared),
+        step_ratios={int(row["K"]): row["learned / CMF"] for _, row in timed.iterrows()},
+        batch=BATCH,
+        d=TIMED[0][1],
+        **incomplete(runs, _label, condition_label),
+    )
     return Findings(
-        _sentences(compared)
-        + _cost_sentences(costs, timed)
-        + diverged_sentences(runs, _label)
-        + missing_sentences(runs, _label, condition_label),
+        sentences,
         {
             "Test accuracy in % (mean and 95 % interval), class means less learned head in points": _table(compared),
             "For reference: the paper's networks on CIFAR100 (K = 100, d = 10): test accuracy in %": _paper_table(),
@@ -74,29 +80,18 @@ def _label(run: TrainedRun) -> str:
     return f"{condition_label(run)}, {classifier_label(run.settings)}"
 
 
-def _sentences(compared: list[dict[str, Any]]) -> list[str]:
-    """A sentence for every condition, but one for all shifts of a data set."""
-    out = []
+def shift_results(compared: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How often each verdict is given under the shifts of a data set, and the least favourable one."""
     shifts: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in compared:
-        unshifted, shifted, _ = row["condition"].partition(SHIFTED)
-        if shifted:
-            shifts.setdefault((unshifted, row["classifier"]), []).append(row)
-            continue
-        out.append(
-            f"{row['condition']}: {row['classifier']} {row['cmf']} %, learned {row['learned']} %; difference "
-            f"{row['difference']} points: {verdict_label(row['difference'])}."
-        )
-    for (unshifted, classifier), rows in shifts.items():
-        verdicts = Counter(verdict_label(row["difference"]) for row in rows)
-        worst = min(rows, key=lambda row: row["difference"].lower)
-        out.append(
-            f"{unshifted}{SHIFTED.removesuffix(' by ')}: {classifier} is "
-            + "; ".join(f"{verdict} under {count} of {len(rows)} shifts" for verdict, count in verdicts.items())
-            + f". Its least favourable interval is {worst['difference']} points, under "
-            f"{worst['condition'].removeprefix(unshifted + SHIFTED)}."
-        )
-    return out
+        if row["shift"]:
+            shifts.setdefault((row["condition"].removesuffix(f" by {row['shift']}"), row["classifier"]), []).append(row)
+    return [
+        {"condition": condition, "classifier": classifier, "shifts": len(rows)}
+        | {"verdicts": Counter(row["verdict"] for row in rows)}
+        | {"worst": min(rows, key=lambda row: row["difference"].lower)}
+        for (condition, classifier), rows in shifts.items()
+    ]
 
 
 def _table(compared: list[dict[str, Any]]) -> pd.DataFrame:
@@ -105,11 +100,11 @@ def _table(compared: list[dict[str, Any]]) -> pd.DataFrame:
             {
                 "condition": row["condition"],
                 "classifier": row["classifier"],
-                "accuracy": row["cmf"].text,
-                "learned": row["learned"].text,
-                "difference": row["difference"].text,
+                **interval_columns("accuracy", row["cmf"]),
+                **interval_columns("learned", row["learned"]),
+                **interval_columns("difference", row["difference"]),
                 "pairs": row["difference"].n,
-                "which is": verdict_label(row["difference"]),
+                "which is": row["verdict"],
             }
             for row in compared
         ]
@@ -132,29 +127,6 @@ def _paper_table() -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-def _cost_sentences(costs: pd.DataFrame, timed: pd.DataFrame) -> list[str]:
-    out = []
-    for (K, d), group in costs.groupby(["K", "d"]):
-        by_head = group.set_index("classifier")
-        if {HEAD_LABELS["learned"], HEAD_LABELS["cmf"]} <= set(by_head.index):
-            learned, cmf = by_head.loc[HEAD_LABELS["learned"]], by_head.loc[HEAD_LABELS["cmf"]]
-            saved = learned[["bytes of gradient", "bytes of optimizer state"]].sum()
-            kept = cmf[["bytes of gradient", "bytes of optimizer state"]].sum()
-            out.append(
-                f"K = {K}, d = {d}: the learned classifier has {learned['parameters']} of the model's "
-                f"{learned['parameters with network']} parameters, {HEAD_LABELS['cmf']} {cmf['parameters']} of "
-                f"{cmf['parameters with network']}; gradient and SGD momentum take {saved} and {kept} bytes."
-            )
-    if len(timed):
-        ratios = ", ".join(f"{row['learned / CMF']:.2f} at K = {row['K']:,.0f}" for _, row in timed.iterrows())
-        out.append(
-            f"Time of a step of the learned classifier alone over that of {HEAD_LABELS['cmf']} "
-            f"(batch {BATCH}, d = {TIMED[0][1]}, medians of steps taken in turns; one measurement on one machine): "
-            f"{ratios}."
-        )
-    return out
 
 
 def _figure(accuracies: pd.DataFrame, timed: pd.DataFrame) -> Figure:
