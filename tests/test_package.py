@@ -25,7 +25,7 @@ PACKAGE = Path(sc.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 UFM_MODULES = sorted((ROOT / "ufm").rglob("*.py"))
-HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
+HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "loky", "numpy"}
 #: Modules whose public names are used from there.
 SUBMODULES = (
     "assignment",
