@@ -13,7 +13,7 @@ import textwrap
 import threading
 import time
 import uuid
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,14 @@ def scheduler(request):
 
 
 class Threads(Workers):
-    """Tasks on threads of this process: for what is not about processes."""
+    """Tasks on threads of this process, more than there are slots: for what is not about processes."""
+
+    def __init__(self, slots, timeout):
+        super().__init__(slots, timeout)
+        self.pool = ThreadPoolExecutor(10 * slots)
 
     def submit(self, call):
-        future = Future()
-        threading.Thread(target=lambda: future.set_result(call())).start()
-        return future
+        return self.pool.submit(call)
 
     def release(self, future):
         pass
@@ -120,7 +122,7 @@ class Threads(Workers):
         pass
 
     def close(self):
-        pass
+        self.pool.shutdown()
 
 
 @pytest.fixture
