@@ -130,27 +130,27 @@ def threads(monkeypatch) -> None:
     monkeypatch.setattr(sweep_module, "workers", lambda n_jobs, scheduler, timeout: Threads(n_jobs, timeout))
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", [1, 2, 3])
 def test_as_many_tasks_as_slots_run_at_once(slots):
-    """The first ends at once; of those that follow, as many as there are slots meet."""
-    together = threading.Barrier(slots)
-    under_way: list[int] = []
+    """The oldest ends when as many are under way, even the one that is being submitted; in the end all do."""
+    started, at_once, released = [], [], []
 
-    def task(key: int) -> int:
-        under_way.append(key)
-        seen = len(under_way)
-        if 0 < key <= 2 * slots:
-            together.wait(HANG)
-        under_way.remove(key)
-        return seen
+    class Counted(Threads):
+        def submit(self, call):
+            started.append((Future(), call))
+            at_once.append(len(started) - len(released))
+            under_way = [(future, call) for future, call in started if not future.done()]
+            for future, call in under_way if len(started) == 6 else under_way[: len(under_way) // slots]:
+                future.set_result(call())
+            return started[-1][0]
 
-    with Threads(slots, HANG) as threads:
-        outcomes = list(run(threads, task, {key: {"key": key} for key in range(6)}))
-    assert sorted(outcome.key for outcome in outcomes) == list(range(6))
-    assert max(outcome.result for outcome in outcomes) == slots
-    if slots == 1:
-        assert [outcome.key for outcome in outcomes] == list(range(6))
+        def release(self, future):
+            released.append(future)
+
+    with Counted(slots, HANG) as counted:
+        outcomes = list(run(counted, int, {key: {} for key in range(6)}))
+    assert [outcome.key for outcome in outcomes] == list(range(6))
+    assert max(at_once) == slots and released == [future for future, _ in started]
 
 
 def answer(K: int, d: int, seed: int) -> dict[str, dict[str, Any]]:
