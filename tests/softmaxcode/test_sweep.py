@@ -481,6 +481,18 @@ def test_a_process_that_dies_between_two_tasks_costs_nothing():
     assert first.reason is None and second.reason is None and second.result != first.result
 
 
+def blocked() -> set[int]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal masks")
+def test_processes_do_not_receive_what_a_terminal_sends_to_all():
+    with LocalWorkers(1, timeout=HANG) as processes:
+        [outcome] = run(processes, blocked, {0: {}})
+    assert outcome.result - blocked() == {signal.SIGINT, signal.SIGHUP}
+
+
 @pytest.mark.processes
 def test_n_jobs_is_a_limit():
     with LocalWorkers(2, timeout=HANG) as processes:
