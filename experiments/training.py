@@ -23,8 +23,8 @@ from experiments.files import Header, read_json, write_json
 from experiments.measuring import Measuring
 from experiments.model import built, loader
 from softmaxcode.nn import CMFClassifier
+from softmaxcode.parallel.interrupts import end_with
 from softmaxcode.parallel.progress import Progress
-from softmaxcode.parallel.workers import end_with
 from softmaxcode.storage.disk import one_writer, written_whole
 from softmaxcode.storage.provenance import installed_version
 from softmaxcode.storage.records import Count, NonNegative, parse_json, read_record

@@ -27,7 +27,7 @@ from tests.processes import HANG
 PACKAGE = Path(sc.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "numpy"}
+HEAVY = {"torch", "geoopt", "numba", "scipy", "pandas", "matplotlib", "flint", "tqdm", "joblib", "loky", "numpy"}
 #: Modules whose public names other code uses directly.
 SUBMODULES = (
     "assignment",

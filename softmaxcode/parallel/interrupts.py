@@ -1,10 +1,12 @@
-"""Signals that end a command, and blocks that they do not interrupt."""
+"""Signals that end a command, blocks that they do not interrupt, and processes that end with the first one."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Signals that end a command like Ctrl-C: SIGTERM comes from batch systems, SIGHUP from a terminal that is closed.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+#: Seconds between two looks of a process at its parent.
+WATCH_EVERY = 1.0
 
 
 @contextlib.contextmanager
@@ -38,3 +42,40 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         if kept:
             signal.raise_signal(signal.Signals(kept[0]))
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Where processes start: no interrupt leaves one half started, and they see neither Ctrl-C nor a closed terminal.
+
+    Both go to all processes of a terminal: this one answers, and the others end with it. One of them removes the
+    semaphores of the rest.
+    """
+    with uninterrupted():
+        if not hasattr(signal, "pthread_sigmask"):
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with(parent: int) -> None:
+    """Have this process end soon after its parent, however that ends: a killed parent ends nothing itself.
+
+    A signal at the parent's death (``PR_SET_PDEATHSIG``) would come when the thread ends that started this process.
+
+    Parameters
+    ----------
+    parent : int
+        The parent's process id, as the parent gave it: it may have ended before this process looks.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with the parent", daemon=True).start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import os
 import re
@@ -14,12 +13,13 @@ import textwrap
 import threading
 import time
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import joblib
+import loky
 import numpy as np
 import pytest
 from hypothesis import given
@@ -106,13 +106,23 @@ def scheduler(request):
 
 
 class Threads(Workers):
-    """Tasks on threads of this process, for tests that are not about processes."""
+    """Tasks on threads of this process, more than there are slots, for tests that are not about processes."""
 
-    def _start(self, func, task):
-        threading.Thread(target=lambda: task.finish() and task.complete(func()[0])).start()
+    def __init__(self, slots, timeout):
+        super().__init__(slots, timeout)
+        self.pool = ThreadPoolExecutor(10 * slots)
+
+    def submit(self, call):
+        return self.pool.submit(call)
+
+    def release(self, future):
+        pass
+
+    def give_up(self, future):
+        pass
 
     def close(self):
-        pass
+        self.pool.shutdown()
 
 
 @pytest.fixture
@@ -120,37 +130,27 @@ def threads(monkeypatch) -> None:
     monkeypatch.setattr(sweep_module, "workers", lambda n_jobs, scheduler, timeout: Threads(n_jobs, timeout))
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("slots", [1, 2])
-def test_no_more_tasks_than_slots_run_at_once_however_quick_the_first_is(monkeypatch, slots):
-    """The first is done while others are handed out; of those that follow, as many as there are slots meet."""
-    hand_out = joblib.Parallel.dispatch_one_batch
-    together = threading.Barrier(slots)
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_as_many_tasks_as_slots_run_at_once(slots):
+    """The oldest ends when as many are under way, even the one that is being submitted; in the end all do."""
+    started, at_once, released = [], [], []
 
-    def slowly(self, tasks):
-        try:
-            return hand_out(self, tasks)
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                time.sleep(0.02)  # a task that is done at once is done now
+    class Counted(Threads):
+        def submit(self, call):
+            started.append((Future(), call))
+            at_once.append(len(started) - len(released))
+            under_way = [(future, call) for future, call in started if not future.done()]
+            for future, call in under_way if len(started) == 6 else under_way[: len(under_way) // slots]:
+                future.set_result(call())
+            return started[-1][0]
 
-    monkeypatch.setattr(joblib.Parallel, "dispatch_one_batch", slowly)
-    under_way: list[int] = []
+        def release(self, future):
+            released.append(future)
 
-    def task(key: int) -> int:
-        under_way.append(key)
-        seen = len(under_way)
-        if 0 < key <= 2 * slots:
-            together.wait(HANG)
-        under_way.remove(key)
-        return seen
-
-    with Threads(slots, HANG) as backend:
-        outcomes = list(run(backend, task, {key: {"key": key} for key in range(6)}))
-    assert sorted(outcome.key for outcome in outcomes) == list(range(6))
-    assert max(outcome.result for outcome in outcomes) == slots
-    if slots == 1:
-        assert [outcome.key for outcome in outcomes] == list(range(6))
+    with Counted(slots, HANG) as counted:
+        outcomes = list(run(counted, int, {key: {} for key in range(6)}))
+    assert [outcome.key for outcome in outcomes] == list(range(6))
+    assert max(at_once) == slots and released == [future for future, _ in started]
 
 
 def answer(K: int, d: int, seed: int) -> dict[str, dict[str, Any]]:
@@ -366,53 +366,75 @@ def test_what_always_goes_wrong_is_named_and_the_rest_is_done(catalog, folder, s
 
 
 @pytest.fixture
-def stuck_when_it_hangs(monkeypatch, folder) -> None:
-    """The timeout of `BAD` is over when it hangs, and that of the others never, however slow the machine is."""
+    """Tasks on threads of this process, more than there are slots, for tests that are not about processes."""
 
-    tries = itertools.count(1)
+    def hang(times: int) -> Any:
+        monkeypatch.setattr(workers_module, "monotonic", lambda: 3600.0 * min(times, len(list(folder.glob("9.3.*")))))
+        return functools.partial(fake, folder=folder, how="hang", times=times)
 
-    def limit(self, seconds, action):
-        def watch(turn):
-            wait_for(lambda: self._open.locked() or len(list(folder.glob("9.3.*"))) >= turn)
-            action()
-
-        if self.key == BAD:
-            threading.Thread(target=watch, args=[next(tries)], daemon=True).start()
-
-    monkeypatch.setattr(workers_module._Task, "limit", limit)
+    return hang
 
 
 @pytest.mark.processes
-def test_a_task_that_hangs_is_ended_and_tried_again(catalog, folder, scheduler, stuck_when_it_hangs):
-    task = functools.partial(fake, folder=folder, how="hang", times=1)
-    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=2, scheduler=scheduler, tries=99)
+def test_a_task_that_hangs_is_ended_and_tried_again(catalog, folder, scheduler, hours_pass):
+    report = sweep(PAIRS, catalog=catalog, task=hours_pass(1), n_jobs=2, scheduler=scheduler, timeout=60, tries=99)
     assert report.done == tuple(PAIRS)
     assert ran(folder)[BAD] >= 2
 
 
 @pytest.mark.processes
-def test_a_task_that_always_hangs_is_named(catalog, folder, stuck_when_it_hangs):
-    task = functools.partial(fake, folder=folder, how="hang", times=99)
-    report = sweep(PAIRS, catalog=catalog, task=task, n_jobs=1, timeout=3, tries=1)
-    assert report.failed == {BAD: "stuck: no result within 3 s"}
+def test_a_task_that_always_hangs_is_named(catalog, folder, hours_pass):
+    report = sweep(PAIRS, catalog=catalog, task=hours_pass(99), n_jobs=1, timeout=60, tries=1)
+    assert report.failed == {BAD: "stuck: no result within 60 s"}
     assert len(report.done) == len(PAIRS) - 1
     wait_for(lambda: not local_processes())
 
 
 def test_a_task_without_a_result_is_stuck_when_its_time_is_over():
-    ended = []
+    given_up = []
 
     class Silent(Threads):
-        def _start(self, func, task):
-            return task.key
+        def submit(self, call):
+            return Future()
 
-        def _give_up(self, job):
-            ended.append(job)
+        def give_up(self, future):
+            given_up.append(future)
 
-    with Silent(2, timeout=0.01) as backend:
-        outcomes = list(run(backend, int, {key: {} for key in range(3)}))
+    with Silent(2, timeout=0.01) as silent:
+        outcomes = list(run(silent, int, {key: {} for key in range(3)}))
     assert {outcome.reason for outcome in outcomes} == {"stuck: no result within 0.01 s"}
-    assert sorted(ended) == [0, 1, 2]
+    assert sorted(outcome.key for outcome in outcomes) == [0, 1, 2] and len({*given_up}) == 3
+
+
+def test_a_result_that_came_in_time_counts_however_late_it_is_read(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(workers_module, "monotonic", lambda: now)
+    futures = []
+
+    class Noted(Threads):
+        def submit(self, call):
+            futures.append(super().submit(call))
+            return futures[-1]
+
+    with Noted(2, timeout=60) as threads:
+        outcomes = run(threads, int, {key: {} for key in range(2)})
+        first = next(outcomes)
+        [future.result(HANG) for future in futures]
+        now = 3600.0
+        assert [(o.result, o.reason) for o in (first, *outcomes)] == [(0, None)] * 2
+
+
+def test_workers_that_cannot_be_started_fail_their_tasks_alone():
+    class Few(Threads):
+        def submit(self, call):
+            if call.args[0] % 2:
+                raise OSError("no more processes")
+            return super().submit(call)
+
+    with Few(2, HANG) as threads:
+        outcomes = {outcome.key: outcome.reason for outcome in run(threads, int, {key: {} for key in range(6)})}
+    reason = "no worker could be started (OSError: no more processes)"
+    assert outcomes == {key: reason if key % 2 else None for key in range(6)}
 
 
 @pytest.mark.parametrize("how", ["nothing", "other shape", "one missing", "not finite", "no provenance"])
@@ -424,15 +446,50 @@ def test_an_answer_that_is_no_code_counts_as_a_try(threads, catalog, folder, how
     assert not any(key[:2] == BAD for key in catalog.calls)
 
 
+def ends(how: str) -> Any:
+    if how == "exit":
+        os._exit(0)
+    if how == "SystemExit":
+        raise SystemExit("3")
+    return threading.Lock() if how == "unpicklable" else how
+
+
+@pytest.mark.processes
+def test_however_a_task_ends_it_has_an_outcome_and_the_next_one_runs():
+    reasons = {}
+    with LocalWorkers(1, timeout=HANG) as processes:
+        for how in ("exit", "SystemExit", "unpicklable"):
+            first, second = run(processes, ends, {key: {"how": key} for key in (how, "result")})
+            assert (second.result, second.reason) == ("result", None)
+            reasons[first.key] = first.reason
+    assert reasons["exit"].startswith("the worker died (TerminatedWorkerError: ")
+    assert reasons["SystemExit"] == "SystemExit: 3"
+    assert reasons["unpicklable"].startswith("the worker sent no result (TypeError: ")
+
+
 @pytest.mark.processes
 def test_a_process_that_dies_between_two_tasks_costs_nothing():
+    before = {*threading.enumerate()}
     with LocalWorkers(1, timeout=HANG) as processes:
         [first] = run(processes, os.getpid, {0: {}})
+        own = {*threading.enumerate()} - before
+        assert own
         os.kill(first.result, signal.SIGKILL)
-        [executor] = processes._idle
-        wait_for(lambda: executor._flags.broken is not None)
+        wait_for(lambda: not any(thread.is_alive() for thread in own))  # the death has been noticed
         [second] = run(processes, os.getpid, {1: {}})
     assert first.reason is None and second.reason is None and second.result != first.result
+
+
+def blocked() -> set[int]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal masks")
+def test_processes_do_not_receive_what_a_terminal_sends_to_all():
+    with LocalWorkers(1, timeout=HANG) as processes:
+        [outcome] = run(processes, blocked, {0: {}})
+    assert outcome.result - blocked() == {signal.SIGINT, signal.SIGHUP}
 
 
 @pytest.mark.processes
@@ -754,9 +811,9 @@ def test_dask_that_is_not_installed_is_one_sentence(catalog, monkeypatch):
         sweep(PAIRS, catalog=catalog, scheduler="tcp://127.0.0.1:8786")
 
 
-def test_the_number_of_tasks_at_once_is_joblib_s():
+def test_the_number_of_tasks_at_once():
     assert workers(3, None, 1.0).slots == 3
-    assert workers(-1, None, 1.0).slots == joblib.cpu_count()
+    assert workers(-1, None, 1.0).slots == loky.cpu_count()
     assert workers(-1000, None, 1.0).slots == 1
 
 
