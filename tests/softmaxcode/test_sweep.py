@@ -106,7 +106,7 @@ def scheduler(request):
 
 
 class Threads(Workers):
-    """Tasks on threads of this process, more than there are slots, for tests that are not about processes."""
+    """Tasks on threads of this process, more than there are slots: for what is not about processes."""
 
     def __init__(self, slots, timeout):
         super().__init__(slots, timeout)
@@ -366,7 +366,8 @@ def test_what_always_goes_wrong_is_named_and_the_rest_is_done(catalog, folder, s
 
 
 @pytest.fixture
-    """Tasks on threads of this process, more than there are slots, for tests that are not about processes."""
+def hours_pass(monkeypatch, folder):
+    """Time stands still, but for an hour that passes each time that `BAD` begins to hang."""
 
     def hang(times: int) -> Any:
         monkeypatch.setattr(workers_module, "monotonic", lambda: 3600.0 * min(times, len(list(folder.glob("9.3.*")))))
