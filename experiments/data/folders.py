@@ -137,7 +137,7 @@ def _check_alike(counts: dict[str, int], advice: str) -> None:
             raise ValueError(f"{name} has {count} images where the others have {usual}: {advice}")
 
 
-def _split(folders: Sequence[Path], test_share: float, seed: int) -> tuple[Files, Files]:
+def _split(folders: Sequence[Path], test_fraction: float, seed: int) -> tuple[Files, Files]:
     """Images of every class folder, with a random fraction for the test set; each class has both."""
     train: Files = []
     test: Files = []
@@ -145,7 +145,7 @@ def _split(folders: Sequence[Path], test_share: float, seed: int) -> tuple[Files
         images = _images(folder)
         if len(images) < 2:
             raise ValueError(f"{folder} has one image; a class that is split into train and test needs two")
-        count = min(max(round(test_share * len(images)), 1), len(images) - 1)
+        count = min(max(round(test_fraction * len(images)), 1), len(images) - 1)
         drawn = set(stream(seed, f"test images of {folder.name}").permutation(len(images))[:count].tolist())
         for i, path in enumerate(images):
             (test if i in drawn else train).append((path, k))
@@ -220,7 +220,7 @@ def read_faces(
     root: str | Path | None,
     *,
     image_size: int = 50,
-    test_share: float = 0.2,
+    test_fraction: float = 0.2,
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Source:
@@ -234,7 +234,7 @@ def read_faces(
     root : path, optional
     image_size : int
         Height and width in pixels, to which every face is stretched.
-    test_share : float
+    test_fraction : float
         Fraction of each identity's images used for testing, rounded, but at least one image and not all.
     seed : int
         Seed of the random split.
@@ -257,7 +257,7 @@ def read_faces(
         raise ValueError(f"{folder} must have a folder for each identity; got {len(folders)}")
     _check_alike({str(f): len(_images(f)) for f in folders}, "BUPT-CBFace-50 is balanced (read others as image-folder)")
     size = check_integer("image_size", image_size, 1)
-    train, test = _split(folders, check_number("test_share", test_share, 0, 1), seed)
+    train, test = _split(folders, check_number("test_fraction", test_fraction, 0, 1), seed)
     return _source(train, test, [f.name for f in folders], size, skip_corrupt)
 
 
@@ -265,7 +265,7 @@ def read_image_folder(
     root: str | Path | None,
     *,
     image_size: int = 64,
-    test_share: float = 0.2,
+    test_fraction: float = 0.2,
     seed: int = 0,
     skip_corrupt: bool = False,
 ) -> Source:
@@ -276,7 +276,7 @@ def read_image_folder(
     root : path
     image_size : int
         Height and width in pixels, to which every image is stretched.
-    test_share : float
+    test_fraction : float
         Fraction of each class's images used for testing if there is no split, rounded, but at least one and not all.
     seed : int
         Seed of the random split.
@@ -297,7 +297,7 @@ def read_image_folder(
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}; image-folder needs one with a folder of images for each class")
     size = check_integer("image_size", image_size, 1)
-    fraction = check_number("test_share", test_share, 0, 1)
+    fraction = check_number("test_fraction", test_fraction, 0, 1)
     train_folder = folder / "train"
     test_folder = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
     is_split = train_folder.is_dir() and test_folder is not None

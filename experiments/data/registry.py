@@ -18,6 +18,7 @@ from experiments.data.labels import chosen_classes, few_shot_rows, noisy, of_cla
 from experiments.data.shifts import Shift
 from experiments.data.text import read_text
 from softmaxcode.checks.arguments import check_integer, check_number
+from softmaxcode.checks.renamed import renamed_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -285,6 +286,7 @@ def describe(name: str) -> str:
     return f"{name}: {entry.description} ({size})"
 
 
+@renamed_argument("test_share", "test_fraction")  # codespell:ignore
 def load(name: str, root: str | Path | None = None, **options: Any) -> Data:
     """Read a data set; nothing is downloaded or unpickled, and the same options give the same data.
 

@@ -40,7 +40,7 @@ def read_text(
     vocabulary: int = 1024,
     context: int = 64,
     size: int = 4_000_000,
-    test_share: float = 0.1,
+    test_fraction: float = 0.1,
     suffix: str = ".py",
     seed: int = 0,
 ) -> TextData:
@@ -60,7 +60,7 @@ def read_text(
         T, the number of tokens per context.
     size : int
         Characters of text, reached by the last file that is taken; less if there is not that much.
-    test_share : float
+    test_fraction : float
         Fraction of the characters for testing, reached by the last test file. Each text has at least one file.
     suffix : str
         Suffix of the names of the files.
@@ -84,7 +84,7 @@ def read_text(
         raise ValueError(f"vocabulary must be at most 8192; got {K}")
     T = check_integer("context", context, 1)
     size = check_integer("size", size, 1)
-    fraction = check_number("test_share", test_share, 0, 1)
+    fraction = check_number("test_fraction", test_fraction, 0, 1)
     files, name = _files(root, suffix)
     taken: list[str] = []
     length = 0

@@ -208,7 +208,7 @@ def test_corrupt_images_that_are_left_out_are_named(tmp_path, capsys):
 def test_what_every_run_is_refused_for_is_said_once(tmp_path, capsys):
     root = image_folder(tmp_path / "images")
     arguments = [*FOLDER, "--data-root", root, "--seeds", "3", "--heads", "learned", "--results", tmp_path / "results"]
-    options = json.dumps({"image_size": 8, "test_share": 0.1})
+    options = json.dumps({"image_size": 8, "test_fraction": 0.1})
     assert command(*arguments, "--data-options", options) == 1
     out, err = capsys.readouterr()
     assert err.count("is not a whole image") == 1 and err.count(": the same\n") == 2

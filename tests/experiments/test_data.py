@@ -363,7 +363,7 @@ def test_image_folder_with_a_test_folder_of_any_usual_name(tmp_path: Path, name:
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 def test_image_folder_split_by_a_share(tmp_path: Path, fraction: float) -> None:
     files = folders(tmp_path, {"a": 10, "b": 2}, np.random.default_rng(0))
-    data = images("image-folder", tmp_path, image_size=8, test_share=fraction)
+    data = images("image-folder", tmp_path, image_size=8, test_fraction=fraction)
     wanted = {0.0: [1, 1], 0.3: [3, 1], 1.0: [9, 1]}[fraction]
     assert np.bincount(data.test.labels).tolist() == wanted
     together = np.concatenate([raw(data, "train_unaugmented"), raw(data, "test")])
@@ -388,8 +388,8 @@ def test_image_folder_errors(tmp_path: Path) -> None:
         load("image-folder", tmp_path)
     with pytest.raises(ValueError, match="image_size must be an integer of at least 1; got 0"):
         load("image-folder", tmp_path, image_size=0)
-    with pytest.raises(ValueError, match=r"test_share must be a number from 0 to 1; got 1.5"):
-        load("image-folder", tmp_path, test_share=1.5)
+    with pytest.raises(ValueError, match=r"test_fraction must be a number from 0 to 1; got 1.5"):
+        load("image-folder", tmp_path, test_fraction=1.5)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
@@ -849,7 +849,7 @@ def text(root: Path | None, **options: Any) -> TextData:
 
 
 def test_text_is_split_by_files_and_its_tokens_are_of_the_training_files(library: Path) -> None:
-    data = text(library, suffix=".txt", vocabulary=1024, context=16, test_share=0.2)
+    data = text(library, suffix=".txt", vocabulary=1024, context=16, test_fraction=0.2)
     assert data.K == 1024 == len(set(data.class_names))
     parts = {"train": data.train, "test": data.test}
     decoded = {split: data.decode(part.tokens.tolist()) for split, part in parts.items()}
@@ -900,7 +900,7 @@ def test_bytes_that_training_text_does_not_have_are_no_tokens(library: Path, tmp
         (tmp_path / f"{i}.txt").write_bytes(path.read_bytes() + (b" caf\xc3\xa9 \xff" if i == 0 else b""))
     seeds = {}
     for seed in range(40):  # one of twelve files is the test file: find a seed for either case
-        data = text(tmp_path, suffix=".txt", vocabulary=512, context=8, test_share=0.01, seed=seed)
+        data = text(tmp_path, suffix=".txt", vocabulary=512, context=8, test_fraction=0.01, seed=seed)
         seeds["caf" in data.decode(data.test.tokens.tolist())] = data
         if len(seeds) == 2:
             break
@@ -923,7 +923,7 @@ def test_text_of_the_standard_library_by_default() -> None:
         ({"vocabulary": 8193}, "vocabulary must be at most 8192; got 8193"),
         ({"context": 0}, "context must be an integer of at least 1; got 0"),
         ({"size": 0}, "size must be an integer of at least 1; got 0"),
-        ({"test_share": -0.1}, "test_share must be a number from 0 to 1; got -0.1"),
+        ({"test_fraction": -0.1}, "test_fraction must be a number from 0 to 1; got -0.1"),
         ({"suffix": ".rs"}, "text needs at least two files that end in '.rs' in .*; got 0"),
         ({"vocabulary": 8192}, "the training text of .* characters gives .* tokens; vocabulary asks for 8192"),
         ({"context": 10**6}, "the training text has .* tokens; a context of 1000000 needs 1000001"),
@@ -957,3 +957,13 @@ def test_every_option_is_documented() -> None:
     for parameter in inspect.signature(DATASETS["digits"].load).parameters.values():
         if parameter.kind == inspect.Parameter.KEYWORD_ONLY:
             assert f"`{parameter.name}`" in text
+
+
+def test_an_option_by_its_old_name_still_works(tmp_path: Path) -> None:
+    for folder in "ab":
+        for i in range(5):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)).save(tmp_path / folder / f"{i}.png")
+    with pytest.warns(DeprecationWarning, match="test_share of load is now test_fraction"):
+        old = load("image-folder", tmp_path, image_size=8, test_share=0.4)
+    assert len(old.test) == len(load("image-folder", tmp_path, image_size=8, test_fraction=0.4).test) == 4
