@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from experiments.settings import RunSettings
 
 FORMAT = "experiments 1"
-ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+ACCELERATORS = get_args(Accelerator)
 #: What every row of a history has; what `Measuring` measures follows.
 COLUMNS = ("epoch", "step", "seconds", "train_loss")
 #: The environment variable that names the process that started the others of a run.
@@ -59,18 +60,18 @@ class Execution:
         Processes, one a device, that share each batch (DistributedDataParallel). Batch normalisation takes the
         statistics of each process's fraction, so this alone is felt in the result; ``run.json`` notes it.
     workers : int
-        Processes that read the data ahead.
+        Processes that read the data of a run ahead.
     data_root : str or None
-        The folder of the data sets.
+        The folder of the data sets; by default $SOFTMAXCODE_DATA, or data.
     checkpoint_seconds : float
         Between two checkpoints, which are written at the end of an epoch.
     tensorboard : bool
         Log to TensorBoard too; ``history.csv`` is always written.
     progress : bool or None
-        Show a progress bar; None on a terminal alone.
+        Show a progress bar; by default on a terminal alone.
     """
 
-    accelerator: str = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     workers: int = 0
     data_root: str | None = None

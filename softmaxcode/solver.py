@@ -17,6 +17,7 @@ from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.certificates.proof import check_digits, closed_form_decimal, prove_margin, prove_tammes
 from softmaxcode.checks.arguments import (
     OBJECTIVES,
+    Objective,
     check_flag,
     check_integer,
     check_jobs,
@@ -129,7 +130,7 @@ def solve(
     K: int,
     d: int,
     *,
-    objective: str = "softmax",
+    objective: Objective = "softmax",
     starts: int | None = None,
     budget: float | None = None,
     seed: int = 0,

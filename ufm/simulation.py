@@ -32,7 +32,7 @@ CHECKPOINT_SECONDS = 60.0
 LONG_STEP = 5.0
 
 
-def chosen_device(device: Any) -> torch.device:
+def chosen_device(device: Any = "auto") -> torch.device:
     """The device named, or of "auto" the GPU where there is one.
 
     Raises
@@ -143,23 +143,14 @@ def _label(runs: Sequence[Settings]) -> str:
 def simulate(
     K: int,
     d: int,
-    n: int | Sequence[int] = 5,
-    temperature: float = 0.05,
+    n: int | Sequence[int] = Settings.n,
+    temperature: float = Settings.temperature,
     *,
-    seed: int = 0,
-    anneal: float | None = None,
-    objective: str = "log-cross-entropy",
-    optimizer: str = "auto",
-    learning_rate: float | None = None,
-    weight_decay: float | None = None,
-    steps: int = 5000,
-    record_every: int | None = None,
-    tolerance: float = 1e-6,
-    dtype: str = "auto",
     device: Any = "auto",
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
     progress: bool | None = None,
+    **options: Any,
 ) -> Run:
     r"""Simulate the unconstrained feature model: features and classifier free on the sphere, from a random start.
 
@@ -170,42 +161,8 @@ def simulate(
 
     Parameters
     ----------
-    K : int
-        Number of classes, at least 2.
-    d : int
-        Dimension, at least 2.
-    n : int or sequence of int
-        Features of each class, at least 1: one number, or K of them where classes are imbalanced.
-    temperature : float
-        The temperature tau, above 0.
-    seed : int
-        What the random start follows from.
-    anneal : float, optional
-        Where the temperature begins: it falls to ``temperature`` by equal factors over the first half of the steps.
-        By default it is fixed.
-    objective : {"log-cross-entropy", "cross-entropy", "hardmax"}
-        What is minimised: tau log L, whose gradient never underflows; L itself, whose gradient is exactly 0 at small
-        temperatures long before the margin is right; or the largest negative logit margin, the limit of the first.
-    optimizer : {"auto", "lbfgs", "adam", "sgd"}
-        L-BFGS on the sphere, deterministic, for small problems; geoopt's RiemannianAdam or RiemannianSGD (momentum
-        0.9; none for hardmax, whose subgradient moves one feature per step: with n above 1 it takes many steps). "auto"
-        is L-BFGS where K N is at most 2^22, Adam beyond and for hardmax.
-    learning_rate : float, optional
-        Of Adam and SGD, at the first step; it falls to 0 along a cosine (hardmax: linearly). By default it follows the
-        temperature.
-    weight_decay : float, optional
-        Take the *free* model instead: rows of any norm, and half of this times all squared norms added to L. Metrics
-        are of unit rows; no margin is certified.
-    steps : int
-        Steps at most, of all samples each.
-    record_every : int, optional
-        Steps between two measurements; by default a fiftieth of them, a fifth for more than 2000 classes.
-    tolerance : float
-        A run ends when the relative gap between the certified margin and the best known, 1 - certified / known, is at
-        most this, at a measured step.
-    dtype : {"auto", "float64", "float32"}
-        "auto" is float32 for problems that are not small, at temperatures of at least 1e-3, where its rounding is not
-        felt. Measurements are in float64 always.
+    K, d, n, temperature
+        Numbers of classes, dimension, features of each class and the temperature tau, as in `ufm.Settings`.
     device : str
         "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:<number>".
     checkpoint : path, optional
@@ -215,6 +172,9 @@ def simulate(
         Steps between two checkpoints, instead of a minute.
     progress : bool, optional
         Show a bar; by default where standard error is a terminal.
+    **options
+        The other options of `ufm.Settings`: ``seed``, ``anneal``, ``objective``, ``optimizer``, ``learning_rate``,
+        ``weight_decay``, ``steps``, ``record_every``, ``tolerance``, ``dtype``.
 
     Returns
     -------
@@ -249,6 +209,7 @@ def simulate(
     >>> run.violations
     0
     """
+    seed = options.pop("seed", Settings.seed)
     for name, given in (("temperature", temperature), ("seed", seed)):
         if np.iterable(given) and not isinstance(given, str):
             raise ValueError(
@@ -260,19 +221,11 @@ def simulate(
         n,
         [temperature],
         [seed],
-        anneal=anneal,
-        objective=objective,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        steps=steps,
-        record_every=record_every,
-        tolerance=tolerance,
-        dtype=dtype,
         device=device,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         progress=progress,
+        **options,
     )
     return run
 
@@ -325,5 +278,6 @@ def simulate_batch(
     """
     temperatures, seeds = check_list("temperatures", temperatures), check_list("seeds", seeds)
     check_options(options, "temperatures and seeds are lists of their own")
-    runs = [Settings.checked(K, d, n, tau, seed=seed, **options) for tau in temperatures for seed in seeds]
+    options["n"] = n
+    runs = [Settings(K, d, temperature=tau, seed=seed, **options) for tau in temperatures for seed in seeds]
     return run_batch(runs, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress)

@@ -94,7 +94,7 @@ def sweep(
     temperature: float | Sequence[float] = TEMPERATURES,
     seeds: int | Sequence[int] = 4,
     *,
-    n: int | Sequence[int] = 5,
+    n: int | Sequence[int] = Settings.n,
     path: str | Path | None = None,
     device: Any = "auto",
     progress: bool | None = None,
@@ -111,7 +111,7 @@ def sweep(
     seeds : int or sequence of int
         How many seeds, from 0 on, or which.
     n : int or sequence of int
-        Features of each class, as in `ufm.simulate`.
+        Features of each class, as in `ufm.Settings`.
     path : path, optional
         Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time
         atomically; an existing file is replaced.
@@ -123,7 +123,7 @@ def sweep(
     progress : bool, optional
         Show bars; by default on a terminal.
     **options
-        The other options of `ufm.simulate`: ``anneal``, ``objective``, ``optimizer``, ``steps``, ...
+        The other options of `ufm.Settings`: ``anneal``, ``objective``, ``optimizer``, ``steps``, ...
 
     Returns
     -------
@@ -175,19 +175,20 @@ def continues(path: Path, *arguments: Any, **options: Any) -> bool:
 
 
 def _groups(
-    K: Any, d: Any, temperature: Any = TEMPERATURES, seeds: Any = 4, *, n: Any = 5, **options: Any
+    K: Any, d: Any, temperature: Any = TEMPERATURES, seeds: Any = 4, *, n: Any = Settings.n, **options: Any
 ) -> dict[tuple[int, int], list[Settings]]:
     """The runs of every (K, d)."""
     taus = _listed(temperature)
     which = _listed(seeds) if _is_list(seeds) else list(range(check_integer("seeds", seeds, 1)))
     check_options(options, "temperature and seeds are arguments of their own; path keeps checkpoints")
-    options = {"record_every": options.get("steps", 5000)} | options  # the end alone, unless more is asked for
+    options = {
+        "record_every": options.get("steps", Settings.steps)
+    } | options  # the end alone, unless more is asked for
     pairs = list(dict.fromkeys(check_pair(*pair) for pair in product(_listed(K), _listed(d))))
     if not (pairs and taus and which):
         raise ValueError("K, d, temperature and seeds must each be a number or a list of at least one; one is empty")
     return {
-        (k, dim): [Settings.checked(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which]
-        for k, dim in pairs
+        (k, dim): [Settings(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which] for k, dim in pairs
     }
 
 

@@ -315,7 +315,7 @@ def test_code_in_a_file_is_not_run(by, file, tmp_path_factory):
 
 
 def test_a_checkpoint_reads_back_as_it_was_written(tmp_path):
-    runs = [Settings.checked(3, 2, [1, 2, 3], 0.1, optimizer="adam", seed=seed) for seed in (0, 1)]
+    runs = [Settings(3, 2, [1, 2, 3], 0.1, optimizer="adam", seed=seed) for seed in (0, 1)]
     X = torch.nn.functional.normalize(torch.randn(2, 9, 2, dtype=torch.float64), dim=2).split([3, 6], dim=1)
     records = [checkpoint.RunRecord([{"step": 5, "gap": float("nan")}], "", "", *X), checkpoint.RunRecord()]
     records = [replace(records[0], W=X[0][0], H=X[1][0]), records[1]]
