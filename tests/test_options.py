@@ -161,9 +161,9 @@ def test_help_is_plain_text(app: App, capsys: pytest.CaptureFixture[str]) -> Non
     for arguments in ([], *([name] for name in names)):
         assert execute(app, [*arguments, "--help"]) == 0
         out, err = capsys.readouterr()
-        assert err == "" and out.startswith(f"usage: {' '.join([*app.name, *arguments])} ")
+        assert err == "" and out.startswith(f"Usage: {' '.join([*app.name, *arguments])} ")
         assert not re.search("[\x1b\u2500-\u257f`]", out)
-        assert max(map(len, out.splitlines())) <= 110
+        assert max(map(len, out.splitlines())) <= 80
 
 
 def test_a_command_that_returns_nothing_is_done(capsys: pytest.CaptureFixture[str]) -> None:

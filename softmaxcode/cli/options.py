@@ -11,14 +11,15 @@ import functools
 import inspect
 import json
 import sys
-import textwrap
 import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Argument, CoercionError, CycloptsError, Parameter, Token
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
+from cyclopts.help import DefaultFormatter, PanelSpec
 from docstring_parser import DocstringStyle, parse
+from rich.box import Box
 
 from softmaxcode.checks.arguments import shown
 from softmaxcode.storage.provenance import installed_version
@@ -26,13 +27,10 @@ from softmaxcode.storage.provenance import installed_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from cyclopts.help import HelpPanel
-    from rich.console import Console
-
 #: No range has more values than this.
 MAX_VALUES = 10**6
-#: Columns of help: where descriptions begin, and where lines end at most.
-INDENT, WIDTH = 26, 110
+#: Around the panels of help: nothing.
+NO_BOX = Box("    \n" * 8)
 
 #: The file that a command writes.
 Output = Annotated[str | None, Parameter(alias="-o", metavar="FILE")]
@@ -282,7 +280,7 @@ def application(name: str, about: str, commands: Mapping[str, tuple[Any, str]]) 
         name=name,
         help=about,
         help_format="plaintext",
-        help_formatter=_Plain(),
+        help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=NO_BOX, padding=0)),
         version=lambda: f"softmaxcode {installed_version()}",
         version_format="plaintext",
         default_parameter=Parameter(
@@ -367,43 +365,3 @@ def _sentence(error: CycloptsError, given: list[str]) -> str:
         case CoercionError(argument=Argument() as argument, token=Token() as token) if known := argument.get_choices():
             return f"{option} {_not_among(known, token.value)}"
     return " ".join(str(error).split()).rstrip(".")
-
-
-class _Plain:
-    """Help as plain text, for cyclopts: a column of names and one of descriptions."""
-
-    def render_usage(self, console: Console, options: Any, usage: Any) -> None:
-        console.out(f"usage: {str(usage).strip()}\n", highlight=False)
-
-    def render_description(self, console: Console, options: Any, description: Any) -> None:
-        console.out(f"{_filled(_text(console, description), '', console)}\n", highlight=False)
-
-    def __call__(self, console: Console, options: Any, panel: HelpPanel) -> None:
-        if not panel.entries:
-            return
-        lines = [f"{panel.title}:"]
-        for entry in panel.entries:
-            told = [_text(console, entry.description)]
-            if entry.choices:
-                told.append(f"(one of {', '.join(entry.choices)})")
-            if entry.default:
-                told.append(f"(default {entry.default})")
-            label = f"  {', '.join(entry.display_labels_with_metavar)}"
-            lines.append(_filled(" ".join(told), label, console))
-        console.out("\n".join([*lines, ""]), highlight=False)
-
-
-def _text(console: Console, shown: Any) -> str:
-    with console.capture() as caught:
-        console.print(shown, highlight=False, markup=False, soft_wrap=True)
-    return " ".join(caught.get().split()) if shown else ""
-
-
-def _filled(text: str, label: str, console: Console) -> str:
-    """A label and its description, broken into lines."""
-    indent = " " * INDENT if label else ""
-    lines = textwrap.wrap(text, min(console.width, WIDTH), initial_indent=indent, subsequent_indent=indent)
-    if label and lines and len(label) < INDENT - 1:
-        lines[0] = label.ljust(INDENT) + lines[0][INDENT:]
-        return "\n".join(lines)
-    return "\n".join([label, *lines] if label else lines)

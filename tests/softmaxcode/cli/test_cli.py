@@ -626,7 +626,7 @@ def test_help_and_version(run):
     assert run("--help").code == 0
     for command in ("solve", "check", "table", "plot"):
         ran = run(command, "--help")
-        assert ran.code == 0 and f"usage: softmaxcode {command} " in ran.out and ran.err == ""
+        assert ran.code == 0 and f"Usage: softmaxcode {command} " in ran.out and ran.err == ""
 
 
 def test_every_command_is_in_the_help(run):
