@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 ABOUT = "Real networks trained on real data, compared with computed Softmax Codes."
 
+OTHERS = {
+    "compare": ("experiments.compare_command:run", "Compare a classifier out of a file with the best code known."),
+    "report": ("experiments.commands:report", "Write everything found in a results folder as one HTML page."),
+}
+
 
 def app(chosen: str = "") -> App:
     """The command; a study is imported, which takes seconds, where it is chosen, and states its question."""
     commands = {name: (f"experiments.commands:{name}", about) for name, about in STUDIES.items()}
     if chosen in STUDIES:
         commands[chosen] = (commands[chosen][0], f"{study(chosen).TITLE}. {study(chosen).QUESTION}")
-    commands["compare"] = ("experiments.compare_command:run", "a classifier out of a file against the best code known")
-    commands["report"] = ("experiments.commands:report", "everything found in a results folder, as one HTML page")
-    return application("python -m experiments", ABOUT, commands)
+    return application("python -m experiments", ABOUT, commands | OTHERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

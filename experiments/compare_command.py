@@ -171,7 +171,7 @@ def run(
     output: Output = None,
     force: Force = False,
 ) -> int:
-    """Print the comparison, and write its page where one is asked for.
+    """Compare a classifier out of a file with the best code known.
 
     Parameters
     ----------

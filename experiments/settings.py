@@ -25,7 +25,8 @@ from softmaxcode.storage.records import RecordError, read_record
 
 #: ``learned``: class vectors on the sphere, by gradients. ``cmf``: class-mean features. ``code``: those of the best
 #: code known, fixed. ``linear``: the unnormalised baseline, rows and features of any norm.
-HEADS = ("learned", "cmf", "code", "linear")
+Head = Literal["learned", "cmf", "code", "linear"]
+HEADS = get_args(Head)
 Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 OPTIMIZERS, PRECISIONS = get_args(Optimizer), get_args(Precision)

@@ -17,6 +17,7 @@ from experiments.settings import RunSettings
 from experiments.studies import STUDIES, study
 from softmaxcode import solver
 from softmaxcode.catalog import best_known
+from softmaxcode.cli.arguments import run_command
 from softmaxcode.cli.command import app as softmaxcode
 from softmaxcode.cli.options import application, execute, takes
 from softmaxcode.plotting import landscape
@@ -25,6 +26,8 @@ from ufm.cli import app as ufm
 from ufm.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cyclopts import App, Argument
 
 
@@ -147,6 +150,18 @@ def test_lists_are_written_alike_everywhere(app: App, command: str, same: list[s
         assert given(app, *command.split(), *more, *written.split()) == required | value
 
 
+@pytest.mark.parametrize(
+    ("app", "chain"), [(softmaxcode, ()), (softmaxcode, ("catalog",)), (ufm, ()), (experiments(), ())]
+)
+def test_the_sentence_of_a_command_is_that_of_its_docstring(app: App, chain: tuple[str, ...]) -> None:
+    group, compared = app.parse_commands(chain)[1][-1], 0
+    for name in (one for one in group if not one.startswith("-") and one not in STUDIES):
+        if function := group[name].default_command:
+            assert group[name].help == (inspect.getdoc(function) or "").split("\n")[0]
+            compared += 1
+    assert compared >= 2
+
+
 def test_the_last_of_an_option_given_twice_counts_and_no_option_is_abbreviated() -> None:
     assert given(softmaxcode, "solve", 4, 3, "--seed", 1, "--seed", 2)["seed"] == 2
     with pytest.raises(
@@ -191,3 +206,13 @@ def test_a_missing_package_is_named() -> None:
     app = application("greet", "Greet.", {"hello": ("no_such_package:hello", "Greet someone.")})
     with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_package'"):
         execute(app, ["hello"])
+
+
+def test_an_interrupt_while_a_command_is_imported_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "interrupted_module.py").write_text("raise KeyboardInterrupt\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    app = application("greet", "Greet.", {"hello": ("interrupted_module:hello", "Greet someone.")})
+    assert run_command("greet", lambda: execute(app, ["hello"])) == 130
+    assert capsys.readouterr() == ("", "greet: interrupted\n")

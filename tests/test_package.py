@@ -106,6 +106,12 @@ def test_a_command_loads_nothing_heavy_before_it_is_named(module, arguments):
     assert not loaded_after(code)
 
 
+@pytest.mark.processes
+def test_the_options_of_the_feature_model_are_read_without_pytorch():
+    code = "import contextlib, io\nfrom ufm.cli import main\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+    assert "torch" not in loaded_after(code + "    main(['simulate', '--help']), main(['sweep', '--help'])")
+
+
 @pytest.mark.parametrize("path", MODULES + UFM_MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_says_what_it_is_for(path):
     text = path.read_text()

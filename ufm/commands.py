@@ -15,11 +15,8 @@ from softmaxcode.cli.arguments import chosen_output, resumable
 from softmaxcode.cli.options import Force, Output, takes
 from softmaxcode.storage.disk import check_output, one_writer
 from softmaxcode.tables import read_table
-from ufm import plots, sweeps
-from ufm.parallel import first_process
+from ufm import simulation, sweeps
 from ufm.settings import OPTIONS, Settings
-from ufm.simulation import chosen_device, run_batch
-from ufm.simulation import simulate as simulate_run
 from ufm.storage import HISTORIES, check_parquet, is_finished, read_run, write_run
 
 #: Where results go that no ``-o`` names.
@@ -28,7 +25,11 @@ RESULTS = Path("out", "ufm")
 KEPT = "what was done is kept"
 
 
-@takes(settings=(Settings,), place=(simulate_run, "device"), execution=(simulate_run, "checkpoint_every", "progress"))
+@takes(
+    settings=(Settings,),
+    place=(simulation.simulate, "device"),
+    execution=(simulation.simulate, "checkpoint_every", "progress"),
+)
 def simulate(settings, place, execution, *, align: bool = False, csv: bool = False, output: Output = None) -> int:
     """Run one simulation: its history, its rows and a figure, in a folder.
 
@@ -41,6 +42,9 @@ def simulate(settings, place, execution, *, align: bool = False, csv: bool = Fal
     output : str
         The folder where results go (default: one in out/ufm).
     """
+    from ufm.parallel import first_process  # with PyTorch, in seconds
+    from ufm.running import chosen_device, run_batch
+
     chosen, device = Settings(**settings), chosen_device(**place)
     if not csv:
         check_parquet("pass --csv")
@@ -77,7 +81,7 @@ def _run_name(settings: Settings) -> str:
 @takes(
     grid=(sweeps.sweep, "K", "d", "temperature", "seeds", "n"),
     settings=(Settings, *OPTIONS),
-    execution=(simulate_run, "device", "progress"),
+    execution=(simulation.simulate, "device", "progress"),
 )
 def sweep(grid, settings, execution, *, output: Output = None, force: Force = False) -> int:
     """Simulate every combination of classes, dimension, temperature and seed: a table.
@@ -88,6 +92,8 @@ def sweep(grid, settings, execution, *, output: Output = None, force: Force = Fa
         The table, .parquet, .csv, .md or .tex, with a .png beside; an unfinished one is continued (default: in
         out/ufm).
     """
+    from ufm.plots import plot_sweep
+
     runs = {**grid, **settings}
 
     @functools.cache  # it reads checkpoints
@@ -105,7 +111,7 @@ def sweep(grid, settings, execution, *, output: Output = None, force: Force = Fa
         RESULTS.mkdir(parents=True, exist_ok=True)
     with resumable(KEPT):
         table = sweeps.sweep(**runs, path=path, **execution)
-    plots.plot_sweep(table, figure)
+    plot_sweep(table, figure)
     print(summary(table).to_string(index=False, float_format="{:.6g}".format))
     print(f"\nwritten to {printable(path)} and {printable(figure)}")
     diverged = table[table["status"] == "diverged"]
@@ -178,10 +184,12 @@ def plot(source: str, /, *, output: Output, force: Force = False) -> int:
     output : str
         Write the figure: .png, .pdf or .svg.
     """
-    path, what = chosen_output(output, force, plots.SUFFIXES), Path(source)
+    from ufm.plots import SUFFIXES, plot_run, plot_sweep
+
+    path, what = chosen_output(output, force, SUFFIXES), Path(source)
     if what.is_dir() or what.name in HISTORIES:
-        plots.plot_run(read_run(what if what.is_dir() else what.parent), path)
+        plot_run(read_run(what if what.is_dir() else what.parent), path)
     else:
-        plots.plot_sweep(read_table(what), path)
+        plot_sweep(read_table(what), path)
     print(f"written to {printable(path)}")
     return 0

@@ -17,12 +17,7 @@ from softmaxcode.storage.disk import check_output, one_writer, remove_leftovers
 from softmaxcode.storage.journal import Journal, Noted, noted
 from softmaxcode.storage.records import Count, Finite, NonNegative
 from softmaxcode.tables import rows_file, write
-from ufm import parallel
-from ufm.checkpoint import matching
-from ufm.optimizers import numbers_stored
-from ufm.recording import best_known_margin
 from ufm.settings import Settings, check_options
-from ufm.simulation import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +78,8 @@ def _is_list(given: Any) -> bool:
 
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
     """Runs of one (K, d) in parts that fit in memory."""
+    from ufm.optimizers import numbers_stored  # with PyTorch, as below
+
     first = runs[0]
     size = max(1, BATCH // numbers_stored(first))
     return [runs[start : start + size] for start in range(0, len(runs), size)]
@@ -145,8 +142,10 @@ def sweep(
     >>> table.groupby(["d", "temperature"])["ratio"].max().round(3).tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    if parallel.started() > 1:
-        raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {parallel.started()} processes)")
+    from ufm.parallel import started
+
+    if started() > 1:
+        raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {started()} processes)")
     groups = _groups(K, d, temperature, seeds, n=n, **options)
     target = None if path is None else check_output(path, SUFFIXES)
     progress = check_progress(progress)
@@ -232,6 +231,8 @@ def _resumed(
 
 def _are_of(runs: list[Settings], rows: list[Row]) -> bool:
     """Whether noted rows can be those of these runs: their settings, and what is derived from these, are the same."""
+    from ufm.recording import best_known_margin
+
     if len(rows) != len(runs):
         return False
     for run, row in zip(runs, rows, strict=True):
@@ -266,6 +267,8 @@ def _remove_checkpoints(target: Path, kept: set[Path]) -> None:
 
 def _matches(path: Path, runs: list[Settings]) -> bool:
     """Whether a file is a checkpoint of these runs."""
+    from ufm.checkpoint import matching
+
     try:
         matching(path, runs)
     except ValueError:
@@ -275,6 +278,8 @@ def _matches(path: Path, runs: list[Settings]) -> bool:
 
 def _rows(runs: list[Settings], target: Path | None, device: Any, progress: bool | None) -> list[dict[str, Any]]:
     """One batch, checkpointed beside the table."""
+    from ufm.running import run_batch
+
     path = None if target is None else _checkpoint(target, runs)
     if path is not None and path.is_file() and not _matches(path, runs):  # of other options, as a journal may be
         path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from benchmarks.open_question.search import (
 from benchmarks.report import ABSENT, Section, aligned, replace_part
 from softmaxcode.catalog import installed
 from softmaxcode.certificates.certificate import RESIDUAL_TOLERANCE
-from softmaxcode.cli.arguments import parse_pair
+from softmaxcode.cli.options import parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments import paper
 from experiments.drawing import HEAD_COLOURS, axes_figure, band_panel, shared_legend
-from experiments.settings import RunSettings
+from experiments.settings import Head, RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
@@ -55,7 +55,7 @@ STYLES = ("-", "--", "-.", ":")
 def plan(
     *,
     seeds: int = 5,
-    heads: tuple[str, ...] = ("learned", "cmf", "code", "linear"),
+    heads: tuple[Head, ...] = ("learned", "cmf", "code", "linear"),
     temperatures: tuple[float, ...] = (0.1,),
     **settings: Any,
 ) -> list[RunSettings]:

@@ -18,7 +18,7 @@ from experiments.drawing import (
 )
 from experiments.model import collect
 from experiments.retrieval import retrieval_measurements, tar_name
-from experiments.settings import RunSettings
+from experiments.settings import Head, RunSettings
 from experiments.statistics import mean_interval, slope
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
@@ -58,7 +58,7 @@ MAX_CLASSES = 200
 def plan(
     *,
     seeds: int = 3,
-    heads: tuple[str, ...] = ("learned", "cmf", "code", "linear"),
+    heads: tuple[Head, ...] = ("learned", "cmf", "code", "linear"),
     temperatures: tuple[float, ...] = (1.0, 0.5, 0.2, 0.05),
     train_classes: int = 200,
     classes: int = 0,

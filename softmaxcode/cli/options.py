@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import io
 import json
 import sys
 import types
@@ -20,6 +21,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 from cyclopts.help import DefaultFormatter, PanelSpec
 from docstring_parser import DocstringStyle, parse
 from rich.box import Box
+from rich.console import Console
 
 from softmaxcode.checks.arguments import shown
 from softmaxcode.storage.provenance import installed_version
@@ -338,6 +340,12 @@ def execute(app: App, arguments: Sequence[str] | None) -> int:
     if command.__name__ == "help_print" and not {"-h", "--help"} & set(given):
         names = [name for name in app.parse_commands(given)[1][-1] if not name.startswith("-")]
         raise ValueError(f"name what to do: {_either(names)} (see {' '.join([*app.name[:1], *given])} --help)")
+    if "console" in bound.arguments:  # help or version: plain, also on a terminal
+        text = io.StringIO()
+        bound.arguments["console"] = Console(file=text)
+        command(*bound.args, **bound.kwargs)
+        print("\n".join(line.rstrip() for line in text.getvalue().rstrip().split("\n")))
+        return 0
     return command(*bound.args, **bound.kwargs) or 0
 
 
@@ -355,7 +363,7 @@ def _sentence(error: CycloptsError, given: list[str]) -> str:
     match error:
         case UnknownCommandError(unused_tokens=[token, *_], app=app):
             assert app is not None
-            return f"there is no command {token!r}; the commands are {_either(n for n in app if n[0] != '-')}"
+            return f"there is no command {shown(token)}; the commands are {_either(n for n in app if n[0] != '-')}"
         case UnusedCliTokensError(unused_tokens=[*tokens]):
             return f"unrecognized arguments: {' '.join(tokens)}"
         case MissingArgumentError(keyword=keyword):

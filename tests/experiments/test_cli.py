@@ -83,7 +83,7 @@ def test_every_study_asks_for_three_seeds_at_least(name):
     ("arguments", "said"),
     [
         (["gnc", "--data", "mnist"], "data must be one of"),
-        (["gnc", "--heads", "softmax"], "head must be one of"),
+        (["gnc", "--heads", "softmax"], "--heads must be one of 'learned', 'cmf', 'code', 'linear'; got 'softmax'"),
         (["gnc", "--seeds", "0"], "seeds"),
         (["gnc", "--jobs", "0"], "jobs must be an integer of at least 1"),
         (["gnc", "--jobs", "2", "--devices", "2"], "pass --jobs or --devices, not both"),

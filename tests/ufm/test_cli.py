@@ -19,7 +19,7 @@ import ufm
 from softmaxcode.storage.disk import one_writer
 from softmaxcode.tables import read_table
 from tests.processes import HANG
-from ufm import batch, simulation
+from ufm import batch, running
 from ufm.cli import main
 from ufm.commands import summary
 from ufm.storage import read_run
@@ -147,7 +147,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         # the first thing to happen after the checkpoint at step 10 is a bar's step
         steps = iter([None] * 14)
-        patched.setattr(simulation.Progress, "step", lambda *_, **__: next(steps, 0) is None or interrupt())
+        patched.setattr(running.Progress, "step", lambda *_, **__: next(steps, 0) is None or interrupt())
         ran = run(*command)
     assert ran.code == 130 and "interrupted; what was done is kept, and the same command resumes" in ran.err
     assert names(tmp_path / "x") == ["checkpoint.pt"]
