@@ -174,8 +174,8 @@ def solve(
     exact : bool
         Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may hold them all the same.
     device : str, optional
-        ``None`` searches with the CPU kernels; ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on
-        geoopt's sphere with PyTorch.
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on geoopt's sphere with PyTorch; by default
+        CPU kernels search.
     digits : int, optional
         Continue in ball arithmetic to so many digits, at most 1000: ``code.proved`` is then the value with a proved
         radius.
