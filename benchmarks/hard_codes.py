@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.bounds.levenshtein_bound import levenshtein
-from softmaxcode.cli.arguments import parse_pair
+from softmaxcode.cli.options import parse_pair
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.multistart import multistart

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks import baselines, cost, exact_margins, main_table, ours, routes
 from benchmarks.report import Page, made, write
 from benchmarks.targets import select
-from softmaxcode.cli.arguments import parse_pair
+from softmaxcode.cli.options import parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
+import io
 from pathlib import Path
 from typing import Any
 
+from cyclopts import App
 from matplotlib.figure import Figure
+from rich.console import Console
 from sphinx_gallery.scrapers import figure_rst
 
 HERE = Path(__file__).parent
@@ -73,25 +75,29 @@ sphinx_gallery_conf = {
 }
 
 
-def commands(parser: argparse.ArgumentParser, level: int = 2) -> list[str]:
-    """The help of a parser and of its subcommands, as Markdown."""
-    lines = [f"{'#' * level} {parser.prog}", "", "```text", parser.format_help().rstrip(), "```", ""]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child in dict.fromkeys(action.choices.values()):
-                lines += commands(child, level + 1)
+def commands(app: App, *chain: str) -> list[str]:
+    """The help of a command and of its subcommands, as Markdown."""
+    shown = io.StringIO()
+    app.help_print(chain, console=Console(file=shown, width=100))
+    lines = [f"{'#' * (len(chain) + 2)} {' '.join([*app.name, *chain])}", "", "```text"]
+    lines += [*(line.rstrip() for line in shown.getvalue().rstrip().split("\n")), "```", ""]
+    for name in app.parse_commands(chain)[1][-1]:
+        if not name.startswith("-"):
+            lines += commands(app, *chain, name)
     return lines
 
 
 def write_commands(_: Any) -> None:
     """Write the reference of the commands from their own help."""
-    from experiments.cli import _parser as experiments_parser
-    from softmaxcode.cli.command import _parser as softmaxcode_parser
-    from ufm.cli import _parser as ufm_parser
+    from experiments.cli import app as experiments
+    from softmaxcode.cli import options
+    from softmaxcode.cli.command import app as softmaxcode
+    from ufm.cli import app as ufm
 
-    lines = ["# Commands", "", "Every command refuses bad input in one sentence and exits with 2.", ""]
-    for parser in (softmaxcode_parser(), ufm_parser(), experiments_parser("")):
-        lines += commands(parser)
+    written = " ".join((options.__doc__ or "").split("\n\n", 1)[1].split())
+    lines = ["# Commands", "", f"Every command refuses bad input in one sentence and exits with 2. {written}", ""]
+    for app in (softmaxcode, ufm, experiments()):
+        lines += commands(app)
     text = "\n".join(lines)
     target = HERE / "reference" / "commands.md"
     if not target.exists() or target.read_text(encoding="utf-8") != text:

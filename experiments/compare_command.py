@@ -17,14 +17,14 @@ from experiments.report import ReportSection, write_report
 from experiments.studies.findings import Findings
 from softmaxcode.assignment import check_square
 from softmaxcode.checks.arguments import check_integer, printable
-from softmaxcode.cli.arguments import chosen_output, output_option
+from softmaxcode.cli.arguments import chosen_output
+from softmaxcode.cli.options import Force, Output, takes
 from softmaxcode.plotting.style import COLOURS, INK
 from softmaxcode.sphere import check_rows
 from softmaxcode.storage.arrays import stored_arrays
 from softmaxcode.storage.disk import read_text
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
     from matplotlib.figure import Figure
@@ -153,45 +153,36 @@ def compare_findings(
     return Findings(sentences, tables, figures)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command.
+@takes(key=(read_classifier, "key"), options=(compare_findings, "count", "sample", "align", "seed"))
+def run(
+    file: str,
+    /,
+    key,
+    options,
+    *,
+    names: str | None = None,
+    similarity: str | None = None,
+    similarity_from: str | None = None,
+    similarity_key: str | None = None,
+    output: Output = None,
+    force: Force = False,
+) -> int:
+    """Compare a classifier out of a file with the best code known.
 
     Parameters
     ----------
-    parser : ArgumentParser
-        Of the command ``compare``; `run` takes what it reads.
-    """
-    parser.add_argument("file", help=".safetensors, .pt, .pth, .ckpt, .npy or .npz; nothing of it is executed")
-    parser.add_argument("--key", help="name of the matrix, or its last part; without it several are listed")
-    parser.add_argument("--names", metavar="FILE", help="names of the classes, a line each")
-    parser.add_argument("--similarity", metavar="FILE", help=".npy with the similarity of the classes, K x K")
-    parser.add_argument(
-        "--similarity-from",
-        metavar="FILE",
-        help="another such file with a vector for each class, whose cosines are the similarity",
-    )
-    parser.add_argument("--similarity-key", metavar="KEY", help="name of its matrix")
-    parser.add_argument("--count", type=int, default=10, help="closest pairs shown (default 10)")
-    parser.add_argument(
-        "--sample", type=int, metavar="N", help="margin of N classes drawn at random, and no code: for large K"
-    )
-    parser.add_argument("--no-align", action="store_true", help="do not relabel and rotate the code to fit")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all that is drawn (default 0)")
-    output_option(parser, "write an .html page with figures as well", metavar="PAGE")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print the comparison, and write its page where one is asked for.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        With the options of `add_options`.
-
-    Returns
-    -------
-    int
-        0.
+    file : str
+        .safetensors, .pt, .pth, .ckpt, .npy or .npz; nothing of it is executed.
+    names : str
+        File with the names of the classes, a line each.
+    similarity : str
+        .npy with the similarity of the classes, K x K.
+    similarity_from : str
+        Another such file with a vector for each class, whose cosines are the similarity.
+    similarity_key : str
+        Name of its matrix.
+    output : str
+        Write an .html page with figures as well.
 
     Raises
     ------
@@ -199,24 +190,18 @@ def run(arguments: argparse.Namespace) -> int:
         As `compare_findings`; if a file is missing or is not what it should be; if ``--similarity-key`` comes without
         ``--similarity-from``.
     """
-    if arguments.similarity_key is not None and arguments.similarity_from is None:
+    if similarity_key is not None and similarity_from is None:
         raise ValueError(
             "--similarity-key is the name of a matrix in the file of --similarity-from, which is not given"
         )
-    page = chosen_output(arguments, (".html",))
-    vectors = None
-    if arguments.similarity_from is not None:
-        vectors = read_classifier(arguments.similarity_from, arguments.similarity_key)
+    page = chosen_output(output, force, (".html",))
     findings = compare_findings(
-        arguments.file,
-        arguments.key,
-        names=None if arguments.names is None else _read_names(Path(arguments.names)),
-        similarity=None if arguments.similarity is None else _read_matrix(Path(arguments.similarity)),
-        similarity_vectors=vectors,
-        count=arguments.count,
-        sample=arguments.sample,
-        align=not arguments.no_align,
-        seed=arguments.seed,
+        file,
+        **key,
+        names=None if names is None else _read_names(Path(names)),
+        similarity=None if similarity is None else _read_matrix(Path(similarity)),
+        similarity_vectors=None if similarity_from is None else read_classifier(similarity_from, similarity_key),
+        **options,
     )
     print(findings)
     if page is not None:

@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from cyclopts import Parameter
 
 from experiments.assignments import check_assignment
 from experiments.data import DATASETS
@@ -23,11 +25,13 @@ from softmaxcode.storage.records import RecordError, read_record
 
 #: ``learned``: class vectors on the sphere, by gradients. ``cmf``: class-mean features. ``code``: those of the best
 #: code known, fixed. ``linear``: the unnormalised baseline, rows and features of any norm.
-HEADS = ("learned", "cmf", "code", "linear")
-OPTIMIZERS = ("sgd", "adamw")
+Head = Literal["learned", "cmf", "code", "linear"]
+HEADS = get_args(Head)
+Optimizer = Literal["sgd", "adamw"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+OPTIMIZERS, PRECISIONS = get_args(Optimizer), get_args(Precision)
 #: A name of a folder beside others, and no path.
 KEY = re.compile(r"[a-z0-9][\w.+-]*")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 #: What the paper trains with, for photographs.
 PAPER: dict[str, Any] = {
@@ -85,14 +89,15 @@ class RunSettings:
     Attributes
     ----------
     data : str
-        A name in `experiments.data.DATASETS`.
+        The data set, a name in `experiments.data.DATASETS`.
     data_options : dict
-        What `experiments.data.load` takes beside it, JSON-serialisable. Its ``seed`` is 0 unless given, so that runs of
+        What `experiments.data.load` takes beside it, JSON-serialisable, such as '{"train_per_class": 50}' of
+        digit-pairs. Its ``seed`` is 0 unless given, so that runs of
         different seeds share their data.
     network : str
-        A name in `experiments.networks.NETWORKS`.
+        The network, a name in `experiments.networks.NETWORKS`.
     network_options : dict
-        As of `experiments.networks.network`.
+        As of `experiments.networks.network`, such as '{"width": 96}' of vit or text-transformer.
     d : int
         Width of the features.
     head : {"learned", "cmf", "code", "linear"}
@@ -107,10 +112,14 @@ class RunSettings:
         `experiments.assignments.graded`); or the code's row for each class; or None, the code's own order.
     optimizer : {"sgd", "adamw"}
         SGD with Nesterov's momentum of 0.9, or AdamW.
-    learning_rate, weight_decay : float
-        The learning rate falls to 0 along a cosine.
-    epochs, batch_size : int
-        The batch is that of all processes together; the last images of an epoch that do not fill one are left out.
+    learning_rate : float
+        Of the first step; it falls to 0 along a cosine.
+    weight_decay : float
+        Weight decay of every parameter.
+    epochs : int
+        Passes over the training data.
+    batch_size : int
+        Images of all processes together; the last images of an epoch that do not fill a batch are left out.
     measure_every : int
         Epochs between two measurements; the last epoch is always measured.
     precision : str
@@ -146,23 +155,23 @@ class RunSettings:
     @classmethod
     def checked(
         cls,
-        data: str = "digit-pairs",
+        data: Annotated[str, Parameter(choices=tuple(DATASETS), show_default=False)] = "digit-pairs",
         *,
         data_options: dict[str, Any] | None = None,
-        network: str | None = None,
+        network: Annotated[str | None, Parameter(choices=tuple(NETWORKS))] = None,
         network_options: dict[str, Any] | None = None,
         d: int | None = None,
         head: str = "learned",
         temperature: float = 0.1,
         cmf_momentum: float | None = None,
         assignment: float | tuple[int, ...] | None = None,
-        optimizer: str | None = None,
+        optimizer: Optimizer | None = None,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
         measure_every: int | None = None,
-        precision: str = "32-true",
+        precision: Precision = "32-true",
         initial: str | None = None,
         frozen: bool = False,
         seed: int = 0,

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from experiments.settings import RunSettings
 
 FORMAT = "experiments 1"
-ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+ACCELERATORS = get_args(Accelerator)
 #: The first columns of every history; the measurements of `Measuring` follow.
 COLUMNS = ("epoch", "step", "seconds", "train_loss")
 #: The environment variable with the process that started the others of a run.
@@ -61,7 +62,7 @@ class Execution:
     workers : int
         Number of processes that read the data ahead.
     data_root : str or None
-        The folder of the data sets.
+        The folder of the data sets; by default $SOFTMAXCODE_DATA, or data.
     checkpoint_seconds : float
         Time between two checkpoints, which are written at the end of an epoch.
     tensorboard : bool
@@ -70,7 +71,7 @@ class Execution:
         Show a progress bar; None shows it only on a terminal.
     """
 
-    accelerator: str = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     workers: int = 0
     data_root: str | None = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: From the old name to the modules that now define its names, both below ``softmaxcode``.
 MOVED: dict[str, tuple[str, ...]] = {
-    "arguments": ("cli.arguments",),
+    "arguments": ("cli.arguments", "cli.options"),
     "arrays": ("storage.arrays",),
     "certificate": ("certificates.certificate", "code"),
     "cli_catalog": ("cli.catalog",),

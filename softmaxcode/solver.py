@@ -17,6 +17,7 @@ from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.certificates.proof import check_digits, closed_form_decimal, prove_margin, prove_tammes
 from softmaxcode.checks.arguments import (
     OBJECTIVES,
+    Objective,
     check_flag,
     check_integer,
     check_jobs,
@@ -129,7 +130,7 @@ def solve(
     K: int,
     d: int,
     *,
-    objective: str = "softmax",
+    objective: Objective = "softmax",
     starts: int | None = None,
     budget: float | None = None,
     seed: int = 0,
@@ -178,8 +179,8 @@ def solve(
     exact : bool
         Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may contain such codes as well.
     device : str, optional
-        ``None`` searches with the CPU kernels; ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on
-        geoopt's sphere with PyTorch.
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on geoopt's sphere with PyTorch; by default
+        CPU kernels search.
     digits : int, optional
         Refine in ball arithmetic to this many digits, at most 1000; ``code.proved`` is the value with a proved radius.
     n_jobs : int

@@ -28,7 +28,7 @@ def checkpoint(tmp_path):
     path = tmp_path / "run.pt"
     left = iter(range(8))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ufm.simulation.Progress.step", lambda *_, **__: step())
+        patch.setattr("ufm.running.Progress.step", lambda *_, **__: step())
         with pytest.raises(KeyboardInterrupt):
             ufm.simulate(**OPTIONS, checkpoint=path)
     return path

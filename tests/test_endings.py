@@ -124,7 +124,7 @@ def test_an_interrupt_has_its_exit_code_whatever_it_passed_through(tmp_path):
         "def action():\n"
         "    print('so far')\n"
         "    exec('raise KeyboardInterrupt')\n"
-        "sys.exit(run_command('command', action, interrupted='interrupted', program=True))\n"
+        "sys.exit(run_command('command', action, program=True))\n"
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     ran = subprocess.run(

@@ -97,14 +97,21 @@ def test_solving_and_saving_load_neither_torch_nor_pandas_nor_matplotlib():
 
 
 @pytest.mark.processes
-def test_the_command_loads_nothing_heavy_before_it_is_asked():
-    code = "import softmaxcode.cli.command\nassert softmaxcode.cli.command._parser().prog == 'softmaxcode'"
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["catalog", "--help"], [], ["dance"]])
+@pytest.mark.parametrize("module", ["softmaxcode.cli.command", "ufm.cli", "experiments.cli"])
+def test_a_command_loads_nothing_heavy_before_it_is_named(module, arguments):
+    code = (
+        f"import contextlib, io\nfrom {module} import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):\n"
+        f"    main({arguments!r})"
+    )
     assert not loaded_after(code)
 
 
 @pytest.mark.processes
-def test_the_experiments_load_nothing_heavy_before_a_study_is_named():
-    assert not loaded_after("from experiments.cli import _parser\nassert _parser('').prog == 'python -m experiments'")
+def test_the_options_of_the_feature_model_are_read_without_pytorch():
+    code = "import contextlib, io\nfrom ufm.cli import main\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+    assert "torch" not in loaded_after(code + "    main(['simulate', '--help']), main(['sweep', '--help'])")
 
 
 # Names

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ufm.asymptotics import FirstOrder, first_order
     from ufm.deep import DeepRun, simulate_deep
     from ufm.run import Run, RunComparison
+    from ufm.settings import Settings
     from ufm.simulation import simulate, simulate_batch
     from ufm.sweeps import sweep
 
@@ -20,6 +21,7 @@ _HOME = {
     "FirstOrder": "asymptotics",
     "Run": "run",
     "RunComparison": "run",
+    "Settings": "settings",
     "first_order": "asymptotics",
     "simulate": "simulation",
     "simulate_batch": "simulation",
@@ -32,6 +34,7 @@ __all__ = [
     "FirstOrder",
     "Run",
     "RunComparison",
+    "Settings",
     "first_order",
     "simulate",
     "simulate_batch",

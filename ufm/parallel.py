@@ -27,6 +27,11 @@ def started() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def first_process() -> bool:
+    """Whether this is the process of several that prints and writes."""
+    return started() == 1 or os.environ.get("RANK") == "0"
+
+
 def join(device: torch.device | str) -> torch.device:
     """Join the process group of a run that ``torchrun`` started as several processes; do nothing for other runs.
 

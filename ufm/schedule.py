@@ -20,7 +20,7 @@ def temperature(settings: Settings, step: int) -> float:
     Examples
     --------
     >>> from ufm.settings import Settings
-    >>> settings = Settings.checked(10, 3, temperature=0.01, anneal=0.1, steps=100)
+    >>> settings = Settings(10, 3, temperature=0.01, anneal=0.1, steps=100)
     >>> [round(temperature(settings, step), 4) for step in (0, 20, 40, 49, 50, 99)]
     [0.1, 0.0464, 0.0215, 0.0147, 0.01, 0.01]
     """

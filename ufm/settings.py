@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from softmaxcode.storage.records import read_record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-OBJECTIVES = ("log-cross-entropy", "cross-entropy", "hardmax")
-OPTIMIZERS = ("lbfgs", "adam", "sgd")
-DTYPES = ("float64", "float32")
+Objective = Literal["log-cross-entropy", "cross-entropy", "hardmax"]
+Optimizer = Literal["auto", "lbfgs", "adam", "sgd"]
+DType = Literal["auto", "float64", "float32"]
+OBJECTIVES, OPTIMIZERS, DTYPES = get_args(Objective), get_args(Optimizer), get_args(DType)
 #: The most logits of a small problem, which uses L-BFGS and has all its logits in memory at once.
 SMALL = 2**22
 #: Float32 moves a log-odds by 6e-8 / tau; below this temperature that is felt in the gradient.
@@ -52,78 +53,91 @@ def check_counts(n: Any, K: int) -> int | tuple[int, ...]:
     return counts[0] if len(set(counts)) == 1 else counts
 
 
-def check_options(options: Mapping[str, Any], otherwise: str) -> None:
-    """Refuse what is no option of a run.
+@dataclass(frozen=True)
+class Settings:
+    """One run of the unconstrained feature model: every option is checked, and what is left to us is chosen.
+
+    Parameters
+    ----------
+    K : int
+        Number of classes, at least 2.
+    d : int
+        Dimension, at least 2.
+    n : int or sequence of int
+        Features of each class, at least 1: one number, or K of them where classes are imbalanced.
+    temperature : float
+        The temperature tau, above 0.
+    anneal : float, optional
+        The initial temperature. It falls to ``temperature`` by equal factors over the first half of the steps. By
+        default the temperature is fixed.
+    objective : {"log-cross-entropy", "cross-entropy", "hardmax"}
+        The function to minimise. "log-cross-entropy" is tau log L, whose gradient never underflows. "cross-entropy" is
+        L itself; at small temperatures its gradient is exactly 0 long before the margin is near its limit. "hardmax" is
+        the largest negative logit margin, the limit of the first.
+    optimizer : {"auto", "lbfgs", "adam", "sgd"}
+        L-BFGS on the sphere, deterministic, for small problems; or geoopt's RiemannianAdam or RiemannianSGD. SGD has
+        momentum 0.9, but none for hardmax. The subgradient of hardmax moves one feature per step, so with n above 1 it
+        takes many steps. "auto" is L-BFGS where K N is at most 2^22, and Adam beyond that and for hardmax.
+    learning_rate : float, optional
+        The rate of Adam and SGD at the first step. It falls to 0 along a cosine (hardmax: linearly). By default it
+        depends on the temperature.
+    weight_decay : float, optional
+        Use the *free* model instead: rows of any norm, with half of this times all squared norms added to L. Metrics
+        are of unit rows; no margin is certified.
+    steps : int
+        The most steps, each over all samples.
+    record_every : int, optional
+        Steps between two measurements; by default a fiftieth of all steps, or a fifth for more than 2000 classes.
+    tolerance : float
+        A run ends at a measured step where the relative gap, 1 - certified / known, is at most this. It compares the
+        certified margin with the best known one.
+    seed : int
+        Determines the random start.
+    dtype : {"auto", "float64", "float32"}
+        "auto" is float32 for problems that are not small, at temperatures of at least 1e-3, where its rounding has no
+        effect. Measurements are always in float64.
 
     Raises
     ------
     ValueError
-        That names the first, and where it may belong.
-    """
-    known = [field.name for field in fields(Settings) if field.name not in ("K", "d", "n", "temperature", "seed")]
-    for name in options:
-        if name not in known:
-            raise ValueError(f"{name} is not an option here ({otherwise}); the options are {', '.join(known)}")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One run of the unconstrained feature model; `ufm.simulate` describes each field.
+        With a sentence that shows what was received and what is expected.
 
     Examples
     --------
-    >>> settings = Settings.checked(K=100, d=10, n=1, temperature=0.05)
+    >>> settings = Settings(K=100, d=10, n=1, temperature=0.05)
     >>> settings.optimizer, settings.dtype, settings.samples
     ('lbfgs', 'float64', 100)
     """
 
     K: int
     d: int
-    n: int | tuple[int, ...]
-    temperature: float
-    anneal: float | None
-    objective: str
-    optimizer: str
-    learning_rate: float | None
-    weight_decay: float | None
-    steps: int
-    record_every: int
-    tolerance: float
-    seed: int
-    dtype: str
+    n: int | tuple[int, ...] = 5
+    temperature: float = 0.05
+    _: KW_ONLY
+    anneal: float | None = None
+    objective: Objective = "log-cross-entropy"
+    optimizer: Optimizer = "auto"
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    steps: int = 5000
+    record_every: int = None  # type: ignore[assignment]  # chosen by the number of steps
+    tolerance: float = 1e-6
+    seed: int = 0
+    dtype: DType = "auto"
 
-    @classmethod
-    def checked(
-        cls,
-        K: Any,
-        d: Any,
-        n: Any = 5,
-        temperature: Any = 0.05,
-        *,
-        anneal: Any = None,
-        objective: Any = "log-cross-entropy",
-        optimizer: Any = "auto",
-        learning_rate: Any = None,
-        weight_decay: Any = None,
-        steps: Any = 5000,
-        record_every: Any = None,
-        tolerance: Any = 1e-6,
-        seed: Any = 0,
-        dtype: Any = "auto",
-    ) -> Settings:
-        """Check every option, and choose what was left to us.
+    def __post_init__(self) -> None:
+        """Check every option, and choose what was left to us."""
+        for name, value in self._checked().items():
+            object.__setattr__(self, name, value)
 
-        Raises
-        ------
-        ValueError
-            With a sentence that shows what was received and what is expected.
-        """
-        K, d = check_pair(K, d)
+    def _checked(self) -> dict[str, Any]:
+        K, d = check_pair(self.K, self.d)
         if d < 2:
             raise ValueError(f"d (the dimension) must be at least 2, where a sphere is connected; got {d}")
-        n = check_counts(n, K)
+        n = check_counts(self.n, K)
         samples = K * n if isinstance(n, int) else sum(n)
-        temperature = check_temperature(temperature)
+        temperature = check_temperature(self.temperature)
+        anneal, objective, weight_decay = self.anneal, self.objective, self.weight_decay
         if anneal is not None and check_positive("anneal", anneal) < temperature:
             raise ValueError(
                 f"anneal, where the temperature begins, must be at least {temperature:g}, where it ends; got {anneal:g}"
@@ -136,7 +150,8 @@ class Settings:
                 objective = "cross-entropy"
             if objective == "hardmax":
                 raise ValueError("hardmax has no minimum off the sphere: leave weight_decay out")
-        check_choice("optimizer", optimizer, ("auto", *OPTIMIZERS))
+        optimizer, learning_rate, dtype = self.optimizer, self.learning_rate, self.dtype
+        check_choice("optimizer", optimizer, OPTIMIZERS)
         if optimizer == "auto":
             optimizer = "lbfgs" if small and objective != "hardmax" else "adam"
         if optimizer == "lbfgs" and objective == "hardmax":
@@ -145,7 +160,7 @@ class Settings:
             )
         if optimizer == "lbfgs" and learning_rate is not None:
             raise ValueError(f"lbfgs finds its own steps and takes no learning_rate; got {shown(learning_rate)}")
-        check_choice("dtype", dtype, ("auto", *DTYPES))
+        check_choice("dtype", dtype, DTYPES)
         if dtype == "auto":
             dtype = "float64" if small or temperature < FLOAT32_TEMPERATURE else "float32"
         lowest = 4 * float(np.finfo(dtype).smallest_normal)
@@ -153,27 +168,26 @@ class Settings:
             raise ValueError(
                 f"temperature must be at least {lowest:.1e} in {dtype}, or logits overflow; got {temperature}"
             )
-        steps = check_integer("steps", steps, 1)
+        steps = check_integer("steps", self.steps, 1)
+        record_every = self.record_every
         if record_every is None:
             record_every = -(-steps // (50 if K <= CHEAP else 5))
-        tolerance = check_number("tolerance (a relative gap of margins)", tolerance, 0, 1, "[)")
-        seed = check_integer("seed", seed, 0, MAX_SEED)
-        return cls(
-            K=K,
-            d=d,
-            n=n,
-            temperature=temperature,
-            anneal=None if anneal is None else float(anneal),
-            objective=objective,
-            optimizer=optimizer,
-            learning_rate=None if learning_rate is None else check_positive("learning_rate", learning_rate),
-            weight_decay=weight_decay,
-            steps=steps,
-            record_every=check_integer("record_every", record_every, 1),
-            tolerance=tolerance,
-            seed=seed,
-            dtype=dtype,
-        )
+        return {
+            "K": K,
+            "d": d,
+            "n": n,
+            "temperature": temperature,
+            "anneal": None if anneal is None else float(anneal),
+            "objective": objective,
+            "optimizer": optimizer,
+            "learning_rate": None if learning_rate is None else check_positive("learning_rate", learning_rate),
+            "weight_decay": weight_decay,
+            "steps": steps,
+            "record_every": check_integer("record_every", record_every, 1),
+            "tolerance": check_number("tolerance (a relative gap of margins)", self.tolerance, 0, 1, "[)"),
+            "seed": check_integer("seed", self.seed, 0, MAX_SEED),
+            "dtype": dtype,
+        }
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -210,5 +224,21 @@ class Settings:
         ValueError
             If a field is missing, unknown or of another type, or no run has such options.
         """
-        settings = read_record(cls, stored)
-        return cls.checked(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+        return read_record(cls, stored)
+
+
+#: The options that all runs of a batch or sweep share.
+OPTIONS = tuple(field.name for field in fields(Settings) if field.name not in ("K", "d", "n", "temperature", "seed"))
+
+
+def check_options(options: Mapping[str, Any], otherwise: str) -> None:
+    """Refuse what is no option of a run.
+
+    Raises
+    ------
+    ValueError
+        That names the first, and where it may belong.
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise ValueError(f"{name} is not an option here ({otherwise}); the options are {', '.join(OPTIONS)}")

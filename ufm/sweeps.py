@@ -17,12 +17,7 @@ from softmaxcode.storage.disk import check_output, one_writer, remove_leftovers
 from softmaxcode.storage.journal import Journal, Noted, noted
 from softmaxcode.storage.records import Count, Finite, NonNegative
 from softmaxcode.tables import rows_file, write
-from ufm import parallel
-from ufm.checkpoint import matching
-from ufm.optimizers import numbers_stored
-from ufm.recording import best_known_margin
 from ufm.settings import Settings, check_options
-from ufm.simulation import run_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +78,8 @@ def _is_list(given: Any) -> bool:
 
 def _batches(runs: list[Settings]) -> list[list[Settings]]:
     """The runs of one (K, d), in batches that fit in memory."""
+    from ufm.optimizers import numbers_stored  # with PyTorch, as below
+
     first = runs[0]
     size = max(1, BATCH // numbers_stored(first))
     return [runs[start : start + size] for start in range(0, len(runs), size)]
@@ -94,7 +91,7 @@ def sweep(
     temperature: float | Sequence[float] = TEMPERATURES,
     seeds: int | Sequence[int] = 4,
     *,
-    n: int | Sequence[int] = 5,
+    n: int | Sequence[int] = Settings.n,
     path: str | Path | None = None,
     device: Any = "auto",
     progress: bool | None = None,
@@ -111,7 +108,7 @@ def sweep(
     seeds : int or sequence of int
         Number of seeds, counted from 0, or a list of seeds.
     n : int or sequence of int
-        Features of each class, as in `ufm.simulate`.
+        Features of each class, as in `ufm.Settings`.
     path : path, optional
         Write the table here (``.parquet``, ``.csv``, ``.md`` or ``.tex``), again after every (K, d), each time
         atomically. An existing file is replaced. Until the sweep is complete, ``<path>.rows`` keeps its finished rows,
@@ -122,7 +119,7 @@ def sweep(
     progress : bool, optional
         Show bars; by default on a terminal.
     **options
-        The other options of `ufm.simulate`: ``anneal``, ``objective``, ``optimizer``, ``steps``, ...
+        The other options of `ufm.Settings`: ``anneal``, ``objective``, ``optimizer``, ``steps``, ...
 
     Returns
     -------
@@ -144,8 +141,10 @@ def sweep(
     >>> table.groupby(["d", "temperature"])["ratio"].max().round(3).tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    if parallel.started() > 1:
-        raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {parallel.started()} processes)")
+    from ufm.parallel import started
+
+    if started() > 1:
+        raise ValueError(f"a sweep runs in one process; torchrun is for simulate (got {started()} processes)")
     groups = _groups(K, d, temperature, seeds, n=n, **options)
     target = None if path is None else check_output(path, SUFFIXES)
     progress = check_progress(progress)
@@ -174,19 +173,18 @@ def continues(path: Path, *arguments: Any, **options: Any) -> bool:
 
 
 def _groups(
-    K: Any, d: Any, temperature: Any = TEMPERATURES, seeds: Any = 4, *, n: Any = 5, **options: Any
+    K: Any, d: Any, temperature: Any = TEMPERATURES, seeds: Any = 4, *, n: Any = Settings.n, **options: Any
 ) -> dict[tuple[int, int], list[Settings]]:
     """The runs of every (K, d)."""
     taus = _listed(temperature)
     which = _listed(seeds) if _is_list(seeds) else list(range(check_integer("seeds", seeds, 1)))
     check_options(options, "temperature and seeds are arguments of their own; path keeps checkpoints")
-    options = {"record_every": options.get("steps", 5000)} | options  # only the final state, unless otherwise set
+    options = {"record_every": options.get("steps", Settings.steps)} | options  # only the final state by default
     pairs = list(dict.fromkeys(check_pair(*pair) for pair in product(_listed(K), _listed(d))))
     if not (pairs and taus and which):
         raise ValueError("K, d, temperature and seeds must each be a number or a list of at least one; one is empty")
     return {
-        (k, dim): [Settings.checked(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which]
-        for k, dim in pairs
+        (k, dim): [Settings(k, dim, n, tau, seed=seed, **options) for tau in taus for seed in which] for k, dim in pairs
     }
 
 
@@ -230,6 +228,8 @@ def _resumed(
 
 def _are_of(runs: list[Settings], rows: list[Row]) -> bool:
     """Whether stored rows can belong to these runs: their settings, and the values derived from these, are the same."""
+    from ufm.recording import best_known_margin
+
     if len(rows) != len(runs):
         return False
     for run, row in zip(runs, rows, strict=True):
@@ -264,6 +264,8 @@ def _remove_checkpoints(target: Path, kept: set[Path]) -> None:
 
 def _matches(path: Path, runs: list[Settings]) -> bool:
     """Whether a file is a checkpoint of these runs."""
+    from ufm.checkpoint import matching
+
     try:
         matching(path, runs)
     except ValueError:
@@ -273,6 +275,8 @@ def _matches(path: Path, runs: list[Settings]) -> bool:
 
 def _rows(runs: list[Settings], target: Path | None, device: Any, progress: bool | None) -> list[dict[str, Any]]:
     """The rows of one batch, checkpointed beside the table."""
+    from ufm.running import run_batch
+
     path = None if target is None else _checkpoint(target, runs)
     if path is not None and path.is_file() and not _matches(path, runs):  # of other options, as a journal may be
         path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from benchmarks.open_question.search import (
 )
 from benchmarks.report import ABSENT, Page
 from softmaxcode.catalog import installed
-from softmaxcode.cli.arguments import parse_pair
+from softmaxcode.cli.options import parse_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

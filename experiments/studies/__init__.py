@@ -7,6 +7,7 @@ A study is a module with ``TITLE``, ``QUESTION``, ``plan`` (keyword options to a
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,3 +28,8 @@ STUDIES = {
 def study(name: str) -> ModuleType:
     """The module of a study."""
     return importlib.import_module(f"experiments.studies.{name}")
+
+
+def first_process() -> bool:
+    """Whether this is the process of several that prints and writes."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0

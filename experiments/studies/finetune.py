@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, errorbar_panel, shared_legend
 from experiments.rendering import statements
-from experiments.settings import RunSettings
+from experiments.settings import Head, RunSettings
 from experiments.shifted import shifted_accuracy
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
@@ -46,7 +46,7 @@ Groups = dict[tuple[str, str], pd.DataFrame]
 
 
 def plan(
-    *, seeds: int = 5, heads: tuple[str, ...] = ("learned", "cmf"), train_per_class: int = 10, **settings: Any
+    *, seeds: int = 5, heads: tuple[Head, ...] = ("learned", "cmf"), train_per_class: int = 10, **settings: Any
 ) -> list[RunSettings]:
     """A pre-trained network for each seed, then each head on the other classes: from it, on top of it, from scratch.
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from experiments import paper
 from experiments.drawing import HEAD_COLOURS, HEAD_LABELS, axes_figure, band_panel, shared_legend
 from experiments.rendering import statements
-from experiments.settings import RunSettings
+from experiments.settings import Head, RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
@@ -59,7 +59,7 @@ STYLES = ("-", "--", "-.", ":")
 def plan(
     *,
     seeds: int = 5,
-    heads: tuple[str, ...] = ("learned", "cmf", "code", "linear"),
+    heads: tuple[Head, ...] = ("learned", "cmf", "code", "linear"),
     temperatures: tuple[float, ...] = (0.1,),
     **settings: Any,
 ) -> list[RunSettings]:

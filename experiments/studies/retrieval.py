@@ -19,7 +19,7 @@ from experiments.drawing import (
 from experiments.model import collect
 from experiments.rendering import statements
 from experiments.retrieval import retrieval_measurements, tar_name
-from experiments.settings import RunSettings
+from experiments.settings import Head, RunSettings
 from experiments.statistics import Interval, Slope, mean_interval, slope
 from experiments.studies.common import (
     LINEAR_TEMPERATURE,
@@ -65,7 +65,7 @@ Groups = dict[tuple[str, float], pd.DataFrame]
 def plan(
     *,
     seeds: int = 3,
-    heads: tuple[str, ...] = ("learned", "cmf", "code", "linear"),
+    heads: tuple[Head, ...] = ("learned", "cmf", "code", "linear"),
     temperatures: tuple[float, ...] = (1.0, 0.5, 0.2, 0.05),
     train_classes: int = 200,
     classes: int = 0,

@@ -21,6 +21,7 @@ from experiments.drawing import (
     temperature_axis,
 )
 from experiments.rendering import statements
+from experiments.settings import Head, RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies import gnc
 from experiments.studies.common import (
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from experiments.runs import TrainedRun
-    from experiments.settings import RunSettings
     from softmaxcode.types import Rows
 
 TITLE = "A language model: neural collapse and the margins of frequent and rare tokens"
@@ -80,7 +80,7 @@ def plan(
     *,
     seeds: int = 3,
     temperatures: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1, 0.05),
-    heads: tuple[str, ...] = ("learned", "linear"),
+    heads: tuple[Head, ...] = ("learned", "linear"),
     **settings: Any,
 ) -> list[RunSettings]:
     """Each head at each temperature, with the first seeds first.

@@ -18,7 +18,7 @@ from softmaxcode.bounds.rounding import one_minus_above
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.schema import CatalogError
-from softmaxcode.checks.arguments import check_objective, check_pair, machine_memory, search_memory
+from softmaxcode.checks.arguments import Objective, check_objective, check_pair, machine_memory, search_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxC
     return replace(code, provenance=named)
 
 
-def best_known(K: int, d: int, *, objective: str = "softmax") -> SoftmaxCode:
+def best_known(K: int, d: int, *, objective: Objective = "softmax") -> SoftmaxCode:
     """The best stored code of K unit vectors in R^d, without any search.
 
     `best_known` compares closed forms, exact families, the catalogue in the package and the user's own.

@@ -9,13 +9,14 @@ import numbers
 import operator
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 #: The objectives that a code can maximise: the margin, or the smallest distance.
-OBJECTIVES = ("softmax", "tammes")
+Objective = Literal["softmax", "tammes"]
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
 #: The largest integer in a record; no count here needs more than 64 bits.
 MAX_INTEGER = 2**63 - 1
 #: The most characters of a value in a message.
@@ -288,6 +289,6 @@ def check_memory(what: str, needed: int, instead: str, available: int | None = N
         )
 
 
-def check_objective(objective: Any) -> str:
+def check_objective(objective: Any) -> Objective:
     """Return the objective's name, or raise a ValueError that lists the known ones."""
-    return check_choice("objective", objective, OBJECTIVES)
+    return cast(Objective, check_choice("objective", objective, OBJECTIVES))

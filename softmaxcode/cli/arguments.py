@@ -1,8 +1,7 @@
-"""Common to all commands: how pairs and search options are written on the command line, and what ends a command."""
+"""Common to all commands: which pairs and output they are for, and what ends a command."""
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import contextlib
 import os
@@ -17,32 +16,10 @@ from softmaxcode.parallel.interrupts import ENDING
 from softmaxcode.storage.disk import check_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-#: No range has more values than this.
-MAX_VALUES = 10**6
 #: Set to 1, this environment variable shows the traceback of an unexpected error.
 DEBUG = "SOFTMAXCODE_DEBUG"
-
-
-class Parser(argparse.ArgumentParser):
-    """One clear sentence after the program's name, and exit code 2, without the usage; no option is abbreviated."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        # an abbreviation takes --seed for --seeds, and a misspelt option for another
-        super().__init__(*arguments, **{"allow_abbrev": False} | options)
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, but of a subcommand that gets an option it does not have, its own help is named."""
-        known, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}", getattr(known, "command", None))
-        return known
-
-    def error(self, message: str, command: str | None = None) -> Any:
-        """End with the message and where help is."""
-        name = self.prog.removeprefix("python -m ").split()[0]
-        self.exit(2, f"{name}: {message} (see {self.prog}{f' {command}' if command else ''} --help)\n")
 
 
 def install_sigterm_handler() -> None:
@@ -64,7 +41,6 @@ def run_command(
     name: str,
     action: Callable[[], int],
     *,
-    interrupted: str,
     first: Callable[[], bool] = lambda: True,
     program: bool = False,
 ) -> int:
@@ -76,8 +52,6 @@ def run_command(
         What the sentence begins with.
     action : callable
         The command; it returns its exit code.
-    interrupted : str
-        What to print after Ctrl-C.
     first : callable
         Whether this is the first of several processes that run the same command: it alone prints, but for what is
         refused before they have met, and each reports it. One that is refused early ends the others, the first too.
@@ -94,7 +68,7 @@ def run_command(
     def fail(message: object, code: int) -> int:
         if program:
             _failed.append(code)
-        if first() or (code == 2 and not _have_met()):
+        if (code == 2 and not _have_met()) or first():
             print(f"{name}: {printable(message)}", file=sys.stderr)
         return code
 
@@ -113,8 +87,8 @@ def run_command(
         return fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), 2)
     except MemoryError:
         return fail("there is not enough memory for this; a smaller problem, or a machine with more, is needed", 2)
-    except KeyboardInterrupt:
-        return fail(interrupted, 130)
+    except KeyboardInterrupt as error:
+        return fail(error if isinstance(error, Resumable) else "interrupted", 130)
     except Exception as error:
         if os.environ.get(DEBUG) == "1":
             raise
@@ -148,76 +122,73 @@ def _have_met() -> bool:
     return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def numbers(text: str, name: str) -> list[int]:
-    """``3,4,8:12`` as a list of integers, both ends of a range included."""
-    out: list[int] = []
-    for part in text.split(","):
-        first, between, last = part.partition(":")
-        try:
-            low, high = int(first), int(last if between else first)
-        except ValueError:
-            raise ValueError(f"--{name} takes integers and ranges such as 4:32 or 3,4,8:10; got {text!r}") from None
-        if not 0 <= high - low < MAX_VALUES:
-            wrong = "runs backwards" if high < low else f"has more than {MAX_VALUES:,} values"
-            raise ValueError(f"--{name} takes ranges such as 4:32; {part!r} {wrong}")
-        out.extend(range(low, high + 1))
-    return out
+class Resumable(KeyboardInterrupt):
+    """An interrupt whose message says what is left; `run_command` prints it."""
 
 
-def parse_pair(text: str) -> tuple[int, int]:
-    """Read ``K,d``; it can be the ``type`` of an option."""
+@contextlib.contextmanager
+def resumable(kept: str) -> Iterator[None]:
+    """Report of a command that is interrupted what it leaves, from which the same command resumes.
+
+    Parameters
+    ----------
+    kept : str
+        As in "finished pairs are kept".
+
+    Raises
+    ------
+    Resumable
+        After an interrupt.
+    """
     try:
-        K, d = (int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"takes pairs K,d such as 12,3; got {text!r}") from None
-    return K, d
+        yield
+    except KeyboardInterrupt:
+        raise Resumable(f"interrupted; {kept}, and the same command resumes") from None
 
 
-def pairs_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--classes``, ``--dims`` and ``--pairs``; `chosen_pairs` reads them."""
-    parser.add_argument("--classes", help="values of K, such as 4:32 or 10,20,30")
-    parser.add_argument("--dims", help="values of d, such as 3,4")
-    parser.add_argument("--pairs", help="single pairs K,d separated by spaces or semicolons, such as '12,3; 24,3'")
+def chosen_pairs(
+    classes: Sequence[int] = (), dims: Sequence[int] = (), pairs: Sequence[tuple[int, int]] = ()
+) -> list[tuple[int, int]]:
+    """The (K, d) that a command is for, in order; none where none were given.
+
+    Parameters
+    ----------
+    classes : sequence of int
+        Values of K, such as 4:32 or 10,20,30.
+    dims : sequence of int
+        Values of d, such as 3,4.
+    pairs : sequence of (K, d)
+        Single pairs, such as '12,3; 24,3'.
+
+    Raises
+    ------
+    ValueError
+        If classes or dimensions were given alone.
+    """
+    if bool(classes) != bool(dims):
+        raise ValueError("--classes and --dims go together")
+    return [*pairs, *((K, d) for d in dims for K in classes)]
 
 
-def chosen_pairs(arguments: argparse.Namespace) -> list[tuple[int, int]]:
-    """The (K, d) of `pairs_options`, in order; none where none were given."""
-    pairs: list[tuple[int, int]] = []
-    if arguments.pairs:
-        for text in arguments.pairs.replace(";", " ").split():
-            try:
-                pairs.append(parse_pair(text))
-            except argparse.ArgumentTypeError as error:
-                raise ValueError(f"--pairs {error}") from None
-    if arguments.classes or arguments.dims:
-        if not (arguments.classes and arguments.dims):
-            raise ValueError("--classes and --dims go together")
-        pairs += [(K, d) for d in numbers(arguments.dims, "dims") for K in numbers(arguments.classes, "classes")]
+def needed_pairs(**which: Any) -> list[tuple[int, int]]:
+    """Those of `chosen_pairs`, of which there must be one."""
+    pairs = chosen_pairs(**which)
+    if not pairs:
+        raise ValueError("name the (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
     return pairs
 
 
-def search_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--starts``, ``--budget`` and ``--seed``."""
-    parser.add_argument("--starts", type=int, help="random starts (default: by size)")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="time to spend on the search of each code")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
-
-
-def output_option(parser: argparse.ArgumentParser, help: str, *, required: bool = False, metavar: str = "FILE") -> None:
-    """Add ``-o`` and ``--force``; `chosen_output` checks them."""
-    parser.add_argument("-o", "--output", required=required, metavar=metavar, help=help)
-    parser.add_argument("--force", action="store_true", help="replace a file that exists")
-
-
 def chosen_output(
-    arguments: argparse.Namespace, suffixes: tuple[str, ...], *, resumes: Callable[[Path], bool] = lambda path: False
+    output: str | None, force: bool, suffixes: tuple[str, ...], *, resumes: Callable[[Path], bool] = lambda path: False
 ) -> Path | None:
     """The file that ``-o`` names, checked before any work; None where there is none.
 
     Parameters
     ----------
-    arguments : Namespace
-        Of a parser with `output_option`.
+    output : str, optional
+        The file.
+    force : bool
+        Replace it where it exists.
     suffixes : tuple of str
         The suffixes allowed.
     resumes : callable
@@ -228,12 +199,7 @@ def chosen_output(
     ValueError
         If the file cannot be written, or exists without ``--force``.
     """
-    if arguments.output is None:
+    if output is None:
         return None
-    path = check_output(arguments.output, suffixes)
-    return path if arguments.force or resumes(path) else check_output(path, suffixes, replace=False)
-
-
-def device_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device``."""
-    parser.add_argument("--device", help="run the starts on PyTorch: cpu, cuda or cuda:N (default: CPU kernels)")
+    path = check_output(output, suffixes)
+    return path if force or resumes(path) else check_output(path, suffixes, replace=False)

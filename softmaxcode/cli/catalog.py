@@ -3,87 +3,41 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
 
-from softmaxcode.checks.arguments import printable
-from softmaxcode.cli.arguments import (
-    Parser,
-    chosen_output,
-    chosen_pairs,
-    numbers,
-    output_option,
-    pairs_options,
-    search_options,
+from softmaxcode import sweep
+from softmaxcode.catalog import (
+    Catalog,
+    UnknownCodeError,
+    best_known,
+    import_codes,
+    installed,
+    shipped_path,
+    transfer,
+    user_catalog,
+    verification,
 )
+from softmaxcode.checks.arguments import Objective, printable
+from softmaxcode.cli.arguments import chosen_output, chosen_pairs, needed_pairs, resumable
+from softmaxcode.cli.options import Force, Output, takes
+from softmaxcode.code import load
+from softmaxcode.report import print_and_save
+from softmaxcode.solver import solve
 from softmaxcode.storage.disk import check_input
-
-if TYPE_CHECKING:
-    import argparse
-
-    from softmaxcode.catalog import Catalog
+from softmaxcode.storage.files import WRITABLE
 
 
-def add_catalog(parser: argparse.ArgumentParser) -> None:
-    """Add the actions to the parser of ``softmaxcode catalog``."""
-    actions = parser.add_subparsers(dest="action", parser_class=Parser)
+@takes(which=(chosen_pairs, "classes", "dims"))
+def list_entries(which, *, objective: Objective | None = None) -> int:
+    """Print what is stored, one line per entry.
 
-    listing = actions.add_parser("list", help="what is stored, one line per entry")
-    listing.add_argument("--classes", help="only these K, such as 4:32 or 10,20,30")
-    listing.add_argument("--dims", help="only these d, such as 3,4")
-    listing.add_argument("--objective", help="only softmax, or only tammes")
-
-    show = actions.add_parser("show", help="every figure of one code, without any search")
-    show.add_argument("K", type=int, help="number of classes")
-    show.add_argument("d", type=int, help="dimension")
-    show.add_argument("--objective", default="softmax", help="softmax (default) or tammes")
-    output_option(show, "write the code: .npz, .csv, or .txt as pack.d.K.txt")
-
-    improve = actions.add_parser("improve", help="search many (K, d), and keep what is better than what is stored")
-    pairs_options(improve)
-    search_options(improve)
-    improve.add_argument("--jobs", type=int, default=-1, help="local processes (default: every core)")
-    improve.add_argument("--scheduler", help="address of a Dask scheduler, such as tcp://host:8786")
-    improve.add_argument("--catalog", help="the file to improve (default: yours, in the user's data folder)")
-
-    out = actions.add_parser("export", help="write what is stored into a new catalogue file")
-    out.add_argument("file", help="the file to write")
-    out.add_argument("--force", action="store_true", help="replace a file that exists")
-    pairs_options(out)
-
-    into = actions.add_parser("import", help="improve by another catalogue or code file, verifying every code")
-    into.add_argument("file", help=".sqlite, or a code as .npz, .npy, .txt or .csv")
-    into.add_argument("--dim", type=int, help="dimension of a .txt or .csv file that does not show it")
-    into.add_argument("--catalog", help="the file to improve (default: yours, in the user's data folder)")
-
-    verify = actions.add_parser("verify", help="derive the certificate of every entry again")
-    verify.add_argument("file", nargs="?", help="the catalogue (default: the one that ships with the package)")
-    verify.add_argument("--jobs", type=int, default=-1, help="processes (default: every core)")
-
-
-def catalog(arguments: argparse.Namespace) -> int:
-    """Run one action; returns the exit code."""
-    actions = {
-        "list": _list,
-        "show": _show,
-        "improve": _improve,
-        "export": _export,
-        "import": _import,
-        "verify": _verify,
-    }
-    if arguments.action is None:
-        raise ValueError(f"name what to do with the catalogue: {', '.join(actions)}")
-    return actions[arguments.action](arguments)
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    from softmaxcode.catalog import installed
-    from softmaxcode.checks.arguments import check_objective
-
-    classes = set(numbers(arguments.classes, "classes")) if arguments.classes else None
-    dims = set(numbers(arguments.dims, "dims")) if arguments.dims else None
-    objective = check_objective(arguments.objective) if arguments.objective else None
+    Parameters
+    ----------
+    objective : {"softmax", "tammes"}
+        Only the entries of this one.
+    """
     with installed() as stored:
         entries = [] if stored is None else stored.entries()
+    classes, dims = which.get("classes"), which.get("dims")
     chosen = [
         e
         for e in entries
@@ -99,72 +53,86 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show(arguments: argparse.Namespace) -> int:
-    from softmaxcode.catalog import UnknownCodeError, best_known
-    from softmaxcode.report import print_and_save
-    from softmaxcode.storage.files import WRITABLE
+@takes(options=(best_known, "K", "d", "objective"))
+def show(K, d, /, options, *, output: Output = None, force: Force = False) -> int:
+    """Print every figure of one code, without any search.
 
-    output = chosen_output(arguments, WRITABLE)
+    Parameters
+    ----------
+    output : str
+        Write the code: .npz, .csv, or .txt as pack.d.K.txt.
+    """
+    path = chosen_output(output, force, WRITABLE)
     try:
-        code = best_known(arguments.K, arguments.d, objective=arguments.objective)
+        code = best_known(K, d, **options)
     except UnknownCodeError as error:
         print(error)
         return 1
-    print_and_save(code, output)
+    print_and_save(code, path)
     return 0
 
 
-def _target(arguments: argparse.Namespace) -> Catalog:
-    from softmaxcode.catalog import Catalog, user_catalog
+@takes(which=(chosen_pairs,), search=(solve, "starts", "budget", "seed"), workers=(sweep.sweep, "n_jobs", "scheduler"))
+def improve(which, search, workers, *, catalog: str | None = None) -> int:
+    """Search many (K, d), and keep what is better than what is stored.
 
-    return Catalog(arguments.catalog) if arguments.catalog else user_catalog()
-
-
-def _improve(arguments: argparse.Namespace) -> int:
-    from softmaxcode.sweep import sweep
-
-    pairs = chosen_pairs(arguments)
-    if not pairs:
-        raise ValueError("name the (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")
-    with closing(_target(arguments)) as target:
-        report = sweep(
-            pairs,
-            catalog=target,
-            starts=arguments.starts,
-            budget=arguments.budget,
-            seed=arguments.seed,
-            n_jobs=arguments.jobs,
-            scheduler=arguments.scheduler,
-        )
+    Parameters
+    ----------
+    catalog : str
+        The file to improve (default: yours, in the user's data folder).
+    """
+    pairs = needed_pairs(**which)
+    with closing(Catalog(catalog) if catalog else user_catalog()) as target, resumable("finished pairs are kept"):
+        report = sweep.sweep(pairs, catalog=target, **search, **workers)
         for line in str(report).splitlines():
             print(printable(line))
         print(f"{'catalogue':<21} {printable(target.path)}")
     return 1 if report.failed else 0
 
 
-def _export(arguments: argparse.Namespace) -> int:
-    from softmaxcode.catalog import export
+@takes(which=(chosen_pairs,))
+def export(file: str, /, which, *, force: Force = False) -> int:
+    """Write what is stored into a new catalogue file.
 
-    count = export(arguments.file, chosen_pairs(arguments) or None, replace=arguments.force)
-    print(f"{count} entries written to {printable(arguments.file)}")
+    Parameters
+    ----------
+    file : str
+        The file to write.
+    """
+    count = transfer.export(file, chosen_pairs(**which) or None, replace=force)
+    print(f"{count} entries written to {printable(file)}")
     return 0
 
 
-def _import(arguments: argparse.Namespace) -> int:
-    from softmaxcode.catalog import import_codes
+@takes(options=(load, "dim"))
+def import_file(file: str, /, options, *, catalog: str | None = None) -> int:
+    """Improve by another catalogue or code file, verifying every code.
 
-    check_input(arguments.file)  # before a catalogue is made
-    with closing(_target(arguments)) as target:
-        report = import_codes(arguments.file, target, lambda line: print(printable(line)), dim=arguments.dim)
+    Parameters
+    ----------
+    file : str
+        .sqlite, or a code as .npz, .npy, .txt or .csv.
+    catalog : str
+        The file to improve (default: yours, in the user's data folder).
+    """
+    check_input(file)  # before a catalogue is made
+    with closing(Catalog(catalog) if catalog else user_catalog()) as target:
+        report = import_codes(file, target, lambda line: print(printable(line)), **options)
     print(f"{len(report.entered)} entered, {report.not_better} not better, {len(report.refused)} refused")
     return 1 if report.refused else 0
 
 
-def _verify(arguments: argparse.Namespace) -> int:
-    from softmaxcode.catalog import shipped_path, verify
+@takes(options=(verification.verify, "n_jobs"))
+def verify(file: str | None = None, /, *, options) -> int:
+    """Derive the certificate of every entry again.
 
-    path = arguments.file or shipped_path()
-    results = verify(path, n_jobs=arguments.jobs)
+    Parameters
+    ----------
+    file : str
+        The catalogue (default: the one that ships with the package).
+    """
+    path = file or shipped_path()
+    results = verification.verify(path, **options)
     wrong = [result for result in results if result.problem]
     for result in wrong:
         print(printable(f"WRONG: {result.entry.name}: {result.problem}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from scipy.stats import rankdata, spearmanr
 import softmaxcode as sc
 from experiments import compare_command
 from experiments.class_similarity import MantelResult
-from experiments.compare_command import add_options, compare_findings, run
+from experiments.compare_command import compare_findings, run
+from softmaxcode.cli.options import application, execute
 from softmaxcode.margins.exact import margins
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import optimise, random_start
@@ -35,9 +35,8 @@ def saved(folder: Path, array: Any, name: str = "W.npy") -> Path:
 
 
 def command(*arguments: Any) -> int:
-    parser = argparse.ArgumentParser()
-    add_options(parser)
-    return run(parser.parse_args([str(part) for part in arguments]))
+    app = application("experiments", "", {"compare": (run, "")})
+    return execute(app, ["compare", *(str(part) for part in arguments)])
 
 
 def about(findings: Any, part: str) -> str:

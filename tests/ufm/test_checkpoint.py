@@ -24,7 +24,7 @@ import ufm
 from softmaxcode.cli.arguments import install_sigterm_handler
 from tests.processes import run_ranks
 from tests.ufm.test_simulation import equal
-from ufm import checkpoint, optimizers, simulation
+from ufm import checkpoint, optimizers, running
 from ufm.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ OPTIONS = [
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, error: type[BaseException] = KeyboardInterrupt) -> None:
     """Raise before step ``at`` of any optimiser, however fast the machine is."""
-    monkeypatch.setattr(simulation, "LONG_STEP", math.inf)
+    monkeypatch.setattr(running, "LONG_STEP", math.inf)
     for kind in (optimizers.FirstOrder, optimizers.Lbfgs):
 
         def step(self: Any, number: int, kind: Any = kind, whole: Any = kind.step) -> torch.Tensor:
@@ -119,7 +119,7 @@ def test_a_checkpoint_every_so_many_steps_and_no_interruption_saved(tmp_path, mo
 
 
 def test_a_checkpoint_every_minute(tmp_path, monkeypatch):
-    monkeypatch.setattr(simulation, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0.0)
     interrupt(monkeypatch, 11, MemoryError)
     with pytest.raises(MemoryError):
         ufm.simulate(**RUN, checkpoint=tmp_path / "run.pt")
@@ -147,7 +147,7 @@ def test_an_interrupt_waits_for_the_end_of_a_short_step(
     options = RUN | {"optimizer": "adam", "steps": 30}
     whole, file, handler = ufm.simulate(**options), tmp_path / "run.pt", signal.getsignal(sent)
     with monkeypatch.context() as patched:
-        patched.setattr(simulation, "LONG_STEP", longest)
+        patched.setattr(running, "LONG_STEP", longest)
         inner = optimizers.FirstOrder.step
         seen = []
 
@@ -315,7 +315,7 @@ def test_code_in_a_file_is_not_run(by, file, tmp_path_factory):
 
 
 def test_a_checkpoint_reads_back_as_it_was_written(tmp_path):
-    runs = [Settings.checked(3, 2, [1, 2, 3], 0.1, optimizer="adam", seed=seed) for seed in (0, 1)]
+    runs = [Settings(3, 2, [1, 2, 3], 0.1, optimizer="adam", seed=seed) for seed in (0, 1)]
     X = torch.nn.functional.normalize(torch.randn(2, 9, 2, dtype=torch.float64), dim=2).split([3, 6], dim=1)
     records = [checkpoint.RunRecord([{"step": 5, "gap": float("nan")}], "", "", *X), checkpoint.RunRecord()]
     records = [replace(records[0], W=X[0][0], H=X[1][0]), records[1]]

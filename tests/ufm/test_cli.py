@@ -19,8 +19,9 @@ import ufm
 from softmaxcode.storage.disk import one_writer
 from softmaxcode.tables import read_table
 from tests.processes import HANG
-from ufm import batch, simulation
-from ufm.cli import main, summary
+from ufm import batch, running
+from ufm.cli import main
+from ufm.commands import summary
 from ufm.storage import read_run
 
 if TYPE_CHECKING:
@@ -46,10 +47,7 @@ def run(capsys, tmp_path, monkeypatch) -> Callable[..., Ran]:
         capsys.readouterr()
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
-            try:
-                code = main([str(argument) for argument in arguments])
-            except SystemExit as leave:
-                code = leave.code
+            code = main([str(argument) for argument in arguments])
         return Ran(code, *capsys.readouterr())
 
     return of
@@ -149,7 +147,7 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         # the first thing to happen after the checkpoint at step 10 is a bar's step
         steps = iter([None] * 14)
-        patched.setattr(simulation.Progress, "step", lambda *_, **__: next(steps, 0) is None or interrupt())
+        patched.setattr(running.Progress, "step", lambda *_, **__: next(steps, 0) is None or interrupt())
         ran = run(*command)
     assert ran.code == 130 and "interrupted; what was done is kept, and the same command resumes" in ran.err
     assert names(tmp_path / "x") == ["checkpoint.pt"]
@@ -189,8 +187,8 @@ def test_a_diverged_run_says_so_and_keeps_what_it_had(run, tmp_path):
         ("--K 4 --d 3 --device cuda:99", "cuda:99"),
         ("--K 4 --d 3 --device abacus", "abacus"),
         ("--K 4 --d 3 --checkpoint-every 0", "checkpoint_every"),
-        ("--K 4.5 --d 3", "argument -K/--K: invalid int value: '4.5' (see python -m ufm simulate --help)"),
-        ("--d 3", "the following arguments are required: -K/--K"),
+        ("--K 4.5 --d 3", "-K/--K must be an integer; got '4.5' (see python -m ufm simulate --help)"),
+        ("--d 3", "-K/--K is required (see python -m ufm simulate --help)"),
     ],
 )
 def test_bad_input_is_refused(run, arguments, said):
@@ -198,8 +196,8 @@ def test_bad_input_is_refused(run, arguments, said):
 
 
 def test_a_command_is_needed(run):
-    refused(run(), "name what to do: simulate, sweep or plot")
-    refused(run("train"), "invalid choice: 'train'")
+    refused(run(), "name what to do: simulate, sweep or plot (see python -m ufm --help)")
+    refused(run("train"), "there is no command 'train'; the commands are simulate, sweep or plot")
 
 
 def test_a_folder_that_is_a_file(run, tmp_path):
@@ -236,9 +234,11 @@ def test_sweep_writes_and_prints_its_table(run, tmp_path):
 def test_default_names_of_sweeps_tell_all_that_was_given(run, tmp_path):
     assert run(*SWEEP).code == 0
     assert run(*SWEEP, "--objective", "cross-entropy").code == 0
-    name = "sweep-K4-6-d2-temperature0.5-0.1-seeds2-n1-steps40"
+    name = "sweep-K4-6-d2-temperature0.5-0.1-seeds2-n1"
     assert names(tmp_path / "out" / "ufm") == sorted(
-        name + middle + suffix for middle in ("", "-objectivecross-entropy") for suffix in (".parquet", ".png")
+        name + options + suffix
+        for options in ("-steps40", "-objectivecross-entropy-steps40")
+        for suffix in (".parquet", ".png")
     )
 
 

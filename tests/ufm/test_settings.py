@@ -99,20 +99,20 @@ def test_lists_of_a_batch(temperatures, seeds, message):
 
 
 def test_what_is_chosen_for_us():
-    small = Settings.checked(100, 10, 1)
-    large = Settings.checked(SMALL // 2, 10, 3)
+    small = Settings(100, 10, 1)
+    large = Settings(SMALL // 2, 10, 3)
     assert (small.optimizer, small.dtype, small.record_every) == ("lbfgs", "float64", 100)
     assert (large.optimizer, large.dtype, large.record_every) == ("adam", "float32", 1000)
-    assert Settings.checked(SMALL // 2, 10, 3, 1e-4).dtype == "float64"
-    assert Settings.checked(5, 2, objective="hardmax").optimizer == "adam"
-    free = Settings.checked(5, 2, weight_decay=1e-3)
+    assert Settings(SMALL // 2, 10, 3, 1e-4).dtype == "float64"
+    assert Settings(5, 2, objective="hardmax").optimizer == "adam"
+    free = Settings(5, 2, weight_decay=1e-3)
     assert free.objective == "cross-entropy" and not free.spherical and small.spherical
-    assert Settings.checked(5, 2, steps=7).record_every == 1 and Settings.checked(5, 2, steps=51).record_every == 2
+    assert Settings(5, 2, steps=7).record_every == 1 and Settings(5, 2, steps=51).record_every == 2
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=12))
 def test_counts_of_features(counts):
-    settings = Settings.checked(len(counts), 3, np.array(counts))
+    settings = Settings(len(counts), 3, np.array(counts))
     assert settings.counts == tuple(counts) and settings.samples == sum(counts)
     assert settings.imbalance == pytest.approx(np.mean(counts) / min(counts), rel=1e-15)
     assert isinstance(settings.n, int) == (len(set(counts)) == 1)
@@ -120,8 +120,8 @@ def test_counts_of_features(counts):
 
 
 def test_numpy_numbers_are_numbers():
-    plain = Settings.checked(5, 2, 3, 0.25, optimizer="adam", learning_rate=0.5, tolerance=0, seed=4)
-    numpy = Settings.checked(
+    plain = Settings(5, 2, 3, 0.25, optimizer="adam", learning_rate=0.5, tolerance=0, seed=4)
+    numpy = Settings(
         np.int64(5),
         np.int32(2),
         np.array(3),
@@ -136,7 +136,7 @@ def test_numpy_numbers_are_numbers():
 
 @given(st.floats(1e-6, 1.0), st.floats(1.0, 1e5), st.integers(1, 500))
 def test_temperatures_fall_by_equal_factors_over_the_first_half(temperature, factor, steps):
-    settings = Settings.checked(5, 2, 1, temperature, anneal=temperature * factor, steps=steps)
+    settings = Settings(5, 2, 1, temperature, anneal=temperature * factor, steps=steps)
     taus = np.array([schedule.temperature(settings, step) for step in range(steps)])
     assert taus[0] == settings.anneal
     assert np.all(np.diff(taus) <= 0) and np.all(taus >= temperature) and np.all(taus <= settings.anneal)
@@ -150,7 +150,7 @@ def test_temperatures_fall_by_equal_factors_over_the_first_half(temperature, fac
 
 @given(st.sampled_from(["adam", "sgd"]), st.floats(1e-4, 1), st.integers(2, 300))
 def test_learning_rates_fall_to_0(optimizer, rate, steps):
-    settings = Settings.checked(5, 2, optimizer=optimizer, learning_rate=rate, steps=steps)
+    settings = Settings(5, 2, optimizer=optimizer, learning_rate=rate, steps=steps)
     rates = [schedule.learning_rate(settings, step) for step in range(steps)]
     assert rates[0] == pytest.approx(rate)
     assert np.all(np.diff(rates) < 0) and rates[-1] > 0

@@ -14,7 +14,7 @@ import pytest
 import ufm
 from softmaxcode.storage import disk, journal
 from tests.ufm.test_checkpoint import interrupt
-from ufm import sweeps
+from ufm import running, sweeps
 
 GRID = {"K": [6, 4], "d": [2, 3], "temperature": [0.2, 0.05], "seeds": 2, "n": 1, "steps": 30, "progress": False}
 
@@ -73,7 +73,7 @@ def test_imbalanced_and_free_runs():
 def test_an_interrupted_sweep_goes_on(suffix, at, table, tmp_path, monkeypatch):
     path = tmp_path / f"table{suffix}"
     with monkeypatch.context() as patched:
-        count, inner = [], sweeps.run_batch
+        count, inner = [], running.run_batch
 
         def third(*arguments, **options):
             count.append(1)
@@ -81,15 +81,15 @@ def test_an_interrupted_sweep_goes_on(suffix, at, table, tmp_path, monkeypatch):
                 interrupt(patched, at)
             return inner(*arguments, **options)
 
-        patched.setattr(sweeps, "run_batch", third)
+        patched.setattr(running, "run_batch", third)
         with pytest.raises(KeyboardInterrupt):
             ufm.sweep(**GRID, path=path)
     left = {file.name for file in tmp_path.iterdir()}
     assert left == {path.name, f"{path.name}.rows", f"{path.name}.4-2-0.2-0.pt"}
     read = pd.read_csv if suffix == ".csv" else pd.read_parquet
     assert len(read(path)) == 8  # what was finished
-    run_batch, runs = sweeps.run_batch, []
-    monkeypatch.setattr(sweeps, "run_batch", lambda given, **more: runs.append(given[0]) or run_batch(given, **more))
+    run_batch, runs = running.run_batch, []
+    monkeypatch.setattr(running, "run_batch", lambda given, **more: runs.append(given[0]) or run_batch(given, **more))
     found = ufm.sweep(**GRID, path=path)
     assert [(run.K, run.d) for run in runs] == [(4, 2), (4, 3)]
     assert same(found, table) and [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -138,7 +138,7 @@ def test_checkpoints_that_nobody_goes_on_from_are_removed(table, tmp_path):
 def test_noted_rows_that_cannot_be_of_these_runs_are_made_again(table, tmp_path, monkeypatch, forge):
     path = tmp_path / "table.csv"
     with monkeypatch.context() as patched:
-        inner, count = sweeps.run_batch, []
+        inner, count = running.run_batch, []
 
         def second(*arguments, **options):
             count.append(1)
@@ -146,7 +146,7 @@ def test_noted_rows_that_cannot_be_of_these_runs_are_made_again(table, tmp_path,
                 raise KeyboardInterrupt
             return inner(*arguments, **options)
 
-        patched.setattr(sweeps, "run_batch", second)
+        patched.setattr(running, "run_batch", second)
         with pytest.raises(KeyboardInterrupt):
             ufm.sweep(**GRID, path=path)
     kept = sweeps.rows_file(path)

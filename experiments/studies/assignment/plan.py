@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 from experiments.settings import RunSettings
 from experiments.studies.common import check_not_fixed
 from softmaxcode.checks.arguments import check_integer
 
-PARTS = ("square", "pairs", "text", "control")
+Part = Literal["square", "pairs", "text", "control"]
+PARTS = get_args(Part)
 #: The two digits whose mean images are the most alike, then the two of the others.
 SQUARE_CLASSES = (3, 9, 4, 6)
 #: Rows of the square for its four classes: the first class is opposite the second, the third and the fourth.
@@ -28,7 +29,7 @@ def plan(
     levels: tuple[float, ...] = (1.0, 0.6, 0.3, 0.0, -0.5, -1.0),
     square_seeds: int = 20,
     square_classes: tuple[int, ...] = SQUARE_CLASSES,
-    parts: tuple[str, ...] = PARTS,
+    parts: tuple[Part, ...] = PARTS,
     **settings: Any,
 ) -> list[RunSettings]:
     """A fixed code under graded assignments, with the learned head beside it.

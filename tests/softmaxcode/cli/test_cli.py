@@ -19,8 +19,9 @@ import pytest
 
 import softmaxcode as sc
 from softmaxcode import tables
-from softmaxcode.cli.arguments import run_command
-from softmaxcode.cli.command import CHECK_TOLERANCE, compare, main
+from softmaxcode.cli.arguments import Resumable, run_command
+from softmaxcode.cli.check import CHECK_TOLERANCE, compare
+from softmaxcode.cli.command import main
 from softmaxcode.report import report
 from softmaxcode.sphere import unit_rows
 from softmaxcode.storage.files import coordinates_hash, header_hash, measurements
@@ -44,17 +45,14 @@ class Ran(NamedTuple):
 
 @pytest.fixture
 def run(capsys) -> Callable[..., Ran]:
-    """Run the command in this process; a warning or any exception but argparse's exit fails the test."""
+    """Run the command in this process; a warning or any exception fails the test."""
 
     def of(*arguments: Any) -> Ran:
         capsys.readouterr()
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             warnings.simplefilter("error", ResourceWarning)
-            try:
-                code = main([str(argument) for argument in arguments])
-            except SystemExit as leave:
-                code = leave.code
+            code = main([str(argument) for argument in arguments])
         return Ran(code, *capsys.readouterr())
 
     return of
@@ -438,20 +436,20 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
     ("arguments", "said"),
     [
         ((), "name what to do"),
-        (("dance",), "invalid choice: 'dance'"),
-        (("solve",), "the following arguments are required: K, d"),
-        (("solve", "12"), "the following arguments are required: d"),
+        (("dance",), "there is no command 'dance'; the commands are solve, check, table, plot, landscape or catalog"),
+        (("solve",), "K is required (see softmaxcode solve --help)"),
+        (("solve", "12"), "d is required (see softmaxcode solve --help)"),
         (("solve", "12", "3", "4"), "unrecognized arguments: 4 (see softmaxcode solve --help)"),
-        (("solve", "12", "3", "--start", "4"), "unrecognized arguments: --start 4"),
+        (("solve", "12", "3", "--start", "4"), "Unknown option: --start. Did you mean --starts?"),
         (("solve", "1", "3"), "K (the number of classes) must be an integer of at least 2; got 1"),
         (("solve", "0", "3"), "at least 2; got 0"),
         (("solve", "-5", "3"), "at least 2; got -5"),
         (("solve", "4", "0"), "d (the dimension) must be an integer of at least 1; got 0"),
         (("solve", "4", "-1"), "at least 1; got -1"),
-        (("solve", "4.5", "3"), "invalid int value: '4.5'"),
-        (("solve", "4", "three"), "invalid int value: 'three'"),
-        (("solve", "nan", "3"), "invalid int value: 'nan'"),
-        (("solve", "", "3"), "invalid int value: ''"),
+        (("solve", "4.5", "3"), "K must be an integer; got '4.5'"),
+        (("solve", "4", "three"), "d must be an integer; got 'three'"),
+        (("solve", "nan", "3"), "K must be an integer; got 'nan'"),
+        (("solve", "", "3"), "K must be an integer; got ''"),
         (("solve", "12", "3", "--objective", "margin"), "objective must be one of 'softmax', 'tammes'; got 'margin'"),
         (("solve", "4", "3", "--objective", ""), "objective must be one of"),
         (("solve", "12", "3", "--device", "tpu"), "device must be"),
@@ -462,9 +460,9 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("solve", "12", "3", "--budget", "-1"), "budget must be a positive number"),
         (("solve", "12", "3", "--budget", "nan"), "budget must be a positive number"),
         (("solve", "12", "3", "--budget", "inf"), "budget must be a positive number"),
-        (("solve", "12", "3", "--budget", "soon"), "invalid float value: 'soon'"),
+        (("solve", "12", "3", "--budget", "soon"), "--budget must be a number; got 'soon'"),
         (("solve", "12", "3", "--starts", "0"), "starts must be an integer of at least 1; got 0"),
-        (("solve", "12", "3", "--starts", "1.5"), "invalid int value: '1.5'"),
+        (("solve", "12", "3", "--starts", "1.5"), "--starts must be an integer; got '1.5'"),
         (("solve", "12", "3", "--seed", "-1"), "seed must be an integer of at least 0; got -1"),
         (("solve", "12", "3", "--digits", "0"), "digits must be an integer of at least 1; got 0"),
         (("solve", "4", "3", "-o", "no/c.npz"), "the folder no does not exist"),
@@ -482,7 +480,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("table", "--classes", "4:1000000004", "--dims", "3"), "'4:1000000004' has more than 1,000,000 values"),
         (("catalog", "import", "folder.npz", "--catalog", "new"), "cannot read folder.npz: it is a folder"),
         (("catalog", "verify", "empty.npz"), "the catalogue empty.npz is empty"),
-        (("check",), "the following arguments are required: file"),
+        (("check",), "file is required (see softmaxcode check --help)"),
         (("check", "missing.npz"), "cannot read missing.npz: there is no such file"),
         (("check", "folder.npz"), "cannot read folder.npz: it is a folder"),
         (("check", "c.pkl"), "the suffix must be one of .npz, .npy, .txt, .csv"),
@@ -508,7 +506,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("check", "dimensionless.txt"), "its dimension is unknown"),
         (("check", "dimensionless.txt", "--dim", "0"), "the dimension must be an integer of at least 1; got 0"),
         (("check", "dimensionless.txt", "--dim", "5"), "12 numbers do not make rows of 5"),
-        (("check", "dimensionless.txt", "--dim", "x"), "invalid int value: 'x'"),
+        (("check", "dimensionless.txt", "--dim", "x"), "--dim must be an integer; got 'x'"),
         (("check", "pack.3.5.txt"), "the name promises 5 rows of 3, the file has 12 numbers"),
         (("check", "pack.3.4.txt"), "it must hold numbers in plain text"),
         (("check", "good.npy", "--objective", "margin"), "objective must be one of"),
@@ -526,7 +524,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
             ("table", "--classes", "6:4", "--dims", "3"),
             "--classes takes ranges such as 4:32; '6:4' runs backwards",
         ),
-        (("table", "--classes", "4:", "--dims", "x"), "--dims takes integers"),
+        (("table", "--classes", "4:6", "--dims", "x"), "--dims takes integers and ranges"),
         (("table", "--classes", "4,,5", "--dims", "3"), "--classes takes integers"),
         (("table", "--classes", "4:5:6", "--dims", "3"), "--classes takes integers"),
         (("table", "--classes", "1:4", "--dims", "3"), "at least 2; got 1"),
@@ -535,7 +533,7 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
         (("table", "--pairs", "4,3", "--budget", "0"), "budget must be a positive number"),
         (("table", "--pairs", "4,3", "--starts", "0"), "starts must be an integer of at least 1"),
         (("table", "--pairs", "4,3", "--device", "tpu"), "device must be"),
-        (("plot", "good.npy"), "the following arguments are required: -o/--output"),
+        (("plot", "good.npy"), "-o/--output is required (see softmaxcode plot --help)"),
         (("plot", "good.npy", "-o", "c.gif"), "the suffix must be one of .png, .pdf, .svg"),
         (("plot", "good.npy", "-o", "no/c.png"), "the folder no does not exist"),
         (("plot", "missing.npy", "-o", "c.png"), "there is no such file"),
@@ -628,7 +626,7 @@ def test_help_and_version(run):
     assert run("--help").code == 0
     for command in ("solve", "check", "table", "plot"):
         ran = run(command, "--help")
-        assert ran.code == 0 and "-h, --help" in ran.out and ran.err == ""
+        assert ran.code == 0 and f"Usage: softmaxcode {command} " in ran.out and ran.err == ""
 
 
 def test_every_command_is_in_the_help(run):
@@ -808,7 +806,8 @@ def test_the_report_says_every_figure(codes):
     [
         (ValueError("bad\x1b[2J"), 2, "x: bad\\x1b[2J"),
         (MemoryError(), 2, "x: there is not enough memory for this"),
-        (KeyboardInterrupt(), 130, "x: stopped"),
+        (KeyboardInterrupt(), 130, "x: interrupted"),
+        (Resumable("stopped"), 130, "x: stopped"),
         (RuntimeError("a\nb"), 3, "x: unexpected RuntimeError: a (SOFTMAXCODE_DEBUG=1 shows where)"),
         (ZeroDivisionError(), 3, "x: unexpected ZeroDivisionError (SOFTMAXCODE_DEBUG=1 shows where)"),
     ],
@@ -817,18 +816,18 @@ def test_whatever_ends_a_command_is_one_sentence_and_an_exit_code(capsys, monkey
     def action() -> int:
         raise error
 
-    assert run_command("x", action, interrupted="stopped") == code
+    assert run_command("x", action) == code
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(message)
     # each of several processes reports its own refusal before they connect; afterwards the first reports everything
-    assert run_command("x", action, interrupted="stopped", first=lambda: False) == code
+    assert run_command("x", action, first=lambda: False) == code
     assert bool(capsys.readouterr().err) is (code == 2)
     monkeypatch.setattr("softmaxcode.cli.arguments._have_met", lambda: True)
-    assert run_command("x", action, interrupted="stopped", first=lambda: False) == code
+    assert run_command("x", action, first=lambda: False) == code
     assert capsys.readouterr().err == ""
 
 
 def test_an_unexpected_error_can_be_seen_where_it_was_raised(monkeypatch):
     monkeypatch.setenv("SOFTMAXCODE_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
-        run_command("x", lambda: 1 // 0, interrupted="stopped")
+        run_command("x", lambda: 1 // 0)
