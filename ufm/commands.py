@@ -17,7 +17,7 @@ from softmaxcode.storage.disk import check_output, one_writer
 from softmaxcode.tables import read_table
 from ufm import simulation, sweeps
 from ufm.settings import OPTIONS, Settings
-from ufm.storage import HISTORIES, check_parquet, is_finished, read_run, write_run
+from ufm.storage import HISTORIES, has_parquet, is_finished, read_run, write_run
 
 #: Where results go that no ``-o`` names.
 RESULTS = Path("out", "ufm")
@@ -38,7 +38,7 @@ def simulate(settings, place, execution, *, align: bool = False, csv: bool = Fal
     align : bool
         Compare with the best code known as relabelled and rotated.
     csv : bool
-        Write history.csv in place of history.parquet.
+        Write history.csv in place of history.parquet, as without pyarrow.
     output : str
         The folder where results go (default: one in out/ufm).
     """
@@ -46,8 +46,7 @@ def simulate(settings, place, execution, *, align: bool = False, csv: bool = Fal
     from ufm.running import chosen_device, run_batch
 
     chosen, device = Settings(**settings), chosen_device(**place)
-    if not csv:
-        check_parquet("pass --csv")
+    csv = csv or not has_parquet()
     folder = RESULTS / _run_name(chosen) if output is None else Path(output)
     if finished := is_finished(folder, chosen):
         run = read_run(folder)
@@ -90,7 +89,7 @@ def sweep(grid, settings, execution, *, output: Output = None, force: Force = Fa
     ----------
     output : str
         The table, .parquet, .csv, .md or .tex, with a .png beside; an unfinished one is continued (default: in
-        out/ufm).
+        out/ufm, as .parquet, or as .csv without pyarrow).
     """
     from ufm.plots import plot_sweep
 
@@ -105,8 +104,10 @@ def sweep(grid, settings, execution, *, output: Output = None, force: Force = Fa
     figure = path.with_suffix(".png")
     if output is not None:
         check_output(figure, (".png",), replace=force or resumes(path))
-    if path.suffix.lower() == ".parquet":
-        check_parquet("write to a .csv with -o")
+    if path.suffix.lower() == ".parquet" and not has_parquet():  # before hours of work
+        raise ValueError(
+            "writing parquet needs pyarrow: pip install 'softmaxcode[parquet]', or write to a .csv with -o"
+        )
     if output is None:
         RESULTS.mkdir(parents=True, exist_ok=True)
     with resumable(KEPT):
@@ -127,7 +128,7 @@ def _sweep_name(runs: dict[str, Any]) -> str:
     for name, given in runs.items():
         values = given if isinstance(given, tuple) else (given,)
         parts.append(name + "-".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
-    return f"sweep-{'-'.join(parts)}.parquet"
+    return f"sweep-{'-'.join(parts)}.{'parquet' if has_parquet() else 'csv'}"
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -27,12 +27,13 @@ HISTORIES = ("history.parquet", "history.csv")
 RESULT_FILES = ("W.npy", "H.npy", "figure.png", *HISTORIES)
 
 
-def check_parquet(instead: str) -> None:
-    """Raise a ValueError before hours of work if pyarrow is missing."""
+def has_parquet() -> bool:
+    """Whether pyarrow is installed, which writes parquet; without it, tables are written as CSV."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise ValueError(f"writing parquet needs pyarrow: pip install 'softmaxcode[parquet]', or {instead}") from None
+        return False
+    return True
 
 
 def is_finished(folder: Path, settings: Settings) -> bool:

@@ -28,7 +28,10 @@ IMPORTED = "imported: "
 
 @dataclass(frozen=True)
 class ImportReport:
-    """The result of an import: entries that entered, that beat nothing, and that were refused with the reason."""
+    """The result of an import: what entered, how many codes beat nothing, and what was refused with the reason.
+
+    A code file counts once, also where its code enters for both objectives.
+    """
 
     entered: tuple[str, ...]
     not_better: int
@@ -52,7 +55,8 @@ def import_codes(
     if path.suffix.lower() in READABLE:
         code = load(path, dim=dim)
         entered = catalog.improve(_imported(code))
-        return ImportReport(tuple(f"({code.K}, {code.d}) {name}" for name in entered), int(not entered), ())
+        lines = (f"({code.K}, {code.d}) {', '.join(entered)}",) if entered else ()
+        return ImportReport(lines, int(not entered), ())
     report: dict[str, list[str]] = {"entered": [], "not better": [], "refused": []}
     with Catalog(path, readonly=True) as other:
         other.check_whole()

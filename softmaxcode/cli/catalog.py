@@ -26,9 +26,9 @@ from softmaxcode.storage.disk import check_input
 from softmaxcode.storage.files import WRITABLE
 
 
-@takes(which=(chosen_pairs, "classes", "dims"))
+@takes(which=(chosen_pairs,))
 def list_entries(which, *, objective: Objective | None = None) -> int:
-    """Print what is stored, one line per entry.
+    """Print what is stored, one line per entry; classes or dimensions may be given alone.
 
     Parameters
     ----------
@@ -37,12 +37,13 @@ def list_entries(which, *, objective: Objective | None = None) -> int:
     """
     with installed() as stored:
         entries = [] if stored is None else stored.entries()
-    classes, dims = which.get("classes"), which.get("dims")
-    chosen = [
-        e
-        for e in entries
-        if (classes is None or e.K in classes) and (dims is None or e.d in dims) and objective in (None, e.objective)
-    ]
+    pairs, grid = which.pop("pairs", ()), which
+
+    def wanted(K: int, d: int) -> bool:
+        inside = K in grid.get("classes", (K,)) and d in grid.get("dims", (d,))
+        return (K, d) in pairs or (inside and bool(grid or not pairs))
+
+    chosen = [e for e in entries if wanted(e.K, e.d) and objective in (None, e.objective)]
     for e in chosen:
         status = e.status if e.verified else f"claims {e.status}"  # `catalog verify` derives it
         print(

@@ -205,12 +205,13 @@ def test_a_folder_that_is_a_file(run, tmp_path):
     refused(run(*SMALL, "-o", "x"), "x")
 
 
-def test_parquet_is_asked_for_before_the_work(run, tmp_path, monkeypatch):
+def test_without_pyarrow_tables_are_csv(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    refused(run(*SMALL, "--steps", 10, "-o", "x"), "writing parquet needs pyarrow", "or pass --csv")
     refused(run("sweep", "--K", 4, "--d", 2, "-o", "t.parquet"), "writing parquet needs pyarrow", "a .csv with -o")
     assert names(tmp_path) == []
-    assert run(*SMALL, "--steps", 10, "--csv", "-o", "x").code == 0
+    assert run(*SMALL, "--steps", 10, "-o", "x").code == 0 and "history.csv" in names(tmp_path / "x")
+    assert run("sweep", "--K", 4, "--d", 2, "--seeds", 1, "--temperature", 0.5, "--steps", 10).code == 0
+    assert sorted(path.suffix for path in (tmp_path / "out" / "ufm").iterdir()) == [".csv", ".png"]
 
 
 # sweep

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import sqlite3
 import struct
@@ -13,6 +16,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -667,7 +671,7 @@ def test_import_of_code_files(tmp_path: Path, path: Path) -> None:
     code.save(tmp_path / "a.npz")
     code.save(tmp_path / "pack.3.7.txt")
     with Catalog(path) as catalog:
-        assert import_codes(tmp_path / "a.npz", catalog).entered == ("(7, 3) softmax", "(7, 3) tammes")
+        assert import_codes(tmp_path / "a.npz", catalog).entered == ("(7, 3) softmax, tammes",)
         assert import_codes(tmp_path / "pack.3.7.txt", catalog).not_better == 1
         with pytest.raises(ValueError, match="no such file"):
             import_codes(tmp_path / "b.npz", catalog)
@@ -805,11 +809,52 @@ def test_a_damaged_user_catalogue_is_named_and_kept(monkeypatch: pytest.MonkeyPa
 # the command
 
 
+@pytest.mark.parametrize(
+    ("chosen", "pairs"),
+    [
+        (["--pairs", "5,3; 6,4"], {(5, 3), (6, 4)}),
+        (["--classes", "5:6", "--dims", "3"], {(5, 3), (6, 3)}),
+        (["--dims", "4"], {(5, 4), (6, 4)}),
+        (["--classes", "5"], {(5, 3), (5, 4)}),
+        (["--classes", "5", "--dims", "3", "--pairs", "6,4"], {(5, 3), (6, 4)}),
+        ([], {(5, 3), (6, 3), (5, 4), (6, 4)}),
+    ],
+)
+def test_which_entries_are_listed(
+    chosen: list[str],
+    pairs: set[tuple[int, int]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stored:
+        def entries(self) -> list[SimpleNamespace]:
+            return [
+                SimpleNamespace(
+                    K=K,
+                    d=d,
+                    objective="tammes",
+                    margin=0.0,
+                    max_cosine=0.0,
+                    status="feasible",
+                    verified=True,
+                    construction="x",
+                )
+                for K, d in itertools.product((5, 6), (3, 4))
+            ]
+
+    monkeypatch.setattr("softmaxcode.cli.catalog.installed", lambda: contextlib.nullcontext(Stored()))
+    assert main(["catalog", "list", *chosen]) == 0
+    found = re.findall(r"^K=(\d+) +d=(\d+)", capsys.readouterr().out, re.M)
+    assert {(int(K), int(d)) for K, d in found} == pairs
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mine = tmp_path / "mine.sqlite"
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(mine))
     some_code(131, 3).save(tmp_path / "some.npz")  # a pair that does not ship
-    assert main(["catalog", "import", str(tmp_path / "some.npz")]) == 0
+    for counted in ("1 entered, 0 not better, 0 refused", "0 entered, 1 not better, 0 refused"):
+        assert main(["catalog", "import", str(tmp_path / "some.npz")]) == 0
+        assert counted in capsys.readouterr().out
     assert main(["catalog", "list", "--classes", "131", "--dims", "3"]) == 0
     assert "K=131    d=3    softmax  margin=0.0" in capsys.readouterr().out
     assert main(["catalog", "show", "131", "3", "-o", str(tmp_path / "out.npz")]) == 0
