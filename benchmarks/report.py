@@ -17,7 +17,7 @@ import pandas as pd
 from softmaxcode.storage.disk import written_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     #: Tables or Markdown by the name of their part.
     Parts = Mapping[str, pd.DataFrame | str]
@@ -103,21 +103,23 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def replace_parts(path: Path, texts: Mapping[str, str]) -> None:
+def replace_parts(path: Path, texts: Mapping[str, str], names: Iterable[str]) -> None:
     """Write named parts of a file, each between the lines ``<!-- name -->`` and ``<!-- /name -->``, all in one step.
 
-    The rest of the file stays as it is. A file that does not exist is made of the parts alone.
+    The rest of the file stays as it is. A file that does not exist is made of the markers of ``names`` alone.
 
     Raises
     ------
     ValueError
-        If the file does not have exactly one such pair of lines for each name.
+        If the file does not have exactly one such pair of lines for each part, or a part has such a line itself.
     """
     if path.exists():
         text = path.read_text(encoding="utf-8")
     else:
-        text = "\n".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in texts)
+        text = "\n".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names)
     for name, part in texts.items():
+        if re.search(r"^<!-- /?\w+ -->$", part, re.M):
+            raise ValueError(f"the part {name} has a line that marks a part, such as <!-- name -->")
         begin, end = _span(path, text, name)
         text = f"{text[:begin]}{part.strip()}\n{text[end:]}"
     write(path, text)
@@ -166,7 +168,7 @@ class Page:
         texts = {name: part if isinstance(part, str) else aligned(part) for name, part in tables.items()}
         print("\n\n".join(f"{name}:\n\n{text}" for name, text in texts.items()))
         if path is not None:
-            replace_parts(path, texts)
+            replace_parts(path, texts, self.parts)
 
 
 def run_plan(

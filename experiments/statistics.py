@@ -12,6 +12,9 @@ from scipy.stats import t as student
 
 from softmaxcode.checks.arguments import check_number, check_positive
 
+#: From this size on a value with an error is written with an exponent.
+LARGEST = 1e6
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -94,13 +97,21 @@ def _with_error(value: float, half_width: float) -> str:
     """The value to the second digit of its error, followed by the error; four digits of a value without one.
 
     An error below a millionth of the value is rounding, and is written as 0.
+
+    Examples
+    --------
+    >>> _with_error(0.5714, 0.0042), _with_error(9.996, 0.996), _with_error(-1e-9, 0.1), _with_error(3e300, 1e299)
+    ('0.5714 ± 0.0042', '10.0 ± 1.0', '0.00 ± 0.10', '3.0e+300 ± 1.0e+299')
     """
-    if math.isnan(half_width):
-        return f"{value:.4g}"
+    if not math.isfinite(half_width):
+        return f"{value:z.4g}"
     if half_width <= 1e-6 * abs(value):
-        return f"{value:.4g} ± 0"
-    decimals = max(0, 1 - math.floor(math.log10(half_width)))
-    return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
+        return f"{value:z.4g} ± 0"
+    if max(abs(value), half_width) >= LARGEST:
+        return f"{value:.1e} ± {half_width:.1e}"
+    exponent = int(f"{half_width:.1e}".partition("e")[2])  # of the rounded error: 0.996 is 1.0
+    decimals = max(0, 1 - exponent)
+    return f"{value:z.{decimals}f} ± {half_width:.{decimals}f}"
 
 
 def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:

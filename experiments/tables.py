@@ -126,6 +126,7 @@ def _composed(frame: pd.DataFrame) -> pd.DataFrame:
     """A flat table with an `Interval` in every cell of a mean, in place of the columns of its bounds."""
     names = list(map(str, frame))
     means = [name for name in names if {name + LOWER, name + UPPER} <= {*names}]
+    means = [name for name in means if all(_is_numeric(frame[name + bound]) for bound in ("", LOWER, UPPER))]
     out = frame.drop(columns=[name + bound for name in means for bound in (LOWER, UPPER)])
     for name in means:
         bounds = zip(*(map(_float, frame[column]) for column in (name, name + LOWER, name + UPPER)), strict=True)
@@ -188,7 +189,7 @@ def _text(decimals: int, x: Any) -> str:
     if not _is_number(x) or isinstance(x, numbers.Integral) or not math.isfinite(x):
         return str(x)
     if _is_plain(float(x)):
-        return f"{x:.{decimals}f}"
+        return f"{x:z.{decimals}f}"
     return f"{x:.{DIGITS - 1}e}"
 
 

@@ -6,6 +6,7 @@ The public names, listed once; each is imported from its module on first use to 
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from softmaxcode.moved import redirect
@@ -82,7 +83,8 @@ def __getattr__(name: str) -> Any:
 
         return installed_version()
     if name == "NotHeldError":
-        return getattr(importlib.import_module("softmaxcode.catalog"), name)  # which warns
+        warnings.warn("softmaxcode.NotHeldError is now softmaxcode.UnknownCodeError", DeprecationWarning, stacklevel=2)
+        name = "UnknownCodeError"
     if name not in _HOME:
         raise AttributeError(f"module 'softmaxcode' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"softmaxcode.{_HOME[name]}"), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import warnings
@@ -60,8 +61,8 @@ class _Redirection(Loader):
 
         def find(name: str) -> Any:
             for home in homes if not name.startswith("__") else ():
-                if hasattr(importlib.import_module(home), name):
-                    return getattr(sys.modules[home], name)
+                with contextlib.suppress(AttributeError):
+                    return getattr(importlib.import_module(home), name)
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
         module.__getattr__ = find  # type: ignore[method-assign]

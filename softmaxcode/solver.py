@@ -175,7 +175,7 @@ def solve(
     init : array_like, shape (K, d), optional
         Unit vectors to improve beside the random starts; the answer is never worse.
     catalog : bool
-        Start from the catalogue (`best_known`). Without it the result depends on the other arguments alone.
+        Start from the catalogue (`best_known`). With ``False`` the result depends on the other arguments alone.
     exact : bool
         Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may contain such codes as well.
     device : str, optional

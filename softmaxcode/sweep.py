@@ -169,7 +169,7 @@ def sweep(
     Each pair is searched from random starts and from codes that the catalogue has when the sweep begins. These are
     those of the pair itself, of (K - 1, d) and of (K + 1, d). At the end `sweep` compares each code of K + 1 classes
     with the one of K. If it is better, all its rows but one are entered for K. A worker that dies or hangs costs its
-    pair one try and affects no other pair.
+    pair one try. On a cluster it costs every pair that this worker was solving one; they are tried again one at a time.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ def ranks(singular_values: Tensor, threshold: float = RANK_THRESHOLD) -> dict[st
 
 
 def schatten_cost(singular_values: Tensor, margin: Tensor, depth: int) -> Tensor:
-    r"""The least squared norm of balanced weights of depth L that reach these logits, scaled to margin 1.
+    r"""The least mean squared norm of the L factors of these logits, scaled to margin 1; balanced weights attain it.
 
     .. math:: c_L(Z) = \sum_i (s_i / m)^{2/L}
               = \frac1L \min \Bigl\{\sum_l \lVert W_l\rVert_F^2 : W_L \cdots W_1 = Z / m\Bigr\}

@@ -189,7 +189,7 @@ def _finals(runs: Sequence[TrainedRun]) -> pd.DataFrame:
         alike = run.evaluation("token_similarity", _Alike, _alike)
         rows.append(
             {"loss": run.final["loss"], "train_accuracy": 100 * run.final["train_accuracy"]}
-            | {"perplexity": math.exp(run.final["test_loss"])}
+            | {"perplexity": float(np.exp(run.final["test_loss"]))}
             | {"rank_correlation": float(spearmanr(tokens["count"], tokens["margin"]).statistic)}
             | {"similarity": alike["correlation"], "p_value": alike["p_value"]}
             | {"imbalance": tokens["count"].mean() / tokens["count"].min(), "tokens": len(tokens)}

@@ -103,7 +103,7 @@ def _best(K: int, d: int, lp: bool) -> Bound:
 def margin_bounds(K: int, d: int, lp: bool = True) -> MarginBounds:
     """MarginBounds of rho*(K, d), the largest margin of K unit vectors in R^d.
 
-    For d <= 2 and K <= 2d both ends are the same number, rounded outward: K/(K - 1) for K <= d + 1, 1 for
+    For d <= 2, and for K <= 2d, both ends are the same number, rounded outward: K/(K - 1) for K <= d + 1, 1 for
     d + 2 <= K <= 2d, 1 - cos(2 pi/K) on the circle. Otherwise the lower end is the volume bound, or 1 - mu* where the
     literature has mu*. The upper end is min(1, sqrt(2 - 2 mu)) with mu the best proved lower bound on mu*. For no
     margin exceeds the smallest distance, and none exceeds 1 once K >= d + 2.

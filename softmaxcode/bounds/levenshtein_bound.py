@@ -196,7 +196,7 @@ def levenshtein(K: int, d: int) -> Bound:
 
 @functools.lru_cache(maxsize=4096)
 def levenshtein_bound(K: int, d: int) -> Bound:
-    """Levenshtein's bound on 1 - mu of K points in d dimensions, rounded outwards."""
+    """Levenshtein's lower bound on mu*(K, d), rounded down."""
     if d <= 2:
         # on the circle D(2, m) = m + 1: K points sit at the left end of order K - 1, which is cos(2 pi/K)
         closed = rankin(K, d)

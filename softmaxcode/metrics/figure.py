@@ -141,7 +141,7 @@ def _draw_limits(axes: Axes, limits: Mapping[str, float]) -> None:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic axis, unless a value is 0, as for an exact collapse."""
+    """A logarithmic axis, unless a value is not above 0, as for an exact collapse, or NaN."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
     if (values > 0).all():
         axes.set_yscale("log")

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def starting_processes() -> Iterator[None]:
         if not hasattr(signal, "pthread_sigmask"):
             yield
             return
+        resource_tracker.ensure_running()  # its start, which is only once, lets SIGINT through again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:
             yield

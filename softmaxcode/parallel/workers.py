@@ -1,7 +1,8 @@
-"""Tasks on worker processes, here or on a Dask cluster, where a task that raises, dies or hangs costs no other task.
+"""Tasks on worker processes, here or on a Dask cluster. However a task ends, it has one `Outcome`.
 
 A pool of processes breaks as a whole when one of them dies. Here every local process is a pool of its own, and `run`
-gives each a task at a time. However a task ends, it has one `Outcome`.
+gives each a task at a time, so a task that raises, dies or hangs costs no other task. On a cluster the tasks that share
+its worker process are lost with it; `retry` runs one at a time.
 """
 
 from __future__ import annotations
@@ -245,7 +246,7 @@ class DaskWorkers(Workers):
         except Exception as error:
             self.close()
             raise ValueError(f"the Dask scheduler {scheduler} has no worker ({one_line(error)})") from None
-        super().__init__(_slots(n_jobs, cores), timeout)
+        super().__init__(min(_slots(n_jobs, cores), cores), timeout)  # a queue would count towards the timeout
         self.death = KilledWorker
 
     def submit(self, call: Callable[[], Outcome]) -> Any:
@@ -280,7 +281,8 @@ def workers(n_jobs: int, scheduler: str | None, timeout: float) -> Workers:
     Parameters
     ----------
     n_jobs : int
-        Tasks at the same time, as in joblib; -1 uses every core, of this machine or of the cluster.
+        Tasks at the same time, as in joblib; -1 uses every core, of this machine or of the cluster. On a cluster there
+        are at most as many as cores.
     scheduler : str or None
         Such as "tcp://10.0.0.1:8786".
     timeout : float

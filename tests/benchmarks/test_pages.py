@@ -87,7 +87,7 @@ def test_a_page_without_a_pair_of_markers_is_refused_and_stays(tmp_path: Path, t
     path = tmp_path / "b.md"
     path.write_text(f"<!-- one -->\n<!-- /one -->\n{text}")
     with pytest.raises(ValueError, match="must have one line <!-- two --> and below it one line <!-- /two -->"):
-        report.replace_parts(path, {"one": "new", "two": "new"})
+        report.replace_parts(path, {"one": "new", "two": "new"}, PAGE.parts)
     assert path.read_text() == f"<!-- one -->\n<!-- /one -->\n{text}"
 
 
@@ -120,3 +120,14 @@ def test_a_command_writes_its_parts_into_a_copy_of_the_page(tmp_path, monkeypatc
     assert parts.sub("", new) == parts.sub("", old)
     assert "| 25         |         10 |" in new and "`python -m benchmarks.solve --quick`; PyTorch threads: " in new
     assert (tmp_path / "images" / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_new_page_has_every_part_and_no_part_has_markers(tmp_path: Path) -> None:
+    path = tmp_path / "new.md"
+    PAGE.publish({"two": pd.DataFrame({"K": ["3"]})}, path)
+    PAGE.publish({"one": pd.DataFrame({"K": ["4"]})}, path)
+    assert [path.read_text().count(f"<!-- {slash}{name} -->") for slash in ("", "/") for name in PAGE.parts] == [1] * 4
+    before = path.read_text()
+    with pytest.raises(ValueError, match="the part one has a line that marks a part"):
+        PAGE.publish({"one": "<!-- two -->"}, path)
+    assert path.read_text() == before

@@ -168,3 +168,20 @@ def test_bad_values() -> None:
         slope([1, 2], [1, 2, 3], [0, 0])
     with pytest.raises(ValueError, match="margin must be"):
         non_inferior(Interval(0, -1, 1, 3), 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "text"),
+    [
+        (-1e-9, 0.1, "0.00 ± 0.10 (n = 3)"),
+        (9.996, 0.996, "10.0 ± 1.0 (n = 3)"),
+        (3e300, 1e299, "3.0e+300 ± 1.0e+299 (n = 3)"),
+        (5.0, math.inf, "5 (n = 3)"),
+    ],
+)
+def test_how_a_mean_is_written(value, half, text):
+    assert str(Interval(value, value - half, value + half, 3)) == text
+
+
+def test_a_mean_of_enormous_values_can_be_written():
+    assert "n = 2" in str(mean_interval([math.exp(360), math.exp(355)]))

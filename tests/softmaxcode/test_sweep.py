@@ -488,9 +488,17 @@ def blocked() -> set[int]:
 @pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal masks")
 def test_processes_do_not_receive_what_a_terminal_sends_to_all():
-    with LocalWorkers(1, timeout=HANG) as processes:
-        [outcome] = run(processes, blocked, {0: {}})
-    assert outcome.result - blocked() == {signal.SIGINT, signal.SIGHUP}
+    code = """
+import signal
+from softmaxcode.parallel.workers import LocalWorkers, run
+arguments = {i: {"how": signal.SIG_BLOCK, "mask": ()} for i in range(2)}
+with LocalWorkers(2, timeout=float("inf")) as processes:  # the first processes that this one starts
+    print(*(sorted(map(int, outcome.result)) for outcome in run(processes, signal.pthread_sigmask, arguments)))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=True)
+    masks = [eval(mask) for mask in re.findall(r"\[.*?\]", ran.stdout)]
+    assert len(masks) == 2
+    assert all({signal.SIGINT, signal.SIGHUP} <= set(mask) for mask in masks), ran.stdout
 
 
 @pytest.mark.processes

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Above this many unknowns the dense Jacobian and its inverse are not formed.
 MAX_PROOF_UNKNOWNS = 4000
-#: The proved code must differ from the stored one by at most this in every coordinate.
+#: Sets how far the proved code may be from the stored one, with `SCREEN`; see `_furthest`.
 NEIGHBOURHOOD = 1e-6
 #: A step longer than this is followed by a new Jacobian.
 _LONG_STEP = 1e-9
@@ -34,7 +34,18 @@ _LONG_STEP = 1e-9
 SCREEN = 1e-6
 #: Unit roundoff of float64.
 _U = 2.0**-53
-_ELSEWHERE = f"the contact equations have no solution within {NEIGHBOURHOOD:g} of the stored code"
+
+
+def _furthest(d: int) -> float:
+    """The most that a coordinate of the proved code may differ from the stored one.
+
+    A cosine then moves by at most moved (|x|_1 + |y|_1) + d moved^2: half the screen, so no pair outside it matters.
+    """
+    return min(NEIGHBOURHOOD, SCREEN) / (4 * d**0.5 + 2)
+
+
+def _elsewhere(d: int) -> NotRegular:
+    return NotRegular(f"no solution of the contact equations is proved within {_furthest(d):.1g} of the stored code")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +100,7 @@ def _newton(equations: Equations, X: Rows, bits: int) -> tuple[arb_mat, arb, np.
         step = Y @ near
         length = float(np.abs(step).max())
         if exponent > -900 and length * 2.0**exponent > NEIGHBOURHOOD:
-            raise NotRegular(_ELSEWHERE)
+            raise _elsewhere(equations.d)
         if before is not None and exponent >= before - 1:
             if exponent <= target:
                 return x, level, Y
@@ -175,9 +186,8 @@ def prove_code(X: Rows, contacts: ContactSystem, digits: int, bits: int) -> Prov
         rows.append(row)
         for difference in (row - stored).entries():
             moved = moved.max(difference.abs_upper())
-    # a cosine moves by at most moved (|x|_1 + |y|_1) + d moved^2: half the screen, so no pair outside it matters
-    if not moved <= min(NEIGHBOURHOOD, SCREEN) / (4 * d**0.5 + 2):
-        raise NotRegular(_ELSEWHERE)
+    if not moved <= _furthest(d):
+        raise _elsewhere(d)
     proved = ProvedCode(rows, level, moved.upper(), len(chosen), int((~member).sum()))
     _check_contacts(proved, contacts, digits)
     return proved
