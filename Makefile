@@ -81,7 +81,7 @@ check: lint types
 
 # Two processes with one thread each: more threads than cores wait for each other.
 test: lint types docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(MAKE) wheel
 
 # `make test` with every Python that is installed, each in an environment of its own.

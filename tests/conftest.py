@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests that need a CUDA device where there is none."""
+    """Files with slow tests first, so that none begins when the others are done; no CUDA tests without a device."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
     wanting = [item for item in items if item.get_closest_marker("cuda") is not None]
     if wanting:
         import torch  # only then: it takes seconds

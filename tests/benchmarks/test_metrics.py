@@ -35,6 +35,7 @@ def test_trained_like_rows_are_unit_and_better_than_random_ones():
 
 def test_the_tables_are_written_and_nothing_else(tmp_path, monkeypatch, capsys, parts_of):
     monkeypatch.setattr(metrics, "QUICK_STREAMS", ((5, 3, 60),))
+    monkeypatch.setattr(metrics, "MARGINS", ((40, 8),))
     monkeypatch.setattr(per_sample, "STEPS", 100)
     path = tmp_path / "docs" / "b.md"
     metrics.main(["--quick", "--tables", "stream", "margin", "--write", str(path)])

@@ -71,11 +71,9 @@ def test_another_local_optimum_is_not_called_the_code(tmp_path: Path) -> None:
     """Any good code is near the best one, so nearness alone is no evidence about a classifier."""
     K, d = 20, 8
     code = sc.best_known(K, d)
-    for seed in range(3):
-        start = random_start(HARDMAX, K, d, np.random.SeedSequence([99, seed]))
-        optimum = optimise(HARDMAX, *start).X[:K]
-        said = about(compare_findings(saved(tmp_path, optimum)), "Relabelled")
-        assert "Nothing makes the classifier this code in particular" in said
+    optimum = optimise(HARDMAX, *random_start(HARDMAX, K, d, np.random.SeedSequence([99, 0]))).X[:K]
+    said = about(compare_findings(saved(tmp_path, optimum)), "Relabelled")
+    assert "Nothing makes the classifier this code in particular" in said
     noisy = code.W[::-1] + 0.05 * np.random.default_rng(0).standard_normal((K, d))
     said = about(compare_findings(saved(tmp_path, noisy)), "Relabelled")
     assert said.endswith("The classifier is nearer to this code than to any of them.")

@@ -48,7 +48,7 @@ REACHED = {
 
 @pytest.fixture(scope="module")
 def entries():
-    with Catalog(shipped_path(), readonly=True) as catalog:
+    with Catalog(shipped_path(), readonly=True, trusted=True) as catalog:  # `make verify-catalog` derives every value
         catalog.check_whole()
         return catalog.entries()
 
