@@ -78,7 +78,7 @@ sphinx_gallery_conf = {
 def commands(app: App, *chain: str) -> list[str]:
     """The help of a command and of its subcommands, as Markdown."""
     shown = io.StringIO()
-    app.help_print(chain, console=Console(file=shown, width=100))
+    app.help_print(chain, console=Console(file=shown, width=72))
     lines = [f"{'#' * (len(chain) + 2)} {' '.join([*app.name, *chain])}", "", "```text"]
     lines += [*(line.rstrip() for line in shown.getvalue().rstrip().split("\n")), "```", ""]
     for name in app.parse_commands(chain)[1][-1]:

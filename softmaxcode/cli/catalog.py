@@ -28,7 +28,9 @@ from softmaxcode.storage.files import WRITABLE
 
 @takes(which=(chosen_pairs,))
 def list_entries(which, *, objective: Objective | None = None) -> int:
-    """Print what is stored, one line per entry; classes or dimensions may be given alone.
+    """Print what is stored, one line per entry.
+
+    Classes or dimensions may be given alone.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def list_entries(which, *, objective: Objective | None = None) -> int:
 
 @takes(options=(best_known, "K", "d", "objective"))
 def show(K, d, /, options, *, output: Output = None, force: Force = False) -> int:
-    """Print every figure of one code, without any search.
+    """Print every value of one code, without any search.
 
     Parameters
     ----------

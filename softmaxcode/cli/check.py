@@ -22,7 +22,7 @@ CHECK_TOLERANCE, CHECK_ROUNDING = 1e-12, 2.0**-46
 
 @takes(options=(load, "dim", "normalize"))
 def check(file: str, /, options, *, objective: Objective | None = None) -> int:
-    """Derive every figure of a file again from its coordinates.
+    """Derive every value of a file again from its coordinates.
 
     Parameters
     ----------

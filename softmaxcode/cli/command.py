@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: Where each command is, below ``softmaxcode.cli``, and what it does.
 COMMANDS = {
     "solve": ("solve:solve", "Solve one (K, d) and print its measurements."),
-    "check": ("check:check", "Derive every figure of a file again from its coordinates."),
+    "check": ("check:check", "Derive every value of a file again from its coordinates."),
     "table": ("solve:table", "Set margin beside Tammes distance for many (K, d)."),
     "plot": ("pictures:plot", "Draw a code: sphere, cosine spectrum, margins."),
     "landscape": (
@@ -23,7 +23,7 @@ COMMANDS = {
 }
 CATALOG = {
     "list": ("catalog:list_entries", "Print what is stored, one line per entry."),
-    "show": ("catalog:show", "Print every figure of one code, without any search."),
+    "show": ("catalog:show", "Print every value of one code, without any search."),
     "improve": ("catalog:improve", "Search many (K, d), and keep what is better than what is stored."),
     "export": ("catalog:export", "Write what is stored into a new catalogue file."),
     "import": (
