@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from benchmarks import gpu
+
+WHEELS = Path(gpu.__file__).with_name("gpu-wheels.txt")
+
+
+def needed(*names: str, there: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The distributions that these need, themselves included, but for those that are there."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in found | there:
+            found.add(name)
+            required = map(Requirement, importlib.metadata.requires(name) or ())
+            waiting += [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return frozenset(found)
+
+
+def test_the_wheels_are_all_that_a_machine_with_pytorch_lacks() -> None:
+    lines = [line for line in WHEELS.read_text().splitlines() if not line.startswith("#")]
+    carried = {canonicalize_name(Requirement(line).name) for line in lines}
+    tools = ("pytest", "hypothesis", "lightning", "torchvision", "scikit-learn")
+    assert needed("softmaxcode", *tools, there=needed("torch")) - {"softmaxcode"} == carried
 
 
 def test_a_dry_run_names_modules_that_exist_and_fits_the_time(tmp_path, capsys) -> None:
