@@ -202,7 +202,8 @@ def test_every_public_class_is_documented(name):
     assert not errors(whole(name), frozenset({"PR01", "EX01"} if record else ()))
     doc = get_doc_object(cls)
     if dataclasses.is_dataclass(cls):
-        described = {one for attribute in doc["Attributes"] for one in attribute.name.split(", ")}
+        entries = [*doc["Parameters"], *doc["Attributes"]]
+        described = {one for entry in entries for one in entry.name.split(", ")}
         assert {field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")} <= described
     elif not record:
         assert doc["Raises"]

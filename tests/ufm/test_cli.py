@@ -22,7 +22,7 @@ from tests.processes import HANG
 from ufm import batch, running
 from ufm.cli import main
 from ufm.commands import summary
-from ufm.storage import read_run
+from ufm.storage import has_parquet, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,7 +206,10 @@ def test_a_folder_that_is_a_file(run, tmp_path):
 
 
 def test_without_pyarrow_tables_are_csv(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)
+        assert not has_parquet()
+    monkeypatch.setattr("ufm.commands.has_parquet", lambda: False)  # pandas needs pyarrow where it has found it
     refused(run("sweep", "--K", 4, "--d", 2, "-o", "t.parquet"), "writing parquet needs pyarrow", "a .csv with -o")
     assert names(tmp_path) == []
     assert run(*SMALL, "--steps", 10, "-o", "x").code == 0 and "history.csv" in names(tmp_path / "x")
