@@ -186,7 +186,7 @@ def test_names_are_still_found_where_they_were(module: str, monkeypatch: pytest.
 
 
 def test_old_names_still_work() -> None:
-    with pytest.warns(DeprecationWarning, match="catalog.NotHeldError is now .*UnknownCodeError"):
+    with pytest.warns(DeprecationWarning, match="softmaxcode.NotHeldError is now softmaxcode.UnknownCodeError"):
         assert sc.NotHeldError is sc.UnknownCodeError
     with pytest.warns(DeprecationWarning, match="bounds.Bracket is now .*MarginBounds"):
         assert softmaxcode.bounds.Bracket is softmaxcode.bounds.MarginBounds
