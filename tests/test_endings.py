@@ -135,3 +135,19 @@ def test_an_interrupt_has_its_exit_code_whatever_it_passed_through(tmp_path):
         timeout=HANG,
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "so far\n", "command: interrupted\n")
+
+
+@pytest.mark.parametrize("module", ["softmaxcode.cli.command", "ufm.cli", "experiments.cli"])
+def test_semaphores_are_removed_before_a_failed_command_is_ended(module):
+    """Exit handlers run from the last to the first, and that of the commands ends the process."""
+    code = f"""
+import atexit
+names, register = [], atexit.register
+def noted(function, *given, **named):
+    names.append(function.__name__)
+    return register(function, *given, **named)
+atexit.register = noted
+import {module}, multiprocessing.util
+assert names.index("_leave") < names.index("_exit_function"), names
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=HANG, cwd=ROOT)

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,9 +55,13 @@ def starting_processes() -> Iterator[None]:
         if not hasattr(signal, "pthread_sigmask"):
             yield
             return
-        resource_tracker.ensure_running()  # its start, which is only once, lets SIGINT through again
+        # not above: it registers what removes semaphores at the exit, which must run before `cli.arguments` ends it
+        from multiprocessing import resource_tracker
+
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:
+            resource_tracker.ensure_running()  # it must block SIGHUP too, and its start lets SIGINT through again
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
