@@ -21,7 +21,7 @@ from ufm.storage import HISTORIES, has_parquet, is_finished, read_run, write_run
 
 #: Where results go that no ``-o`` names.
 RESULTS = Path("out", "ufm")
-#: What is left of a simulation that is interrupted.
+#: What an interrupted simulation leaves.
 KEPT = "what was done is kept"
 
 
@@ -123,7 +123,7 @@ def sweep(grid, settings, execution, *, output: Output = None, force: Force = Fa
 
 
 def _sweep_name(runs: dict[str, Any]) -> str:
-    """Of every option that was given, so that two sweeps never share a file."""
+    """A file name from every option that was given, so that two sweeps never share a file."""
     parts = []
     for name, given in runs.items():
         values = given if isinstance(given, tuple) else (given,)
@@ -132,7 +132,7 @@ def _sweep_name(runs: dict[str, Any]) -> str:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """What a sweep comes to at each temperature, over its seeds.
+    """Summarise a sweep at each temperature, over its seeds.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Common to all commands: which pairs and output they are for, and what ends a command."""
+"""Common to all commands: the pairs and the output file that the user chose, and how a command ends."""
 
 from __future__ import annotations
 
@@ -123,12 +123,12 @@ def _have_met() -> bool:
 
 
 class Resumable(KeyboardInterrupt):
-    """An interrupt whose message says what is left; `run_command` prints it."""
+    """An interrupt whose message names what is kept; `run_command` prints it."""
 
 
 @contextlib.contextmanager
 def resumable(kept: str) -> Iterator[None]:
-    """Report of a command that is interrupted what it leaves, from which the same command resumes.
+    """Add to the message of an interrupted command what is kept; the same command resumes from it.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def resumable(kept: str) -> Iterator[None]:
 def chosen_pairs(
     classes: Sequence[int] = (), dims: Sequence[int] = (), pairs: Sequence[tuple[int, int]] = ()
 ) -> list[tuple[int, int]]:
-    """The (K, d) that a command is for, in order; none where none were given.
+    """The pairs (K, d) that the user chose, in order; an empty list if there are none.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def chosen_pairs(
 
 
 def needed_pairs(**which: Any) -> list[tuple[int, int]]:
-    """Those of `chosen_pairs`, of which there must be one."""
+    """As `chosen_pairs`, but at least one pair is required."""
     pairs = chosen_pairs(**which)
     if not pairs:
         raise ValueError("name the (K, d): --classes 4:32 --dims 3,4, or --pairs '12,3; 24,3'")

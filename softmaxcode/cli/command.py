@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "solve": ("solve:solve", "Solve one (K, d) and print its measurements."),
     "check": ("check:check", "Derive every value of a file again from its coordinates."),
-    "table": ("solve:table", "Set margin beside Tammes distance for many (K, d)."),
+    "table": ("solve:table", "Compare margin and Tammes distance for many (K, d)."),
     "plot": ("pictures:plot", "Draw a code: sphere, cosine spectrum, margins."),
     "landscape": (
         "pictures:landscape",

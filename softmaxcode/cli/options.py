@@ -43,7 +43,7 @@ Force = Annotated[bool, Parameter(help="Replace a file that exists.")]
 
 
 def _element(hint: Any) -> tuple[Any, bool, bool]:
-    """What is read of each value, whether there may be several, and whether one alone is no list."""
+    """The type of one value, whether there may be several, and whether a single value is no list."""
     union = isinstance(hint, types.UnionType) or get_origin(hint) is typing.Union
     parts = [part for part in (get_args(hint) if union else (hint,)) if part is not type(None)]
     lists = [part for part in parts if get_origin(part) in (tuple, list, collections.abc.Sequence)]
@@ -53,14 +53,14 @@ def _element(hint: Any) -> tuple[Any, bool, bool]:
 
 
 def read_values(kind: Any, text: str) -> list[Any]:
-    """The values of a list that stand in one argument.
+    """The values of a list that one argument contains.
 
     Parameters
     ----------
     kind : type
         ``int``, ``float``, ``str``, a ``Literal``, or ``tuple[int, int]`` for pairs K,d between spaces or semicolons.
     text : str
-        What was written.
+        The argument as the user wrote it.
 
     Returns
     -------
@@ -333,7 +333,7 @@ def execute(app: App, arguments: Sequence[str] | None) -> int:
     try:
         command, bound, _ = app.parse_args(given, exit_on_error=False, print_error=False)
     except ImportError as error:
-        raise error.__cause__ or error from None  # of a command's module: what is missing, and not who wants it
+        raise error.__cause__ or error from None  # from the module of a command: the cause names what is missing
     except CycloptsError as error:
         chain = error.command_chain or ()
         raise ValueError(f"{_sentence(error, given)} (see {' '.join([*app.name[:1], *chain])} --help)") from None

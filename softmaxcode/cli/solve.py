@@ -13,7 +13,7 @@ from softmaxcode.cli.options import Force, Output, takes
 from softmaxcode.report import print_and_save
 from softmaxcode.storage.files import WRITABLE
 
-#: What `softmaxcode.solve` and `softmaxcode.table` share, but for the threads, of which there is one a core.
+#: The options that `softmaxcode.solve` and `softmaxcode.table` have in common, without the number of threads.
 SEARCH = ("starts", "budget", "seed", "device", "catalog")
 
 
@@ -33,7 +33,7 @@ def solve(K, d, /, options, *, output: Output = None, force: Force = False) -> i
 
 @takes(which=(chosen_pairs,), options=(solver.solve, *SEARCH))
 def table(which, options, *, output: Output = None, force: Force = False) -> int:
-    """Set margin beside Tammes distance for many (K, d).
+    """Compare margin and Tammes distance for many (K, d).
 
     Parameters
     ----------

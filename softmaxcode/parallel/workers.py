@@ -66,7 +66,7 @@ def one_line(error: BaseException) -> str:
 
 
 def attempt(key: Any, task: Callable[..., Any], arguments: dict[str, Any]) -> Outcome:
-    """Run a task where it is; what it raises becomes the reason, and so does SystemExit."""
+    """Run a task in this process; an exception that it raises, also SystemExit, becomes the reason."""
     try:
         return Outcome(key, task(**arguments))
     except BaseException as error:
@@ -78,8 +78,8 @@ def run(
 ) -> Generator[Outcome, None, None]:
     """Run ``task(**arguments[key])`` for every key and yield the outcomes as they come; each key has exactly one.
 
-    With ``retry``, tasks that share a process with others run one at a time, so that a death has one suspect only.
-    Closing the generator early ends the tasks that are under way, and the workers with them.
+    With ``retry``, workers that run several tasks in one process get one task at a time. So if the process dies, it is
+    clear which task was running. Closing the generator early ends the running tasks and their workers.
 
     Examples
     --------
@@ -270,7 +270,7 @@ class DaskWorkers(Workers):
             self._client.sync(free, callback_timeout=1.5 * RESTART_TIMEOUT)
 
     def close(self) -> None:
-        """Leave: the scheduler drops what is queued; what is under way ends on the workers, and its result is lost."""
+        """Close the client: the scheduler drops queued tasks; running tasks end on the workers, without a result."""
         with contextlib.suppress(Exception):
             self._client.close(timeout=SCHEDULER_TIMEOUT)
 
