@@ -64,9 +64,9 @@ def other_optima(
     Examples
     --------
     >>> import numpy as np, softmaxcode as sc
-    >>> code = sc.best_known(20, 8)
-    >>> W = code.W + 0.05 * np.random.default_rng(0).standard_normal((20, 8))
-    >>> bool(align(W, code).rms_angle < other_optima(W, code, count=4).min())
+    >>> code = sc.best_known(13, 5)
+    >>> W = code.W + 0.05 * np.random.default_rng(0).standard_normal((13, 5))
+    >>> bool(align(W, code).rms_angle < other_optima(W, code, count=2).min())
     True
     """
     W = check_rows(W, normalize=True)

