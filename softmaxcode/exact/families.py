@@ -32,6 +32,8 @@ FAMILIES = (
     "unbiased_bases",
     "kerdock",
     "bch",
+    "orbits",
+    "constant_weight",
 )
 #: From a code of up to this many vectors those with the most contacts are left out first.
 MAX_SUBSET_CODE = 5000
