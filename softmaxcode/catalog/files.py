@@ -6,7 +6,17 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from softmaxcode.catalog.closure import Filled, FromFamily, FromFile, FromForm, Joined, Row, Table, family_rows, form_rows
+from softmaxcode.catalog.closure import (
+    Filled,
+    FromFamily,
+    FromFile,
+    FromForm,
+    Joined,
+    Row,
+    Table,
+    family_rows,
+    form_rows,
+)
 from softmaxcode.catalog.derived import with_hole_filled
 from softmaxcode.catalog.schema import CatalogError
 from softmaxcode.code import SoftmaxCode

@@ -153,7 +153,7 @@ class Known(NamedTuple):
     recipe: Row | Joined | Filled
 
 
-def known(K: int, d: int, objective: str, *, families: bool = True) -> Known | None:
+def look_up(K: int, d: int, objective: str, *, families: bool = True) -> Known | None:
     """The best code that follows from stored ones: its value and its origin, in milliseconds; None where none does.
 
     Pairs with a closed form are answered by it.
@@ -215,7 +215,7 @@ def _evidence(K: int, d: int, objective: str, value: float, recipe: Row | Joined
 
 
 def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
-    """The code of `known`, built, with provenance that names its origin; None where there is none."""
+    """The code of `look_up`, built, with provenance that names its origin; None where there is none."""
     with _files() as files:
         found = _known(K, d, objective, files, families)
         return None if found is None else _built(found, K, d, objective, files)
@@ -225,9 +225,9 @@ def _built(found: Known, K: int, d: int, objective: str, files: Files) -> Softma
     """The coordinates of a code, in the given size."""
     recipe = found.recipe
     if isinstance(recipe, Row) and isinstance(recipe.source, FromForm):
-        code = exact.best(K, d)
-        assert code is not None
-        return code.code(objective)
+        closed = exact.best(K, d)
+        assert closed is not None
+        return closed.code(objective)
     if isinstance(recipe, Row) and isinstance(recipe.source, FromFamily):
         part = recipe.source.part
         kept = np.arange(K)

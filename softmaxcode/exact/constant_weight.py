@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 #: Blocks as four hexadecimal digits. The first are the Steiner quadruple systems of 10 and 14 points, by their orbits
 #: under the cycles of their points by 10, and by 7 and 7.
 _TEN = "0126 0134 0247"
-_FOURTEEN = (
-    "0124 015d 017c 0189 01ab 027d 029b 02ac 037b 039c 03ad 08cd 789c"
-)
+_FOURTEEN = "0124 015d 017c 0189 01ab 027d 029b 02ac 037b 039c 03ad 08cd 789c"
 #: 35 blocks on 11 points and 51 on 12.
 _ELEVEN = (
     "0124 0135 0168 019a 0239 026a 0278 0367 038a 0456 0479 057a 0589 123a 1258 1267 1347 1369 1459 148a "

@@ -101,7 +101,7 @@ class Part:
         return self.construction.K if self.level.indices is None else len(self.level.indices)
 
     def build(self, kept: np.ndarray | None = None, d: int | None = None) -> ExactCode:
-        """Its vectors ``kept`` (ascending indices among its own, all by default) in d dimensions (by default its own)."""
+        """Its vectors ``kept`` (ascending indices, all by default) in d dimensions (by default its own)."""
         indices = self.level.indices
         if kept is not None and len(kept) < self.K:
             indices = kept if indices is None else indices[kept]

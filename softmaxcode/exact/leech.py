@@ -215,8 +215,8 @@ def constructions(d: int) -> list[Construction]:
 
     *Layers* are the minimal vectors with given inner products with some fixed lattice vectors, projected on the
     complement of these. Among them are the sharp codes of Cohn and Kumar in 21, 22 and 23 dimensions. *Laminated
-    lattices* give the minimal vectors orthogonal to A1, A2, A3, D4, D5, E6, E7, E8 or E8 and an axis. These are the kissing
-    configurations of the laminated lattices in 23, ..., 15 dimensions; that in 16 is the Barnes-Wall lattice.
+    lattices* give the minimal vectors orthogonal to A1, A2, A3, D4, D5, E6, E7, E8 or E8 and an axis. These are the
+    kissing configurations of the laminated lattices in 23, ..., 15 dimensions; that in 16 is the Barnes-Wall lattice.
 
     References
     ----------
