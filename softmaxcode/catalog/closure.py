@@ -146,7 +146,7 @@ class Table:
         return items
 
     def _most(self, d: int, value: float) -> tuple[int, np.ndarray, list[tuple[int, int, Row]]]:
-        """The most points of a union of codes of at least a value, the last code used in each dimension, and the codes."""
+        """The most points of a union of codes of at least a value, the last code of each dimension, and the codes."""
         items = self._items(d, value)
         sizes = np.array([n for n, _, _ in items], dtype=np.int64)
         gains = np.array([gain for _, gain, _ in items], dtype=np.int64)

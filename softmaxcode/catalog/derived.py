@@ -23,6 +23,7 @@ TIGHT = 1e-9
 HOLE_STARTS = 64
 HOLE_BETAS = (8.0, 32.0, 128.0, 512.0, 2048.0)
 HOLE_STEPS = 60
+LP_STEPS = 12
 #: The most coordinates of a code whose holes are searched for.
 MAX_HOLE_COORDINATES = 10**6
 
@@ -95,7 +96,7 @@ def _at_vertex(W: Rows, x: np.ndarray) -> np.ndarray:
     """Improve the largest cosine of x with the code by steps of a linear programme in a shrinking box."""
     d, radius = len(x), 0.05
     best = float((W @ x).max())
-    for _ in range(12):
+    for _ in range(LP_STEPS):
         near = W[W @ x > best - 4 * radius]
         found = linprog(
             np.append(np.zeros(d), 1.0),
@@ -105,7 +106,7 @@ def _at_vertex(W: Rows, x: np.ndarray) -> np.ndarray:
             b_eq=[0.0],
             bounds=[*[(-radius, radius)] * d, (None, None)],
         )
-        if not found.success:
+        if found.x is None:
             break
         y = x + found.x[:d]
         y /= np.linalg.norm(y)

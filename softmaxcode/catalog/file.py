@@ -201,7 +201,7 @@ class Catalog:
             ).fetchall()
         kinds = (int, int, str, float, str, int, int)
         return [
-            Value(*row[:5], bool(row[5]), bool(row[6]))
+            Value(row[0], row[1], row[2], row[3], row[4], bool(row[5]), bool(row[6]))
             for row in rows
             if all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)) and abs(row[3]) <= 2
         ]

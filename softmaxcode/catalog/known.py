@@ -172,10 +172,10 @@ def _known(K: int, d: int, objective: str, files: Files, families: bool) -> Know
     own = files.entry(K, d, objective)
     while True:
         table = files.table(d, objective, families)
-        recipe: Row | Joined | Filled | None = table.direct(K, d)
-        joined = table.joined(K, d, above=0.0 if recipe is None else recipe.value)
-        recipe = joined or recipe
-        value = 0.0 if recipe is None else recipe.value
+        direct = table.direct(K, d)
+        simple = table.joined(K, d, above=0.0 if direct is None else direct.value) or direct
+        recipe: Row | Joined | Filled | None = simple
+        value = 0.0 if simple is None else simple.value
         lead = -math.inf if own is None else own[0].lower_bound - value
         if own is not None and lead > (IMPROVEMENT if _is_whole(recipe, K, d) else -IMPROVEMENT):
             entry, place = own

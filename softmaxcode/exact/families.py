@@ -34,6 +34,7 @@ FAMILIES = (
     "bch",
     "orbits",
     "constant_weight",
+    "leech_layers",
 )
 #: From a code of up to this many vectors those with the most contacts are left out first.
 MAX_SUBSET_CODE = 5000

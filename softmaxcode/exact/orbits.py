@@ -10,9 +10,9 @@ of :math:`(0, 1, -1) \otimes (0, 1, -1)` has 243 vectors, of cosines 1/4, -1/8 a
 Layers. A basis B and its multiples by the units of the group (+-1, or the cube roots of 1) are vectors with cosines at
 most 0. Let u be vertices of a hexagon in two further dimensions. A layer is :math:`\sqrt{1 - h^2}\, b + h u` for b in a
 basis, with :math:`h^2` the largest cosine of the orbit. The bases are chosen such that no cosine exceeds that of the
-orbit: those of neighbouring layers are unbiased. Two opposite layers need one further dimension only. So there are codes
-of 512, 576 and 704 vectors in 16, 17 and 18 dimensions with largest cosine 1/3. In 18, 19 and 20 dimensions there are
-codes of 243, 297 and 405 vectors with largest cosine 1/4.
+orbit: those of neighbouring layers are unbiased. Two opposite layers need one further dimension only. So there are
+codes of 512, 576 and 704 vectors in 16, 17 and 18 dimensions with largest cosine 1/3. In 18, 19 and 20 dimensions there
+are codes of 243, 297 and 405 vectors with largest cosine 1/4.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _build(kind: str, count: int) -> Rows:
 
 _CALDERBANK = (
     "A. R. Calderbank, P. J. Cameron, W. M. Kantor and J. J. Seidel, Z4-Kerdock codes, orthogonal spreads, and "
-    "extremal Euclidean line-sets (1997), for the groups and unbiased bases; the vector and the layers were found by a search"
+    "extremal Euclidean line-sets (1997), for the groups and unbiased bases; the vectors were found by a search"
 )
 _ORBITS = {
     16: ("real", 0, 512, 3),

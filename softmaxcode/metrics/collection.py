@@ -130,7 +130,8 @@ class GeneralizedNeuralCollapse(MetricCollection):
         """Theoretical limits of the margin, by name: the lines of a figure.
 
         They are the best known margin of (K, d), or the bounds on it where no code is stored. The name of a
-        construction that was never searched contains "construction only". With a temperature there is also a lower bound on the margin of a free feature model's global minimisers (docs/theory.md, T6 (c)).
+        construction that was never searched contains "construction only". With a temperature there is also a lower
+        bound on the margin of a free feature model's global minimisers (docs/theory.md, T6 (c)).
         """
         margin = self._modules["GNC2"]
         assert isinstance(margin, GNC2)
