@@ -2,7 +2,8 @@ r"""Orbits of extraspecial groups, and layers of bases around them: largest cosi
 
 The real case. The group of :math:`\pm X(a) Z(s)` acts on R^16. X(a) moves coordinate i to i + a (bitwise), and Z(s)
 multiplies it by the Walsh function s. It has order 512, and -1 is needed: X and Z anticommute. The orbit of one vector
-has 512 vectors with cosines 0, +-1/3 and -1.
+has 512 vectors with cosines 0, +-1/3 and -1. The orbits of three vectors with coordinates in Q(sqrt 5), up to a common
+factor, have 1536 vectors with largest cosine (15 + 2 sqrt 5)/41.
 
 The complex case. The group of :math:`\omega^c X(a) Z(s)`, :math:`\omega = e^{2\pi i/3}`, acts on C^9 = R^18. The orbit
 of :math:`(0, 1, -1) \otimes (0, 1, -1)` has 243 vectors, of cosines 1/4, -1/8 and -1/2.
@@ -21,8 +22,10 @@ import functools
 import itertools
 from typing import TYPE_CHECKING
 
+import flint
 import numpy as np
 
+from softmaxcode.exact.conference import nearest
 from softmaxcode.exact.construction import Construction, orthonormal_coordinates
 
 if TYPE_CHECKING:
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
 
 #: A vector of R^16 whose orbit has 512 vectors; its squared norm is 12.
 REAL_START = (-1, -1, 0, 0, 1, 1, 0, -2, 1, -1, 0, 0, 1, 1, 0, 0)
+#: Three vectors p + q sqrt 5 of R^16, each as p and q; their squared norm is 104 + 8 sqrt 5.
+GOLDEN_STARTS = (
+    ((2, 2, 2, -1, 2, -2, -5, 2, -2, -2, 2, -3, 2, -2, -1, -2), (0, 0, 0, -1, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, -1, 0)),
+    ((4, 0, 0, 1, 0, 0, -3, 0, 4, 4, 0, 3, 4, 0, 1, 0), (0, 0, 0, -1, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, -1, 0)),
+    ((2, -1, 2, 2, -1, -6, 2, 2, 2, 1, -2, 2, -1, -2, -2, 2), (0, -1, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, -1, 0, 0, 0)),
+)
 #: Vectors of three mutually unbiased bases that are near to no vector of that orbit; their squared norm is 8.
 BASES = (
     (2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
@@ -46,7 +55,7 @@ _TURNED = np.roll(_ROOTS, -1, axis=0) - np.roll(_ROOTS, -2, axis=0)
 
 
 def real_orbit(x: np.ndarray) -> np.ndarray:
-    """The distinct vectors +-X(a) Z(s) x, as sorted integer rows.
+    """The distinct vectors +-X(a) Z(s) x, as sorted integer rows; of several x one after another in each row.
 
     Examples
     --------
@@ -54,10 +63,41 @@ def real_orbit(x: np.ndarray) -> np.ndarray:
     >>> np.unique(orbit @ orbit[0], return_counts=True)[1].tolist()
     [1, 135, 240, 135, 1]
     """
-    every = np.arange(len(x))
+    x = np.atleast_2d(x)
+    every = np.arange(x.shape[1])
     walsh = 1 - 2 * (np.bitwise_count(every[:, None] & every) % 2).astype(np.int64)
-    rows = (walsh * x[every[:, None] ^ every][:, None]).reshape(-1, len(x))
+    shifted = x[:, every[:, None] ^ every]  # vector, a, coordinate
+    rows = (walsh[:, None] * shifted.transpose(1, 0, 2)[:, None]).reshape(-1, x.size)
     return np.unique(np.vstack([rows, -rows]), axis=0)
+
+
+def golden_orbits() -> tuple[np.ndarray, np.ndarray]:
+    """The orbits of `GOLDEN_STARTS` as integer rows P and Q: the vectors are P + Q sqrt 5, shape (1536, 16).
+
+    Examples
+    --------
+    >>> P, Q = golden_orbits()
+    >>> np.unique(P @ P.T + 5 * Q @ Q.T)[-2:].tolist(), np.unique(P @ Q.T + Q @ P.T)[-1].tolist()
+    ([40, 104], 8)
+    """
+    rows = np.vstack([real_orbit(np.array(start)) for start in GOLDEN_STARTS])
+    return rows[:, :16], rows[:, 16:]
+
+
+def _golden_cosine() -> flint.arb:
+    return (15 + 2 * flint.arb(5).sqrt()) / 41
+
+
+def _golden_build() -> Rows:
+    P, Q = golden_orbits()
+
+    def coordinate(p: int, q: int) -> flint.arb:
+        root = flint.arb(5).sqrt()
+        return (p + q * root) / (104 + 8 * root).sqrt()
+
+    pairs, at = np.unique(np.stack([P.ravel(), Q.ravel()], axis=1), axis=0, return_inverse=True)
+    values = [nearest(functools.partial(coordinate, p, q)) if p or q else 0.0 for p, q in pairs.tolist()]
+    return np.array(values)[at.ravel()].reshape(P.shape)
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,7 +162,7 @@ def _build(kind: str, count: int) -> Rows:
     return orthonormal_coordinates(orbit_code(kind, count))
 
 
-_CALDERBANK = (
+_SOURCE = (
     "A. R. Calderbank, P. J. Cameron, W. M. Kantor and J. J. Seidel, Z4-Kerdock codes, orthogonal spreads, and "
     "extremal Euclidean line-sets (1997), for the groups and unbiased bases; the vectors were found by a search"
 )
@@ -151,14 +191,23 @@ def constructions(d: int) -> list[Construction]:
     codes = [(kind, count, K, q) for n, (kind, count, K, q) in _ORBITS.items() if n == d]
     if d == 18:
         codes.append(("complex", 0, 243, 4))
-    return [
+    golden = (
+        "extraspecial-orbits(1536)",
+        1536,
+        16,
+        nearest(_golden_cosine),
+        "(15 + 2 sqrt 5)/41",
+        _SOURCE,
+        _golden_build,
+    )
+    return [Construction(*golden)] * (d == 16) + [
         Construction(
             name=f"extraspecial-orbit({K})",
             K=K,
             d=d,
             max_cosine=1 / q,
             formula=f"1/{q}",
-            source=_CALDERBANK,
+            source=_SOURCE,
             build=functools.partial(_build, kind, count),
         )
         for kind, count, K, q in codes
