@@ -77,8 +77,8 @@ def golden_orbits() -> tuple[np.ndarray, np.ndarray]:
     Examples
     --------
     >>> P, Q = golden_orbits()
-    >>> np.unique(P @ P.T + 5 * Q @ Q.T)[-2:].tolist(), np.unique(P @ Q.T + Q @ P.T)[-1].tolist()
-    ([40, 104], 8)
+    >>> P.shape, int(P[0] @ P[0] + 5 * Q[0] @ Q[0]), int(2 * P[0] @ Q[0])
+    ((1536, 16), 104, 8)
     """
     rows = np.vstack([real_orbit(np.array(start)) for start in GOLDEN_STARTS])
     return rows[:, :16], rows[:, 16:]
@@ -186,21 +186,14 @@ def constructions(d: int) -> list[Construction]:
     Examples
     --------
     >>> [(c.name, c.K, c.formula) for d in range(16, 21) for c in constructions(d)][:2]
-    [('extraspecial-orbit(512)', 512, '1/3'), ('extraspecial-orbit(576)', 576, '1/3')]
+    [('extraspecial-orbits(1536)', 1536, '(15 + 2 sqrt 5)/41'), ('extraspecial-orbit(512)', 512, '1/3')]
     """
     codes = [(kind, count, K, q) for n, (kind, count, K, q) in _ORBITS.items() if n == d]
     if d == 18:
         codes.append(("complex", 0, 243, 4))
-    golden = (
-        "extraspecial-orbits(1536)",
-        1536,
-        16,
-        nearest(_golden_cosine),
-        "(15 + 2 sqrt 5)/41",
-        _SOURCE,
-        _golden_build,
-    )
-    return [Construction(*golden)] * (d == 16) + [
+    cosine, formula = nearest(_golden_cosine), "(15 + 2 sqrt 5)/41"
+    golden = Construction("extraspecial-orbits(1536)", 1536, 16, cosine, formula, _SOURCE, _golden_build)
+    return [golden] * (d == 16) + [
         Construction(
             name=f"extraspecial-orbit({K})",
             K=K,

@@ -66,8 +66,8 @@ def levels(construction: Construction) -> tuple[Level, ...]:
     Examples
     --------
     >>> from softmaxcode.exact.families import constructions
-    >>> [(len(level.indices), level.max_cosine) for level in levels(constructions(16)[2])[1:]]
-    [(288, 0.25)]
+    >>> [(len(level.indices), round(level.max_cosine, 6)) for level in levels(constructions(4)[-1])[1:]]
+    [(22, 0.5), (10, 0.309017)]
     """
     stored = _table().get(construction.name, ())
     whole = next((level for level in stored if level.indices is None), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import combinations
 
+import flint
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from softmaxcode.exact import best, constructions, parts, rebuild
 from softmaxcode.exact.constant_weight import blocks, integer_rows
 from softmaxcode.exact.leech import minimal_vectors
 from softmaxcode.exact.leech_layers import stored_layers
-from softmaxcode.exact.orbits import BASES, REAL_START, orbit_code, real_orbit
+from softmaxcode.exact.orbits import BASES, REAL_START, golden_orbits, orbit_code, real_orbit
 from softmaxcode.exact.root_systems import layer
 from softmaxcode.exact.subset_table import levels, measured_levels
 from softmaxcode.sphere import gram
@@ -63,6 +64,24 @@ def test_orbits_in_integers(kind, count, K, d, norm, largest):
     code = next(c for c in constructions(d) if c.name == f"extraspecial-orbit({K})")
     assert (code.K, code.max_cosine) == (K, largest / norm)
     assert gram(code.build()).max() == pytest.approx(largest / norm, abs=1e-15)
+
+
+def test_three_orbits_over_the_golden_field():
+    """Inner products are pairs p + q sqrt 5; the largest is 40 + 8 sqrt 5, of the squared norm 104 + 8 sqrt 5."""
+    P, Q = golden_orbits()
+    assert len(np.unique(np.hstack([P, Q]), axis=0)) == 1536
+    whole, root = P @ P.T + 5 * Q @ Q.T, P @ Q.T + Q @ P.T
+    assert (np.diag(whole) == 104).all() and (np.diag(root) == 8).all()
+    numbers = (whole * 1000 + root)[~np.eye(1536, dtype=bool)]  # both parts are below 500
+    pairs = [((n + 500) // 1000, (n + 500) % 1000 - 500) for n in np.unique(numbers).tolist()]
+    with flint.ctx.workprec(100):
+        values = {(p, q): p + q * flint.arb(5).sqrt() for p, q in pairs}
+        assert all(value < values[40, 8] for pair, value in values.items() if pair != (40, 8))
+    # (15 + 2 sqrt 5)/41 times the squared norm: (15 + 2 r)(104 + 8 r) = 41 (40 + 8 r) with r^2 = 5
+    assert (15 * 104 + 2 * 8 * 5, 15 * 8 + 2 * 104) == (41 * 40, 41 * 8)
+    code = next(c for c in constructions(16) if c.K == 1536)
+    assert code.max_cosine == pytest.approx((15 + 2 * np.sqrt(5)) / 41, abs=1e-16)
+    assert gram(code.build()).max() == pytest.approx(code.max_cosine, abs=1e-15)
 
 
 def test_the_orbit_is_that_of_a_group():
@@ -137,7 +156,15 @@ def test_every_layer_has_the_cosine_of_its_centre():
 
 @pytest.mark.parametrize(
     ("K", "d", "value"),
-    [(512, 16, 2 / 3), (576, 17, 2 / 3), (704, 18, 2 / 3), (405, 20, 3 / 4), (306, 9, 1 / 2), (582, 11, 1 / 2)],
+    [
+        (512, 16, 2 / 3),
+        (1536, 16, (26 - 2 * 5**0.5) / 41),
+        (576, 17, 2 / 3),
+        (704, 18, 2 / 3),
+        (405, 20, 3 / 4),
+        (306, 9, 1 / 2),
+        (582, 11, 1 / 2),
+    ],
 )
 def test_the_best_is_one_of_them(K, d, value):
     found = best(K, d)
