@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from softmaxcode.bounds.best import margin_bounds
-from softmaxcode.catalog import UnknownCodeError, look_up
+from softmaxcode.catalog import UnknownCodeError, best_known, look_up
 from softmaxcode.certificates.loss import certified_margin
 from softmaxcode.checks.arguments import check_flag, check_temperature
 from softmaxcode.checks.tensors import check_classifier, unit_rows
@@ -154,7 +154,7 @@ class GNC2(ClassifierMetric):
             found = look_up(self.K, self.d, "softmax")
             return (None, None) if found is None else (found.value, found.evidence)
         try:
-            code = reference_code(self.K, self.d, search=self.search)
+            code = reference_code(self.K, self.d) if self.search else best_known(self.K, self.d)
         except UnknownCodeError:
             return None, None
         return code.margin, code.provenance.evidence
