@@ -153,11 +153,13 @@ class Known(NamedTuple):
     recipe: Row | Joined | Filled
 
 
-def look_up(K: int, d: int, objective: str, *, families: bool = True) -> Known | None:
+def look_up(K: int, d: int, objective: str, *, families: bool = True, catalog: bool = True) -> Known | None:
     """The best code that follows from stored ones: its value and its origin, in milliseconds; None where none does.
 
-    Pairs with a closed form are answered by it.
+    Pairs with a closed form are answered by it. ``families`` and ``catalog`` state which codes count.
     """
+    if not catalog:
+        return _known(K, d, objective, Files(None), families)
     with _files() as files:
         return _known(K, d, objective, files, families)
 

@@ -133,8 +133,8 @@ class GNC2(ClassifierMetric):
     def limit(self) -> float | None:
         """The margin of the best known code of (K, d), or of a construction; None where no code is stored.
 
-        For large codes it is the stored lower bound on their margin. Computing the margin itself would take more than a
-        minute or two.
+        For large codes of the exact families, it is a proved lower bound on their margin. Computing the margin itself
+        would take more than a minute or two.
         """
         return self._reference[0]
 
@@ -151,7 +151,7 @@ class GNC2(ClassifierMetric):
     @functools.cached_property
     def _reference(self) -> tuple[float | None, Evidence | None]:
         if self.K * self.K * self.d > MAX_LIMIT:
-            found = look_up(self.K, self.d, "softmax")
+            found = look_up(self.K, self.d, "softmax", catalog=False)
             return (None, None) if found is None else (found.value, found.evidence)
         try:
             code = reference_code(self.K, self.d) if self.search else best_known(self.K, self.d)
