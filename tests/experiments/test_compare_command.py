@@ -88,7 +88,7 @@ def test_where_every_start_finds_the_code(tmp_path: Path) -> None:
 
 
 def test_where_no_code_is_held(tmp_path: Path) -> None:
-    K, d = 131, 3
+    K, d = 401, 3
     with pytest.raises(sc.UnknownCodeError) as error:
         sc.best_known(K, d)
     W = rows(K, d)
