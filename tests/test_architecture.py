@@ -33,7 +33,7 @@ LAYERS = (
     ("code",),
     ("storage",),
     ("certificates", "search"),
-    ("bounds", "contacts", "margins"),
+    ("bounds", "contacts", "margins", "symmetry"),
     ("sphere",),
     ("parallel",),
     ("checks",),
