@@ -54,7 +54,7 @@ WITH_TORCH = (
 OPTIONAL = {
     "softmaxcode.metrics.callback": {"lightning"},
     "softmaxcode.parallel.workers": {"distributed"},
-    "softmaxcode.tables": {"pyarrow"},
+    "softmaxcode.tables.files": {"pyarrow"},
     "softmaxcode.types": {"jaxtyping"},  # imported by type checkers alone
     "ufm.storage": {"pyarrow"},
 }

@@ -1,8 +1,8 @@
 """The order and generators of a code's symmetry group, by a chain of stabilisers.
 
 A base b_1, ..., b_m is chosen so that fixing its points separates all points. The order of the group is the product of
-the sizes of the orbits of b_i under the stabiliser of b_1, ..., b_(i-1) (Sims 1970). From the last level to the first, a
-backtracking search decides for each point whether a symmetry takes b_i to it. Refined colours restrict that search
+the sizes of the orbits of b_i under the stabiliser of b_1, ..., b_(i-1) (Sims 1970). From the last level to the first,
+a backtracking search decides for each point whether a symmetry takes b_i to it. Refined colours restrict that search
 (McKay 1981). Symmetries that were found join points into orbits, so that one point per orbit is decided.
 """
 

@@ -141,9 +141,9 @@ def test_a_bad_tolerance_is_refused(tolerance):
 
 
 def test_what_is_too_large_is_not_computed(monkeypatch):
-    with pytest.raises(sc.NotComputed, match="more than 1e\\+03 comparisons of pairs"):
+    with pytest.raises(sc.NotComputed, match=r"more than 1e\+03 comparisons of pairs"):
         symmetry_group(cross_polytope(20), max_work=1e3)
-    with pytest.raises(sc.NotComputed, match="cosines that differ by .* cannot be told apart"):
+    with pytest.raises(sc.NotComputed, match=r"cosines that differ by .* cannot be told apart"):
         symmetry_group(random_rows(200, 2, np.random.default_rng(0)), tolerance=1e-3)
     monkeypatch.setattr(automorphisms, "MAX_POINTS", 5)
     with pytest.raises(sc.NotComputed, match=r"the symmetry group of 6 points \(the limit is 5\)"):
