@@ -35,7 +35,7 @@ COLUMNS = {
 SEARCHED = ("softmax_rattlers", "tammes_rattlers", "contacts", "seconds")
 #: The columns of a table of stored values, and their meaning.
 STORED_COLUMNS = {name: text for name, text in COLUMNS.items() if name not in SEARCHED} | {
-    "status": "as the catalogue stores it; 'construction only' for an exact code, 'not stored' where no code is known",
+    "status": "as the catalogue stores it; 'construction only': an exact code not known to be optimal; 'not stored'",
     "made_by": "the construction or the search that the Softmax Code comes from",
 }
 #: The names of columns in LaTeX.

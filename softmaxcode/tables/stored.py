@@ -9,6 +9,7 @@ from softmaxcode import exact
 from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.rounding import one_minus_above
 from softmaxcode.catalog.entry import IMPROVEMENT
+from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.certificates.rigorous import exact_bounds
 from softmaxcode.checks.arguments import OBJECTIVES
 from softmaxcode.sphere import angle_degrees
@@ -60,11 +61,11 @@ def stored_row(K: int, d: int, catalog: Catalog | None) -> dict[str, Any]:
 def _values(K: int, d: int, entries: dict[str, Entry | None]) -> dict[str, Any]:
     """Margin, largest cosine, lower bound, status and origin of the best stored codes."""
     softmax, tammes = entries["softmax"], entries["tammes"]
-    # the catalogue cannot be beaten where its packing is optimal
-    optimal = tammes is not None and softmax is not None and tammes.status == "optimal"
+    # nothing is better than a packing that is proved optimal
+    optimal = tammes is not None and softmax is not None and tammes.verified and tammes.status == "optimal"
     known = None if optimal else exact.best(K, d)
     if softmax is None or (known is not None and 1 - known.max_cosine > softmax.lower_bound + IMPROVEMENT):
-        margin = _exact_values(known)
+        margin = _exact_values(known, max_cosine_lower_bound(K, d, lp=False).value)
     else:
         made_by = softmax.construction or softmax.provenance.method
         margin = {
@@ -78,15 +79,19 @@ def _values(K: int, d: int, entries: dict[str, Entry | None]) -> dict[str, Any]:
     return margin | {"max_cosine": min(cosines, default=math.nan)}
 
 
-def _exact_values(known: ExactCode | None) -> dict[str, Any]:
-    """The margin side of an exact code: rho >= 1 - mu (docs/theory.md, T2), and its margin where that is quick."""
+def _exact_values(known: ExactCode | None, least_cosine: float) -> dict[str, Any]:
+    """The margin side of an exact code: rho >= 1 - mu (docs/theory.md, T2), and its margin where that is quick.
+
+    An optimal packing has rho = 1 - mu, so its status is known without the margin.
+    """
     if known is None:
         return {"margin": math.nan, "margin_lower_bound": math.nan, "status": NOT_STORED, "made_by": ""}
+    tight = known.max_cosine <= least_cosine + match_tolerance(1 - known.max_cosine)
     small = len(known.W) * known.W.size <= MAX_WORK
     margin = known.margin if known.margin is not None else known.code().margin if small else math.nan
     return {
         "margin": margin,
         "margin_lower_bound": exact_bounds(known.max_cosine, known.W.shape[1], known.margin).margin,
-        "status": CONSTRUCTION_ONLY if known.margin is None else "optimal",
+        "status": "optimal" if known.margin is not None else "matches Tammes" if tight else CONSTRUCTION_ONLY,
         "made_by": known.description,
     }

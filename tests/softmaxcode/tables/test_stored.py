@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,9 @@ def test_values_are_those_of_the_stored_codes(data, pair):
     certificate = sc.certify(softmax, lp=False)
     assert row["margin_lower_bound"] == pytest.approx(certificate.lower_bound, abs=1e-13)
     assert row["margin_lower_bound"] <= softmax.margin + 1e-15
-    if row["status"] != "construction only":
+    if row["status"] == "construction only":
+        assert certificate.status in ("feasible", "locally optimal")
+    else:
         assert row["status"] == certificate.status
     assert row["made_by"] and row["made_by"] in softmax.provenance.method
 
@@ -80,7 +83,7 @@ def test_a_pair_without_a_code(data):
 def test_an_exact_code_without_a_catalogue(monkeypatch, tmp_path):
     monkeypatch.setattr(known, "shipped_path", lambda: tmp_path / "none.sqlite")
     found = table([(240, 8)], stored=True).iloc[0]
-    assert (found["status"], found["made_by"], found["margin"]) == ("construction only", "E8-roots", 0.5)
+    assert (found["status"], found["made_by"], found["margin"]) == ("matches Tammes", "E8-roots", 0.5)
     assert 0.5 - 1e-13 < found["margin_lower_bound"] <= 0.5
     monkeypatch.setattr(stored_module, "MAX_WORK", 1)
     found = table([(240, 8)], stored=True).iloc[0]
@@ -88,7 +91,7 @@ def test_an_exact_code_without_a_catalogue(monkeypatch, tmp_path):
 
 
 def test_an_exact_code_that_is_better_than_the_catalogue(monkeypatch):
-    better = exact.best(12, 3)
+    better = dataclasses.replace(exact.best(12, 3), max_cosine=1 - sc.best_known(30, 4).margin - 1e-9)
     monkeypatch.setattr(exact, "best", lambda K, d: better)
     found = table([(12, 3), (30, 4)], stored=True)
     assert found["made_by"].tolist() == ["icosahedron", "icosahedron"]  # the second one is made up
