@@ -52,4 +52,4 @@ def test_a_format_of_csv_and_markdown(tmp_path):
     assert markdown(DATA[["margin"]], ".3f").split()[-4:] == ["|", "not", "computed", "|"]
     assert " 0.553 |" in markdown(DATA[["margin"]], ".3f")
     write(DATA, tmp_path / "u.csv")
-    assert pd.read_csv(tmp_path / "u.csv", float_precision="round_trip")["max_cosine"][0] == -1 / 3
+    assert float(pd.read_csv(tmp_path / "u.csv", dtype=str)["max_cosine"][0]) == -1 / 3
