@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Cosines that differ by at most this are equal. Polished coordinates are accurate to 1e-15.
 TOLERANCE = 1e-9
 #: The most points; three arrays of that many squared are stored.
-MAX_POINTS = 2000
+MAX_POINTS = 1500
 #: The most comparisons of pairs, about a second of one core.
 MAX_WORK = 5e8
 
@@ -168,20 +168,24 @@ def _search(
     refinement: Refinement, chain: list[Level], depth: int, colours: np.ndarray, image: int
 ) -> np.ndarray | None:
     """A symmetry that takes the base point of a level to ``image``, or None; ``colours`` are those of the images."""
-    level = chain[depth]
-    after = refinement.repeated(singled_out(colours, image), level.rounds)
-    if not np.array_equal(np.sort(after), np.sort(level.after)):
-        return None
-    permutation = _matched(level.after, after)
-    refinement.spend()
-    if np.array_equal(refinement.classes[np.ix_(permutation, permutation)], refinement.classes):
-        return permutation
-    if depth + 1 == len(chain):
-        return None
-    for following in _images(after, chain[depth + 1]):
-        deeper = _search(refinement, chain, depth + 1, after, following)
-        if deeper is not None:
-            return deeper
+    # the images left to try at this level and the ones below it, each with the colours before
+    left: list[tuple[np.ndarray, Iterator[int]]] = [(colours, iter([image]))]
+    while left:
+        colours, images = left[-1]
+        point = next(images, None)
+        if point is None:
+            left.pop()
+            continue
+        at = depth + len(left) - 1
+        after = refinement.repeated(singled_out(colours, point), chain[at].rounds)
+        if not np.array_equal(np.sort(after), np.sort(chain[at].after)):
+            continue
+        permutation = _matched(chain[at].after, after)
+        refinement.spend()
+        if np.array_equal(refinement.classes[np.ix_(permutation, permutation)], refinement.classes):
+            return permutation
+        if at + 1 < len(chain):
+            left.append((after, _images(after, chain[at + 1])))
     return None
 
 
