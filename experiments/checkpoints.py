@@ -267,6 +267,7 @@ def compare_file(
     count: int = 10,
     align: bool = True,
     sample: int | None = None,
+    search: bool = True,
 ) -> FileComparison:
     """Compare a classifier from a checkpoint with the best known code of its size.
 
@@ -282,6 +283,8 @@ def compare_file(
         Align the code with the classifier, up to `softmaxcode.compare.alignment.MAX_ALIGN_CLASSES` classes.
     sample : int, optional
         Compute the margin from this many randomly drawn classes, and compare with no code: for very large matrices.
+    search : bool
+        Whether to search for five seconds where the stored code of this size was never searched.
 
     Returns
     -------
@@ -316,6 +319,6 @@ def compare_file(
     if sample is not None:
         return FileComparison(None, None, sampled_margin(W, sample), None, nearest)
     everyone = margins(W) if K * K * d <= MAX_ALL_MARGINS else None
-    comparison = compare(W, align=align)
+    comparison = compare(W, align=align, search=search)
     optima = other_optima(W, comparison.code) if comparison.code is not None and comparison.alignment else None
     return FileComparison(comparison, everyone, None, optima, nearest)

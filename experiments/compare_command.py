@@ -60,6 +60,7 @@ def compare_findings(
     sample: int | None = None,
     align: bool = True,
     seed: int = 0,
+    search: bool = True,
 ) -> Findings:
     """Compare a classifier of a file with the best code known, and its cosines with class similarity.
 
@@ -81,6 +82,8 @@ def compare_findings(
         Bring the code and the classifier together, up to `softmaxcode.compare.alignment.MAX_ALIGN_CLASSES` classes.
     seed : int
         Of the classes drawn for Mantel's test, and of its relabellings.
+    search : bool
+        Search for five seconds where the stored code of this size was never searched.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def compare_findings(
     if names is not None and len(names) != K:
         raise ValueError(f"names must be {K}, one for each class; got {len(names)}")
     among = _similarity(similarity, similarity_vectors, K)
-    found = compare_file(path, key, count=count, align=align, sample=sample)
+    found = compare_file(path, key, count=count, align=align, sample=sample, search=search)
 
     def name(k: int) -> str:
         return f"class {k}" if names is None else names[k]
@@ -153,7 +156,7 @@ def compare_findings(
     return Findings(sentences, tables, figures)
 
 
-@takes(key=(read_classifier, "key"), options=(compare_findings, "count", "sample", "align", "seed"))
+@takes(key=(read_classifier, "key"), options=(compare_findings, "count", "sample", "align", "seed", "search"))
 def run(
     file: str,
     /,
@@ -271,12 +274,18 @@ def _aligned(found: FileComparison) -> dict[str, Any] | None:
 # Tables and figures
 
 
+def _code_name(comparison: Comparison) -> str:
+    """What the code may be called."""
+    label = comparison.reference_label
+    return "best code known" if label == "best known" else f"code ({label})"
+
+
 def _measurements_table(comparison: Comparison) -> pd.DataFrame:
     scalars = comparison.to_dict()
     rows: list[dict[str, Any]] = [
         {"vectors": name} | {column: scalars[prefix + column] for column in _COLUMNS} for name, prefix in _ROWS.items()
     ]
-    reference = "best code known" if comparison.code is not None else comparison.reference
+    reference = _code_name(comparison) if comparison.code is not None else comparison.reference
     rows.append(
         {"vectors": reference, "margin": comparison.reference_margin, "max_cosine": scalars["reference_max_cosine"]}
     )
@@ -293,7 +302,7 @@ def _spectra(comparison: Comparison) -> Figure:
         drawn.append(("random points", comparison.random.spectrum, COLOURS[1]))
     if comparison.code is not None:
         gram = comparison.code.W @ comparison.code.W.T
-        drawn.append(("best code known", gram[np.triu_indices(comparison.K, 1)], INK))
+        drawn.append((_code_name(comparison), gram[np.triu_indices(comparison.K, 1)], INK))
     edges = np.linspace(-1, 1, BINS + 1).tolist()
     for name, spectrum, colour in drawn:
         if spectrum is not None:

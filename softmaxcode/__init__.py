@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from softmaxcode.plotting.landscape import plot_landscape
     from softmaxcode.plotting.picture import plot
     from softmaxcode.solver import solve
-    from softmaxcode.storage.provenance import Provenance
+    from softmaxcode.storage.provenance import Evidence, Provenance
     from softmaxcode.tables import table
 
 _HOME = {
     "Catalog": "catalog",
     "CatalogError": "catalog",
     "Certificate": "certificates.certificate",
+    "Evidence": "storage.provenance",
     "Margins": "margins.exact",
     "NotComputed": "checks.limits",
     "UnknownCodeError": "catalog",
@@ -55,6 +56,7 @@ __all__ = [
     "Catalog",
     "CatalogError",
     "Certificate",
+    "Evidence",
     "Margins",
     "NotComputed",
     "NotRegular",

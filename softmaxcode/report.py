@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from softmaxcode.checks.arguments import printable
 from softmaxcode.checks.limits import NotComputed
 from softmaxcode.storage.files import measurements
+from softmaxcode.storage.provenance import Evidence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,8 @@ def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
         ("contact threshold", f"{certificate['threshold']:.2g}; {following}"),
         (made_by, origin(code)),
     ]
+    if code.provenance.evidence is not None:
+        lines.append(("evidence", evidence(code.provenance.evidence)))
     if certificate["ambiguous"]:
         lines.append(("warning", "the next pair is near the threshold: contacts and rattlers may be miscounted"))
     return _columns(lines) + ("" if code.proved is None else proof(code.proved))
@@ -89,6 +92,16 @@ def origin(code: SoftmaxCode) -> str:
     return (
         f"{made.method} (seed {made.seed}, {made.starts} starts, {made.hops} hops, {made.seconds:.1f} s, {made.device})"
     )
+
+
+def evidence(found: Evidence) -> str:
+    """How hard the pair of a code was searched, as a sentence for the report."""
+    meaning = {
+        Evidence.PROVED: "an optimal packing",
+        Evidence.SEARCHED: "a search of this (K, d) is stored",
+        Evidence.CONSTRUCTION: "never searched: solve may find a much better code",
+    }
+    return f"{found} ({meaning[found]})"
 
 
 def print_and_save(code: SoftmaxCode, output: Path | None) -> None:

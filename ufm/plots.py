@@ -95,7 +95,7 @@ def plot_run(run: Run, path: str | Path | None = None) -> Figure:
     }
     _lines(panels["GNC2"], history, margins)
     panels["GNC2"].set_title("margin (GNC2)")
-    draw_level(panels["GNC2"], run.best_known, "best known margin", color=INK, ls="--")
+    draw_level(panels["GNC2"], run.best_known, run.best_known_label, color=INK, ls="--")
     draw_level(panels["GNC2"], run.minimizer_bound, "bound of global minimisers (T6 (c))", color=RED, ls=":")
     _from_zero(panels["GNC2"])
 

@@ -18,6 +18,7 @@ from softmaxcode.metrics import GNC1, GNC2, GNC3
 from softmaxcode.nn.functional import log_softplus
 from softmaxcode.nn.tiles import best_wrong_class, log_odds_against
 from softmaxcode.sphere import check_rows
+from softmaxcode.storage.provenance import Evidence
 from ufm.settings import CHEAP
 
 if TYPE_CHECKING:
@@ -48,9 +49,22 @@ COLUMNS = (
 
 @functools.lru_cache(maxsize=64)
 def best_known_margin(K: int, d: int) -> float:
-    """The best known margin of K unit vectors in dimension d; NaN where no code is stored."""
-    limit = GNC2(K, d).limit
+    """The best known margin of K unit vectors in dimension d, without a search; NaN where no code is stored."""
+    limit = GNC2(K, d, search=False).limit
     return math.nan if limit is None else limit
+
+
+@functools.lru_cache(maxsize=64)
+def best_known_label(K: int, d: int) -> str:
+    """What the margin of `best_known_margin` may be called: that of a construction may be far from the best.
+
+    Examples
+    --------
+    >>> best_known_label(10, 3), best_known_label(230, 9)
+    ('best known margin', 'margin of a construction that was never searched')
+    """
+    searched = GNC2(K, d, search=False).evidence != Evidence.CONSTRUCTION
+    return "best known margin" if searched else "margin of a construction that was never searched"
 
 
 def measured(K: int) -> list[str]:

@@ -18,7 +18,8 @@ from experiments.statistics import Interval, mean_interval, paired_difference
 from experiments.studies.findings import Findings
 from experiments.tables import interval_columns
 from softmaxcode.certificates.loss import minimizer_margin
-from ufm.recording import best_known_margin
+from softmaxcode.metrics import GNC2
+from softmaxcode.storage.provenance import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -213,6 +214,33 @@ def measure_columns(group: pd.DataFrame) -> dict[str, float]:
     return mean_columns(group if certified else group.assign(certified_margin=math.nan), MEASURES)
 
 
+@functools.cache
+def _reference(K: int, d: int) -> GNC2:
+    return GNC2(K, d)
+
+
+def best_known_margin(K: int, d: int) -> float:
+    """The best known margin of K unit vectors in dimension d; NaN where no code is stored.
+
+    Where a construction of this K and d was never searched, a search of five seconds improves it first, as in
+    `softmaxcode.metrics.GNC2`.
+    """
+    limit = _reference(K, d).limit
+    return math.nan if limit is None else limit
+
+
+def reference_label(K: int, d: int) -> str:
+    """What `best_known_margin` may be called.
+
+    Examples
+    --------
+    >>> reference_label(10, 3)
+    'best known margin'
+    """
+    searched = _reference(K, d).evidence != Evidence.CONSTRUCTION
+    return "best known margin" if searched else "margin of a construction that was never searched,"
+
+
 @dataclass(frozen=True)
 class MarginRatio:
     """The mean margin of runs of one K and d beside the best known, which is NaN where no code is stored."""
@@ -232,6 +260,16 @@ class MarginRatio:
     def known(self) -> bool:
         """Whether a code is stored."""
         return math.isfinite(self.best_known)
+
+    @property
+    def label(self) -> str:
+        """What ``best_known`` may be called."""
+        return reference_label(self.K, self.d)
+
+    @property
+    def excess(self) -> float:
+        """By how much the networks' margin exceeds ``best_known``."""
+        return (self.ratio - 1) * self.best_known
 
     @property
     def improves(self) -> bool:

@@ -18,6 +18,7 @@ from experiments.studies.common import (
     MEASURES,
     NOTE,
     MarginRatio,
+    best_known_margin,
     cell_label,
     check_not_fixed,
     every_run,
@@ -27,13 +28,13 @@ from experiments.studies.common import (
     measure_columns,
     nothing_found,
     paired_groups,
+    reference_label,
     ufm_margin,
 )
 from experiments.studies.findings import Findings
 from experiments.tables import interval_columns
 from softmaxcode.checks.arguments import check_integer
 from softmaxcode.plotting.style import COLOURS, draw_level
-from ufm.recording import best_known_margin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -187,13 +188,17 @@ def _table(groups: Groups) -> pd.DataFrame:
             rows[-1] |= interval_columns("GNC2", free) | {fraction: free.mean / best_known_margin(K, d)}
     for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
         known = best_known_margin(K, d)
-        rows.append({"classifier": "for reference: best code known", "d": d, "GNC2": known, fraction: 1.0})
+        rows.append({"classifier": f"for reference: {_code_label(K, d)}", "d": d, "GNC2": known, fraction: 1.0})
         name, networks = paper.LEARNED.get((K, d), ("", {}))
         for network, values in networks.items():
             rows.append({"classifier": f"for reference: the paper's {network}, {name}", "d": d, "τ": 0.1, "runs": 1})
             rows[-1] |= {label: values[measure] for measure, label in MEASURES.items() if measure in values}
             rows[-1][fraction] = values["GNC2"] / known
     return pd.DataFrame(rows).astype({"runs": "Int64"})
+
+
+def _code_label(K: int, d: int) -> str:
+    return "best code known" if reference_label(K, d).startswith("best") else "construction, never searched"
 
 
 def _figure(runs: Sequence[TrainedRun], groups: Groups) -> Figure:
@@ -220,7 +225,7 @@ def _figure(runs: Sequence[TrainedRun], groups: Groups) -> Figure:
             band_panel(panel, values, cell_label(head, tau), color=HEAD_COLOURS[head], ls=style)
     for K, d in dict.fromkeys((K, d) for K, d, *_ in groups):
         known = best_known_margin(K, d)
-        draw_level(panels["GNC2"], known, "best known margin")
+        draw_level(panels["GNC2"], known, reference_label(K, d).rstrip(","))
         for i, tau in enumerate(temperatures):
             style = STYLES[i % len(STYLES)]
             draw_level(

@@ -23,6 +23,7 @@ from experiments.studies.common import (
     MEASURES,
     NOTE,
     MarginRatio,
+    best_known_margin,
     check_not_fixed,
     every_run,
     final_values,
@@ -36,7 +37,6 @@ from experiments.studies.common import (
 from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
 from softmaxcode.plotting.style import COLOURS, INK, MARKERS, draw_level
-from ufm.recording import best_known_margin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import json
 import reprlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import numpy as np
 
@@ -62,6 +62,15 @@ ATTEMPTS = 100
 _DERIVED: dict[tuple[object, ...], Entry] = {}
 
 
+def _exact_code(code: SoftmaxCode) -> exact.ExactCode | None:
+    """The exact code whose rows these are, if it can be stored by name; None otherwise."""
+    known = exact.best(code.K, code.d)
+    if known is not None and np.array_equal(known.W, code.W):
+        return known
+    made = code._exact
+    return made if isinstance(made, exact.ExactCode) and made.name else None
+
+
 def _again(method: Callable[P, R]) -> Callable[P, R]:
     """Make a method read an entry again if another process replaced it during the read."""
 
@@ -73,6 +82,18 @@ def _again(method: Callable[P, R]) -> Callable[P, R]:
         return method(*args, **options)
 
     return wrapped
+
+
+class Value(NamedTuple):
+    """What a file claims of a code, without provenance and coordinates; ``searched`` where a search has a seed."""
+
+    K: int
+    d: int
+    objective: str
+    lower_bound: float
+    sha256: str
+    searched: bool
+    exact: bool
 
 
 class Catalog:
@@ -170,6 +191,27 @@ class Catalog:
                     yield self._entry(found)
             except CatalogError as error:
                 yield error
+
+    def values(self) -> list[Value]:
+        """What this file alone claims of every code, in one query; rows that are no entries are left out."""
+        with sqlite_errors(self.path):
+            rows = self._connection.execute(
+                "SELECT K, d, objective, lower_bound, sha256, json_extract(provenance, '$.seed') IS NOT NULL, "
+                "construction IS NOT NULL FROM codes WHERE json_valid(provenance)"
+            ).fetchall()
+        kinds = (int, int, str, float, str, int, int)
+        return [
+            Value(row[0], row[1], row[2], row[3], row[4], bool(row[5]), bool(row[6]))
+            for row in rows
+            if all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)) and abs(row[3]) <= 2
+        ]
+
+    def state(self) -> tuple[str, int, int, bytes]:
+        """What changes whenever the file does: its path, size, time, and SQLite's change counter."""
+        found = self.path.stat()
+        with self.path.open("rb") as stream:
+            stream.seek(24)
+            return str(self.path.resolve()), found.st_size, found.st_mtime_ns, stream.read(4)
 
     def entry(self, K: int, d: int, objective: str) -> Entry | None:
         """The best entry of one pair, or None."""
@@ -317,9 +359,7 @@ class Catalog:
             return ()
         if code.K * code.K * code.d > MAX_WORK:
             raise CatalogError(f"a catalogue stores codes of up to K K d = {MAX_WORK:.0e}; got ({code.K}, {code.d})")
-        known = exact.best(code.K, code.d)
-        if known is not None and not np.array_equal(known.W, code.W):
-            known = None
+        known = _exact_code(code)
         if known is None and code.W.size > MAX_STORED_COORDINATES:
             raise CatalogError(
                 f"a catalogue stores codes of up to {MAX_STORED_COORDINATES} coordinates; got {code.W.size}"

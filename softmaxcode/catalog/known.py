@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import importlib.resources
+import math
 import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import platformdirs
 
 from softmaxcode import exact
 from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.rounding import one_minus_above
+from softmaxcode.catalog.closure import SAME_VALUE, Filled, FromFamily, FromFile, FromForm, Joined, Row
+from softmaxcode.catalog.derived import MAX_CHOSEN, kept_rows
 from softmaxcode.catalog.entry import IMPROVEMENT
 from softmaxcode.catalog.file import Catalog
+from softmaxcode.catalog.files import Files
 from softmaxcode.catalog.schema import CatalogError
+from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.checks.arguments import Objective, check_objective, check_pair, machine_memory, search_memory
+from softmaxcode.code import SoftmaxCode
+from softmaxcode.storage.provenance import Evidence, Provenance, installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from softmaxcode.bounds.best import MarginBounds
-    from softmaxcode.code import SoftmaxCode
+    from softmaxcode.types import Rows
 
 #: The environment variable that replaces the file in the user's data folder by another.
 ENVIRONMENT = "SOFTMAXCODE_CATALOG"
+#: The statuses of a code that is proved to be an optimal packing.
+PROVED = ("optimal", "matches Tammes")
+#: The longest description of a derived code's origin.
+MAX_METHOD = 1000
 
 
 class UnknownCodeError(LookupError):
@@ -117,25 +129,146 @@ def installed() -> Iterator[Catalog | None]:
         yield catalog
 
 
-def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
-    """The best code of the catalogues and the exact families, with provenance that names the entry; None if none."""
-    known = exact.best(K, d) if families else None
+@contextlib.contextmanager
+def _files() -> Iterator[Files]:
     with installed() as catalog:
-        entry = None if catalog is None else catalog.entry(K, d, objective)
-        if known is not None and (entry is None or 1 - known.max_cosine > entry.lower_bound - IMPROVEMENT):
-            return known.code(objective)
-        if catalog is None or entry is None:
+        yield Files(catalog)
+
+
+class Known(NamedTuple):
+    """The best code that follows from stored ones, not built.
+
+    Attributes
+    ----------
+    value : float
+        rho ("softmax") or 1 - mu ("tammes") of the code.
+    evidence : Evidence
+        How hard its pair was searched.
+    recipe : Row, Joined or Filled
+        How it is made.
+    """
+
+    value: float
+    evidence: Evidence
+    recipe: Row | Joined | Filled
+
+
+def look_up(K: int, d: int, objective: str, *, families: bool = True) -> Known | None:
+    """The best code that follows from stored ones: its value and its origin, in milliseconds; None where none does.
+
+    Pairs with a closed form are answered by it.
+    """
+    with _files() as files:
+        return _known(K, d, objective, files, families)
+
+
+def _known(K: int, d: int, objective: str, files: Files, families: bool) -> Known | None:
+    closed = exact.closed_form(K, d) if families else None
+    if closed is not None:
+        value = closed.margin if objective == "softmax" else 1 - closed.max_cosine
+        return Known(value, Evidence.PROVED, Row(K, d, value, FromForm(K, d)))
+    if K * d > exact.MAX_BUILT_COORDINATES:
+        return None
+    own = files.entry(K, d, objective)
+    while True:
+        table = files.table(d, objective, families)
+        direct = table.direct(K, d)
+        simple = table.joined(K, d, above=0.0 if direct is None else direct.value) or direct
+        recipe: Row | Joined | Filled | None = simple
+        value = 0.0 if simple is None else simple.value
+        lead = -math.inf if own is None else own[0].lower_bound - value
+        if own is not None and lead > (IMPROVEMENT if _is_whole(recipe, K, d) else -IMPROVEMENT):
+            entry, place = own
+            value = entry.lower_bound
+            recipe = Row(K, d, value, FromFile(place, entry.sha256))
+        below = table.direct(K - 1, d)
+        if below is not None and (below.K, below.d) == (K - 1, d) and below.value > value:
+            filled = files.filled(below, objective)
+            if filled is not None and filled[0] > value + SAME_VALUE:
+                value, recipe = filled[0], Filled(below, filled[1])
+        if recipe is None:
             return None
-        code = catalog.code(K, d, objective)
-    assert code is not None
-    named = replace(code.provenance, method=f"catalogue entry {entry.name}: {code.provenance.method}")
-    return replace(code, provenance=named)
+        if files.correct(recipe, objective):  # no file claimed too much
+            break
+    return Known(value, _evidence(K, d, objective, value, recipe, files), recipe)
+
+
+def _is_whole(recipe: Row | Joined | Filled | None, K: int, d: int) -> bool:
+    """Whether a recipe is a whole construction of an exact family, which is preferred to its copy in a catalogue."""
+    return isinstance(recipe, Row) and isinstance(recipe.source, FromFamily) and (recipe.K, recipe.d) == (K, d)
+
+
+def _evidence(K: int, d: int, objective: str, value: float, recipe: Row | Joined | Filled, files: Files) -> Evidence:
+    """How hard a pair was searched."""
+    own = files.entry(K, d, objective)
+    if own is not None and own[0].verified and own[0].status in PROVED and own[0].lower_bound >= value - 1e-12:
+        return Evidence.PROVED
+    if isinstance(recipe, Row):
+        distance = value  # for the margin, 1 - mu may be less: a bound that rho meets is not one that 1 - mu meets
+        if isinstance(recipe.source, FromFamily):
+            distance = 1 - recipe.source.part.level.max_cosine
+        elif isinstance(recipe.source, FromFile):
+            distance = 1 - files.claimed(recipe, objective).max_cosine
+        if max_cosine_lower_bound(K, d, lp=False).value >= 1 - distance - match_tolerance(distance):
+            return Evidence.PROVED
+    return Evidence.SEARCHED if files.searched(K, d) else Evidence.CONSTRUCTION
+
+
+def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxCode | None:
+    """The code of `look_up`, built, with provenance that names its origin; None where there is none."""
+    with _files() as files:
+        found = _known(K, d, objective, files, families)
+        return None if found is None else _built(found, K, d, objective, files)
+
+
+def _built(found: Known, K: int, d: int, objective: str, files: Files) -> SoftmaxCode:
+    """The coordinates of a code, in the given size."""
+    recipe = found.recipe
+    if isinstance(recipe, Row) and isinstance(recipe.source, FromForm):
+        closed = exact.best(K, d)
+        assert closed is not None
+        return closed.code(objective)
+    if isinstance(recipe, Row) and isinstance(recipe.source, FromFamily):
+        part = recipe.source.part
+        kept = np.arange(K)
+        if K < part.K <= MAX_CHOSEN:
+            kept = kept_rows(part.build().W, K, objective)
+        return part.build(kept, d).code(objective)
+    if isinstance(recipe, Row):
+        code = files.code(recipe, objective)
+        return code if (code.K, code.d) == (K, d) else _derived(code.W, K, d, objective, _named(recipe, code))
+    if isinstance(recipe, Filled):
+        method = f"{_named(recipe.row, files.code(recipe.row, objective))}; and one more point, in its deepest hole"
+        return _derived(recipe.W, K, d, objective, method)
+    codes = [files.code(row, objective) for row in recipe.rows]
+    blocks = np.zeros((sum(code.K for code in codes), d))
+    row = column = 0
+    for code in codes:
+        blocks[row : row + code.K, column : column + code.d] = code.W
+        row, column = row + code.K, column + code.d
+    named = "; ".join(_named(row, code) for row, code in zip(recipe.rows, codes, strict=True))
+    return _derived(blocks, K, d, objective, f"codes in orthogonal subspaces: {named}")
+
+
+def _named(row: Row, code: SoftmaxCode) -> str:
+    return f"({row.K}, {row.d}) {code.provenance.method}"
+
+
+def _derived(W: Rows, K: int, d: int, objective: str, origin: str) -> SoftmaxCode:
+    """K rows of a code, with zero coordinates appended."""
+    n, columns = W.shape
+    X = np.pad(W[kept_rows(W, K, objective)], ((0, 0), (0, d - columns)))
+    notes = [f"{K} of its {n} points"] * (K < n) + [f"{d - columns} zero coordinates appended"] * (columns < d)
+    method = ", ".join([f"derived: {origin}"[:MAX_METHOD], *notes])
+    return SoftmaxCode(X, objective, Provenance(method, version=installed_version()))
 
 
 def best_known(K: int, d: int, *, objective: Objective = "softmax") -> SoftmaxCode:
-    """The best stored code of K unit vectors in R^d, without any search.
+    """The best code of K unit vectors in R^d that is stored or follows from stored ones, without any search.
 
-    `best_known` compares closed forms, exact families, the catalogue in the package and the user's own.
+    `best_known` compares closed forms, exact families, the catalogue in the package and the user's own. From them it
+    derives codes of other pairs: points left out, zero coordinates appended, unions in orthogonal subspaces, and one
+    more point in the deepest hole. So the value never grows with K and never falls with d.
 
     Parameters
     ----------
@@ -149,21 +282,24 @@ def best_known(K: int, d: int, *, objective: Objective = "softmax") -> SoftmaxCo
     Returns
     -------
     SoftmaxCode
-        Its provenance names the entry.
+        Its provenance names the origin. ``provenance.evidence`` is "proved", "searched" or "construction only"
+        (`softmaxcode.Evidence`). A search may beat the last by far.
 
     Raises
     ------
     ValueError
         For a bad pair or objective; `CatalogError` (a ValueError) for a catalogue that cannot be read.
     UnknownCodeError
-        If no code is stored; its ``bounds`` are those of the optimal value.
+        If nothing stored gives a code; its ``bounds`` are those of the optimal value.
 
     Examples
     --------
     >>> import softmaxcode as sc
     >>> code = sc.best_known(240, 8)
-    >>> code.margin, code.certificate.status
-    (0.5, 'matches Tammes')
+    >>> code.margin, code.certificate.status, str(code.provenance.evidence)
+    (0.5, 'matches Tammes', 'proved')
+    >>> str(sc.best_known(230, 9).provenance.evidence)
+    'construction only'
     >>> try:
     ...     sc.best_known(10**6, 3)
     ... except sc.UnknownCodeError as error:
@@ -172,10 +308,12 @@ def best_known(K: int, d: int, *, objective: Objective = "softmax") -> SoftmaxCo
     """
     K, d = check_pair(K, d)
     objective = check_objective(objective)
-    code = stored(K, d, objective)
-    if code is None:
-        raise UnknownCodeError(K, d, objective, objective_bounds(K, d, objective))
-    return code
+    with _files() as files:
+        found = _known(K, d, objective, files, families=True)
+        if found is None:
+            raise UnknownCodeError(K, d, objective, objective_bounds(K, d, objective))
+        code = _built(found, K, d, objective, files)
+    return replace(code, provenance=replace(code.provenance, evidence=found.evidence))
 
 
 def objective_bounds(K: int, d: int, objective: str) -> MarginBounds:

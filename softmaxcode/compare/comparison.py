@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.assignment import default_starts
-from softmaxcode.catalog import UnknownCodeError, best_known
+from softmaxcode.catalog import UnknownCodeError
 from softmaxcode.checks.arguments import check_flag, check_integer
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.compare.alignment import MAX_ALIGN_CLASSES, MOST_STARTS, aligned_rows, check_alike
+from softmaxcode.compare.reference import label, reference_code, weakness
 from softmaxcode.margins.exact import smallest_margin
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import optimise, random_start
 from softmaxcode.sphere import check_rows, largest_cosines, random_rows
+from softmaxcode.storage.provenance import Evidence
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -81,9 +83,11 @@ class Comparison:
     reference_margin : float
         The code's margin, else the proved upper bound on rho*.
     reference : str
-        "code", or the name of the bound.
+        "code", or the name of the bound; "code (construction only, never searched)" for a stored code whose pair was
+        never searched.
     note : str
-        What was not computed, and why; empty if everything was.
+        What was not computed, and why; whether the reference was never searched, and by how much the margin exceeds
+        that of the reference. Empty where there is nothing to note.
     """
 
     K: int
@@ -95,6 +99,16 @@ class Comparison:
     reference_margin: float
     reference: str
     note: str
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """How hard the reference was searched (`softmaxcode.Evidence`); None for a given code or a bound."""
+        return None if self.code is None else self.code.provenance.evidence
+
+    @property
+    def reference_label(self) -> str:
+        """What the reference may be called, such as "best known"; the name of the bound where there is no code."""
+        return self.reference if self.code is None else label(self.evidence)
 
     @property
     def margin(self) -> float:
@@ -177,6 +191,7 @@ def compare(
     align: bool = True,
     starts: int | None = None,
     seed: int = 0,
+    search: bool = True,
 ) -> Comparison:
     """Compare a classifier with a code: margins, cosine spectra, and the nearest relabelling and rotation.
 
@@ -185,14 +200,18 @@ def compare(
     W : array_like, shape (K, d)
         A classifier; rows of any non-zero norm, scaled to norm 1.
     code : SoftmaxCode or array_like, shape (K, d), optional
-        The reference, by default `softmaxcode.best_known`. If no code is stored, the margin is compared with the proved
-        upper bound on rho*, and nothing is aligned.
+        The reference, by default `softmaxcode.best_known`. If its pair was never searched, a search of five seconds
+        improves it. If no code is stored, the margin is compared with the proved upper bound on rho*, and nothing is
+        aligned.
     align : bool
         Align the code with the classifier, and with two nulls: random points and another local optimum.
     starts : int, optional
         As in `softmaxcode.compare.comparison.align`.
     seed : int
         Everything random follows from it.
+    search : bool
+        Whether to search where the stored reference was never searched. The search is announced by a warning, and its
+        result is stored in the user's catalogue.
 
     Returns
     -------
@@ -222,45 +241,53 @@ def compare(
     seed = check_integer("seed", seed, 0)
     align = check_flag("align", align)
     reference: SoftmaxCode | None = None
-    note = ""
+    missing = ""
     try:
-        reference = as_code(code, K, d)
+        reference = as_code(code, K, d, search=check_flag("search", search))
         check_alike(W, reference.W, "code")
         reference_margin, reference_name = reference.margin, "code"
         if align and K > MAX_ALIGN_CLASSES:
-            note = f"alignment not computed: {K} classes (the limit is {MAX_ALIGN_CLASSES})"
+            missing = f"alignment not computed: {K} classes (the limit is {MAX_ALIGN_CLASSES})"
     except UnknownCodeError as error:
         bound = error.bounds
         reference_margin, reference_name = bound.upper, f"upper bound ({bound.upper_method})"
-        note = f"spectrum distance and alignment not computed: no code of (K, d) = ({K}, {d}) is stored"
-    aligned = align and not note
+        missing = f"spectrum distance and alignment not computed: no code of (K, d) = ({K}, {d}) is stored"
+    aligned = align and not missing
 
     def measured(X: Rows) -> Measurements:
         return _measure(X, reference, starts if aligned else 0, np.random.default_rng(seed))
 
     random = optimum = None
     if aligned:
-        points, search = np.random.SeedSequence(seed).spawn(2)
+        points, start = np.random.SeedSequence(seed).spawn(2)
         random = measured(random_rows(K, d, np.random.default_rng(points)))
-        optimum = measured(optimise(HARDMAX, *random_start(HARDMAX, K, d, search)).X[:K])
+        optimum = measured(optimise(HARDMAX, *random_start(HARDMAX, K, d, start)).X[:K])
 
+    learned = measured(W)
+    notes = [missing]
+    if reference is not None:
+        evidence = reference.provenance.evidence
+        if evidence == Evidence.CONSTRUCTION:
+            reference_name = f"code ({label(evidence)})"
+            notes.append(f"the reference is {label(evidence)}: a search may beat it by far")
+        notes.append(weakness(learned.margin, reference_margin, evidence, K, d))
     return Comparison(
         K=K,
         d=d,
         code=reference,
-        learned=measured(W),
+        learned=learned,
         random=random,
         local_optimum=optimum,
         reference_margin=reference_margin,
         reference=reference_name,
-        note=note,
+        note="; ".join(filter(None, notes)),
     )
 
 
-def as_code(code: SoftmaxCode | ArrayLike | None, K: int, d: int) -> SoftmaxCode:
-    """The reference: a code, given rows, or the best stored code."""
+def as_code(code: SoftmaxCode | ArrayLike | None, K: int, d: int, *, search: bool = False) -> SoftmaxCode:
+    """The reference: a code, given rows, or the best stored code, after a short search on request."""
     if code is None:
-        return best_known(K, d)
+        return reference_code(K, d, search=search)
     return (
         code if isinstance(code, SoftmaxCode) else SoftmaxCode.from_rows(check_rows(code, normalize=True, name="code"))
     )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.checks.arguments import check_integer, check_pair
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.exact.classical import closed_form
-from softmaxcode.exact.subcodes import Subset, greedy_subset, subsets
+from softmaxcode.exact.subcodes import greedy_subset
+from softmaxcode.exact.subset_table import Level, levels
 from softmaxcode.storage.provenance import Provenance, installed_version
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ FAMILIES = (
     "unbiased_bases",
     "kerdock",
     "bch",
+    "orbits",
+    "constant_weight",
+    "leech_layers",
 )
-#: Subsets with a smaller cosine than the whole code are searched for up to this many vectors.
+#: From a code of up to this many vectors those with the most contacts are left out first.
 MAX_SUBSET_CODE = 5000
 #: No code with more coordinates (8 bytes each) is built.
-MAX_BUILT_COORDINATES = 10**8
+MAX_BUILT_COORDINATES = 2 * 10**8
 #: In more dimensions only closed forms, which have K <= 2 d, stay below that.
 MAX_DIMENSION = 7071
 
@@ -76,6 +79,47 @@ class ExactCode:
         """The same code as a `SoftmaxCode`."""
         provenance = Provenance(f"exact: {self.description}", version=installed_version())
         return SoftmaxCode(self.W, objective, provenance, _exact=self)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A construction, or a subset of it that is better than the whole, not built.
+
+    Attributes
+    ----------
+    construction : Construction
+        The construction.
+    level : Level
+        The rows of it (None for all), their largest cosine and their margin.
+    """
+
+    construction: Construction
+    level: Level
+
+    @property
+    def K(self) -> int:
+        """Number of vectors."""
+        return self.construction.K if self.level.indices is None else len(self.level.indices)
+
+    def build(self, kept: np.ndarray | None = None, d: int | None = None) -> ExactCode:
+        """Its vectors ``kept`` (ascending indices, all by default) in d dimensions (by default its own)."""
+        indices = self.level.indices
+        if kept is not None and len(kept) < self.K:
+            indices = kept if indices is None else indices[kept]
+        W = _rows(self.construction, indices, self.construction.d if d is None else d)
+        return _made(self.construction, self.level.max_cosine, indices, W)
+
+
+@functools.lru_cache(maxsize=8192)
+def parts(d: int) -> tuple[Part, ...]:
+    """Every construction in exactly d dimensions that can be built, and its stored subsets; none of them built.
+
+    Examples
+    --------
+    >>> [(part.construction.name, part.K) for part in parts(4)]
+    [('Petersen(10)', 10), ('24-cell', 24), ('kerdock(4)', 24), ('600-cell', 120), ('600-cell', 22), ('600-cell', 10)]
+    """
+    return tuple(Part(c, level) for c in constructions(d) if _can_build(c) for level in levels(c))
 
 
 def constructions(d: int) -> tuple[Construction, ...]:
@@ -149,37 +193,35 @@ def _best(K: int, d: int) -> ExactCode | None:
         return _of_closed_form(closed)
     if K * d > MAX_BUILT_COORDINATES:
         return None
-    whole = [c for n in range(2, d + 1) for c in constructions(n) if c.K + 2 * (d - n) >= K and _can_build(c)]
-    if not whole:
+    known = [
+        part
+        for n in range(2, d + 1)
+        for part in parts(n)
+        if part.K + 2 * (d - n) >= K  # two vectors along each axis left over
+    ]
+    if not known:
         return None
-    first = min(whole, key=lambda c: (max(c.max_cosine, 0.0), c.K < K, c.K, c.name))
-    cosine = first.max_cosine
-    choice: tuple[Construction, Subset | None] = (first, None)
-    floor = levenshtein(K, d).value
-    for construction in constructions(d):
-        if K < construction.K <= MAX_SUBSET_CODE and floor < cosine - 1e-9:
-            for subset in _subsets(construction):
-                if len(subset.indices) >= K and subset.max_cosine < cosine - 1e-9:
-                    cosine, choice = subset.max_cosine, (construction, subset)
-    return _chosen(K, d, *choice)
+    return _chosen(K, d, min(known, key=lambda part: _rank(part, K)))
 
 
-@functools.lru_cache(maxsize=64)
-def _subsets(construction: Construction) -> tuple[Subset, ...]:
-    return subsets(construction.build())
+def _rank(part: Part, K: int) -> tuple[float, bool, bool, int, str]:
+    """The order of parts: the smallest cosine, then those large enough by themselves, whole ones, and small ones."""
+    subset = part.level.indices is not None
+    return (round(max(part.level.max_cosine, 0.0), 12), part.K < K, subset, part.K, part.construction.name)
 
 
-def _chosen(K: int, d: int, construction: Construction, subset: Subset | None) -> ExactCode:
-    """Build K rows of a construction, or of a subset of it where one is given."""
-    size = construction.K if subset is None else len(subset.indices)
-    indices = None if subset is None else subset.indices
-    cosine = construction.max_cosine if subset is None else subset.max_cosine
-    if size > K and size <= MAX_SUBSET_CODE:
+def _chosen(K: int, d: int, part: Part) -> ExactCode:
+    """Build K rows of a part, with vectors along unused axes where it has fewer."""
+    construction, (indices, cosine, _) = part.construction, part.level
+    if part.K > K and part.K <= MAX_SUBSET_CODE:
         W = _rows(construction, indices, d)
         kept = greedy_subset(W, K)
         return _made(construction, cosine, kept if indices is None else indices[kept], W[kept])
-    if size != K:
-        indices = np.arange(K)
+    if part.K > K:
+        indices = np.arange(K) if indices is None else indices[:K]
+    elif part.K < K:
+        own = np.arange(construction.K) if indices is None else indices
+        indices = np.concatenate([own, construction.K + np.arange(K - part.K)])
     return _made(construction, cosine, indices, _rows(construction, indices, d))
 
 

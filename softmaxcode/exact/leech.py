@@ -1,4 +1,4 @@
-"""The minimal vectors of the Leech lattice, codes in their layers, and laminated lattices in 16 to 23 dimensions."""
+"""The minimal vectors of the Leech lattice, codes in their layers, and laminated lattices in 15 to 23 dimensions."""
 
 from __future__ import annotations
 
@@ -167,14 +167,15 @@ def _sign_rows() -> list[_Row]:
 
 
 #: Kissing numbers of the laminated lattices.
-_LAMINATED = {16: 4320, 17: 5346, 18: 7398, 19: 10668, 20: 17400, 21: 27720, 22: 49896, 23: 93150}
+_LAMINATED = {15: 2340, 16: 4320, 17: 5346, 18: 7398, 19: 10668, 20: 17400, 21: 27720, 22: 49896, 23: 93150}
 
 
 def _frame(d: int) -> np.ndarray:
-    """Orthogonal integer rows that span the complement of E_n in the 24 dimensions, n = 24 - d and 0 <= n <= 8.
+    """Orthogonal integer rows that span the complement of E_n in the 24 dimensions, n = 24 - d and 0 <= n <= 9.
 
-    The vectors on an octad form the lattice E8 (scaled). There E_n stands for A1, A2, A3, D4, D5, E6, E7, E8. The
-    complement of E_n contains the minimal vectors of the laminated lattice of dimension d.
+    The vectors on an octad form the lattice E8 (scaled). There E_n stands for A1, A2, A3, D4, D5, E6, E7, E8, and
+    E9 for E8 with one of the other axes. The complement of E_n contains the minimal vectors of the laminated lattice of
+    dimension d.
     """
     places = np.flatnonzero(octads()[0])
     unit = np.eye(24, dtype=np.int64)
@@ -190,8 +191,9 @@ def _frame(d: int) -> np.ndarray:
         18: [e[0] - e[1], e[0] + e[1] - 2 * e[2]],
         17: [e[0] - e[1]],
         16: e[:0],
+        15: e[:0],
     }[d]
-    return np.vstack([np.array(within, dtype=np.int64).reshape(-1, 24), outside])
+    return np.vstack([np.array(within, dtype=np.int64).reshape(-1, 24), outside[max(0, 16 - d) :]])
 
 
 def _laminated(d: int) -> Rows:
@@ -213,8 +215,8 @@ def constructions(d: int) -> list[Construction]:
 
     *Layers* are the minimal vectors with given inner products with some fixed lattice vectors, projected on the
     complement of these. Among them are the sharp codes of Cohn and Kumar in 21, 22 and 23 dimensions. *Laminated
-    lattices* give the minimal vectors orthogonal to A1, A2, A3, D4, D5, E6, E7 or E8. These are the kissing
-    configurations of the laminated lattices in 23, ..., 16 dimensions; the last is the Barnes-Wall lattice.
+    lattices* give the minimal vectors orthogonal to A1, A2, A3, D4, D5, E6, E7, E8 or E8 and an axis. These are the
+    kissing configurations of the laminated lattices in 23, ..., 15 dimensions; that in 16 is the Barnes-Wall lattice.
 
     References
     ----------

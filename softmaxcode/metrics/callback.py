@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,8 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
-from softmaxcode.checks.arguments import check_integer
+from softmaxcode.catalog import UnknownCodeError
+from softmaxcode.checks.arguments import check_flag, check_integer
 from softmaxcode.checks.tensors import check_classifier
+from softmaxcode.compare.reference import reference_code
 from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
 from softmaxcode.metrics.figure import plot_collapse
 from softmaxcode.plotting.style import SUFFIXES
@@ -52,6 +55,9 @@ class GNCCallback(Callback):
         A ``.png``, ``.pdf`` or ``.svg`` file that is drawn again after every measurement.
     prefix : str
         Prefix of the logged names.
+    search : bool
+        Whether to search for five seconds, when training starts, where the stored reference of (K, d) was never
+        searched (see `GNC2`).
 
     Attributes
     ----------
@@ -89,6 +95,7 @@ class GNCCallback(Callback):
         dataloader: Iterable[Any] | None = None,
         figure: str | Path | None = None,
         prefix: str = "gnc/",
+        search: bool = True,
     ) -> None:
         self.head = head
         self.classifier = classifier
@@ -97,6 +104,7 @@ class GNCCallback(Callback):
         self.dataloader = dataloader
         self.figure = None if figure is None else check_output(figure, SUFFIXES)
         self.prefix = prefix
+        self.search = check_flag("search", search)
         self.limits: dict[str, float] = {}
         self._rows: dict[int, dict[str, float]] = {}
         self._ended: int | None = None
@@ -116,8 +124,12 @@ class GNCCallback(Callback):
         self._rows = {int(epoch): row for epoch, row in state_dict["history"].items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look for the head before the first epoch."""
-        self._weight(pl_module)
+        """Look for the head, and for a reference, before the first epoch."""
+        K, d = self._weight(pl_module).shape
+        if self.search and trainer.is_global_zero and K > 1:  # first on one process; it stores what it finds
+            with contextlib.suppress(UnknownCodeError):
+                reference_code(K, d)
+        trainer.strategy.barrier()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Discard measurements of another run, or of this one after the checkpoint."""
@@ -186,7 +198,7 @@ class GNCCallback(Callback):
         shape = tuple(W.shape)
         metrics = self._metrics
         if metrics is None or (metrics.K, metrics.d) != shape or (metrics.temperature is None) != (temperature is None):
-            metrics = GeneralizedNeuralCollapse(*shape, temperature=temperature)
+            metrics = GeneralizedNeuralCollapse(*shape, temperature=temperature, search=self.search)
         elif temperature is not None:  # it may have been annealed
             metrics.temperature = temperature
         self._metrics, self.limits = metrics, metrics.limits

@@ -12,6 +12,7 @@ from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.metrics.collapse import GNC1, GNC3, EffectiveRank
 from softmaxcode.metrics.margin import GNC2, CertifiedMargin
 from softmaxcode.metrics.moments import ClassifierMetric
+from softmaxcode.storage.provenance import Evidence
 
 
 class GeneralizedNeuralCollapse(MetricCollection):
@@ -26,6 +27,8 @@ class GeneralizedNeuralCollapse(MetricCollection):
     temperature : float, optional
         Temperature of the loss. With it the certified margin is computed too, at the cost of a forward pass of the
         classifier in float64. It may be set later, between two streams.
+    search : bool
+        As of `GNC2`: whether to search where the stored reference was never searched.
     prefix, postfix : str, optional
         Prefix and postfix of every name.
     **kwargs
@@ -70,13 +73,14 @@ class GeneralizedNeuralCollapse(MetricCollection):
         d: int,
         *,
         temperature: float | None = None,
+        search: bool = True,
         prefix: str | None = None,
         postfix: str | None = None,
         **kwargs: Any,
     ) -> None:
         metrics: dict[str, Metric] = {
             "GNC1": GNC1(K, d, **kwargs),
-            "GNC2": GNC2(K, d, **kwargs),
+            "GNC2": GNC2(K, d, search=search, **kwargs),
             "GNC3": GNC3(K, d, **kwargs),
             "GNC3_centred": GNC3(K, d, centred=True, **kwargs),
             "effective_rank": EffectiveRank(K, d, **kwargs),
@@ -125,14 +129,16 @@ class GeneralizedNeuralCollapse(MetricCollection):
     def limits(self) -> dict[str, float]:
         """Theoretical limits of the margin, by name: the lines of a figure.
 
-        They are the best known margin of (K, d), or the bounds on it where no code is stored. With a temperature there
-        is also a lower bound on the margin of a free feature model's global minimisers (docs/theory.md, T6 (c)).
+        They are the best known margin of (K, d), or the bounds on it where no code is stored. The name of a
+        construction that was never searched contains "construction only". With a temperature there is also a lower
+        bound on the margin of a free feature model's global minimisers (docs/theory.md, T6 (c)).
         """
         margin = self._modules["GNC2"]
         assert isinstance(margin, GNC2)
         if margin.limit is None:
             return {"lower bound of ρ*": margin.bounds.lower, "upper bound of ρ*": margin.bounds.upper}
-        lines = {"ρ* (best known)": margin.limit}
+        searched = margin.evidence != Evidence.CONSTRUCTION
+        lines = {f"ρ* ({margin.reference_label})" if searched else f"ρ ({margin.reference_label})": margin.limit}
         if self.temperature is not None:
             lines[f"global minimiser at τ = {self.temperature:g}"] = minimizer_margin(
                 self.K, margin.limit, self.temperature

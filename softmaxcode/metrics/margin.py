@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from softmaxcode import exact
 from softmaxcode.bounds.best import margin_bounds
-from softmaxcode.catalog import UnknownCodeError, best_known
+from softmaxcode.catalog import UnknownCodeError, look_up
 from softmaxcode.certificates.loss import certified_margin
-from softmaxcode.checks.arguments import check_temperature
+from softmaxcode.checks.arguments import check_flag, check_temperature
 from softmaxcode.checks.tensors import check_classifier, unit_rows
+from softmaxcode.compare.reference import EXCEEDS, UnsearchedCodeWarning, label, reference_code, weakness
 from softmaxcode.margins.exact import SmallestMargin, smallest_margin
 from softmaxcode.margins.on_device import smallest_margin_on_device
 from softmaxcode.metrics.moments import ClassifierMetric, seen_classes
@@ -24,6 +24,7 @@ from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
     from softmaxcode.bounds.best import MarginBounds
+    from softmaxcode.storage.provenance import Evidence
 
 #: The margin of a stored code is computed up to this K * K * d.
 MAX_LIMIT = 10**12
@@ -74,6 +75,8 @@ class GNC2(ClassifierMetric):
         Number of classes, at least 2.
     d : int
         Dimension.
+    search : bool
+        Whether to search for five seconds where the stored reference was never searched (see Notes).
     **kwargs
         As of `torchmetrics.Metric`.
 
@@ -96,6 +99,11 @@ class GNC2(ClassifierMetric):
     the margin, on the CPU in seconds for thousands of classes. In training, prefer ``update`` and one ``compute`` per
     epoch. The best known margin is looked up at the first ``compute`` and cached.
 
+    If only a construction of (K, d) is stored that was never searched, the first ``compute`` searches for five seconds
+    (K K d up to 10^7). A warning announces the search, and its result is stored in the user's catalogue. Without a
+    search, ``evidence`` is "construction only", and the ratio may exceed 1 by far. Where it exceeds 1, an
+    `UnsearchedCodeWarning` states by how much the reference was weak.
+
     References
     ----------
     Jiang et al., ICML 2024 (arXiv:2310.05351); docs/theory.md, T1.
@@ -111,25 +119,45 @@ class GNC2(ClassifierMetric):
 
     higher_is_better = True
 
+    def __init__(self, K: int, d: int, *, search: bool = True, **kwargs: Any) -> None:
+        super().__init__(K, d, **kwargs)
+        self.search = check_flag("search", search)
+        self._noted = 1.0
+
     @property
     def update_called(self) -> bool:
         """Always true: no update is needed before ``compute``."""
         return True
 
-    @functools.cached_property
+    @property
     def limit(self) -> float | None:
-        """The margin of the best known code of (K, d); None where no code is stored.
+        """The margin of the best known code of (K, d), or of a construction; None where no code is stored.
 
-        For large codes of the exact families, it is 1 - mu, a lower bound on their margin. Computing the margin itself
-        would take more than a minute or two.
+        For large codes it is the stored lower bound on their margin. Computing the margin itself would take more than a
+        minute or two.
         """
+        return self._reference[0]
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """How hard the reference was searched (`softmaxcode.Evidence`); None where no code is stored."""
+        return self._reference[1]
+
+    @property
+    def reference_label(self) -> str:
+        """What the reference may be called: "best known", or "construction only, never searched"."""
+        return label(self.evidence)
+
+    @functools.cached_property
+    def _reference(self) -> tuple[float | None, Evidence | None]:
         if self.K * self.K * self.d > MAX_LIMIT:
-            known = exact.best(self.K, self.d)
-            return None if known is None else 1 - known.max_cosine
+            found = look_up(self.K, self.d, "softmax")
+            return (None, None) if found is None else (found.value, found.evidence)
         try:
-            return best_known(self.K, self.d).margin
+            code = reference_code(self.K, self.d, search=self.search)
         except UnknownCodeError:
-            return None
+            return None, None
+        return code.margin, code.provenance.evidence
 
     @functools.cached_property
     def bounds(self) -> MarginBounds:
@@ -156,7 +184,11 @@ class GNC2(ClassifierMetric):
         solved = classifier_margin(self.classifier())
         values = {"GNC2": solved.margin, "GNC2_gap": solved.gap}
         if self.limit is not None:
-            values["GNC2_ratio"] = solved.margin / self.limit if self.limit > 0 else 1.0
+            values["GNC2_ratio"] = ratio = solved.margin / self.limit if self.limit > 0 else 1.0
+            if ratio > self._noted * (1 + EXCEEDS):
+                self._noted = ratio
+                note = weakness(solved.margin, self.limit, self.evidence, self.K, self.d)
+                warnings.warn(f"GNC2_ratio is {ratio:.6g}: {note}", UnsearchedCodeWarning, stacklevel=2)
         else:
             values["GNC2_ratio_lower"] = solved.margin / self.bounds.upper
             values["GNC2_ratio_upper"] = solved.margin / self.bounds.lower

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from array import array
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -103,7 +103,7 @@ def measurements(code: SoftmaxCode) -> dict[str, Any]:
 
 
 def checked_provenance(provenance: Provenance) -> dict[str, Any]:
-    """The fields of a provenance, checked so that `read_record` can read them again.
+    """The fields of a provenance that files have, checked so that `read_record` can read them again.
 
     Raises
     ------
@@ -111,7 +111,9 @@ def checked_provenance(provenance: Provenance) -> dict[str, Any]:
         For a field of another type or out of range, or text that is not one printable line.
     """
     try:
-        return asdict(read_record(Provenance, asdict(provenance)))
+        fields = asdict(read_record(Provenance, asdict(replace(provenance, evidence=None))))
+        del fields["evidence"]
+        return fields
     except RecordError as error:
         raise ValueError(f"this provenance cannot be stored: {error}") from None
 

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from softmaxcode.storage.records import Count, NonNegative
+from softmaxcode.storage.records import UNSTORED, Count, NonNegative
+
+
+class Evidence(enum.StrEnum):
+    """How hard a (K, d) was searched for the code that `softmaxcode.best_known` returns.
+
+    Attributes
+    ----------
+    PROVED
+        "proved": a closed form, or a packing that meets a proved bound. The certificate's status is then ``optimal`` or
+        ``matches Tammes``.
+    SEARCHED
+        "searched": a search of this very (K, d) is stored, and the code is at least as good as its result.
+    CONSTRUCTION
+        "construction only": no search of this (K, d) is stored. The code is an exact construction, or it is derived
+        from codes of other pairs. A search may beat it by far.
+    """
+
+    PROVED = "proved"
+    SEARCHED = "searched"
+    CONSTRUCTION = "construction only"
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,9 @@ class Provenance:
         "numba" for the CPU search, else the torch device of the batched search.
     version : str
         Version of softmaxcode.
+    evidence : Evidence or None
+        How hard the pair was searched, as far as the catalogues at hand know; `softmaxcode.best_known` sets it. It is
+        None for other codes and in files: it is a statement on the catalogues, which no file can make.
     """
 
     method: str
@@ -35,6 +59,7 @@ class Provenance:
     seconds: NonNegative = 0.0
     device: str = "numba"
     version: str = ""
+    evidence: Evidence | None = field(default=None, metadata=UNSTORED)
 
 
 def installed_version() -> str:

@@ -18,6 +18,9 @@ NonNegative = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST_FLOAT)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=_LARGEST_FLOAT)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
+#: Metadata of a dataclass field that files do not have: it must be absent or null, and takes its default.
+UNSTORED = {"stored": False}
+
 Kind = TypeVar("Kind")
 
 
@@ -42,7 +45,8 @@ def parse_json(text: str | bytes) -> Any:
 def read_record(kind: type[Kind], stored: Any) -> Kind:
     """Stored data as ``kind``: a dataclass, a msgspec Struct, or a type such as ``list[Row]``.
 
-    Dataclasses must have exactly their fields, a TypedDict at least its keys (others are dropped). Types are never
+    Dataclasses must have exactly their fields (those marked `UNSTORED` may be missing, and are None otherwise), a
+    TypedDict at least its keys (others are dropped). Types are never
     converted, except integers to floats. Integers must fit in 64 bits, and every string must be one printable line.
 
     Parameters
@@ -107,7 +111,9 @@ def _check_values(stored: Any, where: str) -> None:
 def _check_names(stored: Any, record: Any, where: str) -> None:
     """Raise if a dataclass was stored with other names than its fields."""
     if is_dataclass(record):
-        names = {field.name for field in fields(record)}
+        unstored = {field.name for field in fields(record) if not field.metadata.get("stored", True)}
+        names = {field.name for field in fields(record)} - unstored
+        stored = {name: value for name, value in stored.items() if name not in unstored or value is not None}
         if set(stored) != names:
             odd = ", ".join(sorted(set(stored) ^ names))
             raise RecordError(f"{where + ': ' if where else ''}expected exactly its fields, differs in {odd}")
