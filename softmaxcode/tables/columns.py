@@ -35,7 +35,8 @@ COLUMNS = {
 SEARCHED = ("softmax_rattlers", "tammes_rattlers", "contacts", "seconds")
 #: The columns of a table of stored values, and their meaning.
 STORED_COLUMNS = {name: text for name, text in COLUMNS.items() if name not in SEARCHED} | {
-    "status": "as the catalogue stores it; 'construction only': an exact code not known to be optimal; 'not stored'",
+    "status": "of the Softmax Code, as the catalogue stores it, or as proved; else 'not derived'",
+    "evidence": "proved, searched, construction only, or 'not stored' where no code is known",
     "made_by": "the construction or the search that the Softmax Code comes from",
 }
 #: The names of columns in LaTeX.
@@ -56,6 +57,7 @@ LATEX = {
     "angle_deg": r"$\theta_{\min}$ ($^\circ$)",
     "margin_upper_bound": r"$\rho^*\leq$",
     "one_minus_cosine_upper_bound": r"$1-\mu^*\leq$",
+    "evidence": "evidence",
     "made_by": "made by",
 }
 COUNTS = ("K", "d", "softmax_rattlers", "tammes_rattlers", "contacts")

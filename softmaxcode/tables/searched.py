@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from softmaxcode.catalog import installed
+from softmaxcode.catalog import look_up_pairs
 from softmaxcode.checks.arguments import check_callable, check_flag, check_progress
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.solver import SearchOptions
@@ -65,8 +65,9 @@ def table(
     progress : bool, optional
         Show a bar; by default on a terminal only.
     stored : bool
-        Make no search: list the values of the catalogues and of exact codes, with upper bounds that need no linear
-        programme. Hundreds of pairs take about a second. Pairs without a code have missing values.
+        Make no search: list the values of the catalogues, of exact codes and of codes that follow from them, with
+        upper bounds that need no linear programme. Hundreds of pairs take about a second. Pairs without a code have
+        missing values.
     columns : sequence of str, optional
         The columns to return and write, in this order. K and d come first where they are not named. By default all;
         a ``.tex`` file omits the seconds.
@@ -118,11 +119,10 @@ def _looked_up(
 ) -> pd.DataFrame:
     """`table` of stored values for validated arguments."""
     rows = []
-    with installed() as catalog:
-        for K, d in wanted:
-            rows.append(stored_row(K, d, catalog))
-            if on_row is not None:
-                on_row(rows[-1])
+    for (K, d), found in zip(wanted, look_up_pairs(wanted), strict=True):
+        rows.append(stored_row(K, d, found))
+        if on_row is not None:
+            on_row(rows[-1])
     return output.frame(rows)
 
 

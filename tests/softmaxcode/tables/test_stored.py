@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
 import pytest
 
 import softmaxcode as sc
-from softmaxcode import exact
 from softmaxcode.catalog import known
 from softmaxcode.tables import COLUMNS, STORED_COLUMNS, rows, table
-from softmaxcode.tables import stored as stored_module
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Of every origin: closed forms, exact and searched codes of the catalogue, an exact subset outside it, and no code.
-PAIRS = [(4, 3), (5, 2), (12, 3), (24, 3), (30, 4), (40, 5), (70, 6), (300, 5), (3, 1)]
+#: Of every origin: closed forms, exact and searched codes of the catalogue, a subset and a union, and no code.
+PAIRS = [(4, 3), (5, 2), (12, 3), (24, 3), (30, 4), (70, 6), (40, 10), (300, 5), (3, 1)]
 UPPER = ("margin_upper_bound", "one_minus_cosine_upper_bound")
 
 
@@ -51,14 +48,21 @@ def test_values_are_those_of_the_stored_codes(data, pair):
     assert row["tammes_distance"] == pytest.approx(tammes.min_distance, abs=1e-14)
     assert row["angle_deg"] == pytest.approx(tammes.min_angle, abs=1e-10)
     assert row["difference"] == row["margin"] - row["one_minus_cosine"]
+    assert row["evidence"] == softmax.provenance.evidence
     certificate = sc.certify(softmax, lp=False)
-    assert row["margin_lower_bound"] == pytest.approx(certificate.lower_bound, abs=1e-13)
-    assert row["margin_lower_bound"] <= softmax.margin + 1e-15
-    if row["status"] == "construction only":
-        assert certificate.status in ("feasible", "locally optimal")
+    if row["status"] == "not derived":
+        assert certificate.status in ("feasible", "locally optimal") and math.isnan(row["margin_lower_bound"])
     else:
         assert row["status"] == certificate.status
-    assert row["made_by"] and row["made_by"] in softmax.provenance.method
+        assert row["margin_lower_bound"] == pytest.approx(certificate.lower_bound, abs=1e-13)
+        assert row["margin_lower_bound"] <= softmax.margin + 1e-15
+        assert row["made_by"] in softmax.provenance.method
+
+
+def test_where_codes_come_from(data):
+    made_by = dict(zip(PAIRS, data["made_by"], strict=True))
+    assert made_by[12, 3] == "icosahedron" and made_by[30, 4] == "search, polished" and made_by[70, 6] == "E6-roots"
+    assert made_by[40, 10].startswith("derived from (") and "simplex" in made_by[4, 3]
 
 
 def test_upper_bounds_are_labelled_by_what_they_bound(data):
@@ -66,15 +70,15 @@ def test_upper_bounds_are_labelled_by_what_they_bound(data):
         assert row["margin_upper_bound"] == sc.margin_bounds(K, d, lp=False).upper
         mu = sc.max_cosine_lower_bound(K, d, lp=False).value
         assert 1 - mu <= row["one_minus_cosine_upper_bound"] <= 1 - mu + 1e-15
-        if row["status"] != "not stored":
+        if row["evidence"] != "not stored":
             assert row["margin"] <= row["margin_upper_bound"] + 1e-15
             assert row["one_minus_cosine"] <= row["one_minus_cosine_upper_bound"] + 1e-15
 
 
 def test_a_pair_without_a_code(data):
     row = data.iloc[PAIRS.index((300, 5))]
-    assert (row["status"], row["made_by"]) == ("not stored", "")
-    values = [name for name in STORED_COLUMNS if name not in ("K", "d", "status", "made_by", *UPPER)]
+    assert (row["evidence"], row["status"], row["made_by"]) == ("not stored", "not derived", "")
+    values = [name for name in STORED_COLUMNS if name not in ("K", "d", "status", "evidence", "made_by", *UPPER)]
     assert all(math.isnan(row[name]) for name in values)
     assert 0.5 < row["margin_upper_bound"] < 1
     assert known.stored(300, 5, "softmax") is None
@@ -82,29 +86,23 @@ def test_a_pair_without_a_code(data):
 
 def test_an_exact_code_without_a_catalogue(monkeypatch, tmp_path):
     monkeypatch.setattr(known, "shipped_path", lambda: tmp_path / "none.sqlite")
-    found = table([(240, 8)], stored=True).iloc[0]
-    assert (found["status"], found["made_by"], found["margin"]) == ("matches Tammes", "E8-roots", 0.5)
-    assert 0.5 - 1e-13 < found["margin_lower_bound"] <= 0.5
-    monkeypatch.setattr(stored_module, "MAX_WORK", 1)
-    found = table([(240, 8)], stored=True).iloc[0]
-    assert math.isnan(found["margin"]) and found["one_minus_cosine"] == 0.5
-
-
-def test_an_exact_code_that_is_better_than_the_catalogue(monkeypatch):
-    better = dataclasses.replace(exact.best(12, 3), max_cosine=1 - sc.best_known(30, 4).margin - 1e-9)
-    monkeypatch.setattr(exact, "best", lambda K, d: better)
-    found = table([(12, 3), (30, 4)], stored=True)
-    assert found["made_by"].tolist() == ["icosahedron", "icosahedron"]  # the second one is made up
-    assert found["status"].tolist() == ["matches Tammes", "construction only"]
+    found = table([(240, 8), (230, 8), (10**6, 128)], stored=True)
+    assert found["margin"].tolist()[:2] == [0.5, 0.5] and found["margin"][2] > 0.7
+    assert found["evidence"].tolist() == ["proved", "construction only", "construction only"]
+    assert found["status"].tolist() == ["matches Tammes", "not derived", "not derived"]
+    assert found["made_by"].tolist()[:2] == ["E8-roots"] * 2
 
 
 def test_what_a_file_claims_is_called_a_claim(monkeypatch, tmp_path):
-    """Statuses of a user's catalogue are not derived here."""
+    """Statuses of a user's catalogue are not derived; values are."""
     monkeypatch.setattr(known, "shipped_path", lambda: tmp_path / "none.sqlite")
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(tmp_path / "mine.sqlite"))
     with sc.Catalog(tmp_path / "mine.sqlite") as mine:
-        mine.improve(sc.SoftmaxCode.from_rows(exact.best(16, 5).W[:13]))
-    assert table([(13, 5)], stored=True)["status"].tolist()[0] in ("claims feasible", "construction only")
+        mine.improve(sc.solve(30, 4, starts=1, budget=0.5, catalog=False, exact=False, progress=False))
+        entry = mine.entry(30, 4, "softmax")
+    found = table([(30, 4)], stored=True).iloc[0]
+    assert (found["margin"], found["margin_lower_bound"]) == (entry.margin, entry.lower_bound)
+    assert found["status"] == f"claims {entry.status}" and found["evidence"] == "searched"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "md", "tex"])
