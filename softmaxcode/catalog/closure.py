@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from softmaxcode.exact import Part, closed_form, parts
+from softmaxcode.exact import Part, best, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from softmaxcode.exact import ExactCode
     from softmaxcode.types import Rows
 
 #: Regular polygons of up to this many points are parts of unions.
@@ -108,7 +109,7 @@ class Table:
         if not len(fits):
             return None
         best = fits[self.value[fits] >= self.value[fits].max() - SAME_VALUE]
-        return self.rows[min(best, key=lambda i: (self.K[i], -self.d[i], -self.value[i]))]
+        return self.rows[min(best, key=lambda i: (self.K[i], -self.d[i], isinstance(self.rows[i].source, FromFile)))]
 
     def joined(self, K: int, d: int, above: float = 0.0) -> Joined | None:
         """The best union of codes in orthogonal subspaces with at least K points, if its value exceeds ``above``."""
@@ -184,8 +185,8 @@ def family_rows(d: int, objective: str) -> tuple[Row, ...]:
     )
 
 
-def form_rows(source: FromForm) -> Rows:
-    """The coordinates of a closed form."""
-    found = closed_form(source.K, source.d)
+def closed_code(source: FromForm) -> ExactCode:
+    """A closed form as an exact code."""
+    found = best(source.K, source.d)
     assert found is not None
-    return found.W
+    return found

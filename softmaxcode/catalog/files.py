@@ -14,8 +14,8 @@ from softmaxcode.catalog.closure import (
     Joined,
     Row,
     Table,
+    closed_code,
     family_rows,
-    form_rows,
 )
 from softmaxcode.catalog.derived import with_hole_filled
 from softmaxcode.catalog.schema import CatalogError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: A file whose claims are too large so often is not used for other pairs than those it has.
 MAX_CORRECTIONS = 100
+#: The most codes with a hole filled that are kept in memory.
+MAX_HOLES = 256
 #: A claim is too large beyond this.
 TOO_LARGE = 1e-12
 #: The shipped file was made by a sweep: constructions in it were searched where one start of the search takes less than
@@ -40,7 +42,7 @@ _VALUES: dict[tuple[object, ...], list[Value]] = {}
 #: Values derived in this process where a file claimed more, by state of the file, pair and objective.
 _CORRECTED: dict[tuple[object, ...], dict[tuple[int, int, str], float]] = {}
 _TABLES: dict[tuple[object, ...], Table] = {}
-_HOLES: dict[tuple[object, ...], tuple[float, Rows] | None] = {}
+_HOLES: dict[tuple[object, ...], SoftmaxCode | None] = {}
 
 
 class Files:
@@ -128,23 +130,25 @@ class Files:
 
     def filled(self, row: Row, objective: str) -> tuple[float, Rows] | None:
         """The value and the rows of a stored code with one more point in its deepest hole; None if it is too large."""
-        key = (row.K, row.d, objective, row.source)
+        part = row.source.part if isinstance(row.source, FromFamily) else row.source
+        key = (row.K, row.d, part)
         if key not in _HOLES:
-            if len(_HOLES) > 256:
+            if len(_HOLES) > MAX_HOLES:
                 _HOLES.clear()
             try:
                 W = with_hole_filled(self.code(row, objective).W)
             except CatalogError:
                 W = None
-            code = None if W is None else SoftmaxCode(W, objective, Provenance("one more point"))
-            value = 0.0 if code is None else code.margin if objective == "softmax" else 1 - code.max_cosine
-            _HOLES[key] = None if code is None else (value, code.W)
-        return _HOLES[key]
+            _HOLES[key] = None if W is None else SoftmaxCode(W, objective, Provenance("one more point"))
+        code = _HOLES[key]
+        if code is None:
+            return None
+        return (code.margin if objective == "softmax" else 1 - code.max_cosine), code.W
 
     def code(self, row: Row, objective: str) -> SoftmaxCode:
         """A whole stored code, in its own dimensions."""
         if isinstance(row.source, FromForm):
-            return SoftmaxCode(form_rows(row.source), objective, Provenance("closed form"))
+            return closed_code(row.source).code(objective)
         if isinstance(row.source, FromFamily):
             return row.source.part.build().code(objective)
         one = self.stack[row.source.file]

@@ -265,6 +265,11 @@ def _built(found: Known, K: int, d: int, objective: str, files: Files) -> Softma
     if isinstance(recipe, Filled):
         method = f"{_named(recipe.row, files.code(recipe.row, objective))}; and one more point, in its deepest hole"
         return _derived(recipe.W, K, d, objective, method)
+    return _union(recipe, K, d, objective, files)
+
+
+def _union(recipe: Joined, K: int, d: int, objective: str, files: Files) -> SoftmaxCode:
+    """Codes in orthogonal subspaces; the union of exact codes keeps the proved bound on its cosines."""
     codes = [files.code(row, objective) for row in recipe.rows]
     blocks = np.zeros((sum(code.K for code in codes), d))
     row = column = 0
@@ -272,7 +277,13 @@ def _built(found: Known, K: int, d: int, objective: str, files: Files) -> Softma
         blocks[row : row + code.K, column : column + code.d] = code.W
         row, column = row + code.K, column + code.d
     named = "; ".join(_named(row, code) for row, code in zip(recipe.rows, codes, strict=True))
-    return _derived(blocks, K, d, objective, f"codes in orthogonal subspaces: {named}")
+    bounds = [code.cosine_bound for code in codes if code.cosine_bound is not None]
+    if len(bounds) < len(codes):
+        return _derived(blocks, K, d, objective, f"codes in orthogonal subspaces: {named}")
+    W = np.ascontiguousarray(blocks[kept_rows(blocks, K, objective)])
+    W.flags.writeable = False
+    what = f"codes in orthogonal subspaces: {named}"[:MAX_METHOD] + f", {K} of {len(blocks)} points" * (K < len(blocks))
+    return exact.ExactCode(W, max(0.0, *bounds), "", None, what, "docs/theory.md, T2").code(objective)
 
 
 def _named(row: Row, code: SoftmaxCode) -> str:

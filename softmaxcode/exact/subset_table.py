@@ -3,14 +3,13 @@
 Finding such a subset takes up to seconds (`softmaxcode.exact.subcodes.subsets`), so the results are stored: for every
 construction in up to `DIMENSIONS` dimensions the rows of each subset, its largest cosine and its margin.
 
-``python -m softmaxcode.exact.subset_table`` makes the file again.
+``python -m softmaxcode.exact`` makes the file again.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.resources
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -110,16 +109,3 @@ def write_table(path: Path, codes: Iterable[Construction]) -> int:
         values=np.array([(one.max_cosine, one.margin) for one in found]),
     )
     return len(found)
-
-
-def main() -> int:
-    """Make the file in the package again."""
-    from softmaxcode.exact.families import constructions
-
-    codes = [c for d in range(3, DIMENSIONS + 1) for c in constructions(d) if 2 * d < c.K <= MAX_VECTORS]
-    print(f"{write_table(table_path(), codes)} rows in {table_path()}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
