@@ -110,9 +110,9 @@ def test_a_published_value_is_equal_within_its_digits():
 def test_ours_is_what_is_stored():
     stored = published.compared(published.Published(9, 4, 0.1620151996116, 1e-12, ""))
     assert (stored.outcome, stored.method) == ("equal", "search, polished")
-    assert stored.status == sc.best_known(9, 4, objective="tammes").certificate.status
+    assert stored.evidence == "searched"
     exact = published.compared(published.Published(240, 8, 0.5, 1e-12, ""))
-    assert (exact.outcome, exact.status, exact.method) == ("equal", "not in the catalogue", "exact: E8-roots")
+    assert (exact.outcome, exact.evidence, exact.method) == ("equal", "proved", "exact: E8-roots")
     assert published.compared(published.Published(300, 5, 0.8, 1e-12, "")).outcome == "no code"
 
 
