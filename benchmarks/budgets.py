@@ -15,7 +15,7 @@ from benchmarks.own_process import in_own_process
 from benchmarks.published import read_published
 from benchmarks.report import ABSENT, Page, seconds
 from softmaxcode.bounds.best import max_cosine_lower_bound
-from softmaxcode.catalog import stored
+from softmaxcode.catalog import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -123,10 +123,8 @@ def _wanted(row: Row) -> tuple[float | None, float, str]:
     for one in read_published():
         if (one.K, one.d) == (row.K, row.d):
             return 1 - one.theirs, TOLERANCE, f"{1 - one.theirs:.10f} (published)"
-    code = stored(row.K, row.d, "tammes")
-    if code is None:
-        return None, 0.0, ABSENT
-    return 1 - code.max_cosine, TOLERANCE, f"{1 - code.max_cosine:.10f} (stored)"
+    known = look_up(row.K, row.d, "tammes")
+    return (None, 0.0, ABSENT) if known is None else (known.value, TOLERANCE, f"{known.value:.10f} (stored)")
 
 
 def _timeout(row: Row) -> float:
