@@ -150,15 +150,18 @@ class Page:
 
     def _writable(self, file: str) -> Path:
         """The file, if it has every part or does not exist yet."""
-        path = Path(file)
+        try:
+            self.check(Path(file))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return Path(file)
+
+    def check(self, path: Path) -> None:
+        """Raise a ValueError if the file exists and does not have every part."""
         if path.exists():
             text = path.read_text(encoding="utf-8")
-            try:
-                for name in self.parts:
-                    _span(path, text, name)
-            except ValueError as error:
-                raise argparse.ArgumentTypeError(str(error)) from None
-        return path
+            for name in self.parts:
+                _span(path, text, name)
 
     def publish(self, tables: Parts, path: Path | None) -> None:
         """Print each part below its name, and write it where a page is given."""

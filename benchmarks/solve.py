@@ -1,7 +1,7 @@
 """Run the benchmarks: ``python -m benchmarks.solve [--quick] [--write docs/benchmarks.md]``.
 
 Prints a line as each measurement finishes, then the tables as Markdown. The figure of the cost goes to ``images/``
-beside the page.
+beside the page. The table of budgets has a page of its own, ``large-k.md`` beside that page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import baselines, cost, exact_margins, main_table, ours, routes
+from benchmarks import baselines, budgets, cost, exact_margins, main_table, ours, routes
 from benchmarks.report import Page, made, write
 from benchmarks.targets import select
 from softmaxcode.cli.options import parse_pair
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-TABLES = ("solve", "cost", "routes", "margins")
+TABLES = ("solve", "cost", "routes", "margins", "budgets")
 PAGE = Page("docs/benchmarks.md", ("machine", "search", "counts", "subgradient", "cost", "routes", "margins"))
 #: Steps of the subgradient method and seconds of search in a quick run, and its rows.
 QUICK_STEPS = 2000
@@ -34,9 +34,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a few rows and short baselines: a minute or two")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which tables to make")
     parser.add_argument("--rows", nargs="+", type=parse_pair, metavar="K,d", help="rows of the main table (all)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds; the baselines run on the first")
-    parser.add_argument("--budget", type=float, help="seconds of search where the target is a margin (45)")
-    parser.add_argument("--baselines", choices=("some", "all", "none"), default="some", help="rows they run on")
+    parser.add_argument("--pairs", nargs="+", type=parse_pair, metavar="K,d", help="rows of the table of budgets (all)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="seeds (0; 0 1 2 for budgets); baselines run on the first")
+    parser.add_argument(
+        "--budget", type=float, help="seconds where the target is a margin (45), and of every row of budgets (its own)"
+    )
+    parser.add_argument(
+        "--baselines", choices=("some", "all", "none"), default="some", help="rows they run on; none omits Adam too"
+    )
     parser.add_argument("--steps", type=int, help=f"steps of the subgradient method ({baselines.STEPS})")
     parser.add_argument("--no-torch", action="store_true", help="leave out the subgradient method in PyTorch (minutes)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write each table as CSV, rows as they finish")
@@ -44,11 +49,33 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if chosen.quick and chosen.rows is None:
         chosen.rows = QUICK_ROWS
+    chosen.seconds = _budget_options(chosen)
+    chosen.seeds = chosen.seeds or [0]
     try:
         chosen.rows = select(chosen.rows)
+        budgets.rows_of(chosen.seconds)
+        if chosen.write is not None and "budgets" in chosen.tables:
+            budgets.PAGE.check(_budget_page(chosen.write))
     except ValueError as error:
         parser.error(str(error))
     return chosen
+
+
+def _budget_options(chosen: argparse.Namespace) -> budgets.Options:
+    """The options of the table of budgets from the command line."""
+    pairs = None if chosen.pairs is None else tuple(chosen.pairs)
+    seeds = budgets.SEEDS if chosen.seeds is None else tuple(chosen.seeds)
+    if not chosen.quick:
+        return budgets.Options(pairs, seeds, chosen.baselines != "none", chosen.budget)
+    quick = budgets.QUICK_SECONDS if chosen.budget is None else chosen.budget
+    return budgets.Options(
+        pairs or budgets.QUICK_PAIRS, seeds[:1], chosen.baselines != "none", quick, budgets.QUICK_GROWING_K
+    )
+
+
+def _budget_page(page: Path) -> Path:
+    """The page of the table of budgets, beside the page of the other tables."""
+    return page.with_name(Path(budgets.PAGE.path).name)
 
 
 def _options(chosen: argparse.Namespace) -> main_table.Options:
@@ -87,17 +114,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the requested tables, print and write them."""
     chosen = parse(arguments)
     described = made("python -m benchmarks.solve" + (" --quick" if chosen.quick else ""))  # before we load it ourselves
-    print(described + "\nwarming up", flush=True)
-    ours.warm_up()
-    baselines.warm_up()
+    print(described, flush=True)
+    if chosen.tables != ["budgets"]:  # its processes load compiled code themselves
+        print("warming up", flush=True)
+        ours.warm_up()
+        baselines.warm_up()
     tables: dict[str, pd.DataFrame] = {}
     for name in TABLES:
-        if name in chosen.tables:
+        if name in chosen.tables and name != "budgets":
             tables |= _tables(chosen, name)
+    within = budgets.run(chosen.seconds) if "budgets" in chosen.tables else {}
     if chosen.out is not None:
-        for name, table in tables.items():
+        for name, table in {**tables, **within}.items():
             write(chosen.out / f"{name}.csv", table.to_csv(index=False))
-    PAGE.publish({"machine": described, **tables}, chosen.write)
+    if tables:
+        PAGE.publish({"machine": described, **tables}, chosen.write)
+    if within:
+        page = None if chosen.write is None else _budget_page(chosen.write)
+        budgets.PAGE.publish({**within, "budget_machine": described}, page)
 
 
 if __name__ == "__main__":

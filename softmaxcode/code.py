@@ -17,6 +17,7 @@ from softmaxcode.margins.exact import SmallestMargin, margins, smallest_margin
 from softmaxcode.sphere import angle_degrees, check_rows, largest_cosines
 from softmaxcode.storage.files import read_code, write_code
 from softmaxcode.storage.provenance import Provenance
+from softmaxcode.symmetry import symmetry_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -262,6 +263,14 @@ class SoftmaxCode:
         mask = np.zeros(self.K, dtype=bool)
         mask[self.softmax_rattlers] = True
         return mask
+
+    @cached_property
+    def symmetry_order(self) -> int:
+        """The number of permutations of the rows that preserve every cosine (`softmaxcode.symmetry.symmetry_group`).
+
+        `NotComputed` for very large codes.
+        """
+        return symmetry_group(self.W).order
 
     @cached_property
     def certificate(self) -> Certificate:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from softmaxcode.checks.arguments import printable
+from softmaxcode.checks.limits import NotComputed
 from softmaxcode.storage.files import measurements
 from softmaxcode.storage.provenance import Evidence
 
@@ -46,6 +48,7 @@ def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
         ("contacts", str(derived["contacts"])),
         ("Tammes rattlers", listed("tammes_rattlers")),
         ("softmax rattlers", listed("softmax_rattlers")),
+        ("symmetry group", symmetries(code)),
         ("status", certificate["status"]),
         ("rigorous lower bound", f"{lower:.16g} on {objective} ({certificate['arithmetic']})"),
         ("proved upper bound", f"{certificate['upper_bound']:.16g} ({certificate['upper_bound_method']})"),
@@ -59,6 +62,15 @@ def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
     if certificate["ambiguous"]:
         lines.append(("warning", "the next pair is near the threshold: contacts and rattlers may be miscounted"))
     return _columns(lines) + ("" if code.proved is None else proof(code.proved))
+
+
+def symmetries(code: SoftmaxCode) -> str:
+    """The order of the symmetry group as text: its digits, or three of them where it has more than 15."""
+    try:
+        order = code.symmetry_order
+    except NotComputed as reason:
+        return str(reason)
+    return f"order {order:,}" if order < 10**15 else f"order {Decimal(order):.2e}"
 
 
 def proof(proved: ProvedValue) -> str:

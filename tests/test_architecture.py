@@ -33,7 +33,7 @@ LAYERS = (
     ("code",),
     ("storage",),
     ("certificates", "search"),
-    ("bounds", "contacts", "margins"),
+    ("bounds", "contacts", "margins", "symmetry"),
     ("sphere",),
     ("parallel",),
     ("checks",),
@@ -54,7 +54,7 @@ WITH_TORCH = (
 OPTIONAL = {
     "softmaxcode.metrics.callback": {"lightning"},
     "softmaxcode.parallel.workers": {"distributed"},
-    "softmaxcode.tables": {"pyarrow"},
+    "softmaxcode.tables.files": {"pyarrow"},
     "softmaxcode.types": {"jaxtyping"},  # imported by type checkers alone
     "ufm.storage": {"pyarrow"},
 }

@@ -40,7 +40,8 @@ from softmaxcode.catalog import Catalog, import_codes
 from softmaxcode.storage import files
 from softmaxcode.storage.journal import Journal
 from softmaxcode.storage.tensors import read_tensors, write_tensors
-from softmaxcode.tables import Finished, _derived, _noted, read_table, solved, write
+from softmaxcode.tables import Finished, read_table, solved, write
+from softmaxcode.tables.rows import derived_row, noted_row
 from tests.experiments.test_data import cifar_files, packed, tiny_imagenet
 from ufm.storage import read_run, write_run
 
@@ -307,13 +308,13 @@ def imported(path: Path) -> None:
 
 def journal(folder: Path) -> Path:
     kept = Journal(folder / "t.csv.rows", {"seed": 0}, Finished)
-    kept.add(_noted(*solved(4, 3)))
+    kept.add(noted_row(*solved(4, 3)))
     return folder / "t.csv.rows"
 
 
 def rows_of_journal(path: Path) -> None:
     for entry in Journal(path, {"seed": 0}, Finished).entries.values():
-        row = _derived(entry)
+        row = derived_row(entry)
         assert row is None or row["margin"] <= 2
 
 

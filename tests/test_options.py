@@ -16,6 +16,7 @@ from experiments.compare_command import compare_findings
 from experiments.settings import RunSettings
 from experiments.studies import STUDIES, study
 from softmaxcode import solver
+from softmaxcode.bounds.best import margin_bounds
 from softmaxcode.catalog import best_known
 from softmaxcode.cli.arguments import run_command
 from softmaxcode.cli.command import app as softmaxcode
@@ -50,12 +51,16 @@ def given(app: App, *arguments: Any) -> dict[str, Any]:
 
 WRITES = {"output", "force"}
 PAIRS = {"classes", "dims", "pairs"}
+#: What `softmaxcode.table` adds to the options of the search.
+LAYOUT = {"stored", "columns", "float_format"}
 TABLE = {"starts", "budget", "seed", "device", "catalog"}
 EXECUTION = {"checkpoint_seconds"}
 #: Commands with what declares their options, which of these are for Python alone, and what the command adds.
 DECLARED: dict[str, tuple[App, tuple[Any, ...], set[str], set[str]]] = {
     "solve": (softmaxcode, (solver.solve,), {"init", "n_jobs", "progress"}, WRITES),
-    "table": (softmaxcode, (solver.solve,), documented(solver.solve) - TABLE, WRITES | PAIRS),
+    "table": (softmaxcode, (solver.solve,), documented(solver.solve) - TABLE, WRITES | PAIRS | LAYOUT),
+    "bounds": (softmaxcode, (margin_bounds,), set(), set()),
+    "catalog list": (softmaxcode, (), set(), PAIRS | {"objective", "format"}),
     "landscape": (softmaxcode, (landscape.plot_landscape,), {"path"}, WRITES),
     "catalog show": (softmaxcode, (best_known,), set(), WRITES),
     "simulate": (ufm, (Settings, simulation.simulate), {"checkpoint"}, {"align", "csv", "output"}),
@@ -126,6 +131,7 @@ def test_what_is_not_given_is_left_to_the_declaration() -> None:
         (softmaxcode, "table", ["--classes 4:6,9", "--classes 4:6 9", "--classes 4,5 6 9"], {"classes": (4, 5, 6, 9)}),
         (softmaxcode, "table", ["--dims 3,4", "--dims 3 4", "--dims 3:4", "--dims=3,4"], {"dims": (3, 4)}),
         (softmaxcode, "table", ["--pairs 12,3;24,3", "--pairs 12,3 24,3"], {"pairs": ((12, 3), (24, 3))}),
+        (softmaxcode, "table", ["--columns K,margin", "--columns K margin"], {"columns": ("K", "margin")}),
         (softmaxcode, "landscape -o a.png", ["--dims 3,4", "--dims 3 4"], {"output": "a.png", "dims": (3, 4)}),
         (softmaxcode, "catalog list", ["--classes 4:32,40", "--classes 4:32 40"], {"classes": (*range(4, 33), 40)}),
         (softmaxcode, "catalog export a", ["--pairs 4,2", "--pairs 4,2;"], {"file": "a", "pairs": ((4, 2),)}),

@@ -80,7 +80,7 @@ def test_a_folder_in_which_nothing_can_be_made_is_refused_before_any_work(place,
 def test_an_unfinished_table_is_continued_without_force(place, capsys, monkeypatch, name):
     main, command = COMMANDS[name]
     longer = command.replace("4,3", "4,3;5,3").replace("-K 4", "-K 4 5")
-    module = {"table": "softmaxcode.tables.row", "sweep": "ufm.sweeps._rows"}[name]
+    module = {"table": "softmaxcode.tables.searched.row", "sweep": "ufm.sweeps._rows"}[name]
     where, _, what = module.rpartition(".")
     original = getattr(importlib.import_module(where), what)
     calls = iter([original])

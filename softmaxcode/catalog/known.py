@@ -24,14 +24,22 @@ from softmaxcode.catalog.file import Catalog
 from softmaxcode.catalog.files import Files
 from softmaxcode.catalog.schema import CatalogError
 from softmaxcode.certificates.certificate import match_tolerance
-from softmaxcode.checks.arguments import Objective, check_objective, check_pair, machine_memory, search_memory
+from softmaxcode.checks.arguments import (
+    OBJECTIVES,
+    Objective,
+    check_objective,
+    check_pair,
+    machine_memory,
+    search_memory,
+)
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.storage.provenance import Evidence, Provenance, installed_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from softmaxcode.bounds.best import MarginBounds
+    from softmaxcode.catalog.entry import Entry
     from softmaxcode.types import Rows
 
 #: The environment variable that replaces the file in the user's data folder by another.
@@ -153,18 +161,37 @@ class Known(NamedTuple):
     recipe: Row | Joined | Filled
 
 
-def look_up(K: int, d: int, objective: str, *, families: bool = True, catalog: bool = True) -> Known | None:
+class Found(NamedTuple):
+    """What is known of a pair, by objective: the best code that follows from stored ones, and the pair's own entry."""
+
+    known: dict[str, Known | None]
+    entries: dict[str, Entry | None]
+
+
+def look_up(
+    K: int, d: int, objective: str, *, families: bool = True, catalog: bool = True, holes: bool = True
+) -> Known | None:
     """The best code that follows from stored ones: its value and its origin, in milliseconds; None where none does.
 
-    Pairs with a closed form are answered by it. ``families`` and ``catalog`` state which codes count.
+    Pairs with a closed form are answered by it. ``families`` and ``catalog`` state which codes count. ``holes=False``
+    does not look for the deepest hole of the code with one point less, which takes most of the time.
     """
     if not catalog:
-        return _known(K, d, objective, Files(None), families)
+        return _known(K, d, objective, Files(None), families, holes)
     with _files() as files:
-        return _known(K, d, objective, files, families)
+        return _known(K, d, objective, files, families, holes)
 
 
-def _known(K: int, d: int, objective: str, files: Files, families: bool) -> Known | None:
+def look_up_pairs(pairs: Iterable[tuple[int, int]], *, holes: bool = False) -> Iterator[Found]:
+    """`look_up` for many pairs and both objectives, with the pairs' own entries; the catalogues are opened once."""
+    with _files() as files:
+        for K, d in pairs:
+            found = {name: _known(K, d, name, files, families=True, holes=holes) for name in OBJECTIVES}
+            own = {name: files.entry(K, d, name) for name in OBJECTIVES}
+            yield Found(found, {name: None if entry is None else entry[0] for name, entry in own.items()})
+
+
+def _known(K: int, d: int, objective: str, files: Files, families: bool, holes: bool = True) -> Known | None:
     closed = exact.closed_form(K, d) if families else None
     if closed is not None:
         value = closed.margin if objective == "softmax" else 1 - closed.max_cosine
@@ -183,7 +210,7 @@ def _known(K: int, d: int, objective: str, files: Files, families: bool) -> Know
             entry, place = own
             value = entry.lower_bound
             recipe = Row(K, d, value, FromFile(place, entry.sha256))
-        below = table.direct(K - 1, d)
+        below = table.direct(K - 1, d) if holes else None
         if below is not None and (below.K, below.d) == (K - 1, d) and below.value > value:
             filled = files.filled(below, objective)
             if filled is not None and filled[0] > value + SAME_VALUE:

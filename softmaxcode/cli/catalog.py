@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
 from contextlib import closing
+from typing import Any, Literal
 
 from softmaxcode import sweep
 from softmaxcode.catalog import (
     Catalog,
+    Entry,
     UnknownCodeError,
     best_known,
     import_codes,
@@ -25,9 +30,16 @@ from softmaxcode.solver import solve
 from softmaxcode.storage.disk import check_input
 from softmaxcode.storage.files import WRITABLE
 
+Format = Literal["text", "csv", "json"]
+#: What `catalog list` writes of each entry as CSV or JSON.
+FIELDS = (
+    *("K", "d", "objective", "margin", "max_cosine", "lower_bound", "status", "construction", "method"),
+    *("seed", "starts", "hops", "search_seconds", "version", "sha256"),
+)
+
 
 @takes(which=(chosen_pairs,))
-def list_entries(which, *, objective: Objective | None = None) -> int:
+def list_entries(which, *, objective: Objective | None = None, format: Format = "text") -> int:
     """Print what is stored, one line per entry.
 
     Classes or dimensions may be given alone.
@@ -36,6 +48,8 @@ def list_entries(which, *, objective: Objective | None = None) -> int:
     ----------
     objective : {"softmax", "tammes"}
         Only the entries of this one.
+    format : {"text", "csv", "json"}
+        Lines to read, or every value of the entries as CSV or as one JSON array.
     """
     with installed() as stored:
         entries = [] if stored is None else stored.entries()
@@ -46,14 +60,39 @@ def list_entries(which, *, objective: Objective | None = None) -> int:
         return (K, d) in pairs or (inside and bool(grid or not pairs))
 
     chosen = [e for e in entries if wanted(e.K, e.d) and objective in (None, e.objective)]
-    for e in chosen:
-        status = e.status if e.verified else f"claims {e.status}"  # `catalog verify` derives it
-        print(
-            f"K={e.K:<6} d={e.d:<4} {e.objective:<8} margin={e.margin:.15f} mu={e.max_cosine:.15f} "
-            f"{status:<15} {printable(e.construction or e.provenance.method)}"
-        )
-    print(f"{len(chosen)} of {len(entries)} entries")
+    if format == "text":
+        for e in chosen:
+            print(
+                f"K={e.K:<6} d={e.d:<4} {e.objective:<8} margin={e.margin:.15f} mu={e.max_cosine:.15f} "
+                f"{_status(e):<15} {printable(e.construction or e.provenance.method)}"
+            )
+        print(f"{len(chosen)} of {len(entries)} entries")
+        return 0
+    records = [_record(e) for e in chosen]
+    if format == "json":
+        print(json.dumps(records, indent=1))
+        return 0
+    writer = csv.DictWriter(sys.stdout, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return 0
+
+
+def _status(entry: Entry) -> str:
+    """The status of an entry; `catalog verify` derives one that its file only claims."""
+    return entry.status if entry.verified else f"claims {entry.status}"
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    """The fields of an entry, JSON-serialisable; floats keep every digit."""
+    made = entry.provenance
+    values = {
+        **{name: getattr(entry, name) for name in FIELDS if hasattr(entry, name)},
+        "status": _status(entry),
+        **{name: getattr(made, name) for name in ("method", "seed", "starts", "hops", "version")},
+        "search_seconds": made.seconds,
+    }
+    return {name: printable(values[name]) if isinstance(values[name], str) else values[name] for name in FIELDS}
 
 
 @takes(options=(best_known, "K", "d", "objective"))

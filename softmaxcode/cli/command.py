@@ -15,6 +15,7 @@ COMMANDS = {
     "solve": ("solve:solve", "Solve one (K, d) and print its measurements."),
     "check": ("check:check", "Derive every value of a file again from its coordinates."),
     "table": ("solve:table", "Compare margin and Tammes distance for many (K, d)."),
+    "bounds": ("solve:bounds", "Print proved bounds on the largest margin and on 1 - mu of K unit vectors in R^d."),
     "plot": ("pictures:plot", "Draw a code: sphere, cosine spectrum, margins."),
     "landscape": (
         "pictures:landscape",

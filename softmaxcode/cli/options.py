@@ -181,7 +181,8 @@ def takes(**sources: tuple[Any, ...]) -> Callable[[Callable[..., Any]], Callable
         groups = {name: parameters(*source) for name, source in sources.items()}
         declared = {name: parameter for group in groups.values() for name, parameter in group.items()}
         own = {name: one for name, one in inspect.signature(command).parameters.items() if name not in groups}
-        written = parameters(command, *(name for name, one in own.items() if one.annotation is not one.empty))
+        typed = [name for name, one in own.items() if one.annotation is not one.empty]
+        written = parameters(command, *typed) if typed else {}
         every = declared | {
             name: (declared | written)[name].replace(kind=one.kind, default=one.default) for name, one in own.items()
         }

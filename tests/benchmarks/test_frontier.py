@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from benchmarks import frontier
+from benchmarks import frontier, published
 from benchmarks.open_question import command, search
 from benchmarks.open_question.pairs import Pair, explain
 from benchmarks.open_question.search import Collector, TargetedSearch
@@ -67,22 +67,74 @@ def test_where_a_code_of_the_catalogue_came_from_is_said():
     assert row.lower_bound <= row.ours + 1e-15
 
 
+def test_the_published_values_are_possible():
+    """Every pair once, with a source that the file describes; no value is below a proved bound."""
+    rows = published.read_published()
+    head = [line for line in published.PUBLISHED.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+    sources = {line[2:].partition(": ")[0] for line in head if ": " in line}
+    assert len(rows) == len({(row.K, row.d) for row in rows}) == 242
+    assert {row.source for row in rows} == sources
+    for row in rows:
+        assert row.theirs >= sc.max_cosine_lower_bound(row.K, row.d, lp=False).value - row.tolerance
+        assert 0 < row.tolerance <= 1e-5
+
+
+def test_published_values_of_known_packings():
+    """Some rows have closed forms."""
+    known = {(4, 3): -1 / 3, (6, 3): 0.0, (12, 3): 1 / math.sqrt(5), (9, 3): 1 / 3, (24, 3): LITERATURE[24, 3].value}
+    rows = {(row.K, row.d): row for row in published.read_published()}
+    compared = [pair for pair in known if pair in rows]
+    assert len(compared) >= 2
+    for pair in compared:
+        assert rows[pair].theirs == pytest.approx(known[pair], abs=rows[pair].tolerance)
+
+
+def test_a_published_value_is_equal_within_its_digits():
+    row = published.Published(12, 3, 0.5, 1e-9, "")
+    assert row.outcome == "no code" and row.cells()["our μ"] == "–"
+    for ours, outcome in ((0.5 + 0.9e-9, "equal"), (0.5 - 0.9e-9, "equal"), (0.6, "worse"), (0.4, "better")):
+        assert dataclasses.replace(row, ours=ours).outcome == outcome
+    rows = [
+        dataclasses.replace(row, K=K, d=d, ours=ours)
+        for K, d, ours in ((9, 3, 0.5), (8, 3, 0.6), (7, 4, 0.7), (6, 3, 0.4), (5, 4, None))
+    ]
+    assert [one.K for one in published.ordered(rows)] == [7, 8, 5, 6, 9]
+    assert published.sentence(rows) == (
+        "- Of 5 published pairs ours equals 1, is better on 1 and worse on 2; for 1 no code is stored."
+    )
+    assert published.sentence(rows[:4]).endswith("worse on 2.")
+    counts = published.by_dimension(rows)
+    assert counts.to_numpy().tolist() == [["3", 3, 1, 1, 1, 0], ["4", 2, 0, 0, 1, 1]]
+
+
+def test_ours_is_what_is_stored():
+    stored = published.compared(published.Published(9, 4, 0.1620151996116, 1e-12, ""))
+    assert (stored.outcome, stored.method) == ("equal", "search, polished")
+    assert stored.evidence == "searched"
+    exact = published.compared(published.Published(240, 8, 0.5, 1e-12, ""))
+    assert (exact.outcome, exact.evidence, exact.method) == ("equal", "proved", "exact: E8-roots")
+    assert published.compared(published.Published(300, 5, 0.8, 1e-12, "")).outcome == "no code"
+
+
 def test_exit_codes(monkeypatch, capsys, tmp_path, parts_of):
     path = tmp_path / "frontier.md"
+    listed = [published.Published(8, 3, 0.26120387496374, 1e-12, "Cohn")]
+    monkeypatch.setattr(published, "read_published", lambda: listed)
     assert frontier.main(["--largest", "30", "--write", str(path)]) == 0
     printed = capsys.readouterr()
     made = parts_of(path)
     assert tuple(made) == frontier.PAGE.parts and all(part in printed.out for part in made.values())
     assert printed.err == ""
-    assert re.search(r"\| 3 +\| +3 \| +0 \|$", made["counts"])
+    assert made["counts"] == "- Of 1 published pairs ours equals 1, is better on 0 and worse on 0."
     assert made["universal"].count(" optimal |") == 3 and made["jiang"] == "No rows."
-    # no exact code reaches the paper's line here
-    monkeypatch.setattr(frontier, "PAPER_LINES", {(100, 10): 0.61416})
+    # no code reaches this line
+    monkeypatch.setattr(frontier, "PAPER_LINES", {(20, 4): 0.9})
     monkeypatch.setattr(frontier, "UNIVERSAL_CODES", frontier.UNIVERSAL_CODES[:1])
+    listed.append(published.Published(10, 3, 0.40439432521625, 1e-12, "Cohn"))
     assert frontier.main(["--largest", "100"]) == 1
     printed = capsys.readouterr()
-    assert printed.err == "lower than published: (100, 10) Jiang et al.\n"
-    assert re.search(r"\| 2 +\| +1 \| +1 \|$", printed.out, re.M)
+    assert printed.err == "worse than published: (20, 4) Jiang et al.\nworse than published: (10, 3) Cohn\n"
+    assert "ours equals 1, is better on 0 and worse on 1." in printed.out
 
 
 # Margins against packings

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import csv
+import io
 import json
 import os
 import re
@@ -18,13 +20,14 @@ import numpy as np
 import pytest
 
 import softmaxcode as sc
-from softmaxcode import tables
+from softmaxcode.catalog import installed
 from softmaxcode.cli.arguments import Resumable, run_command
 from softmaxcode.cli.check import CHECK_TOLERANCE, compare
 from softmaxcode.cli.command import main
 from softmaxcode.report import report
 from softmaxcode.sphere import unit_rows
 from softmaxcode.storage.files import coordinates_hash, header_hash, measurements
+from softmaxcode.tables import rows
 from tests.processes import HANG
 
 if TYPE_CHECKING:
@@ -420,6 +423,53 @@ def test_which_pairs_a_table_holds(run, arguments, pairs):
     assert [(int(K), int(d)) for K, d in re.findall(r"^K=(\d+) +d=(\d+) ", ran.out, re.M)] == pairs
 
 
+def test_a_table_of_stored_values_has_the_columns_asked_for(run, tmp_path):
+    chosen = ("--stored", "--columns", "margin,evidence", "--float-format", ".4f")
+    ran = run("table", "--pairs", "24,3;300,5", *chosen, "-o", tmp_path / "t.tex")
+    assert (ran.code, ran.err) == (0, "")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ran.out.splitlines() if line.startswith("|")]
+    assert rows[0] == ["K", "d", "margin", "evidence"]
+    assert rows[2:] == [["24", "3", "0.2769", "proved"], ["300", "5", "not computed", "not stored"]]
+    assert r"24 & 3 & 0.2769 & proved \\" in (tmp_path / "t.tex").read_text()
+    refused(run("table", "--pairs", "24,3", *chosen, "-o", tmp_path / "t.tex"), "exists")
+    refused(run("table", "--pairs", "24,3", "--stored", "--seed", "1"), "takes none of its options; got ['seed']")
+    refused(run("table", "--pairs", "24,3", "--stored", "--columns", "seconds"), "columns must be among K, d, margin")
+
+
+@pytest.mark.parametrize("pair", [(24, 3), (4, 3), (3, 1), (10, 5), (30, 3)])
+def test_bounds_are_labelled_by_what_they_bound(run, pair):
+    ran = run("bounds", *pair, "--no-lp")
+    assert (ran.code, ran.err) == (0, "")
+    margin = sc.margin_bounds(*pair, lp=False)
+    mu = sc.max_cosine_lower_bound(*pair, lp=False)
+    number = r"at least (\S+) \(.*\), at most (\S+) \("
+    ends = re.search(rf"^margin rho\* +{number}", ran.out, re.M)
+    assert (float(ends[1]), float(ends[2])) == pytest.approx((margin.lower, margin.upper), rel=1e-15)
+    ends = re.search(rf"^1 - mu\* +{number}", ran.out, re.M)
+    assert (float(ends[1]), float(ends[2])) == pytest.approx((margin.lower, 1 - mu.value), rel=1e-15, abs=1e-15)
+    assert ran.out.splitlines()[-1].startswith(f"max cosine mu*        at least {mu.value:.16g} (")
+    assert len(ran.out.splitlines()) == 3
+
+
+def test_the_catalogue_as_csv_and_json(run):
+    chosen = ("catalog", "list", "--classes", "24:26", "--dims", "3,4")
+    as_json = json.loads(run(*chosen, "--format", "json").out)
+    as_csv = list(csv.DictReader(io.StringIO(run(*chosen, "--format", "csv").out)))
+    with installed() as catalog:
+        entries = [e for e in catalog.entries() if 24 <= e.K <= 26 and e.d in (3, 4)]
+    assert len(as_json) == len(as_csv) == len(entries) == 12
+    for entry, one, row in zip(entries, as_json, as_csv, strict=True):
+        assert list(one) == list(row)
+        for name in ("K", "d", "objective", "status", "sha256"):
+            assert one[name] == getattr(entry, name)
+        assert one["margin"] == entry.margin == float(row["margin"])
+        assert one["lower_bound"] == entry.lower_bound == float(row["lower_bound"])
+        assert (one["seed"], one["search_seconds"]) == (entry.provenance.seed, entry.provenance.seconds)
+        assert {name: "" if value is None else str(value) for name, value in one.items()} == row
+    assert json.loads(run("catalog", "list", "--pairs", "2,2", "--format", "json").out) == []
+    refused(run(*chosen, "--format", "xml"), "--format must be one of 'text', 'csv', 'json'; got 'xml'")
+
+
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
     codes["searched"].save(tmp_path / "pack.3.12.txt")
@@ -436,7 +486,10 @@ def test_plot_writes_a_picture(codes, run, tmp_path, suffix):
     ("arguments", "said"),
     [
         ((), "name what to do"),
-        (("dance",), "there is no command 'dance'; the commands are solve, check, table, plot, landscape or catalog"),
+        (
+            ("dance",),
+            "there is no command 'dance'; the commands are solve, check, table, bounds, plot",
+        ),
         (("solve",), "K is required (see softmaxcode solve --help)"),
         (("solve", "12"), "d is required (see softmaxcode solve --help)"),
         (("solve", "12", "3", "4"), "unrecognized arguments: 4 (see softmaxcode solve --help)"),
@@ -615,7 +668,7 @@ def test_an_interrupt_is_one_clear_sentence(run, monkeypatch):
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tables, "solve_both", stop)
+    monkeypatch.setattr(rows, "solve_both", stop)
     ran = run("table", "--pairs", "4,3")
     assert ran.code == 130 and ran.err.count("\n") == 1 and "interrupted" in ran.err and ran.out == ""
 

@@ -19,10 +19,11 @@ import pandas as pd
 import pytest
 
 import softmaxcode as sc
-from softmaxcode import code, tables
+from softmaxcode import code
 from softmaxcode.sphere import random_rows
 from softmaxcode.storage.journal import _signed
-from softmaxcode.tables import COLUMNS, frame, markdown, table, write
+from softmaxcode.tables import COLUMNS, frame, markdown, rows, table, write
+from softmaxcode.tables.columns import LATEX
 from tests.processes import HANG
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 ORDER = [
     *("K", "d", "margin", "tammes_distance", "one_minus_cosine", "difference"),
-    *("softmax_rattlers", "tammes_rattlers", "contacts", "lower_bound", "status", "seconds"),
-    *("max_cosine", "angle_deg", "upper_bound"),
+    *("softmax_rattlers", "tammes_rattlers", "contacts", "margin_lower_bound", "status", "seconds"),
+    *("max_cosine", "angle_deg", "margin_upper_bound", "one_minus_cosine_upper_bound"),
 ]
 COUNTS = ["K", "d", "softmax_rattlers", "tammes_rattlers", "contacts"]
 FLOATS = [name for name in ORDER if name not in (*COUNTS, "status")]
@@ -54,8 +55,8 @@ def calls(monkeypatch) -> list[tuple[int, int]]:
         made.append((K, d))
         return solve_both(K, d, **options)
 
-    solve_both = tables.solve_both
-    monkeypatch.setattr(tables, "solve_both", counted)
+    solve_both = rows.solve_both
+    monkeypatch.setattr(rows, "solve_both", counted)
     return made
 
 
@@ -88,10 +89,10 @@ def made_up(monkeypatch) -> list[tuple[int, int]]:
             ambiguous=False,
         )
 
-    monkeypatch.setattr(tables, "solve_both", solve)
+    monkeypatch.setattr(rows, "solve_both", solve)
     monkeypatch.setattr(code, "derive_certificate", certify)
     monkeypatch.setattr(code, "MAX_ALL_MARGINS", 1)  # so that softmax rattlers are missing
-    monkeypatch.setattr(tables, "time", SimpleNamespace(monotonic=lambda: next(ticks) ** 2 / 8))
+    monkeypatch.setattr(rows, "time", SimpleNamespace(monotonic=lambda: next(ticks) ** 2 / 8))
     return made
 
 
@@ -157,8 +158,10 @@ def test_known_values(solved, K, d, margin, cosine, contacts, status):
     assert row["one_minus_cosine"] == 1 - row["max_cosine"]
     assert row["angle_deg"] == pytest.approx(math.degrees(math.acos(cosine)), abs=1e-12)
     assert row["difference"] == row["margin"] - row["one_minus_cosine"]
-    assert row["lower_bound"] <= row["margin"] + 1e-15 and row["lower_bound"] == pytest.approx(margin, abs=1e-14)
-    assert row["upper_bound"] >= row["lower_bound"]
+    assert row["margin_lower_bound"] <= row["margin"] + 1e-15
+    assert row["margin_lower_bound"] == pytest.approx(margin, abs=1e-14)
+    assert row["margin_upper_bound"] == sc.margin_bounds(K, d).upper >= row["margin_lower_bound"]
+    assert row["one_minus_cosine_upper_bound"] == pytest.approx(1 - sc.max_cosine_lower_bound(K, d).value, abs=1e-15)
     assert (row["softmax_rattlers"], row["tammes_rattlers"], row["contacts"]) == (0, 0, contacts)
     assert row["status"] == status
 
@@ -168,7 +171,7 @@ def test_rattlers_are_counted(monkeypatch):
     cap = np.column_stack([np.sin(0.3) * np.cos(angles), np.sin(0.3) * np.sin(angles), np.full(3, np.cos(0.3))])
     W = np.vstack([cap, [[0, 0, -1.0]]])
     made = {name: sc.SoftmaxCode(W, name, sc.Provenance("by hand")) for name in ("tammes", "softmax")}
-    monkeypatch.setattr(tables, "solve_both", lambda *_, **__: made)
+    monkeypatch.setattr(rows, "solve_both", lambda *_, **__: made)
     row = table([(4, 3)]).iloc[0]
     assert (row["softmax_rattlers"], row["tammes_rattlers"], row["contacts"]) == (1, 1, 3)
 
@@ -260,12 +263,22 @@ def test_markdown_is_read_back(solved, tmp_path):
 def test_tex_is_read_back(solved, tmp_path):
     text = written(solved, tmp_path / "t.tex").read_text()
     lines = text.splitlines()
-    assert lines[0] == r"\begin{tabular}{" + "r" * len(ORDER) + "}" and lines[-1] == r"\end{tabular}"
-    assert not re.search(r"(?<!\\)_", text)
+    alignment = "".join("l" if name == "status" else "r" for name in ORDER)
+    assert lines[:2] == [r"% needs \usepackage{booktabs}", r"\begin{tabular}{" + alignment + "}"]
+    assert lines[-1] == r"\end{tabular}"
     stored = [line.removesuffix(r" \\") for line in lines if line.endswith(r" \\")]
     head, *rows = cells(stored, "&")
-    assert [name.replace("\\", "") for name in head] == ORDER
-    check_cells(rows, solved)
+    assert head == [LATEX[name] for name in ORDER]
+    power = re.compile(r"\$(.*) \\times 10\^\{(.*)\}\$")
+    check_cells([[power.sub(r"\1e\2", cell).strip("$") for cell in row] for row in rows], solved)
+
+
+@pytest.mark.parametrize("columns", [None, ["margin", "seconds"]])
+def test_tex_has_no_seconds_unless_they_are_asked_for(made_up, tmp_path, columns):
+    data = table(MADE_UP, path=tmp_path / "t.tex", columns=columns)
+    assert "seconds" in data
+    head = next(line for line in (tmp_path / "t.tex").read_text().splitlines() if line.startswith("$K$"))
+    assert ("s" in [cell.strip(" \\") for cell in head.split("&")]) == (columns is not None)
 
 
 def test_missing_counts_are_read_back(made_up, tmp_path):
@@ -274,7 +287,7 @@ def test_missing_counts_are_read_back(made_up, tmp_path):
     assert pd.read_csv(tmp_path / "t.csv")["softmax_rattlers"].isna().all()
     assert " not computed |" in markdown(data)
     write(data, tmp_path / "t.tex")
-    assert "& not computed &" in (tmp_path / "t.tex").read_text()
+    assert "& -- &" in (tmp_path / "t.tex").read_text()
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.md", "t.tex", "T.CSV"])
@@ -284,7 +297,7 @@ def test_a_path_gets_the_table_and_nothing_else_is_left(made_up, tmp_path, name)
     assert [p.name for p in tmp_path.iterdir()] == [name]
     before = (tmp_path / name).read_bytes()
     assert before != b"old"
-    write(data, tmp_path / name)
+    write(data.drop(columns="seconds") if name == "t.tex" else data, tmp_path / name)
     assert (tmp_path / name).read_bytes() == before
 
 
@@ -381,7 +394,7 @@ def test_an_interrupted_table_solves_no_finished_row_again(calls, solved, tmp_pa
 
 
 def test_an_interrupt_within_a_row_loses_only_that_row(calls, solved, tmp_path, monkeypatch):
-    counted = tables.solve_both
+    counted = rows.solve_both
 
     def stop(K: int, d: int, **options: Any) -> Any:
         if (K, d) == (12, 3):
@@ -390,7 +403,7 @@ def test_an_interrupt_within_a_row_loses_only_that_row(calls, solved, tmp_path, 
 
     pairs = [(4, 2), (5, 2), (12, 3)]
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "solve_both", stop)
+        patch.setattr(rows, "solve_both", stop)
         with pytest.raises(KeyboardInterrupt):
             table(pairs, path=tmp_path / "t.md", starts=16)
     assert calls == [(4, 2), (5, 2)]
@@ -485,7 +498,7 @@ def test_another_path_starts_anew(made_up, tmp_path):
 
 
 def test_an_error_in_a_row_keeps_the_finished_ones(made_up, tmp_path, monkeypatch):
-    counted = tables.solve_both
+    counted = rows.solve_both
 
     def fail(K: int, d: int, **options: Any) -> Any:
         if (K, d) == MADE_UP[2]:
@@ -493,7 +506,7 @@ def test_an_error_in_a_row_keeps_the_finished_ones(made_up, tmp_path, monkeypatc
         return counted(K, d, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "solve_both", fail)
+        patch.setattr(rows, "solve_both", fail)
         with pytest.raises(MemoryError):
             table(MADE_UP, path=tmp_path / "t.csv")
     table(MADE_UP, path=tmp_path / "t.csv")
