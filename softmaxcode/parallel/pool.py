@@ -9,8 +9,7 @@ from joblib import effective_n_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from typing_extensions import Self
+    from typing import Self
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from joblib import effective_n_jobs
 
 from softmaxcode.bounds.levenshtein_bound import levenshtein
+from softmaxcode.checks.arguments import machine_memory, search_memory
 from softmaxcode.parallel.pool import Pool
 from softmaxcode.parallel.threads import one_blas_thread
 from softmaxcode.search.near_pair_search import NearPairSearch, Schedule
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from softmaxcode.parallel.progress import Progress
     from softmaxcode.types import Rows
 
+#: More points than this are many. For fewer, starts of few points evaluate this many energies at least, each K^2 d
+#: times 4 floating-point operations at this rate, before they can be left.
+MANY = 500
+PIPELINE_FLOPS, PIPELINE_RATE = 4 * 400 * 40, 1e10
 #: Schedules of orbits, slowest first: steps, factor, and about how many energies they evaluate.
 SLOW, MEDIUM, QUICK = (200, 1.15, 1500), (60, 1.25, 900), (20, 1.5, 300)
 #: Floating-point operations per second of a thread in matrix products, and seconds per cosine beside them.
@@ -45,6 +51,11 @@ UNLIMITED = 40.0
 TRIAL_ORBITS = 96
 #: Fractions of the time for trials, and for trials and orbits.
 TRIALS, ORBITS = 0.15, 0.65
+#: Bytes of a thread's blocks, and the fraction of the machine's memory that a relaxation may use.
+BLOCKS_MEMORY = 80 * 10**6
+MEMORY_FRACTION = 0.6
+#: Without orbits, zones are better than random points up to this dimension.
+MOST_ZONES = 12
 #: Few orbits of large groups are tried this many times each.
 FEW, TRIES = 4, 4
 
@@ -57,6 +68,12 @@ class LargeResult:
     value: float
     method: str
     starts: int
+    memory: int = 0
+
+
+def is_large(K: int, d: int, seconds: float, n_jobs: int) -> bool:
+    """Whether `search_many` searches a pair: from `MANY` points on, or where many starts would take too long."""
+    return K > MANY or PIPELINE_FLOPS * K * K * d > 0.5 * seconds * PIPELINE_RATE * effective_n_jobs(n_jobs)
 
 
 def orbit_seconds(name: GroupName, K: int, d: int, evaluations: int, threads: int) -> float:
@@ -75,8 +92,19 @@ def relaxation_seconds(K: int, d: int, threads: int) -> float:
     return (energies * pairs * (PER_PAIR[0] + d * PER_PAIR[1]) + refreshes * lists) / threads
 
 
-class LargeSearch:
-    """One search; `run` returns the best result.
+def search_many(
+    K: int,
+    d: int,
+    *,
+    seed: int,
+    n_jobs: int,
+    deadline: Deadline,
+    limited: bool,
+    inits: Sequence[Rows] = (),
+    enough: float = math.inf,
+    progress: Progress,
+) -> LargeResult:
+    """Search for many points.
 
     Parameters
     ----------
@@ -87,132 +115,150 @@ class LargeSearch:
     n_jobs : int
         Threads; the result does not depend on their number, unless time ends the search.
     deadline : Deadline
-        The end of the search. Building the result takes some more time (`PER_COORDINATE`).
-    memory : int
-        Bytes that the search may take beside the result.
+        The end.
+    limited : bool
+        Plan with the time until the deadline. Otherwise the plan depends on the pair alone.
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to relax too.
+    enough : float
+        The search ends after its trials if their best value of 1 - mu is below this.
     progress : Progress
         Shows the best value.
     """
+    finish = PER_COORDINATE * K * d
+    end = deadline.within(max(0.0, deadline.left - finish))
+    with one_blas_thread(), Pool(n_jobs) as pool:
+        search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
+        return search.run(inits, enough)
+
+
+class LargeSearch:
+    """The state of a search; the parameters are those of `search_many`."""
 
     def __init__(
         self,
         K: int,
         d: int,
-        *,
-        seed: int,
-        n_jobs: int,
+        rng: np.random.Generator,
+        pool: Pool,
         deadline: Deadline,
-        memory: int,
-        inits: Sequence[Rows],
+        limited: bool,
         progress: Progress,
     ) -> None:
-        self.K, self.d, self.deadline, self.memory, self.inits = K, d, deadline, memory, inits
-        self.rng = np.random.default_rng(seed)
-        self.progress = progress
-        self.n_jobs = n_jobs
+        self.K, self.d, self.rng, self.pool, self.deadline, self.progress = K, d, rng, pool, deadline, progress
+        self.limited = limited
         self.spacing = max(1e-9, 1 - levenshtein(K, d).value)
+        self.threads = pool.size if limited else 1
         self.starts = 0
-        self.best: tuple[float, GroupName | None, np.ndarray | None, str] = (-math.inf, None, None, "")
+        self.memory = search_memory(K, d) + pool.size * BLOCKS_MEMORY
+        self.best: tuple[float, GroupName | None, np.ndarray | None] = (-math.inf, None, None)
 
     @property
     def _seconds(self) -> float:
-        """Seconds to plan with, of one thread without a deadline."""
-        return self.deadline.left if self.deadline.seconds is not None else UNLIMITED - 0.0
+        """Seconds to plan with."""
+        return self.deadline.left if self.limited else UNLIMITED
 
-    @property
-    def _threads(self) -> int:
-        """Threads to plan with."""
-        return self.pool.size if self.deadline.seconds is not None else 1
-
-    def run(self) -> LargeResult:
+    def run(self, inits: Sequence[Rows], enough: float) -> LargeResult:
         """Search, and build the rows of the best result."""
-        with one_blas_thread(), Pool(self.n_jobs) as self.pool:
-            if uses_tree(self.K, self.d):
-                return self._few_dimensions()
-            self._orbits()
-            return self._relaxed()
+        if uses_tree(self.K, self.d) and not inits:
+            return self._few_dimensions()
+        if self._orbits(enough) or inits:
+            return self._relaxed(inits)
+        return LargeResult(np.empty((0, self.d)), self.best[0], "", self.starts)
 
     # Few dimensions: from zones
 
     def _few_dimensions(self) -> LargeResult:
         W = zones(self.K, self.d, self.rng)
         method = "zones"
-        if relaxation_seconds(self.K, self.d, self._threads) < 8 * self._seconds:
+        if relaxation_seconds(self.K, self.d, self.threads) < 8 * self._seconds and self._has_memory():
             X = self._noisy(W.astype(np.float32), 0.05 * math.sqrt(2 * self.spacing / self.d))
             found = self._descend(X, Schedule())
             if found.value > 0:
-                return self._result(unit_rows(found.best.astype(np.float64)), found.value, "zones, relaxed on near pairs")
-        return self._result(W, math.nan, method)
+                W, method = unit_rows(found.best.astype(np.float64)), "zones, relaxed on near pairs"
+                return self._result(W, found.value, method)
+        return self._result(W, 0.0, method)
 
     # Many dimensions: orbits
 
-    def _orbits(self) -> None:
+    def _orbits(self, enough: float) -> bool:
+        """Search orbits; False if the trials show that the result will be below ``enough``."""
         K, d = self.K, self.d
         total = self._seconds
         every = groups(d, max(2, K if K < 10**5 else 4 * K))
         for name in every:
             if K // FEW <= name.order(d) <= 2 * K:
                 for _ in range(TRIES):
-                    if orbit_seconds(name, K, d, 2 * QUICK[2], self._threads) > 0.02 * total:
+                    if orbit_seconds(name, K, d, 2 * QUICK[2], self.threads) > 0.02 * total:
                         break
                     self._try(name, QUICK, TRIALS * total / TRIES)
         kinds = [[n for n in every if n.negatives is negatives] for negatives in (False, True)]
         kind = kinds[1]
         trials = [min(names, key=lambda n: abs(math.log(n.order(d) * TRIAL_ORBITS / K))) for names in kinds]
-        costs = [orbit_seconds(n, K, d, QUICK[2], self._threads) for n in trials]
+        costs = [orbit_seconds(n, K, d, QUICK[2], self.threads) for n in trials]
         if sum(costs) < TRIALS * total:
             values = [self._try(name, QUICK, TRIALS * total) for name in trials]
             kind = kinds[int(values[1] >= values[0])]
+            if self.best[0] < enough:
+                return False
         left = ORBITS * self._seconds
         for schedule in (SLOW, MEDIUM, QUICK):
-            fitting = [n for n in kind if orbit_seconds(n, K, d, schedule[2], self._threads) < left]
+            fitting = [n for n in kind if orbit_seconds(n, K, d, schedule[2], self.threads) < left]
             if fitting and (schedule is not SLOW or fitting[0].order(d) <= 8):
                 self._try(fitting[0], schedule, left)
-                return
+                return True
         last = min(every, key=lambda n: orbit_seconds(n, K, d, 1, 1))
-        if orbit_seconds(last, K, d, 30, self._threads) < self._seconds:
+        if orbit_seconds(last, K, d, 30, self.threads) < self._seconds:
             self._try(last, QUICK, self._seconds)
+        return True
 
     def _try(self, name: GroupName, schedule: tuple[int, float, int], seconds: float) -> float:
         """Search orbits of a group from random ones; the best of all tries is kept."""
         order = name.order(self.d)
         n = -(-self.K // order)
         X = random_rows(n, self.d, self.rng).astype(np.float32)
-        limit = self.deadline if self.deadline.seconds is None else self.deadline.within(seconds)
+        limit = self.deadline.within(seconds if self.limited else math.inf)
         X, value = orbit_search(
             name.build(self.d), X, self.spacing, self.pool, limit, steps=schedule[0], factor=schedule[1]
         )
         self.starts += 1
         if value > self.best[0]:
-            self.best = (value, name, X, f"{n} orbits of a group of order {order}")
+            self.best = (value, name, X)
             self.progress.step(1, best=f"{value:.6f}")
         return value
 
-    def _relaxed(self) -> LargeResult:
-        """The best orbits as rows, relaxed without symmetry if there is time and memory."""
+    def _relaxed(self, inits: Sequence[Rows]) -> LargeResult:
+        """The best orbits as rows, or an init, relaxed without symmetry if there is time and memory."""
         K, d = self.K, self.d
-        value, name, X, method = self.best
+        value, name, X = self.best
         if name is None or X is None:
-            W = zones(K, d, self.rng) if d <= 12 else random_rows(K, d, self.rng)
-            value, method = math.nan, "zones" if d <= 12 else "random points"
+            W = zones(K, d, self.rng) if d <= MOST_ZONES else random_rows(K, d, self.rng)
+            method = "zones" if d <= MOST_ZONES else "random points"
+            value = 0.0
         else:
+            order = name.order(d)
+            method = f"{-(-K // order)} orbits of a group of order {order}"
             W = np.empty((K, d))
             expand(name.build(d), unit_rows(X.astype(np.float64)), K, W)
-        seconds = relaxation_seconds(K, d, self._threads)
-        fits = seconds < self._seconds and relaxation_memory(K, d) < self.memory
-        for init in self.inits if fits else ():
+        fits = relaxation_seconds(K, d, self.threads) < self._seconds and self._has_memory()
+        for init in inits:
             found = self._descend(np.array(init, dtype=np.float32), Schedule(spread=(), first=64.0))
-            if not found.value <= value:
+            if not found.value < value:  # also where there was no time to compute its value
                 W, value, method = unit_rows(found.best.astype(np.float64)), found.value, "init, relaxed on near pairs"
         if fits and not method.startswith("init"):
-            start = self._noisy(W.astype(np.float32), 1e-3)
-            found = self._descend(start, Schedule(spread=(), first=8.0))
-            if not found.value <= value:
+            found = self._descend(self._noisy(W.astype(np.float32), 1e-3), Schedule(spread=(), first=8.0))
+            if found.value > value:
                 method = f"{method}, symmetry-relaxed on near pairs"
                 W, value = unit_rows(found.best.astype(np.float64)), found.value
         return self._result(W, value, method)
+
+    def _has_memory(self) -> bool:
+        """Whether a relaxation fits into the memory of the machine; if so, it is counted."""
+        needed = self.memory + relaxation_memory(self.K, self.d)
+        if needed > MEMORY_FRACTION * machine_memory():
+            return False
+        self.memory = needed
+        return True
 
     def _noisy(self, X: np.ndarray, size: float) -> np.ndarray:
         X += np.float32(size) * self.rng.standard_normal(X.shape, dtype=np.float32)
@@ -229,7 +275,7 @@ class LargeSearch:
         return found
 
     def _result(self, W: Rows, value: float, method: str) -> LargeResult:
-        return LargeResult(W, value, method, self.starts)
+        return LargeResult(W, value, method, self.starts, self.memory)
 
 
 def relaxation_memory(K: int, d: int) -> int:

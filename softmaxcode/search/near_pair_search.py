@@ -140,7 +140,8 @@ class NearPairSearch:
             self._beta = multiple * self.unit
             self.descent.forget()
             self._refresh()
-            self._steps(self.schedule.spread_steps, max(1, self.schedule.refresh // 2), SPREAD_FRACTION * self.deadline.left)
+            every = max(1, self.schedule.refresh // 2)
+            self._steps(self.schedule.spread_steps, every, SPREAD_FRACTION * self.deadline.left)
 
     def _increase_beta(self) -> None:
         self._each = False

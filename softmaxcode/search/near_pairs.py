@@ -207,4 +207,3 @@ def tiled_pairs(
         return rows[:found].copy(), columns[:found].copy()
 
     return list(pool.map(block, range(0, K, height)))
-

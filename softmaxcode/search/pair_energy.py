@@ -15,6 +15,7 @@ the same result.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -219,7 +220,7 @@ class PairEnergy:
             K = len(pairs.start) - 1
             ends = np.searchsorted(pairs.start, np.linspace(0, pairs.start[-1], n + 1)[1:-1])
             edges = [0, *np.minimum(ends, K).tolist(), K]
-            self._blocks = [(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+            self._blocks = [(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
     def __call__(self, X: np.ndarray, beta: float, grad: np.ndarray, *, each: bool = False) -> float:
         """The value; the gradient is written to ``grad``.

@@ -117,7 +117,9 @@ class GroupName:
             parity = (codes >> labels[None, :]) & 1
         else:
             codes = np.arange(1 << self.signs)[:, None] & bit[None, :]
-            parity = sum((codes >> i) & 1 for i in range(max(1, self.signs))) % 2
+            parity = np.zeros_like(codes)
+            for i in range(self.signs):
+                parity ^= (codes >> i) & 1
         signs = 1.0 - 2.0 * parity
         P = np.repeat(np.array(permutations, dtype=np.int32), len(signs), axis=0)
         return SignedPermutations(P, np.tile(signs, (len(permutations), 1)).astype(np.float32), self.negatives)
@@ -181,7 +183,7 @@ class OrbitEnergy:
 
     def __call__(self, X: np.ndarray, beta: float, grad: np.ndarray) -> float:
         """The value at representatives X (n, d); the Riemannian gradient is written to ``grad``."""
-        n, d = X.shape
+        d = X.shape[1]
 
         def block(elements: slice) -> tuple[float, float, np.ndarray]:
             Y = self.group.images(X, elements).reshape(-1, d)

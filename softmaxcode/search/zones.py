@@ -7,11 +7,14 @@ better than random points, and building it takes about as long as writing it.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from softmaxcode.checks.arguments import check_integer
-from softmaxcode.types import Rows  # noqa: TC001
+
+if TYPE_CHECKING:
+    from softmaxcode.types import Rows
 
 #: Halvings of the interval of distances.
 _HALVINGS = 40
