@@ -160,26 +160,11 @@ class LargeSearch:
 
     def run(self, inits: Sequence[Rows], enough: float) -> LargeResult:
         """Search, and build the rows of the best result."""
-        if uses_tree(self.K, self.d) and not inits:
-            return self._few_dimensions()
         if self._orbits(enough) or inits:
             return self._relaxed(inits)
         return LargeResult(np.empty((0, self.d)), self.best[0], "", self.starts)
 
-    # Few dimensions: from zones
-
-    def _few_dimensions(self) -> LargeResult:
-        W = zones(self.K, self.d, self.rng)
-        method = "zones"
-        if relaxation_seconds(self.K, self.d, self.threads) < 8 * self._seconds and self._has_memory():
-            X = self._noisy(W.astype(np.float32), 0.05 * math.sqrt(2 * self.spacing / self.d))
-            found = self._descend(X, Schedule())
-            if found.value > 0:
-                W, method = unit_rows(found.best.astype(np.float64)), "zones, relaxed on near pairs"
-                return self._result(W, found.value, method)
-        return self._result(W, 0.0, method)
-
-    # Many dimensions: orbits
+    # Unions of orbits
 
     def _orbits(self, enough: float) -> bool:
         """Search orbits; False if the trials show that the result will be below ``enough``."""
@@ -227,30 +212,36 @@ class LargeSearch:
             self.progress.step(1, best=f"{value:.6f}")
         return value
 
-    def _relaxed(self, inits: Sequence[Rows]) -> LargeResult:
-        """The best orbits as rows, or an init, relaxed without symmetry if there is time and memory."""
-        K, d = self.K, self.d
+    # All rows
+
+    def _rows(self) -> tuple[Rows, float, str]:
+        """The best orbits as rows with their value and method; zones or random points where there are none."""
         value, name, X = self.best
-        if name is None or X is None:
-            W = zones(K, d, self.rng) if d <= MOST_ZONES else random_rows(K, d, self.rng)
-            method = "zones" if d <= MOST_ZONES else "random points"
-            value = 0.0
-        else:
-            order = name.order(d)
-            method = f"{-(-K // order)} orbits of a group of order {order}"
-            W = np.empty((K, d))
-            expand(name.build(d), unit_rows(X.astype(np.float64)), K, W)
-        fits = relaxation_seconds(K, d, self.threads) < self._seconds and self._has_memory()
+        if name is not None and X is not None:
+            order, W = name.order(self.d), np.empty((self.K, self.d))
+            expand(name.build(self.d), unit_rows(X.astype(np.float64)), self.K, W)
+            return W, value, f"{-(-self.K // order)} orbits of a group of order {order}"
+        if self.d <= MOST_ZONES:
+            return *zones(self.K, self.d, self.rng), "zones"
+        return random_rows(self.K, self.d, self.rng), -math.inf, "random points"
+
+    def _relaxed(self, inits: Sequence[Rows]) -> LargeResult:
+        """The best rows, or an init, relaxed without symmetry if there is time and memory."""
+        W, value, method = self._rows()
+        symmetric = self.best[1] is not None
+        fits = relaxation_seconds(self.K, self.d, self.threads) < 2 * self._seconds and self._has_memory()
         for init in inits:
             found = self._descend(np.array(init, dtype=np.float32), Schedule(spread=(), first=64.0))
             if not found.value < value:  # also where there was no time to compute its value
                 W, value, method = unit_rows(found.best.astype(np.float64)), found.value, "init, relaxed on near pairs"
         if fits and not method.startswith("init"):
-            found = self._descend(self._noisy(W.astype(np.float32), 1e-3), Schedule(spread=(), first=8.0))
+            noise = 1e-3 if symmetric else 0.05 * math.sqrt(2 * self.spacing / self.d)
+            schedule = Schedule(spread=(), first=8.0) if symmetric else Schedule()
+            found = self._descend(self._noisy(W.astype(np.float32), noise), schedule)
             if found.value > value:
-                method = f"{method}, symmetry-relaxed on near pairs"
+                method = f"{method}, {'symmetry-' if symmetric else ''}relaxed on near pairs"
                 W, value = unit_rows(found.best.astype(np.float64)), found.value
-        return self._result(W, value, method)
+        return LargeResult(W, value, method, self.starts, self.memory)
 
     def _has_memory(self) -> bool:
         """Whether a relaxation fits into the memory of the machine; if so, it is counted."""
@@ -273,9 +264,6 @@ class LargeSearch:
         found.run()
         self.starts += 1
         return found
-
-    def _result(self, W: Rows, value: float, method: str) -> LargeResult:
-        return LargeResult(W, value, method, self.starts, self.memory)
 
 
 def relaxation_memory(K: int, d: int) -> int:

@@ -35,8 +35,9 @@ NEAR = 16.0
 #: Steps of decrease below this many temperatures, and how many in a row end a value of beta.
 SMALL = 1e-4
 STALLED = 3
-#: The most of the time left that one beta may take while points spread.
+#: The most of the time left that one beta may take while points spread, and afterwards in equal parts of it.
 SPREAD_FRACTION = 0.2
+LONGEST = 1.5
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class NearPairSearch:
         self._pairs: NearPairs | None = None
         self._energy = PairEnergy(pool, None)
         self._beta = 0.0
+        self._top = math.inf
         self._each = False
         self.evaluations = 0
         self.lists = 0
@@ -147,14 +149,16 @@ class NearPairSearch:
         self._each = False
         self.descent.forget()
         self._beta = self.schedule.first * self.unit
-        factor, steps = self.schedule.factor, self.schedule.steps
+        factor = self.schedule.factor
         while True:
-            begin = self.deadline.elapsed
+            begin, left = self.deadline.elapsed, self.deadline.left
             self._refresh()
-            self._steps(steps, self.schedule.refresh, math.inf)
+            following = 1 + math.log(self.last / self._beta) / math.log(factor)
+            self._steps(self.schedule.steps, self.schedule.refresh, LONGEST * left / following)
             if self._beta >= self.last:
                 break
-            factor = paced(factor, self._beta, self.last, self.deadline.elapsed - begin, self.deadline.left)
+            took = self.deadline.elapsed - begin
+            factor = paced(self.schedule.factor, self._beta, self.last, took, self.deadline.left)
             self._beta = min(self.last, self._beta * factor)
         self._refresh()
 
@@ -209,12 +213,12 @@ class NearPairSearch:
 
     def _is_complete(self) -> bool:
         """Whether no pair outside the list can matter, since no point has moved far from where it was listed."""
-        if self._pairs is None or self._each:
+        if self._pairs is None:
             return False
         moved = self.descent.X - self._listed
         move = math.sqrt(float(np.einsum("kd,kd->k", moved, moved).max()))
         chord = math.sqrt(max(0.0, 2 - 2 * self._pairs.threshold)) - 2 * move
-        return chord > math.sqrt(-2 * min(0.0, self._top - NEAR / self._beta))
+        return chord > math.sqrt(-2 * min(0.0, self._energy.low - NEAR / self._beta))
 
 
 def paced(factor: float, beta: float, last: float, took: float, left: float) -> float:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 TILE = (512, 2048)
 #: Cosines skipped together where none exceeds the threshold.
 _GROUP = 16
-#: A k-d tree is faster than tiles up to this dimension, from this many points.
-TREE_DIMENSION = 6
-TREE_POINTS = 4000
+#: A k-d tree is faster than tiles up to this dimension, from this many points at d = 3 and twice as many for each more.
+TREE_DIMENSION = 8
+TREE_POINTS = 3000
 #: Cosines of the sample that gives a threshold.
 _SAMPLED = 4_000_000
 
@@ -168,7 +168,7 @@ def near_pairs(X: np.ndarray, threshold: float, pool: Pool, deadline: Deadline |
 
 def uses_tree(K: int, d: int) -> bool:
     """Whether a k-d tree finds the pairs."""
-    return d <= TREE_DIMENSION and K >= TREE_POINTS
+    return d <= TREE_DIMENSION and K >= TREE_POINTS * 2 ** (d - 3)
 
 
 def tree_pairs(X: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

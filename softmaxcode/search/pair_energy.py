@@ -213,7 +213,7 @@ class PairEnergy:
     def __init__(self, pool: Pool, pairs: NearPairs | None) -> None:
         self.pool = pool
         self.pairs = pairs
-        self.top = -2.0  # the largest cosine minus 1
+        self.top = self.low = -2.0  # the largest cosine minus 1, and the least level minus 1
         if pairs is not None:
             self._cosines = np.empty(len(pairs.partners), dtype=np.float32)
             n = BLOCKS * pool.size if pool.size > 1 else 1
@@ -260,6 +260,7 @@ class PairEnergy:
 
         self.pool.run(cosines, self._blocks)
         self.top = top = float(tops.max())
+        self.low = float(levels.min()) if each else top
         self.pool.run(weights, self._blocks)
         return float(levels.sum(dtype=np.float64)) if each else _scaled(grad, sums, top, beta)
 

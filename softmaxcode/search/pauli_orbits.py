@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 FIRST_BETA, LAST_BETA = 15.0, 5e3
 #: Signs of single coordinates are used up to this dimension.
 MOST_BLOCKS = 24
-#: Cosines of a block: 16 MB.
+#: Cosines of a block: 16 MB, or less where that leaves few blocks.
 _BLOCK = 2**22
+_SMALL_BLOCK = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +56,11 @@ class SignedPermutations:
         return (1 + self.negatives) * len(self.permutations)
 
     def images(self, X: np.ndarray, elements: slice) -> np.ndarray:
-        """Images of rows X under some of the elements, shape (elements, len(X), d)."""
+        """Images of rows X under some of the elements, shape (len(X), elements, d)."""
         P, S = self.permutations[elements], self.signs[elements]
-        return X.T[P].transpose(0, 2, 1) * S[:, None, :]
+        Y = np.take(X, P.ravel(), axis=1).reshape(len(X), *P.shape)
+        Y *= S
+        return Y
 
 
 @dataclass(frozen=True)
@@ -171,38 +174,57 @@ def _absolute_sum(C):
 
 
 class OrbitEnergy:
-    """The log-sum-exp energy of the cosines of n orbits and its gradient in the representatives."""
+    """The log-sum-exp energy of the cosines of n orbits and its gradient in the representatives.
+
+    Parameters
+    ----------
+    group : SignedPermutations
+        The group.
+    n : int
+        Orbits.
+    pool : Pool
+        Its threads compute blocks of cosines; the blocks do not depend on their number.
+    """
 
     def __init__(self, group: SignedPermutations, n: int, pool: Pool) -> None:
         self.group = group
         self.pool = pool
-        size = max(1, _BLOCK // (n * max(n, group.permutations.shape[1])))
-        count = len(group.permutations)
-        self._blocks = [slice(g, min(g + size, count)) for g in range(0, count, size)]
         self.top = 2.0
+        count = len(group.permutations)
+        cosines = min(_BLOCK, max(_SMALL_BLOCK, n * n * count // 8))
+        height = min(n, max(64, cosines // n))
+        width = max(1, cosines // (n * height))
+        self._blocks = [
+            (slice(i, min(i + height, n)), slice(g, min(g + width, count)))
+            for i in range(0, n, height)
+            for g in range(0, count, width)
+        ]
 
     def __call__(self, X: np.ndarray, beta: float, grad: np.ndarray) -> float:
         """The value at representatives X (n, d); the Riemannian gradient is written to ``grad``."""
-        d = X.shape[1]
+        negatives = self.group.negatives
 
-        def block(elements: slice) -> tuple[float, float, np.ndarray]:
-            Y = self.group.images(X, elements).reshape(-1, d)
-            C = X @ Y.T
-            negatives = self.group.negatives
-            if elements.start == 0:
-                np.fill_diagonal(C, 0.0 if negatives else -2.0)  # the identity, and -1
+        def block(part: tuple[slice, slice]) -> tuple[float, float, np.ndarray]:
+            rows, elements = part
+            Y = self.group.images(X, elements).reshape(-1, X.shape[1])
+            C = X[rows] @ Y.T
+            if elements.start == 0:  # the identity, and -1
+                own = np.arange(rows.start, rows.stop)
+                C[own - rows.start, own * (elements.stop - elements.start)] = 0.0 if negatives else -2.0
             top = float(max(C.max(), -C.min() if negatives else -2.0))
             _weigh(C, beta, np.float32(top), negatives)
             return top, _absolute_sum(C), C @ Y
 
         parts = list(self.pool.map(block, self._blocks))
-        self.top = top = max(t for t, _, _ in parts)
-        scale = [math.exp(beta * (t - top)) for t, _, _ in parts]
-        total = sum(s * part for s, (_, part, _) in zip(scale, parts, strict=True))
-        gradient = sum(s * part for s, (_, _, part) in zip(scale, parts, strict=True))
-        gradient *= 2 / total
-        gradient -= np.sum(gradient * X, axis=1, keepdims=True) * X
-        grad[:] = gradient
+        self.top = top = max(part[0] for part in parts)
+        total = 0.0
+        grad[:] = 0.0
+        for (rows, _), (own, weight, gradient) in zip(self._blocks, parts, strict=True):
+            scale = math.exp(beta * (own - top))
+            total += scale * weight
+            grad[rows] += np.float32(scale) * gradient
+        grad *= np.float32(2 / total)
+        grad -= np.sum(grad * X, axis=1, keepdims=True) * X
         return top + math.log(total) / beta
 
 
@@ -271,7 +293,7 @@ def expand(group: SignedPermutations, X: np.ndarray, K: int, out: np.ndarray) ->
     """Write K rows of the union of the orbits into ``out``, in orbit after orbit, each row followed by its negative."""
     row = 0
     for x in X:
-        Y = group.images(x[None], slice(None))[:, 0]
+        Y = group.images(x[None], slice(None))[0]
         for sign in (1.0, -1.0) if group.negatives else (1.0,):
             count = min(len(Y), K - row)
             out[row : row + count] = sign * Y[:count]

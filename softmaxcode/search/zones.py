@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HALVINGS = 40
 
 
-def zones(K: int, d: int, rng: np.random.Generator) -> Rows:
+def zones(K: int, d: int, rng: np.random.Generator) -> tuple[Rows, float]:
     """K points of the unit sphere of R^d in zones.
 
     The distance of neighbours is the largest (by bisection) that leaves room for K points. Of more than K points some
@@ -37,8 +37,10 @@ def zones(K: int, d: int, rng: np.random.Generator) -> Rows:
 
     Returns
     -------
-    ndarray, shape (K, d)
+    W : ndarray, shape (K, d)
         Unit rows.
+    value : float
+        A lower bound on 1 - mu, up to rounding.
 
     Raises
     ------
@@ -48,10 +50,10 @@ def zones(K: int, d: int, rng: np.random.Generator) -> Rows:
     Examples
     --------
     >>> import numpy as np
-    >>> W = zones(1000, 3, np.random.default_rng(0))
+    >>> W, value = zones(1000, 3, np.random.default_rng(0))
     >>> C = W @ W.T - 2 * np.eye(1000)
-    >>> W.shape, bool(C.max() < 1 - 0.6 * 8 * np.pi / 1000 / np.sqrt(3))
-    ((1000, 3), True)
+    >>> W.shape, round(value, 5), bool(1 - C.max() >= value - 1e-15)
+    ((1000, 3), 0.00605, True)
     """
     K, d = check_integer("K", K, 2), check_integer("d", d, 2)
     low, high = 1e-9, 1.0  # half chords: with the first there is room for more than enough points
@@ -66,7 +68,7 @@ def zones(K: int, d: int, rng: np.random.Generator) -> Rows:
             high = middle
     W = _build(low, d)
     kept = np.sort(rng.choice(len(W), K, replace=False))
-    return W[kept]
+    return W[kept], 2 * low * low
 
 
 def _split(half: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
