@@ -7,7 +7,7 @@ result depends on the pair and the seed alone. A deadline makes beta increase fa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,10 @@ from joblib import effective_n_jobs
 
 from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.checks.arguments import machine_memory, search_memory
+from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_tammes
 from softmaxcode.parallel.pool import Pool
 from softmaxcode.parallel.threads import one_blas_thread
-from softmaxcode.search.near_pair_search import NearPairSearch, Schedule
+from softmaxcode.search.near_pair_search import LAST_BETA, NearPairSearch, Schedule
 from softmaxcode.search.near_pairs import uses_tree
 from softmaxcode.search.pauli_orbits import GroupName, expand, groups, orbit_search
 from softmaxcode.search.zones import zones
@@ -41,8 +42,10 @@ FLOPS = 4e10
 PER_COSINE = 1e-9
 #: Seconds to list and to evaluate a near pair, per dimension and beside.
 PER_PAIR = (6e-9, 2e-10)
-#: Energies and lists of a relaxation.
-RELAXATION = (250, 12)
+#: Energies of a relaxation per value of beta, and its lists.
+RELAXATION = (45, 12)
+#: The first beta of a relaxation, in units of d / spacing: of orbits, of an init, and of zones, where time decides.
+FROM_ORBITS, FROM_INIT, FROM_ZONES = 8.0, 64.0, (1.0, 4.0, 16.0)
 #: Seconds per coordinate of the result.
 PER_COORDINATE = 1.5e-8
 #: Seconds of one thread that a search without a budget may take by prediction.
@@ -56,6 +59,8 @@ BLOCKS_MEMORY = 80 * 10**6
 MEMORY_FRACTION = 0.6
 #: Without orbits, zones are better than random points up to this dimension.
 MOST_ZONES = 12
+#: Polishing is planned if it takes at most this fraction of the time left, and gets some more than expected.
+POLISH_FRACTION, POLISH_RESERVE = 0.4, 1.3
 #: Few orbits of large groups are tried this many times each.
 FEW, TRIES = 4, 4
 
@@ -84,11 +89,12 @@ def orbit_seconds(name: GroupName, K: int, d: int, evaluations: int, threads: in
     return evaluations * cosines * (4 * d / FLOPS + PER_COSINE) / threads
 
 
-def relaxation_seconds(K: int, d: int, threads: int) -> float:
-    """The predicted duration of a relaxation on near pairs."""
+def relaxation_seconds(K: int, d: int, first: float, threads: int) -> float:
+    """The predicted duration of a relaxation on near pairs from beta = first * d / spacing on."""
     pairs = K * min(K, max(5.0 * d, 24.0))
-    lists = K * 2e-5 if uses_tree(K, d) else K * K * (d / FLOPS + 2e-10)
+    lists = K * 3e-6 * 2.0 ** (d - 3) if uses_tree(K, d) else K * K * (d / FLOPS + 2e-10)
     energies, refreshes = RELAXATION
+    energies = int(energies * math.log(LAST_BETA / (first * d)) / math.log(Schedule.factor))
     return (energies * pairs * (PER_PAIR[0] + d * PER_PAIR[1]) + refreshes * lists) / threads
 
 
@@ -125,11 +131,20 @@ def search_many(
     progress : Progress
         Shows the best value.
     """
-    finish = PER_COORDINATE * K * d
-    end = deadline.within(max(0.0, deadline.left - finish))
+    reserve = PER_COORDINATE * K * d
+    polishing = expected_seconds(K, d) if can_polish(K, d) else math.inf
+    if polishing < POLISH_FRACTION * deadline.left:
+        reserve += POLISH_RESERVE * polishing
+    end = deadline.within(max(0.0, deadline.left - reserve))
     with one_blas_thread(), Pool(n_jobs) as pool:
         search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
-        return search.run(inits, enough)
+        found = search.run(inits, enough)
+        if len(found.W) and polishing < deadline.left:
+            polished = polish_tammes(found.W, 10 * search.spacing / LAST_BETA, deadline.end)
+            if polished.value > found.value:
+                W = centre_rattlers(polished.X, ~polished.contacts.members(K))
+                found = replace(found, W=W, value=polished.value, method=f"{found.method}, polished")
+        return found
 
 
 class LargeSearch:
@@ -229,15 +244,14 @@ class LargeSearch:
         """The best rows, or an init, relaxed without symmetry if there is time and memory."""
         W, value, method = self._rows()
         symmetric = self.best[1] is not None
-        fits = relaxation_seconds(self.K, self.d, self.threads) < 2 * self._seconds and self._has_memory()
         for init in inits:
-            found = self._descend(np.array(init, dtype=np.float32), Schedule(spread=(), first=64.0))
+            found = self._descend(np.array(init, dtype=np.float32), FROM_INIT)
             if not found.value < value:  # also where there was no time to compute its value
                 W, value, method = unit_rows(found.best.astype(np.float64)), found.value, "init, relaxed on near pairs"
-        if fits and not method.startswith("init"):
-            noise = 1e-3 if symmetric else 0.05 * math.sqrt(2 * self.spacing / self.d)
-            schedule = Schedule(spread=(), first=8.0) if symmetric else Schedule()
-            found = self._descend(self._noisy(W.astype(np.float32), noise), schedule)
+        betas = (FROM_ORBITS,) if symmetric else FROM_ZONES
+        fitting = [b for b in betas if relaxation_seconds(self.K, self.d, b, self.threads) < self._seconds]
+        if fitting and not method.startswith("init") and self._has_memory():
+            found = self._descend(self._noisy(W.astype(np.float32), 0.005 if symmetric else 0.05), fitting[0])
             if found.value > value:
                 method = f"{method}, {'symmetry-' if symmetric else ''}relaxed on near pairs"
                 W, value = unit_rows(found.best.astype(np.float64)), found.value
@@ -252,13 +266,16 @@ class LargeSearch:
         return True
 
     def _noisy(self, X: np.ndarray, size: float) -> np.ndarray:
-        X += np.float32(size) * self.rng.standard_normal(X.shape, dtype=np.float32)
+        """X moved at random by ``size`` times the distance of neighbours."""
+        X += np.float32(size * math.sqrt(2 * self.spacing / self.d)) * self.rng.standard_normal(
+            X.shape, dtype=np.float32
+        )
         X /= np.linalg.norm(X, axis=1, keepdims=True)
         return X
 
-    def _descend(self, X: np.ndarray, schedule: Schedule) -> NearPairSearch:
+    def _descend(self, X: np.ndarray, first: float) -> NearPairSearch:
         found = NearPairSearch(
-            X, self.spacing, schedule, self.pool, self.deadline, self.rng,
+            X, self.spacing, Schedule(first=first), self.pool, self.deadline, self.rng,
             lambda value: self.progress.step(1, best=f"{value:.6g}"),
         )  # fmt: skip
         found.run()

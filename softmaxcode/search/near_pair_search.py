@@ -6,6 +6,7 @@ moment the largest cosine is exact, and the best points so far are kept.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,8 +36,7 @@ NEAR = 16.0
 #: Steps of decrease below this many temperatures, and how many in a row end a value of beta.
 SMALL = 1e-4
 STALLED = 3
-#: The most of the time left that one beta may take while points spread, and afterwards in equal parts of it.
-SPREAD_FRACTION = 0.2
+#: The most time that one beta may take, in equal parts of the time left.
 LONGEST = 1.5
 
 
@@ -46,23 +46,17 @@ class Schedule:
 
     Attributes
     ----------
-    spread : tuple of float
-        The values of beta of the energy of every point's own neighbours, in units of d / spacing.
-    spread_steps : int
-        L-BFGS steps for each of them.
     first : float
-        The first beta of the energy that tends to the largest cosine, in units of d / spacing.
+        The first beta, in units of d / spacing.
     factor : float
         Between two values of beta.
     steps : int
         The most L-BFGS steps for each of them.
     refresh : int
-        Steps between two lists of near pairs; half of that while points spread.
+        Steps between two lists of near pairs.
     """
 
-    spread: tuple[float, ...] = (2.0, 4.0)
-    spread_steps: int = 40
-    first: float = 4.0
+    first: float = 1.0
     factor: float = 1.5
     steps: int = 40
     refresh: int = 10
@@ -118,7 +112,7 @@ class NearPairSearch:
         self._energy = PairEnergy(pool, None)
         self._beta = 0.0
         self._top = math.inf
-        self._each = False
+        self._list_seconds = 0.0
         self.evaluations = 0
         self.lists = 0
 
@@ -128,26 +122,11 @@ class NearPairSearch:
         return -self.best_top
 
     def run(self) -> None:
-        """Spread the points, then increase beta; the best points are kept also where time runs out."""
-        try:
-            if self.schedule.spread:
-                self._spread()
+        """Increase beta; the best points are kept also where time runs out."""
+        with contextlib.suppress(OutOfTime):
             self._increase_beta()
-        except OutOfTime:
-            pass
-
-    def _spread(self) -> None:
-        self._each = True
-        for multiple in self.schedule.spread:
-            self._beta = multiple * self.unit
-            self.descent.forget()
-            self._refresh()
-            every = max(1, self.schedule.refresh // 2)
-            self._steps(self.schedule.spread_steps, every, SPREAD_FRACTION * self.deadline.left)
 
     def _increase_beta(self) -> None:
-        self._each = False
-        self.descent.forget()
         self._beta = self.schedule.first * self.unit
         factor = self.schedule.factor
         while True:
@@ -178,7 +157,7 @@ class NearPairSearch:
         if self.deadline.passed:
             raise OutOfTime
         self.evaluations += 1
-        return self._energy(X, self._beta, grad, each=self._each)
+        return self._energy(X, self._beta, grad)
 
     def _refresh(self) -> None:
         """Compute the list of near pairs again where it may lack one; keep the points if they are the best."""
@@ -187,7 +166,7 @@ class NearPairSearch:
         if not self._is_complete():
             most = min(float(K), max(MOST * d, LEAST_PARTNERS))
             threshold = threshold_of(X, most, self.rng)
-            if not self._each and self.best_top < math.inf:
+            if self.best_top < math.inf:
                 least = threshold_of(X, max(FEWEST * d, LEAST_PARTNERS), self.rng)
                 threshold = max(threshold, min(least, 1 + self._top - NEAR / self._beta))
                 most = min(most, self._partners_above(threshold, most))
@@ -195,7 +174,11 @@ class NearPairSearch:
                 self._pairs = None
                 self._energy = PairEnergy(self.pool, None)
             else:
+                begin = self.deadline.elapsed
+                if self.deadline.left < self._list_seconds:
+                    raise OutOfTime
                 self._pairs = near_pairs(X, threshold, self.pool, self.deadline)
+                self._list_seconds = self.deadline.elapsed - begin
                 self._energy = PairEnergy(self.pool, self._pairs)
                 self._listed[:] = X
                 self.lists += 1
@@ -218,7 +201,7 @@ class NearPairSearch:
         moved = self.descent.X - self._listed
         move = math.sqrt(float(np.einsum("kd,kd->k", moved, moved).max()))
         chord = math.sqrt(max(0.0, 2 - 2 * self._pairs.threshold)) - 2 * move
-        return chord > math.sqrt(-2 * min(0.0, self._energy.low - NEAR / self._beta))
+        return chord > math.sqrt(-2 * min(0.0, self._top - NEAR / self._beta))
 
 
 def paced(factor: float, beta: float, last: float, took: float, left: float) -> float:

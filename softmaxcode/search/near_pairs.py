@@ -23,7 +23,7 @@ TILE = (512, 2048)
 #: Cosines skipped together where none exceeds the threshold.
 _GROUP = 16
 #: A k-d tree is faster than tiles up to this dimension, from this many points at d = 3 and twice as many for each more.
-TREE_DIMENSION = 8
+TREE_DIMENSION = 6
 TREE_POINTS = 3000
 #: Cosines of the sample that gives a threshold.
 _SAMPLED = 4_000_000

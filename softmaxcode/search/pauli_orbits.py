@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FIRST_BETA, LAST_BETA = 15.0, 5e3
 #: Signs of single coordinates are used up to this dimension.
 MOST_BLOCKS = 24
+#: Entries of a group's permutations at most, 8 bytes each.
+_ENTRIES = 2**24
 #: Cosines of a block: 16 MB, or less where that leaves few blocks.
 _BLOCK = 2**22
 _SMALL_BLOCK = 2**16
@@ -144,7 +146,8 @@ def groups(d: int, largest: int) -> list[GroupName]:
     every += [GroupName(signs) for signs in range(bits + 1, d.bit_length())]
     if d <= MOST_BLOCKS:
         every += [GroupName(signs, blocks=True) for signs in range(2 * bits + 2, d + 1)]
-    return sorted((name for name in every if name.order(d) <= largest), key=lambda name: name.order(d))
+    most = min(largest, 2 * _ENTRIES // d)
+    return sorted((name for name in every if name.order(d) <= most), key=lambda name: name.order(d))
 
 
 @compiled(fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -164,8 +167,8 @@ def _weigh(C, beta, top, negatives):
 
 @compiled(fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _absolute_sum(C):
-    total = 0.0
-    for a in range(C.shape[0]):
+    total = np.float64(0.0)
+    for a in range(len(C)):
         part = np.float32(0.0)
         for b in range(C.shape[1]):
             part += abs(C[a, b])
@@ -213,7 +216,7 @@ class OrbitEnergy:
                 C[own - rows.start, own * (elements.stop - elements.start)] = 0.0 if negatives else -2.0
             top = float(max(C.max(), -C.min() if negatives else -2.0))
             _weigh(C, beta, np.float32(top), negatives)
-            return top, _absolute_sum(C), C @ Y
+            return top, float(_absolute_sum(C)), C @ Y
 
         parts = list(self.pool.map(block, self._blocks))
         self.top = top = max(part[0] for part in parts)
