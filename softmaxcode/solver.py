@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from dataclasses import replace
@@ -52,6 +53,8 @@ LIMIT = 110.0
 #: Coordinates from which an exact code is built on a thread of its own, and the fraction of the time that it gets.
 LARGE_CODE = 10**6
 STORED_FRACTION = 0.5
+#: Seconds per coordinate to write a code.
+WRITING = 1.5e-8
 #: A search of many points ends early if a stored code is this many times better than a quick search.
 CLEARLY_BETTER = 1.03
 
@@ -252,6 +255,11 @@ def solve_both(
         search_memory(K, d),
         "solve fewer classes or in fewer dimensions, or ask margin_bounds(K, d) for the bounds on the margin",
     )
+    if budget is not None and WRITING * K * d > budget:
+        raise ValueError(
+            f"solve({K}, {d}) takes about {WRITING * K * d:.0f} s to write {K * d:.2g} coordinates alone; pass a budget of "
+            f"at least {math.ceil(2 * WRITING * K * d)} s"
+        )
     given = {}
     if first is not None:
         given = {name: SoftmaxCode(first, name, Provenance("init, not improved")) for name in OBJECTIVES}
@@ -314,7 +322,7 @@ def _many_points(
             enough=known / CLEARLY_BETTER,
             progress=bar,
         )
-    if not found.value > known:
+    if stored and not found.value > known:
         return stored
     provenance = Provenance(
         method=f"{found.method}; at most {found.memory / 1e9:.1f} GB",

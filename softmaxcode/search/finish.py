@@ -10,7 +10,7 @@ import numpy as np
 
 from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
 from softmaxcode.margins.exact import smallest_margin
-from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
+from softmaxcode.search.energy import HARDMAX, TAMMES, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
 from softmaxcode.search.pipeline import Timer
 from softmaxcode.sphere import largest_cosines
@@ -35,15 +35,18 @@ SEARCH_ERROR = 2e-3
 WORTH_POLISHING = 1e-8
 #: Descents to `FINE_BETA` before polishing: energies in all, and floating-point operations per second.
 FINE_ENERGIES, FLOPS = 2000, 1e10
+#: L-BFGS steps between two looks at the deadline, and seconds per point to centre rattlers.
+PART, CENTRING = 250, 0.02
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Whether to polish, the timer of the search, and the end of search and polishing together."""
+    """Whether to polish, the timer of the search, the end of search and polishing, and whether a budget sets it."""
 
     polish: bool
     timer: Timer
     deadline: Deadline
+    limited: bool
 
     def in_time(self) -> bool:
         """Whether time is left."""
@@ -67,7 +70,7 @@ def plan_search(K: int, d: int, deadline: Deadline, *, limited: bool) -> Plan:
     polish = expected <= POLISH_FRACTION * left if limited else can_polish(K, d)
     fine = FINE_ENERGIES * 4 * K * K * d / FLOPS
     reserve = min(POLISH_RESERVE * expected if polish else 0.0, POLISH_FRACTION * left) + min(fine, 0.2 * left)
-    return Plan(polish, Timer(max(left - reserve, 0.2 * left)), deadline)
+    return Plan(polish, Timer(max(left - reserve, 0.2 * left)), deadline, limited)
 
 
 def polished_codes(found: SearchResult, plan: Plan) -> dict[str, tuple[Rows, str]]:
@@ -81,15 +84,27 @@ def polished_codes(found: SearchResult, plan: Plan) -> dict[str, tuple[Rows, str
     return {"tammes": (packing, how), "softmax": (softmax, made)}
 
 
-def _refine(kind: int, candidate: Candidate) -> Candidate:
+def _refine(kind: int, candidate: Candidate, plan: Plan) -> Candidate:
     X = np.array(candidate.X)
-    minimize(kind, X, FINE_BETA, 3000, 1e-6)
+    _minimize(kind, X, FINE_BETA, 3000, 1e-6, plan)
     return Candidate(pair_maximum(kind, X), X)
+
+
+def _minimize(kind: int, X: Rows, beta: float, iterations: int, tolerance: float, plan: Plan) -> None:
+    """`minimize` in parts between which the deadline is checked; in one part without a budget."""
+    part = PART if plan.limited else iterations
+    before = math.inf
+    for _ in range(0, iterations, part):
+        value = minimize(kind, X, beta, part, tolerance)
+        if not plan.in_time() or before - value < tolerance / beta:
+            break
+        before = value
 
 
 def _best_packing(found: SearchResult, plan: Plan) -> tuple[Rows, str]:
     """The best Tammes candidate, polished where the plan allows it, and its method."""
-    packings = [_refine(TAMMES, c) for c in found.tammes[: 3 if plan.polish else 1]]
+    packings = [_refine(TAMMES, found.tammes[0], plan)]
+    packings += [_refine(TAMMES, c, plan) for c in found.tammes[1:3] if plan.polish and plan.in_time()]
     packings.sort(key=lambda c: c.value)
     if plan.polish:
         polished = [polish_tammes(packings[0].X, 10 / FINE_BETA, plan.deadline.end)]
@@ -100,8 +115,13 @@ def _best_packing(found: SearchResult, plan: Plan) -> tuple[Rows, str]:
         if plan.in_time() or first.value >= 1 - packings[0].value:
             return _centred(first), "search, polished"
     best = np.array(packings[0].X)
-    descend(TAMMES, best, FINE_BETA, FINEST_BETA, 4.0, 1500, 1e-4)
-    return centre_rattlers(best), "search, not polished"
+    beta = FINE_BETA
+    while beta < FINEST_BETA and plan.in_time():
+        beta = min(4 * beta, FINEST_BETA)
+        _minimize(TAMMES, best, beta, 1500, 1e-4, plan)
+    if plan.deadline.left > CENTRING * len(best):
+        best = centre_rattlers(best)
+    return best, "search, not polished"
 
 
 def _centred(polished: Polished) -> Rows:
@@ -112,12 +132,14 @@ def _centred(polished: Polished) -> Rows:
 def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: Plan) -> tuple[Rows, str]:
     """The packing, or a HardMax candidate whose margin is larger at the end."""
     K, d = packing.shape
+    if not (plan.polish and can_polish(2 * K, d) and plan.in_time()):
+        return packing, how
     best, best_margin = packing, smallest_margin(packing).margin
     for candidate in found.hardmax[:2]:
         hopeless = smallest_margin(candidate.X[:K]).margin < best_margin - SEARCH_ERROR
-        if hopeless or not (plan.polish and can_polish(2 * K, d) and plan.in_time()):
+        if hopeless or not plan.in_time():
             continue
-        X = _refine(HARDMAX, candidate).X
+        X = _refine(HARDMAX, candidate, plan).X
         if _promised_margin(X, K) <= best_margin + WORTH_POLISHING:
             continue
         W = polish_hardmax(X[:K], X[K:], 10 / FINE_BETA, plan.deadline.end).X[:K]

@@ -47,7 +47,7 @@ RELAXATION = (45, 12)
 #: The first beta of a relaxation, in units of d / spacing: of orbits, of an init, and of zones, where time decides.
 FROM_ORBITS, FROM_INIT, FROM_ZONES = 8.0, 64.0, (1.0, 4.0, 16.0)
 #: Seconds per coordinate of the result.
-PER_COORDINATE = 1.5e-8
+PER_COORDINATE = 4e-8
 #: Seconds of one thread that a search without a budget may take by prediction.
 UNLIMITED = 40.0
 #: Orbits of a trial, which chooses between groups with and without -1.
@@ -57,6 +57,10 @@ TRIALS, ORBITS = 0.15, 0.65
 #: Bytes of a thread's blocks, and the fraction of the machine's memory that a relaxation may use.
 BLOCKS_MEMORY = 80 * 10**6
 MEMORY_FRACTION = 0.6
+#: Coordinates drawn together.
+_PART = 2**20
+#: No fewer dimensions are used than this fraction.
+MOST_LOST = 0.85
 #: Without orbits, zones are better than random points up to this dimension.
 MOST_ZONES = 12
 #: Polishing is planned if it takes at most this fraction of the time left, and gets some more than expected.
@@ -207,19 +211,35 @@ class LargeSearch:
             if fitting and (schedule is not SLOW or fitting[0].order(d) <= 8):
                 self._try(fitting[0], schedule, left)
                 return True
-        last = min(every, key=lambda n: orbit_seconds(n, K, d, 1, 1))
-        if orbit_seconds(last, K, d, 30, self.threads) < self._seconds:
-            self._try(last, QUICK, self._seconds)
+        self._last_resort()
         return True
 
-    def _try(self, name: GroupName, schedule: tuple[int, float, int], seconds: float) -> float:
-        """Search orbits of a group from random ones; the best of all tries is kept."""
-        order = name.order(self.d)
-        n = -(-self.K // order)
-        X = random_rows(n, self.d, self.rng).astype(np.float32)
+    def _last_resort(self) -> None:
+        """The cheapest group, also in somewhat fewer dimensions, whose powers of 2 make larger groups."""
+        widths = [self.d] + [self.d - self.d % power for power in (2, 4, 8, 16, 32, 64) if self.d % power]
+        choices = [
+            (orbit_seconds(name, self.K, width, 1, self.threads), width, name)
+            for width in widths
+            if width > MOST_LOST * self.d
+            for name in groups(width, 4 * self.K)
+        ]
+        for evaluations in (QUICK[2], QUICK[2] // 10):
+            fitting = [choice for choice in choices if evaluations * choice[0] < self._seconds]
+            if fitting:  # the most dimensions, and of its groups the fastest
+                _, width, name = min(fitting, key=lambda choice: (-choice[1], choice[0]))
+                self._try(name, QUICK, self._seconds, width)
+                return
+
+    def _try(
+        self, name: GroupName, schedule: tuple[int, float, int], seconds: float, width: int | None = None
+    ) -> float:
+        """Search orbits of a group from random ones in ``width`` dimensions; the best of all tries is kept."""
+        width = self.d if width is None else width
+        n = -(-self.K // name.order(width))
+        X = random_rows(n, width, self.rng).astype(np.float32)
         limit = self.deadline.within(seconds if self.limited else math.inf)
         X, value = orbit_search(
-            name.build(self.d), X, self.spacing, self.pool, limit, steps=schedule[0], factor=schedule[1]
+            name.build(width), X, self.spacing, self.pool, limit, steps=schedule[0], factor=schedule[1]
         )
         self.starts += 1
         if value > self.best[0]:
@@ -233,12 +253,13 @@ class LargeSearch:
         """The best orbits as rows with their value and method; zones or random points where there are none."""
         value, name, X = self.best
         if name is not None and X is not None:
-            order, W = name.order(self.d), np.empty((self.K, self.d))
-            expand(name.build(self.d), unit_rows(X.astype(np.float64)), self.K, W)
+            width = X.shape[1]
+            order, W = name.order(width), np.zeros((self.K, self.d))
+            expand(name.build(width), unit_rows(X.astype(np.float64)), self.K, W[:, :width])
             return W, value, f"{-(-self.K // order)} orbits of a group of order {order}"
         if self.d <= MOST_ZONES:
             return *zones(self.K, self.d, self.rng), "zones"
-        return random_rows(self.K, self.d, self.rng), -math.inf, "random points"
+        return many_random_rows(self.K, self.d, self.rng), -math.inf, "random points"
 
     def _relaxed(self, inits: Sequence[Rows]) -> LargeResult:
         """The best rows, or an init, relaxed without symmetry if there is time and memory."""
@@ -281,6 +302,17 @@ class LargeSearch:
         found.run()
         self.starts += 1
         return found
+
+
+def many_random_rows(K: int, d: int, rng: np.random.Generator) -> Rows:
+    """Independent points, uniform on the unit sphere of R^d, without temporary arrays of the size of the result."""
+    W = np.empty((K, d))
+    size = max(1, _PART // d)
+    for first in range(0, K, size):
+        part = W[first : first + size]
+        part[:] = rng.standard_normal(part.shape, dtype=np.float32)
+        part /= np.sqrt(np.einsum("kd,kd->k", part, part))[:, None]
+    return W
 
 
 def relaxation_memory(K: int, d: int) -> int:

@@ -277,12 +277,12 @@ def orbit_search(
             descent.evaluate(evaluate)
             stalled = 0
             for _ in range(steps):
-                stalled = stalled + 1 if descent.step(evaluate) < SMALL / beta else 0
+                decrease = descent.step(evaluate)
+                if decrease > 0 and energy.top < top:  # the energy was evaluated last where the step ended
+                    best[:], top = descent.X, energy.top
+                stalled = stalled + 1 if decrease < SMALL / beta else 0
                 if stalled >= STALLED:
                     break
-            descent.evaluate(evaluate)
-            if energy.top < top:
-                best[:], top = descent.X, energy.top
             if beta >= last:
                 break
             took = deadline.elapsed - begin
