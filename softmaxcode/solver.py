@@ -257,8 +257,8 @@ def solve_both(
     )
     if budget is not None and WRITING * K * d > budget:
         raise ValueError(
-            f"solve({K}, {d}) takes about {WRITING * K * d:.0f} s to write {K * d:.2g} coordinates alone; pass a budget of "
-            f"at least {math.ceil(2 * WRITING * K * d)} s"
+            f"solve({K}, {d}) takes some {WRITING * K * d:.0f} s to write {K * d:.2g} coordinates alone; pass a budget "
+            f"of at least {math.ceil(2 * WRITING * K * d)} s"
         )
     given = {}
     if first is not None:

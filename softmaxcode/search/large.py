@@ -111,7 +111,7 @@ def search_many(
     deadline: Deadline,
     limited: bool,
     inits: Sequence[Rows] = (),
-    enough: float = math.inf,
+    enough: float = -math.inf,
     progress: Progress,
 ) -> LargeResult:
     """Search for many points.
@@ -140,7 +140,8 @@ def search_many(
     if polishing < POLISH_FRACTION * deadline.left:
         reserve += POLISH_RESERVE * polishing
     end = deadline.within(max(0.0, deadline.left - reserve))
-    with one_blas_thread(), Pool(n_jobs) as pool:
+    fitting = max(1, (machine_memory() - search_memory(K, d)) // BLOCKS_MEMORY)
+    with one_blas_thread(), Pool(min(effective_n_jobs(n_jobs), fitting)) as pool:
         search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
         found = search.run(inits, enough)
         if len(found.W) and polishing < deadline.left:
@@ -223,11 +224,12 @@ class LargeSearch:
             if width > MOST_LOST * self.d
             for name in groups(width, 4 * self.K)
         ]
+        left = self._seconds
         for evaluations in (QUICK[2], QUICK[2] // 10):
-            fitting = [choice for choice in choices if evaluations * choice[0] < self._seconds]
+            fitting = [choice for choice in choices if evaluations * choice[0] < left]
             if fitting:  # the most dimensions, and of its groups the fastest
                 _, width, name = min(fitting, key=lambda choice: (-choice[1], choice[0]))
-                self._try(name, QUICK, self._seconds, width)
+                self._try(name, QUICK, left, width)
                 return
 
     def _try(
@@ -270,7 +272,8 @@ class LargeSearch:
             if not found.value < value:  # also where there was no time to compute its value
                 W, value, method = unit_rows(found.best.astype(np.float64)), found.value, "init, relaxed on near pairs"
         betas = (FROM_ORBITS,) if symmetric else FROM_ZONES
-        fitting = [b for b in betas if relaxation_seconds(self.K, self.d, b, self.threads) < self._seconds]
+        left = self._seconds
+        fitting = [b for b in betas if relaxation_seconds(self.K, self.d, b, self.threads) < left]
         if fitting and not method.startswith("init") and self._has_memory():
             found = self._descend(self._noisy(W.astype(np.float32), 0.005 if symmetric else 0.05), fitting[0])
             if found.value > value:
