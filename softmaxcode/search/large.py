@@ -65,6 +65,8 @@ MOST_LOST = 0.85
 MOST_ZONES = 12
 #: Polishing is planned if it takes at most this fraction of the time left, and gets some more than expected.
 POLISH_FRACTION, POLISH_RESERVE = 0.4, 1.3
+#: The fraction of polishing that follows when its deadline has passed.
+LAST_STEPS = 0.15
 #: Few orbits of large groups are tried this many times each.
 FEW, TRIES = 4, 4
 
@@ -145,7 +147,8 @@ def search_many(
         search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
         found = search.run(inits, enough)
         if len(found.W) and polishing < deadline.left:
-            polished = polish_tammes(found.W, 10 * search.spacing / LAST_BETA, deadline.end)
+            last = None if deadline.end is None else deadline.end - LAST_STEPS * polishing
+            polished = polish_tammes(found.W, 10 * search.spacing / LAST_BETA, last)
             if polished.value > found.value:
                 W = centre_rattlers(polished.X, ~polished.contacts.members(K))
                 found = replace(found, W=W, value=polished.value, method=f"{found.method}, polished")
@@ -269,7 +272,7 @@ class LargeSearch:
         symmetric = self.best[1] is not None
         for init in inits:
             found = self._descend(np.array(init, dtype=np.float32), FROM_INIT)
-            if not found.value < value:  # also where there was no time to compute its value
+            if math.isinf(found.value) or found.value >= value:  # also where there was no time to compute its value
                 W, value, method = unit_rows(found.best.astype(np.float64)), found.value, "init, relaxed on near pairs"
         betas = (FROM_ORBITS,) if symmetric else FROM_ZONES
         left = self._seconds

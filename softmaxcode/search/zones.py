@@ -56,10 +56,9 @@ def zones(K: int, d: int, rng: np.random.Generator) -> tuple[Rows, float]:
     ((1000, 3), 0.00605, True)
     """
     K, d = check_integer("K", K, 2), check_integer("d", d, 2)
-    low, high = 1e-9, 1.0  # half chords: with the first there is room for more than enough points
-    low = min(0.5, 0.2 * K ** (-1 / (d - 1)))
-    while _size(low, d) < K:
-        low /= 2
+    low = high = 1.0  # half chords
+    while _size(low, d) < K:  # in small steps: half the distance leaves room for 2^(d - 1) times as many points
+        low, high = 2 ** (-1 / (d - 1)) * low, low
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         if _size(middle, d) >= K:
