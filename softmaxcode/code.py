@@ -294,6 +294,16 @@ class SoftmaxCode:
         write_code(self, path)
 
 
+def code_of_unit_rows(W: Rows, objective: str, provenance: Provenance) -> SoftmaxCode:
+    """A code of float64 rows that are unit already: they become read-only and are neither checked nor copied."""
+    W.flags.writeable = False
+    code = object.__new__(SoftmaxCode)
+    values = {"W": W, "objective": objective, "provenance": provenance, "proved": None, "_exact": None}
+    for name, value in values.items():
+        object.__setattr__(code, name, value)
+    return code
+
+
 def certify(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     """Derive the certificate of a code from its coordinates and its objective alone.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from joblib import effective_n_jobs
 
 from softmaxcode import exact as exact_codes
 from softmaxcode.bounds.best import max_cosine_lower_bound
@@ -26,47 +26,37 @@ from softmaxcode.checks.arguments import (
     check_pair,
     check_progress,
     check_seconds,
-    machine_memory,
     search_memory,
     shown,
 )
-from softmaxcode.code import SoftmaxCode
-from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
+from softmaxcode.code import SoftmaxCode, code_of_unit_rows
 from softmaxcode.contacts.system import tammes_system
 from softmaxcode.exact import closed_form
-from softmaxcode.margins.exact import smallest_margin
+from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.progress import Progress
-from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
-from softmaxcode.search.multistart import Candidate, pair_maximum
-from softmaxcode.search.pipeline import Effort, Timer, search
-from softmaxcode.sphere import check_rows, largest_cosines
+from softmaxcode.search.finish import plan_search, polished_codes
+from softmaxcode.search.large import is_large, search_many
+from softmaxcode.search.pipeline import Effort, search
+from softmaxcode.sphere import check_rows
 from softmaxcode.storage.provenance import Provenance, installed_version
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from softmaxcode.certificates.proof import ProvedValue
-    from softmaxcode.contacts.polish import Polished
-    from softmaxcode.search.pipeline import SearchResult
     from softmaxcode.types import Rows
 
-#: The temperature at which polishing takes over; values are then within about 1e-5 of a local optimum.
-FINE_BETA = 1e5
-#: The last beta of a search without polishing.
-FINEST_BETA = 1e7
-#: The largest fraction of a budget that polishing may take.
-POLISH_FRACTION = 0.4
-#: How much polishing may still improve a candidate of the search.
-SEARCH_ERROR = 2e-3
 #: A code must beat the stored one by this, which float64 coordinates can resolve.
 WORTH_KEEPING = 1e-15
-#: A start of the search evaluates some hundred energies of 4 K^2 d floating-point operations, at about 1e10 per second.
-START_FLOPS = 400 * 4
-FLOPS_PER_SECOND = 1e10
-#: Seconds that one start may take if there is no budget.
-SEARCH_TIMEOUT = 600.0
-#: A HardMax optimum must beat the best packing by this before it is polished.
-WORTH_POLISHING = 1e-8
+#: Seconds that a call without a budget may take.
+LIMIT = 110.0
+#: Coordinates from which an exact code is built on a thread of its own, and the fraction of the time that it gets.
+LARGE_CODE = 10**6
+STORED_FRACTION = 0.5
+#: Seconds per coordinate to write a code.
+WRITING = 1.5e-8
+#: A search of many points ends early if a stored code is this many times better than a quick search.
+CLEARLY_BETTER = 1.03
 
 
 def default_starts(K: int, d: int) -> int:
@@ -260,55 +250,88 @@ def solve_both(
     if known is not None:
         provenance = Provenance(f"closed form: {known.name}", version=installed_version())
         return {objective: SoftmaxCode(known.W, objective, provenance, _exact=known) for objective in OBJECTIVES}
+    check_memory(
+        f"solve({K}, {d})",
+        search_memory(K, d),
+        "solve fewer classes or in fewer dimensions, or ask margin_bounds(K, d) for the bounds on the margin",
+    )
+    if budget is not None and WRITING * K * d > budget:
+        raise ValueError(
+            f"solve({K}, {d}) takes some {WRITING * K * d:.0f} s to write {K * d:.2g} coordinates alone; pass a budget "
+            f"of at least {math.ceil(2 * WRITING * K * d)} s"
+        )
     given = {}
     if first is not None:
         given = {name: SoftmaxCode(first, name, Provenance("init, not improved")) for name in OBJECTIVES}
-    stored = _stored(K, d, catalog, exact)
-    too_large = search_memory(K) > machine_memory()
-    if stored and (too_large or _search_is_pointless(stored["tammes"], starts, budget)):
+    deadline = Deadline(LIMIT if budget is None else budget)
+    stored = _stored_in_time(K, d, catalog, exact, deadline)
+    if stored and _is_optimal(stored["tammes"]):
         return {name: _better(code, given.get(name)) for name, code in stored.items()}
-    check_memory(
-        f"the search of solve({K}, {d})",
-        search_memory(K),
-        "no code of this pair is stored: solve fewer classes, or ask margin_bounds(K, d) for the bounds on its margin",
-    )
-    fitting = machine_memory() // search_memory(K)  # each thread has cosines of its own
-    if fitting < effective_n_jobs(n_jobs):
-        n_jobs = fitting
     inits = [first] if first is not None else []
+    if is_large(K, d, deadline.left, n_jobs):
+        return _many_points(
+            K, d, budget, deadline, stored, seed=seed, n_jobs=n_jobs, inits=inits, progress=progress
+        )  # fmt: skip
     for code in stored.values():
         if not any(np.array_equal(code.W, X) for X in inits):
             inits.append(code.W)
-    plan = _plan(K, d, budget)
+    plan = plan_search(K, d, deadline, limited=budget is not None)
     timed = budget is not None and starts is None
     hops = None if timed else 4 * count
     total = count + 4 * count if budget is None else budget
     with Progress(f"({K}, {d})", total, progress, seconds=budget is not None) as bar:
         effort = Effort(None if timed else count, hops, plan.timer)
         found = search(K, d, effort, seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=bar)
-    made_here = _polished_codes(found, plan, seed, device)
-    return {name: _better(_better(code, stored.get(name)), given.get(name)) for name, code in made_here.items()}
-
-
-def _polished_codes(found: SearchResult, plan: _Plan, seed: int, device: str | None) -> dict[str, SoftmaxCode]:
-    """The codes of a search, polished where the plan allows it."""
-    packing, how = _best_packing(found, plan)
-    softmax, made = _best_softmax(found, packing, how, plan)
-    if largest_cosines(softmax).max() < largest_cosines(packing).max():  # the HardMax search found a better packing
-        packing, how = _centred(polish_tammes(softmax, 1e-9, plan.deadline)), "HardMax search, polished"
-        if smallest_margin(packing).margin >= smallest_margin(softmax).margin - 1e-12:
-            softmax, made = packing, how
+    made = polished_codes(found, plan)
     provenance = Provenance(
-        method=how,
+        method="",
         seed=seed,
         starts=found.starts,
         hops=found.hops,
-        seconds=plan.timer.elapsed,
+        seconds=deadline.elapsed,
         device=device or "numba",
         version=installed_version(),
     )
-    codes = {"tammes": (packing, how), "softmax": (softmax, made)}
-    return {name: SoftmaxCode(W, name, replace(provenance, method=m)) for name, (W, m) in codes.items()}
+    made_here = {name: SoftmaxCode(W, name, replace(provenance, method=how)) for name, (W, how) in made.items()}
+    return {name: _better(_better(code, stored.get(name)), given.get(name)) for name, code in made_here.items()}
+
+
+def _many_points(
+    K: int,
+    d: int,
+    budget: float | None,
+    deadline: Deadline,
+    stored: dict[str, SoftmaxCode],
+    *,
+    seed: int,
+    n_jobs: int,
+    inits: list[Rows],
+    progress: bool | None,
+) -> dict[str, SoftmaxCode]:
+    """The better of the stored code and that of a search for many points, under both objectives."""
+    known = 1 - stored["tammes"].max_cosine if stored else -np.inf
+    with Progress(f"({K}, {d})", deadline.seconds, progress, seconds=True) as bar:
+        found = search_many(
+            K,
+            d,
+            seed=seed,
+            n_jobs=n_jobs,
+            deadline=deadline,
+            limited=budget is not None,
+            inits=inits,
+            enough=known / CLEARLY_BETTER,
+            progress=bar,
+        )
+    if stored and not found.value > known:
+        return stored
+    provenance = Provenance(
+        method=f"{found.method}; at most {found.memory / 1e9:.1f} GB",
+        seed=seed,
+        starts=found.starts,
+        seconds=deadline.elapsed,
+        version=installed_version(),
+    )
+    return {name: code_of_unit_rows(found.W, name, provenance) for name in OBJECTIVES}
 
 
 def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode]:
@@ -320,13 +343,25 @@ def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode
     return {} if known is None else {objective: known.code(objective) for objective in OBJECTIVES}
 
 
-def _search_is_pointless(packing: SoftmaxCode, starts: int | None, budget: float | None) -> bool:
-    """Whether a stored packing is proved optimal, or too large to search within the budget."""
-    K, d = packing.K, packing.d
-    seconds = SEARCH_TIMEOUT if budget is None else budget
-    too_large = starts is None and START_FLOPS * K * K * d > seconds * FLOPS_PER_SECOND
-    bound = max_cosine_lower_bound(K, d, lp=False).value
-    return too_large or bound >= packing.max_cosine - match_tolerance(1 - packing.max_cosine)
+def _stored_in_time(K: int, d: int, catalog: bool, exact: bool, deadline: Deadline) -> dict[str, SoftmaxCode]:
+    """`_stored`, or an empty dict where building an exact code takes too much of the time.
+
+    Nothing can stop the construction of an exact code. So a large one is built on a thread of its own, which ends with
+    the process at the latest.
+    """
+    if K * d < LARGE_CODE:
+        return _stored(K, d, catalog, exact)
+    found: list[dict[str, SoftmaxCode]] = []
+    thread = threading.Thread(target=lambda: found.append(_stored(K, d, catalog, exact)), daemon=True)
+    thread.start()
+    thread.join(STORED_FRACTION * deadline.left)
+    return found[0] if found else {}
+
+
+def _is_optimal(packing: SoftmaxCode) -> bool:
+    """Whether a stored packing is proved optimal."""
+    bound = max_cosine_lower_bound(packing.K, packing.d, lp=False).value
+    return bound >= packing.max_cosine - match_tolerance(1 - packing.max_cosine)
 
 
 def _better(code: SoftmaxCode, known: SoftmaxCode | None) -> SoftmaxCode:
@@ -335,92 +370,6 @@ def _better(code: SoftmaxCode, known: SoftmaxCode | None) -> SoftmaxCode:
         return code
     gain = code.margin - known.margin if code.objective == "softmax" else known.max_cosine - code.max_cosine
     return code if gain > WORTH_KEEPING else known
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Whether to polish, the timer of the search, and the seconds of search and polishing together."""
-
-    polish: bool
-    timer: Timer
-    budget: float | None
-
-    @property
-    def deadline(self) -> float | None:
-        """The end of the whole budget, in seconds of `time.monotonic`."""
-        return None if self.budget is None else self.timer.begin + self.budget
-
-    def in_time(self) -> bool:
-        """Whether budget is left."""
-        return self.budget is None or self.timer.elapsed < self.budget
-
-
-def _plan(K: int, d: int, budget: float | None) -> _Plan:
-    """Reserve the time that polishing is expected to need; plan none where that is too much of the budget."""
-    if budget is None:
-        return _Plan(can_polish(K, d), Timer(None), None)
-    fraction = expected_seconds(K, d) / budget if can_polish(K, d) else math.inf
-    polish = fraction <= POLISH_FRACTION
-    return _Plan(polish, Timer((1 - fraction if polish else 0.85) * budget), budget)
-
-
-def _refine(kind: int, candidate: Candidate) -> Candidate:
-    X = np.array(candidate.X)
-    minimize(kind, X, FINE_BETA, 3000, 1e-6)
-    return Candidate(pair_maximum(kind, X), X)
-
-
-def _best_packing(found: SearchResult, plan: _Plan) -> tuple[Rows, str]:
-    """The best Tammes candidate, polished where the plan allows it, and its method."""
-    packings = [_refine(TAMMES, c) for c in found.tammes[: 3 if plan.polish else 1]]
-    packings.sort(key=lambda c: c.value)
-    if plan.polish:
-        polished = [polish_tammes(packings[0].X, 10 / FINE_BETA, plan.deadline)]
-        for candidate in packings[1:]:
-            if candidate.value <= packings[0].value + 2e-5 and plan.in_time():
-                polished.append(polish_tammes(candidate.X, 10 / FINE_BETA, plan.deadline))
-        first = max(polished, key=lambda p: p.value)
-        if plan.in_time() or first.value >= 1 - packings[0].value:
-            return _centred(first), "search, polished"
-    best = np.array(packings[0].X)
-    descend(TAMMES, best, FINE_BETA, FINEST_BETA, 4.0, 1500, 1e-4)
-    return centre_rattlers(best), "search, not polished"
-
-
-def _centred(polished: Polished) -> Rows:
-    """The polished packing with the rows that carry no stress moved to the middle of their cages."""
-    return centre_rattlers(polished.X, ~polished.contacts.members(len(polished.X)))
-
-
-def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: _Plan) -> tuple[Rows, str]:
-    """The packing, or a HardMax candidate whose margin is larger at the end."""
-    K, d = packing.shape
-    best, best_margin = packing, smallest_margin(packing).margin
-    for candidate in found.hardmax[:2]:
-        hopeless = smallest_margin(candidate.X[:K]).margin < best_margin - SEARCH_ERROR
-        if hopeless or not (plan.polish and can_polish(2 * K, d) and plan.in_time()):
-            continue
-        X = _refine(HARDMAX, candidate).X
-        if _promised_margin(X, K) <= best_margin + WORTH_POLISHING:
-            continue
-        W = polish_hardmax(X[:K], X[K:], 10 / FINE_BETA, plan.deadline).X[:K]
-        margin = smallest_margin(W).margin
-        if margin > best_margin + 1e-12:
-            best, best_margin, how = W, margin, "HardMax search, polished"
-    return best, how
-
-
-def _promised_margin(X: Rows, K: int) -> float:
-    """The margin that polishing a minimiser of the HardMax energy leads to, to first order in 1/beta.
-
-    The minimiser weighs the pairs like stresses, so the weighted mean of the pair values is the optimum of the dual.
-    """
-    C = X[K:] @ X[:K].T
-    values = np.diagonal(C)[:, None] - C
-    np.fill_diagonal(values, np.inf)
-    weights = np.exp(-FINE_BETA * (values - values.min()))
-    np.fill_diagonal(values, 0.0)
-    return float((weights * values).sum() / weights.sum())
 
 
 def prove(code: SoftmaxCode, digits: int) -> ProvedValue:

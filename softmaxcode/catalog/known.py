@@ -64,7 +64,7 @@ class UnknownCodeError(LookupError):
     def __init__(self, K: int, d: int, objective: str, bounds: MarginBounds) -> None:
         self.K, self.d, self.objective, self.bounds = K, d, objective, bounds
         value = "the largest margin" if objective == "softmax" else "1 - mu*"
-        fits = search_memory(K) <= machine_memory()
+        fits = search_memory(K, d) <= machine_memory()
         hint = f"solve({K}, {d}) searches" if fits else "the memory here is too small to search for one"
         super().__init__(
             f"no code of (K, d) = ({K}, {d}) is stored for {objective}; {value} lies between {bounds.lower:.10g} "

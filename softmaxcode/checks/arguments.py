@@ -27,6 +27,8 @@ MAX_SIZE = 10**9
 MAX_JOBS = 10_000
 #: The memory assumed where the system does not report it, in bytes.
 USUAL_MEMORY = 16 * 2**30
+#: Bytes of work arrays that a search of any size needs, and of the interpreter with the compiled kernels.
+SEARCH_ARRAYS = 250 * 10**6
 #: Where Linux states the memory of a container, by version of its control groups.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -262,9 +264,15 @@ def machine_memory() -> int:
     return min(limits)
 
 
-def search_memory(K: int) -> int:
-    """The least memory in bytes of a search for K vectors: the cosines of all pairs, twice."""
-    return 16 * K * K
+def search_memory(K: int, d: int) -> int:
+    """The least memory in bytes of a search for K vectors in d dimensions: its code in float64, and work arrays.
+
+    Examples
+    --------
+    >>> f"{search_memory(10**6, 128) / 1e9:.1f} GB"
+    '2.3 GB'
+    """
+    return 16 * K * d + SEARCH_ARRAYS
 
 
 def check_memory(what: str, needed: int, instead: str, available: int | None = None) -> None:
