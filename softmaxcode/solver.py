@@ -35,7 +35,7 @@ from softmaxcode.exact import closed_form
 from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.finish import plan_search, polished_codes
-from softmaxcode.search.large import is_large, search_many
+from softmaxcode.search.large.search import is_large, search_many
 from softmaxcode.search.pipeline import Effort, search
 from softmaxcode.sphere import check_rows
 from softmaxcode.storage.provenance import Provenance, installed_version

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.parallel.compiled import compiled
-from softmaxcode.search.near_pair_search import SMALL, STALLED, paced
-from softmaxcode.search.near_pairs import OutOfTime
-from softmaxcode.search.pair_energy import exp_below
-from softmaxcode.search.sphere_lbfgs import SphereLBFGS
+from softmaxcode.search.large.descent import SMALL, STALLED, paced
+from softmaxcode.search.large.pair_list import OutOfTime
+from softmaxcode.search.large.energy import exp_below
+from softmaxcode.search.large.sphere_lbfgs import SphereLBFGS
 
 if TYPE_CHECKING:
     from softmaxcode.parallel.deadline import Deadline

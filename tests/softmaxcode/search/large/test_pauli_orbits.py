@@ -9,8 +9,8 @@ import pytest
 
 from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.pool import Pool
-from softmaxcode.search.pauli_orbits import GroupName, OrbitEnergy, expand, groups, orbit_search
-from softmaxcode.search.zones import zones
+from softmaxcode.search.large.pauli_orbits import GroupName, OrbitEnergy, expand, groups, orbit_search
+from softmaxcode.search.large.zones import zones
 from softmaxcode.sphere import gram, random_rows
 
 

@@ -18,10 +18,10 @@ from softmaxcode.checks.arguments import machine_memory, search_memory
 from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_tammes
 from softmaxcode.parallel.pool import Pool
 from softmaxcode.parallel.threads import one_blas_thread
-from softmaxcode.search.near_pair_search import LAST_BETA, NearPairSearch, Schedule
-from softmaxcode.search.near_pairs import uses_tree
-from softmaxcode.search.pauli_orbits import GroupName, expand, groups, orbit_search
-from softmaxcode.search.zones import zones
+from softmaxcode.search.large.descent import LAST_BETA, NearPairSearch, Schedule
+from softmaxcode.search.large.pair_list import uses_tree
+from softmaxcode.search.large.pauli_orbits import GroupName, expand, groups, orbit_search
+from softmaxcode.search.large.zones import zones
 from softmaxcode.sphere import random_rows, unit_rows
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.search.near_pairs import NearPairs, OutOfTime, near_pairs, threshold_of
-from softmaxcode.search.pair_energy import PairEnergy
-from softmaxcode.search.sphere_lbfgs import SphereLBFGS
+from softmaxcode.search.large.pair_list import NearPairs, OutOfTime, near_pairs, threshold_of
+from softmaxcode.search.large.energy import PairEnergy
+from softmaxcode.search.large.sphere_lbfgs import SphereLBFGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

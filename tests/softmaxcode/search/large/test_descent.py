@@ -10,9 +10,9 @@ import pytest
 from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.pool import Pool
 from softmaxcode.search import near_pairs as module
-from softmaxcode.search.near_pair_search import NearPairSearch, Schedule, paced
-from softmaxcode.search.near_pairs import OutOfTime, near_pairs, threshold_of, tree_pairs, uses_tree
-from softmaxcode.search.pair_energy import PairEnergy
+from softmaxcode.search.large.descent import NearPairSearch, Schedule, paced
+from softmaxcode.search.large.pair_list import OutOfTime, near_pairs, threshold_of, tree_pairs, uses_tree
+from softmaxcode.search.large.energy import PairEnergy
 from softmaxcode.sphere import gram, random_rows
 
 SIZES = [(700, 3), (700, 12), (90, 40)]

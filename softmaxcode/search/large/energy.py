@@ -21,7 +21,7 @@ from softmaxcode.parallel.compiled import compiled
 
 if TYPE_CHECKING:
     from softmaxcode.parallel.pool import Pool
-    from softmaxcode.search.near_pairs import NearPairs
+    from softmaxcode.search.large.pair_list import NearPairs
 
 #: Weights below e^-12 of the largest are neglected.
 CUTOFF = 12.0
