@@ -365,6 +365,8 @@ def _plan(K: int, d: int, budget: float | None) -> _Plan:
 
 
 def _refine(kind: int, candidate: Candidate) -> Candidate:
+    if candidate.beta >= FINE_BETA:
+        return candidate
     X = np.array(candidate.X)
     minimize(kind, X, FINE_BETA, 3000, 1e-6)
     return Candidate(pair_maximum(kind, X), X)
@@ -372,6 +374,9 @@ def _refine(kind: int, candidate: Candidate) -> Candidate:
 
 def _best_packing(found: SearchResult, plan: _Plan) -> tuple[Rows, str]:
     """The best Tammes candidate, polished where the plan allows it, and its method."""
+    decided = found.tammes[0].polished
+    if plan.polish and decided is not None:  # near ties are polished before they are ranked
+        return _centred(decided), "search, polished"
     packings = [_refine(TAMMES, c) for c in found.tammes[: 3 if plan.polish else 1]]
     packings.sort(key=lambda c: c.value)
     if plan.polish:

@@ -1,0 +1,89 @@
+"""Random starts and hops of a packing search: tasks that depend on their seed and the pool alone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softmaxcode.search.descent import Descent
+from softmaxcode.search.layers import layered_start
+from softmaxcode.search.moves import random_move
+from softmaxcode.search.pool import Packing
+from softmaxcode.sphere import random_rows
+
+if TYPE_CHECKING:
+    from softmaxcode.search.orbits import Orbits
+    from softmaxcode.search.scale import Scale
+    from softmaxcode.types import Rows
+
+#: Exponents of ten between which the first beta (times delta) is drawn. Some optima need a low one, others a high one.
+FIRST_START = (0.3, 1.5)
+FIRST_HOP = (0.5, 2.0)
+#: A start or hop ends at the screening beta if its energy exceeds the pool's best, or the chain's, by more (times
+#: delta).
+START_SLACK = 8e-3
+HOP_SLACK = 6e-3
+#: After screening, the most iterations of a step and its tolerance: without them schedules of d = 10 end 5e-4 short of
+#: the optimum, from where polishing takes ten times as long, and energies of one optimum differ.
+ITERATIONS = 1000
+TOLERANCE = 1e-5
+#: The fraction of starts that are made of layers.
+LAYERED = 1 / 8
+
+
+def first_step(exponents: tuple[float, float], scale: Scale, rng: np.random.Generator) -> float:
+    """A first beta, log-uniform between two exponents of ten of beta delta."""
+    return float(10 ** rng.uniform(*exponents)) / scale.delta
+
+
+def finish(descent: Descent, scale: Scale, screen: float, deadline: float | None) -> Packing:
+    """Continue from the screening beta to the last."""
+    descent.run(
+        4 * scale.screen, scale.last, iterations=ITERATIONS, tolerance=TOLERANCE, deadline=deadline
+    )
+    return Packing(descent.X, descent.energy, screen)
+
+
+def descend_to_end(
+    X: Rows, first: float, scale: Scale, deadline: float | None = None, orbits: Orbits | None = None
+) -> Packing:
+    """The packing that the schedule reaches from X and a first beta."""
+    descent = Descent(X, scale.delta, orbits)
+    screen = descent.run(min(first, scale.screen), scale.screen, deadline=deadline)
+    if first > scale.screen:  # the optimum near X itself, which a lower beta may leave
+        descent = Descent(X, scale.delta, orbits)
+    return finish(descent, scale, screen, deadline)
+
+
+def random_packing(
+    K: int, d: int, seed: np.random.SeedSequence, scale: Scale, limit: float, deadline: float | None
+) -> Packing | None:
+    """The packing from one random start; None if its screening energy exceeds ``limit`` or no time is left."""
+    rng = np.random.default_rng(seed)
+    X = layered_start(K, d, rng) if d > 2 and rng.random() < LAYERED else random_rows(K, d, rng)
+    descent = Descent(X, scale.delta)
+    screen = descent.run(first_step(FIRST_START, scale, rng), scale.screen, deadline=deadline)
+    if screen > limit:
+        return None
+    return finish(descent, scale, screen, deadline)
+
+
+def hop_chain(
+    start: Packing, hops: int, seed: np.random.SeedSequence, scale: Scale, deadline: float | None
+) -> Packing | None:
+    """Random moves of a packing, each kept if the energy falls; None if none is."""
+    rng = np.random.default_rng(seed)
+    current = start
+    for _ in range(hops):
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        descent = Descent(random_move(current.X, scale.spacing, rng), scale.delta)
+        screen = descent.run(first_step(FIRST_HOP, scale, rng), scale.screen, deadline=deadline)
+        if screen > current.screen + HOP_SLACK * scale.delta or descent.stopped:
+            continue
+        trial = finish(descent, scale, screen, deadline)
+        if trial.energy < current.energy - scale.resolution and not descent.stopped:
+            current = trial
+    return None if current is start else current
