@@ -170,8 +170,8 @@ def advance(w, last, factor, iterations, tolerance, reach, work):
 _SLICE = 3e8
 #: The largest move of a point in one step, in spacings of the code.
 _REACH = 0.375
-#: The first skin of the list, in spacings of the code; the kernel adapts it.
-_FIRST_SKIN = 0.25
+#: The first skin of the list, in spacings of the code divided by d - 1; the kernel adapts it.
+_FIRST_SKIN = 0.5
 
 #: The factor between steps of beta, the most iterations of a step, and the decrease (times 1 / beta) at which it ends.
 FACTOR = 4.0
@@ -289,7 +289,7 @@ def _workspace(z: Rows, spacing: float, orbits: Orbits | None) -> Workspace:
     else:
         lift, orbit, leader, sizes = orbits
         K, d = lift.shape[:2]
-    pairs = K * (K - 1) // 2 if K == R else K * R
+    pairs = K * (K - 1) // 2 if orbits is None else K * R
     return Workspace(
         lift=np.ascontiguousarray(lift),
         orbit=orbit.astype(np.int64),
@@ -311,6 +311,6 @@ def _workspace(z: Rows, spacing: float, orbits: Orbits | None) -> Workspace:
         partner=np.empty(pairs, dtype=np.int32),
         weight=np.empty(pairs),
         counts=np.zeros(AGE + 1, dtype=np.int64),
-        numbers=np.array([0.0, 0.0, 0.0, _FIRST_SKIN * spacing, 0.0]),
+        numbers=np.array([0.0, 0.0, 0.0, _FIRST_SKIN * spacing / max(1, d - 1), 0.0]),
         row=np.empty(d),
     )

@@ -30,9 +30,11 @@ MEMORY = 8
 # Sums may be reordered, so no loop may both sum and store (see `softmaxcode.search.energy`).
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
-#: The fraction of all pairs above which all cosines are computed. Measured for d = 3 to 16 and K = 34 to 400: from 0.1
-#: to 0.5 the time of a schedule changes by less than a third, and 0.25 is within a tenth of the best.
-DENSE_FRACTION = 0.25
+#: The fraction of all pairs above which all cosines are computed. Of 0.1, 0.25 and 0.5, measured for d = 3 to 16 and
+#: K = 34 to 400, this is the fastest or within a fifth of it.
+DENSE_FRACTION = 0.5
+#: Evaluations over all pairs before a list is tried again.
+DENSE_AGE = 15
 
 # places in ``Workspace.counts`` and ``Workspace.numbers``
 STORED, STALLED, ITERATION, DONE, DENSE, FRESH, EVALUATIONS, BUILDS, AGE = range(9)
@@ -114,7 +116,7 @@ def _all_cosines(w, X):
     """Cosines of the leaders with all points, -2 with themselves; returns the largest."""
     K = X.shape[0]
     R = w.leader.size
-    if K == R:
+    if w.lift.shape[0] == 1:
         np.dot(X, X.T, w.C)
     else:
         np.dot(X[w.leader], X.T, w.C)
@@ -134,15 +136,17 @@ def _build(w, X, beta):
     """List the near pairs at X, or decide for all pairs in this step of beta; returns the largest cosine."""
     K, d = X.shape
     R = w.leader.size
-    free = K == R
+    free = w.lift.shape[0] == 1
     counts, numbers = w.counts, w.numbers
     top = _all_cosines(w, X)
     # a list that was used up at once needs a wider skin, one that lasted long a narrower one
-    if counts[BUILDS] > 0 and not counts[FRESH]:
+    if not counts[FRESH]:
         if counts[AGE] < 6:
             numbers[SKIN] *= 1.5
         elif counts[AGE] > 20:
             numbers[SKIN] *= 0.7
+    elif counts[AGE] > 40:
+        numbers[SKIN] *= 0.7
     reach = np.sqrt(max(0.0, 2.0 - 2.0 * top + 2.0 * CUTOFF / beta)) + numbers[SKIN]
     lowest = 1.0 - 0.5 * reach * reach
     if reach >= 2.0:
@@ -204,7 +208,7 @@ def _near_energy(w, X, beta, top, full):
     """
     d = X.shape[1]
     R = w.leader.size
-    free = X.shape[0] == R
+    free = w.lift.shape[0] == 1
     count = w.begin[R]
     for p in range(count):
         w.weight[p] = _exponential(beta * (w.weight[p] - top))
@@ -282,7 +286,7 @@ def energy_at(w, z, beta, gradient):
     """Energy at unit rows z; its Riemannian gradient is written to ``gradient``."""
     R, f = z.shape
     K, d = w.points.shape
-    free = K == R
+    free = w.lift.shape[0] == 1
     X = w.points
     if free:
         X = z
@@ -297,6 +301,10 @@ def energy_at(w, z, beta, gradient):
     counts, numbers = w.counts, w.numbers
     full = gradient if free else w.full
     counts[EVALUATIONS] += 1
+    counts[AGE] += 1
+    if counts[DENSE] and counts[AGE] > DENSE_AGE:  # as the points settle, fewer pairs matter
+        counts[DENSE] = 0
+        counts[FRESH] = 1
     if counts[DENSE]:
         top = _all_cosines(w, X)
     elif counts[FRESH]:
@@ -310,7 +318,6 @@ def energy_at(w, z, beta, gradient):
         value = _dense_energy(w, X, beta, top, full)
         numbers[WORK] += R * K * (4.0 * d + 20.0)
     else:
-        counts[AGE] += 1
         value = _near_energy(w, X, beta, top, full)
         numbers[WORK] += w.begin[R] * (6.0 * d + 20.0)
     numbers[WORK] += R * f * (4.0 * MEMORY + 20.0)

@@ -80,7 +80,7 @@ def most_orbits(group: MatrixGroup, K: int) -> list[int]:
 
 
 def draw_composition(group: MatrixGroup, K: int, rng: np.random.Generator) -> Composition | None:
-    """A composition of K points, uniformly from all that `most_orbits` allows; None if there is none.
+    """A composition of K points, uniformly from all that `most_orbits` allows; None if that moves no point.
 
     Examples
     --------
@@ -106,7 +106,8 @@ def draw_composition(group: MatrixGroup, K: int, rng: np.random.Generator) -> Co
         drawn = int(rng.choice(len(options), p=np.array(options, dtype=float) / float(sum(options))))
         counts.append(drawn)
         left -= drawn * size
-    return Composition(group, tuple(counts))
+    moved = any(n and t.size > 1 for n, t in zip(counts, group.types, strict=True))
+    return Composition(group, tuple(counts)) if moved else None
 
 
 @functools.lru_cache(maxsize=64)

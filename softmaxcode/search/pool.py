@@ -46,13 +46,14 @@ class Packing:
         The points.
     energy : float
         The energy at the last beta.
-    screen : float
-        The energy at the screening beta, on the way.
+    screen, second : float
+        The energies at both screening betas, on the way.
     """
 
     X: Rows
     energy: float
     screen: float
+    second: float
 
 
 @dataclass

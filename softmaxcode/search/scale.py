@@ -18,12 +18,16 @@ class Scale:
     ----------
     delta : float
         1 - c for a proved lower bound c on mu: Fejes Toth's for d = 3, Levenshtein's in more dimensions.
+    d : int
+        The dimension.
     """
 
     delta: float
+    d: int
 
-    #: Steps of beta in units of 1 / delta: where starts are compared, where they end, and where near ties are decided.
+    #: Steps of beta in units of 1 / delta: where starts are compared, first and again, where they end, and where near ties are decided.
     SCREEN = 150.0
+    SECOND = 600.0
     LAST = 2400.0
     FINE = 1.536e5
 
@@ -38,6 +42,11 @@ class Scale:
         return self.SCREEN / self.delta
 
     @property
+    def second(self) -> float:
+        """The beta at which hops are compared once more."""
+        return self.SECOND / self.delta
+
+    @property
     def last(self) -> float:
         """The beta at which a start ends."""
         return self.LAST / self.delta
@@ -49,8 +58,8 @@ class Scale:
 
     @property
     def resolution(self) -> float:
-        """Energies at the last beta that differ by less belong to one optimum."""
-        return 2e-7 * self.delta
+        """Energies at the last beta that differ by less belong to one optimum; they converge less well for d > 3."""
+        return (2e-7 if self.d == 3 else 5e-6) * self.delta
 
 
 @functools.lru_cache(maxsize=256)
@@ -63,4 +72,4 @@ def scale(K: int, d: int) -> Scale:
     0.552786
     """
     bound = fejes_toth(K).value if d == 3 and K > 4 else levenshtein(K, d).value
-    return Scale(max(1 - bound, 1e-12))
+    return Scale(max(1 - bound, 1e-12), d)

@@ -21,14 +21,19 @@ if TYPE_CHECKING:
 #: Exponents of ten between which the first beta (times delta) is drawn. Some optima need a low one, others a high one.
 FIRST_START = (0.3, 1.5)
 FIRST_HOP = (0.5, 2.0)
-#: A start or hop ends at the screening beta if its energy exceeds the pool's best, or the chain's, by more (times
-#: delta).
+#: A start ends at the screening beta if its energy exceeds the pool's best by more (times delta).
 START_SLACK = 8e-3
-HOP_SLACK = 6e-3
-#: After screening, the most iterations of a step and its tolerance: without them schedules of d = 10 end 5e-4 short of
-#: the optimum, from where polishing takes ten times as long, and energies of one optimum differ.
-ITERATIONS = 1000
-TOLERANCE = 1e-5
+#: Exponents of ten of the same for hops, against the chain's energy. Most improvements need less than 1e-3, a few more,
+#: and the continuation costs ten times the screening, so each hop draws its own.
+HOP_SLACK = (-4.0, -2.2)
+#: The second screening allows this fraction of the first one's slack, and calls energies nearer than `SAME` times the
+#: pool's resolution one optimum.
+SECOND_SLACK = 0.4
+SAME = 5.0
+#: The most iterations of a step and its tolerance at the second screening and at the last beta. With those of a screening
+#: schedules of d = 10 end 5e-4 short of the optimum, from where polishing takes ten times as long.
+SECOND = {"iterations": 500, "tolerance": 1e-4}
+LAST = {"iterations": 1000, "tolerance": 1e-5}
 #: The fraction of starts that are made of layers.
 LAYERED = 1 / 8
 
@@ -40,10 +45,10 @@ def first_step(exponents: tuple[float, float], scale: Scale, rng: np.random.Gene
 
 def finish(descent: Descent, scale: Scale, screen: float, deadline: float | None) -> Packing:
     """Continue from the screening beta to the last."""
-    descent.run(
-        4 * scale.screen, scale.last, iterations=ITERATIONS, tolerance=TOLERANCE, deadline=deadline
-    )
-    return Packing(descent.X, descent.energy, screen)
+    second = descent.run(scale.second, scale.second, deadline=deadline, **SECOND)
+    if not descent.stopped:
+        descent.run(scale.last, scale.last, deadline=deadline, **LAST)
+    return Packing(descent.X, descent.energy, screen, second)
 
 
 def descend_to_end(
@@ -80,10 +85,15 @@ def hop_chain(
         if deadline is not None and time.monotonic() > deadline:
             break
         descent = Descent(random_move(current.X, scale.spacing, rng), scale.delta)
+        slack = scale.delta * float(10 ** rng.uniform(*HOP_SLACK))
         screen = descent.run(first_step(FIRST_HOP, scale, rng), scale.screen, deadline=deadline)
-        if screen > current.screen + HOP_SLACK * scale.delta or descent.stopped:
+        if screen > current.screen + slack or descent.stopped:
             continue
-        trial = finish(descent, scale, screen, deadline)
-        if trial.energy < current.energy - scale.resolution and not descent.stopped:
-            current = trial
+        second = descent.run(scale.second, scale.second, deadline=deadline, **SECOND)
+        above = second - current.second
+        if above > SECOND_SLACK * slack or abs(above) < SAME * scale.resolution or descent.stopped:
+            continue
+        energy = descent.run(scale.last, scale.last, deadline=deadline, **LAST)
+        if energy < current.energy - scale.resolution and not descent.stopped:
+            current = Packing(descent.X, energy, screen, second)
     return None if current is start else current
