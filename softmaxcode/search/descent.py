@@ -280,6 +280,22 @@ def descend_near(X: Rows, delta: float, first: float, last: float, deadline: flo
     return descent.X, energy
 
 
+def near_energy(z: Rows, beta: float, orbits: Orbits | None = None) -> tuple[float, Rows, Rows]:
+    """The energy at one configuration, its Riemannian gradient with respect to the unknowns z, and the points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> value, gradient, X = near_energy(np.vstack([np.eye(3), -np.eye(3)]), 50.0)
+    >>> bool(np.isclose(value, np.log(12) / 50)), bool(np.allclose(gradient, 0))
+    (True, True)
+    """
+    w = _workspace(np.array(z), 1.0, orbits)
+    w.counts[FRESH] = 1
+    value = energy_at(w, w.z, beta, w.gradient)
+    return float(value), w.gradient, w.z if orbits is None else w.points
+
+
 def _workspace(z: Rows, spacing: float, orbits: Orbits | None) -> Workspace:
     R, f = z.shape
     if orbits is None:
