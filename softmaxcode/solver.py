@@ -63,6 +63,9 @@ WORTH_KEEPING = 1e-15
 #: A start of the search evaluates some hundred energies of 4 K^2 d floating-point operations, at about 1e10 per second.
 START_FLOPS = 400 * 4
 FLOPS_PER_SECOND = 1e10
+#: Iterations at `FINE_BETA` after which a HardMax optimum is given up if it promises less than the best by this.
+FEW_ITERATIONS = 300
+FEW_GAIN = 1e-5
 #: Seconds that one start may take if there is no budget.
 SEARCH_TIMEOUT = 600.0
 #: A HardMax optimum must beat the best packing by this before it is polished.
@@ -405,7 +408,11 @@ def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: _Plan) -> 
         hopeless = smallest_margin(candidate.X[:K]).margin < best_margin - SEARCH_ERROR
         if hopeless or not (plan.polish and can_polish(2 * K, d) and plan.in_time()):
             continue
-        X = _refine(HARDMAX, candidate).X
+        X = np.array(candidate.X)
+        minimize(HARDMAX, X, FINE_BETA, FEW_ITERATIONS, 1e-6)
+        if _promised_margin(X, K) <= best_margin - FEW_GAIN:
+            continue
+        X = _refine(HARDMAX, replace(candidate, X=X)).X
         if _promised_margin(X, K) <= best_margin + WORTH_POLISHING:
             continue
         W = polish_hardmax(X[:K], X[K:], 10 / FINE_BETA, plan.deadline).X[:K]

@@ -28,7 +28,7 @@ from softmaxcode.search.orbit_starts import (
 )
 from softmaxcode.search.pool import Packing, Pool
 from softmaxcode.search.scale import scale
-from softmaxcode.search.stages import START_SLACK, descend_to_end, hop_chain, random_packing
+from softmaxcode.search.stages import START_SLACK, descend_to_end, hop_chain, random_packing, screened
 from softmaxcode.search.symmetry import SymmetricSearch
 from softmaxcode.sphere import unit_rows
 
@@ -131,12 +131,22 @@ class PackingSearch:
         self._hops = HOPS_PER_ROUND if seconds < ROUND_SECONDS / CHAINS / HOPS_PER_ROUND else 1
         self._chains = CHAINS * int(np.clip(ROUND_SECONDS / seconds / CHAINS / self._hops, 1, 8))
 
-    def improve(self, inits: list[Rows], deadline: float | None = None, first: tuple[float, ...] = (150.0,)) -> None:
+    def improve(self, inits: list[Rows], first: tuple[float, ...], deadline: float | None = None) -> None:
         """Take given codes into the pool, after a schedule from each first beta (times delta)."""
         tasks = [
             functools.partial(descend_to_end, X, b / self.scale.delta, self.scale, deadline) for X in inits for b in first
         ]
         self.pool.add(self.threads.run("improve", tasks), self.threads, deadline)
+
+    def try_starts(self, starts: list[Rows], first: tuple[float, ...], deadline: float | None = None) -> None:
+        """Screen given starts like random ones, from each first beta (times delta)."""
+        limit = self.pool.screen + START_SLACK * self.scale.delta
+        task = functools.partial(
+            screened, scale=self.scale, limit=limit, known=[p.second for p in self.pool.packings], deadline=deadline
+        )
+        tasks = [functools.partial(task, X, b / self.scale.delta) for X in starts for b in first]
+        found = self.threads.run("starts", tasks)
+        self.pool.add([packing for packing in found if packing is not None], self.threads, deadline)
 
     def run(
         self, fractions: dict[str, float], spent: Callable[[], bool], deadline: float | None, floor: float
@@ -173,7 +183,15 @@ class PackingSearch:
         """Random starts, screened against the pool; the first of all is finished in any case."""
         seeds = self._spawn(self._start_seeds, left)
         limit = self.pool.screen + START_SLACK * self.scale.delta
-        task = functools.partial(random_packing, self.K, self.d, scale=self.scale, limit=limit, deadline=deadline)
+        task = functools.partial(
+            random_packing,
+            self.K,
+            self.d,
+            scale=self.scale,
+            limit=limit,
+            known=[p.second for p in self.pool.packings],
+            deadline=deadline,
+        )
         found = self.threads.run("starts", [functools.partial(task, seed) for seed in seeds])
         self.pool.add([packing for packing in found if packing is not None], self.threads, deadline)
         self.starts_made += len(seeds)

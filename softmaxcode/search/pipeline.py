@@ -128,7 +128,7 @@ def search(
     seeds = np.random.SeedSequence(seed).spawn(3)
     floor = levenshtein(K, d).value + MET  # no packing is better than the bound
     packing = PackingSearch(K, d, effort.starts, effort.hops, seed=seeds[0], threads=threads, progress=progress)
-    packing.improve(list(inits), timer.at(HARDMAX_FROM), (INIT_BETA, packing.scale.SCREEN))
+    packing.improve(list(inits), (INIT_BETA, packing.scale.SCREEN), timer.at(HARDMAX_FROM))
     if device is not None:
         _batched_starts(packing, seeds[2], device, effort)
     packing.run({"hops": 0.5}, lambda: timer.spent(HARDMAX_FROM), timer.at(HARDMAX_FROM), floor)
@@ -140,7 +140,7 @@ def search(
     seeded = [_task(HARDMAX, _with_directions(c.X), 300.0, deadline) for c in packing.pool.leading(2)]
     hardmax = best_distinct(hardmax + threads.run("seeded", seeded), KEPT)
     # … and vice versa
-    packing.improve([c.X[:K] for c in hardmax[:3]], timer.at(1.0), BACK_BETAS)
+    packing.try_starts([c.X[:K] for c in hardmax[:3]], BACK_BETAS, timer.at(1.0))
     packing.run({}, lambda: timer.spent(1.0), timer.at(1.0), floor)
     return SearchResult(
         packing.pool.leading(KEPT), hardmax, packing.starts_made + made, packing.stages["hops"].done
@@ -167,7 +167,7 @@ def _batched_starts(packing: PackingSearch, seeds: np.random.SeedSequence, devic
         left = BATCH if stage.planned is None else min(BATCH, stage.planned - stage.done)
         found = _batched(TAMMES, packing.K, packing.d, seeds.spawn(left), device, effort.timer.deadline)
         best = best_distinct(found, KEPT)
-        packing.improve([c.X for c in best], effort.timer.at(HARDMAX_FROM), (INIT_BETA,))
+        packing.improve([c.X for c in best], (INIT_BETA,), effort.timer.at(HARDMAX_FROM))
         packing.starts_made += left
         stage.done += left
     stage.share = 0.0

@@ -14,6 +14,8 @@ from softmaxcode.search.pool import Packing
 from softmaxcode.sphere import random_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from softmaxcode.search.orbits import Orbits
     from softmaxcode.search.scale import Scale
     from softmaxcode.types import Rows
@@ -62,17 +64,39 @@ def descend_to_end(
     return finish(descent, scale, screen, deadline)
 
 
-def random_packing(
-    K: int, d: int, seed: np.random.SeedSequence, scale: Scale, limit: float, deadline: float | None
+def screened(
+    X: Rows, first: float, scale: Scale, limit: float, known: Sequence[float], deadline: float | None
 ) -> Packing | None:
-    """The packing from one random start; None if its screening energy exceeds ``limit`` or no time is left."""
-    rng = np.random.default_rng(seed)
-    X = layered_start(K, d, rng) if d > 2 and rng.random() < LAYERED else random_rows(K, d, rng)
+    """The packing from one start, or None if it cannot compete.
+
+    It cannot if its screening energy exceeds ``limit``, or its second one is among the ``known`` ones: such an optimum
+    was found before.
+    """
     descent = Descent(X, scale.delta)
-    screen = descent.run(first_step(FIRST_START, scale, rng), scale.screen, deadline=deadline)
+    screen = descent.run(min(first, scale.screen), scale.screen, deadline=deadline)
     if screen > limit:
         return None
-    return finish(descent, scale, screen, deadline)
+    second = descent.run(scale.second, scale.second, deadline=deadline, **SECOND)
+    if any(abs(second - other) < SAME * scale.resolution for other in known):
+        return None
+    if not descent.stopped:
+        descent.run(scale.last, scale.last, deadline=deadline, **LAST)
+    return Packing(descent.X, descent.energy, screen, second)
+
+
+def random_packing(
+    K: int,
+    d: int,
+    seed: np.random.SeedSequence,
+    scale: Scale,
+    limit: float = np.inf,
+    known: Sequence[float] = (),
+    deadline: float | None = None,
+) -> Packing | None:
+    """The packing from one random start, `screened`."""
+    rng = np.random.default_rng(seed)
+    X = layered_start(K, d, rng) if d > 2 and rng.random() < LAYERED else random_rows(K, d, rng)
+    return screened(X, first_step(FIRST_START, scale, rng), scale, limit, known, deadline)
 
 
 def hop_chain(

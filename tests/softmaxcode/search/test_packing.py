@@ -74,17 +74,18 @@ def test_every_move_is_drawn(monkeypatch):
 
 def test_a_start_that_cannot_compete_is_not_continued():
     units, seed = scale(30, 3), np.random.SeedSequence(4)
-    found = random_packing(30, 3, seed, units, np.inf, None)
+    found = random_packing(30, 3, seed, units)
     assert found is not None
-    assert random_packing(30, 3, seed, units, found.screen - 1e-6, None) is None
-    again = random_packing(30, 3, seed, units, found.screen, None)
+    assert random_packing(30, 3, seed, units, found.screen - 1e-6) is None
+    again = random_packing(30, 3, seed, units, found.screen)
     assert (again.X == found.X).all() and again.energy == found.energy
+    assert random_packing(30, 3, seed, units, known=[found.second]) is None
     assert gram(found.X).max() < found.energy < found.second < found.screen
 
 
 def test_hops_only_improve():
     units = scale(34, 3)
-    start = random_packing(34, 3, np.random.SeedSequence(1), units, np.inf, None)
+    start = random_packing(34, 3, np.random.SeedSequence(1), units)
     better = [hop_chain(start, 8, seed, units, None) for seed in np.random.SeedSequence(2).spawn(12)]
     energies = [p.energy for p in better if p is not None]
     assert energies and max(energies) < start.energy - units.resolution
@@ -95,7 +96,7 @@ def test_the_pool_keeps_distinct_packings_and_polishes_near_ties():
     units = scale(13, 3)
     threads = Threads(1)
     pool = Pool(units)
-    packings = [random_packing(13, 3, s, units, np.inf, None) for s in np.random.SeedSequence(0).spawn(80)]
+    packings = [random_packing(13, 3, s, units) for s in np.random.SeedSequence(0).spawn(80)]
     pool.add(packings, threads)
     pool.add(packings, threads)
     energies = [p.energy for p in pool.packings]
@@ -111,7 +112,7 @@ def test_a_tie_is_decided_by_the_largest_cosine_not_by_the_energy():
     """A worse packing enters with an energy that was made too low: both are near the best, and polishing decides."""
     units = scale(13, 3)
     good = min(
-        (random_packing(13, 3, s, units, np.inf, None) for s in np.random.SeedSequence(0).spawn(24)),
+        (random_packing(13, 3, s, units) for s in np.random.SeedSequence(0).spawn(24)),
         key=lambda p: p.energy,
     )
     other = descend_to_end(random_rows(13, 3, np.random.default_rng(4)), 10.0, units)
@@ -125,7 +126,7 @@ def test_a_tie_is_decided_by_the_largest_cosine_not_by_the_energy():
 def test_given_codes_are_kept_and_improved():
     best = run(packing_search()).pool.best
     again = packing_search()
-    again.improve([best.X])
+    again.improve([best.X], (2400.0, 150.0))
     assert again.pool.best.value <= best.value + 1e-12
     assert again.starts_made == 0
 
