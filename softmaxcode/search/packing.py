@@ -29,7 +29,7 @@ from softmaxcode.search.orbit_starts import (
 from softmaxcode.search.pool import Packing, Pool
 from softmaxcode.search.scale import scale
 from softmaxcode.search.stages import START_SLACK, descend_to_end, hop_chain, random_packing, screened
-from softmaxcode.search.symmetry import SymmetricSearch
+from softmaxcode.search.symmetry import LAST_BETA, SymmetricSearch
 from softmaxcode.sphere import unit_rows
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class PackingSearch:
         """
         while True:
             open_stages = [s for name, s in self.stages.items() if not s.over(fractions.get(name, 1.0))]
-            if not open_stages or (self.pool.decided and (spent() or self.pool.best.value <= floor)):
+            if not open_stages or (self.pool.packings and (spent() or self.pool.best.value <= floor)):
                 return
             stage = self.stages["starts"] if not self.pool.packings else min(open_stages, key=lambda s: s.progress)
             begin = time.monotonic()
@@ -217,10 +217,11 @@ class PackingSearch:
         """Orbits of permutation groups; the candidates are improved without the symmetry, too."""
         count = max(1, min(self._tasks, 16) if left is None else min(self._tasks, 16, left))
         found = self._permutations.round(count, deadline)
-        near = [c for c in found if not self.pool.decided or c.value <= self.pool.best.value + SLACK * self.scale.delta]
+        near = [c for c in found if not self.pool.packings or c.value <= self.pool.best.value + SLACK * self.scale.delta]
         tasks = [functools.partial(self._relax, c, deadline) for c in near]
         self.pool.add(self.threads.run("relax", tasks), self.threads, deadline)
-        self.pool.consider([Candidate(c.value, c.X, 1.0) for c in near])
+        if near and min(c.value for c in near) < self.pool.best.value:  # such as an exact code
+            self.pool.consider([Candidate(c.value, c.X, LAST_BETA) for c in near])
         return count
 
     def _relax(self, candidate: SymmetricCandidate, deadline: float | None) -> Packing:

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 ROUND = 4
 BATCH = 64
 KEPT = 6
-#: The fractions of a budget at which the batched starts end, and HardMax begins and ends.
+#: The fractions of a budget at which the batched starts end, HardMax begins and ends, and the hops end.
 BATCHED_TO = 0.25
 HARDMAX_FROM = 0.5
 HARDMAX_TO = 0.6
+HOPS_TO = 0.95
+#: Variations of the best packing that are polished at the end.
+VARIATIONS = 12
 #: First betas, times delta, for given codes and for those that HardMax found.
 INIT_BETA = 2400.0
 BACK_BETAS = (20.0, 150.0)
@@ -141,7 +144,10 @@ def search(
     hardmax = best_distinct(hardmax + threads.run("seeded", seeded), KEPT)
     # … and vice versa
     packing.try_starts([c.X[:K] for c in hardmax[:3]], BACK_BETAS, timer.at(1.0))
-    packing.run({}, lambda: timer.spent(1.0), timer.at(1.0), floor)
+    packing.run({}, lambda: timer.spent(HOPS_TO), timer.at(HOPS_TO), floor)
+    packing.pool.decide(threads, timer.at(1.0))
+    if not met:
+        packing.pool.vary(seeds[2].spawn(VARIATIONS), threads, timer.at(1.0))
     return SearchResult(
         packing.pool.leading(KEPT), hardmax, packing.starts_made + made, packing.stages["hops"].done
     )
@@ -163,7 +169,7 @@ def _hardmax_starts(
 def _batched_starts(packing: PackingSearch, seeds: np.random.SeedSequence, device: str, effort: Effort) -> None:
     """Random starts by the batched search on a torch device, in place of those of the CPU."""
     stage = packing.stages["starts"]
-    while not stage.over() and not (packing.pool.decided and effort.timer.spent(BATCHED_TO)):
+    while not stage.over() and not (packing.pool.packings and effort.timer.spent(BATCHED_TO)):
         left = BATCH if stage.planned is None else min(BATCH, stage.planned - stage.done)
         found = _batched(TAMMES, packing.K, packing.d, seeds.spawn(left), device, effort.timer.deadline)
         best = best_distinct(found, KEPT)

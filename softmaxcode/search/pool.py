@@ -6,6 +6,8 @@ best continue to a high beta, and those that are still as good are polished.
 
 from __future__ import annotations
 
+import functools
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,10 +16,10 @@ import numpy as np
 from softmaxcode.contacts.polish import polish_tammes
 from softmaxcode.search.descent import Descent
 from softmaxcode.search.multistart import Candidate
-from softmaxcode.sphere import gram
+from softmaxcode.sphere import gram, unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from softmaxcode.contacts.polish import Polished
     from softmaxcode.parallel.threads import Threads
@@ -32,6 +34,8 @@ NEAR = 1.2e-4
 NEARER = 3e-5
 #: The spread of the contacts' cosines from which polishing starts.
 SPREAD = 1e-4
+#: Exponents of ten of the size of variations, in spacings.
+VARIATION = (-3.0, -0.7)
 #: Polishing during the search is limited to this many unknowns; above, near ties are decided at the high beta.
 MOST_UNKNOWNS = 600
 
@@ -74,33 +78,47 @@ class Pool:
     @property
     def best(self) -> Candidate:
         """The packing of the smallest largest cosine."""
-        return self.decided[0]
+        return min([*self.decided[:1], *map(self._candidate, self.packings)], key=lambda c: c.value)
 
     @property
     def screen(self) -> float:
         """The screening energy that new candidates are compared with; infinite for an empty pool."""
         return self.packings[0].screen if self.packings else np.inf
 
+    def _candidate(self, packing: Packing) -> Candidate:
+        return Candidate(float(gram(packing.X).max()), packing.X, self.scale.last)
+
     def leading(self, count: int) -> list[Candidate]:
         """The best packings, near ties first, as candidates of distinct values."""
-        later = [Candidate(float(gram(p.X).max()), p.X, self.scale.last) for p in self.packings]
-        limit = self.decided[-1].value + NEAR * self.scale.delta
-        later = sorted((c for c in later if c.value > limit), key=lambda c: c.value)
-        return [*self.decided, *later][:count]
+        near = NEAR * self.scale.delta
+        others = [
+            candidate
+            for candidate in map(self._candidate, self.packings)
+            if all(abs(candidate.value - c.value) > near for c in self.decided)
+        ]
+        return sorted([*self.decided, *others], key=lambda c: c.value)[:count]
 
     def add(self, found: list[Packing], threads: Threads, deadline: float | None = None) -> None:
-        """Take packings into the pool and decide near ties."""
-        resolution = self.scale.resolution
+        """Take packings into the pool, and decide near ties where polishing is cheap."""
         for packing in sorted(found, key=lambda p: p.energy):
-            if all(abs(packing.energy - other.energy) > resolution for other in self.packings):
+            if all(abs(packing.energy - other.energy) > self.scale.resolution for other in self.packings):
                 self.packings = sorted([*self.packings, packing], key=lambda p: p.energy)[:POOL]
-        if not self.packings:
-            return
+        if self.packings and self._unknowns <= MOST_UNKNOWNS:
+            self.decide(threads, deadline)
+
+    @property
+    def _unknowns(self) -> int:
+        K, d = self.packings[0].X.shape
+        return K * (d - 1)
+
+    def decide(self, threads: Threads, deadline: float | None = None) -> None:
+        """Continue candidates near the best to a high beta, and polish those that are still as good if it is cheap."""
         limit = self.packings[0].energy + NEAR * self.scale.delta
         near = [
             packing
             for packing in self.packings
-            if packing.energy <= limit and all(abs(packing.energy - seen) > resolution for seen in self._seen)
+            if packing.energy <= limit
+            and all(abs(packing.energy - seen) > self.scale.resolution for seen in self._seen)
         ]
         if not near:
             return
@@ -108,10 +126,30 @@ class Pool:
         climbed = threads.run("climb", [self._climb(packing, deadline) for packing in near])
         best = min(c.value for c in [*climbed, *self.decided])
         tied = [c for c in climbed if c.value <= best + NEARER * self.scale.delta]
-        K, d = near[0].X.shape
-        if K * (d - 1) <= MOST_UNKNOWNS:
+        if self._unknowns <= MOST_UNKNOWNS:
             tied = threads.run("polish", [self._polish(c, deadline) for c in tied])
         self.consider(tied)
+
+    def vary(self, seeds: Sequence[np.random.SeedSequence], threads: Threads, deadline: float | None = None) -> None:
+        """Polish small variations of the best: optima may differ by less than energies resolve, such as 1e-8.
+
+        Without an effect where polishing is not cheap.
+        """
+        if self._unknowns > MOST_UNKNOWNS:
+            return
+        self.consider(threads.run("vary", [functools.partial(self._variation, s, deadline) for s in seeds]))
+
+    def _variation(self, seed: np.random.SeedSequence, deadline: float | None) -> Candidate:
+        if deadline is not None and time.monotonic() > deadline:
+            return self.best
+        rng = np.random.default_rng(seed)
+        X = self.best.X
+        noise = self.scale.spacing / np.sqrt(X.shape[1]) * 10 ** rng.uniform(*VARIATION)
+        descent = Descent(unit_rows(X + noise * rng.standard_normal(X.shape)), self.scale.delta)
+        first = self.scale.last * 10 ** rng.uniform(-1, 0)
+        descent.run(first, self.scale.fine, iterations=1000, tolerance=1e-5, deadline=deadline)
+        candidate = Candidate(0.0, descent.X, self.scale.fine)
+        return self._polish(candidate, deadline, SPREAD * 10 ** rng.uniform(-1, 1))()
 
     def consider(self, candidates: list[Candidate]) -> None:
         """Rank candidates among the best by their largest cosine."""
@@ -134,9 +172,11 @@ class Pool:
 
         return run
 
-    def _polish(self, candidate: Candidate, deadline: float | None) -> Callable[[], Candidate]:
+    def _polish(
+        self, candidate: Candidate, deadline: float | None, spread: float = SPREAD
+    ) -> Callable[[], Candidate]:
         def run() -> Candidate:
-            polished: Polished = polish_tammes(candidate.X, SPREAD, deadline)
+            polished: Polished = polish_tammes(candidate.X, spread, deadline)
             value = float(gram(polished.X).max())
             return replace(candidate, value=value, X=polished.X, polished=polished)
 
