@@ -38,7 +38,8 @@ class Direction:
 def solve_shifted(A: np.ndarray, rhs: np.ndarray, scale: float, first: int = 0) -> tuple[np.ndarray, int] | None:
     """Solve A x = rhs for symmetric A with the smallest multiple of the identity added that makes it definite.
 
-    Only the lower triangle of ``A`` is read, and it is overwritten. The first shift tried is number ``first``; None if even the largest shift fails.
+    Only the lower triangle of ``A`` is read, and it is overwritten. The first shift tried is number ``first``; None if
+    even the largest shift fails.
     """
     index = np.diag_indices_from(A)
     diagonal = A[index].copy()

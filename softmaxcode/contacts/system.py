@@ -110,7 +110,7 @@ def lagrangian_hessian(system: ContactSystem, X: Rows, basis: np.ndarray, weight
 
 @compiled(fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _fill_hessian(out, begin, index, data, basis, radial):
-    """Blocks -S_rc B_r^T B_c of the Hessian, and the radial parts on the diagonal; the rows of ``basis`` are vectors."""
+    """Blocks -S_rc B_r^T B_c of the Hessian, and the radial parts on its diagonal; ``basis[r]`` is B_r^T."""
     N, f, d = basis.shape
     for r in range(N):
         for p in range(begin[r], begin[r + 1]):

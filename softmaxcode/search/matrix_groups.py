@@ -1,8 +1,8 @@
 """Small finite groups of orthogonal matrices, and the types of orbits that their points can have.
 
-The point groups are the finite subgroups of O(3), up to rotation, in Schoenflies notation. In more dimensions groups are
-drawn at random: cyclic and dihedral groups of block rotations, signed permutations of the coordinates, and permutations
-of the d + 1 corners of a simplex.
+The point groups are the finite subgroups of O(3), up to rotation, in Schoenflies notation. In more dimensions groups
+are drawn at random: cyclic and dihedral groups of block rotations, signed permutations of the coordinates, and
+permutations of the d + 1 corners of a simplex.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from softmaxcode.types import Rows
+    pass
 
 #: The longest axis of the point groups that are tried.
 LONGEST_AXIS = 12

@@ -1,4 +1,4 @@
-"""Random moves that take a code out of its local optimum: points reinserted, or a cap perturbed, turned or reflected."""
+"""Random moves that take a code out of its local optimum: reinserted points, or a cap perturbed, turned or mirrored."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def _into_holes(W: Rows, out: np.ndarray, rng: np.random.Generator) -> Rows:
     return W
 
 
-def reinsert_points(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:  # noqa: ARG001
+def reinsert_points(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:
     """Remove up to a twentieth of the points, at least up to two, and put each into a hole."""
     K = len(W)
     return _into_holes(W, rng.choice(K, int(rng.integers(1, max(2, K // 20) + 1)), replace=False), rng)
 
 
-def reinsert_cluster(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:  # noqa: ARG001
+def reinsert_cluster(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:
     """Remove neighbouring points, as many as `reinsert_points`, and put each into a hole."""
     _, out = _nearest(W, int(rng.integers(1, max(2, len(W) // 20) + 1)), rng)
     return _into_holes(W, out, rng)
@@ -75,7 +75,7 @@ def _cap_and_planes(W: Rows, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     return cap, basis[:, 1:]
 
 
-def rotate_cap(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:  # noqa: ARG001
+def rotate_cap(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:
     """Rotate a cap of up to half of the points by a random angle in a plane orthogonal to its centre."""
     cap, plane = _cap_and_planes(W, rng)
     angle = rng.uniform(0, 2 * np.pi)
@@ -85,7 +85,7 @@ def rotate_cap(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:  # no
     return unit_rows(W)
 
 
-def reflect_cap(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:  # noqa: ARG001
+def reflect_cap(W: Rows, spacing: float, rng: np.random.Generator) -> Rows:
     """Reflect a cap of up to half of the points in a hyperplane through its centre."""
     cap, plane = _cap_and_planes(W, rng)
     W = W.copy()

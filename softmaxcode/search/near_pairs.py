@@ -21,7 +21,7 @@ import numpy as np
 from softmaxcode.parallel.compiled import compiled
 
 if TYPE_CHECKING:
-    from softmaxcode.types import Rows
+    pass
 
 #: Pairs whose weight exp(beta (c - top)) is below e^-30 (1e-13) may be omitted.
 CUTOFF = 30.0
@@ -92,6 +92,7 @@ def _exponential(x):
 
 @compiled(fastmath=_FAST)
 def dot(a, b):
+    """The inner product of two vectors."""
     acc = 0.0
     for i in range(a.size):
         acc += a[i] * b[i]

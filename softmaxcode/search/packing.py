@@ -134,7 +134,9 @@ class PackingSearch:
     def improve(self, inits: list[Rows], first: tuple[float, ...], deadline: float | None = None) -> None:
         """Take given codes into the pool, after a schedule from each first beta (times delta)."""
         tasks = [
-            functools.partial(descend_to_end, X, b / self.scale.delta, self.scale, deadline) for X in inits for b in first
+            functools.partial(descend_to_end, X, b / self.scale.delta, self.scale, deadline)
+            for X in inits
+            for b in first
         ]
         self.pool.add(self.threads.run("improve", tasks), self.threads, deadline)
 
@@ -148,9 +150,7 @@ class PackingSearch:
         found = self.threads.run("starts", tasks)
         self.pool.add([packing for packing in found if packing is not None], self.threads, deadline)
 
-    def run(
-        self, fractions: dict[str, float], spent: Callable[[], bool], deadline: float | None, floor: float
-    ) -> None:
+    def run(self, fractions: dict[str, float], spent: Callable[[], bool], deadline: float | None, floor: float) -> None:
         """Work until these fractions of the planned stages are done, time is spent, or the best is at the floor.
 
         Parameters
@@ -208,7 +208,9 @@ class PackingSearch:
         best = min([self.pool.screen, *(start.energy for start in starts)])
         promising = [start for start in starts if start.energy <= best + SLACK * self.scale.delta]
         finish = functools.partial(finish_both_ways, scale=self.scale, deadline=deadline)
-        tasks = [functools.partial(finish, start, seed.spawn(1)[0]) for start, seed in zip(promising, seeds, strict=False)]
+        tasks = [
+            functools.partial(finish, start, seed.spawn(1)[0]) for start, seed in zip(promising, seeds, strict=False)
+        ]
         found = self.threads.run("orbit finish", tasks)
         self.pool.add([packing for both in found for packing in both], self.threads, deadline)
         return len(seeds)
@@ -217,7 +219,9 @@ class PackingSearch:
         """Orbits of permutation groups; the candidates are improved without the symmetry, too."""
         count = max(1, min(self._tasks, 16) if left is None else min(self._tasks, 16, left))
         found = self._permutations.round(count, deadline)
-        near = [c for c in found if not self.pool.packings or c.value <= self.pool.best.value + SLACK * self.scale.delta]
+        near = [
+            c for c in found if not self.pool.packings or c.value <= self.pool.best.value + SLACK * self.scale.delta
+        ]
         tasks = [functools.partial(self._relax, c, deadline) for c in near]
         self.pool.add(self.threads.run("relax", tasks), self.threads, deadline)
         if near and min(c.value for c in near) < self.pool.best.value:  # such as an exact code
@@ -230,7 +234,7 @@ class PackingSearch:
         X = unit_rows(candidate.X + NOISE * self.scale.spacing / math.sqrt(d) * noise)
         return descend_to_end(X, RELAX / self.scale.delta, self.scale, deadline)
 
-    def _hop_round(self, left: int | None, deadline: float | None) -> int:  # noqa: ARG002
+    def _hop_round(self, left: int | None, deadline: float | None) -> int:
         """Chains of hops from packings of the pool, the better ones more often."""
         rng = np.random.default_rng(self._hop_seeds.spawn(1)[0])
         packings = self.pool.packings

@@ -148,9 +148,7 @@ def search(
     packing.pool.decide(threads, timer.at(1.0))
     if not met:
         packing.pool.vary(seeds[2].spawn(VARIATIONS), threads, timer.at(1.0))
-    return SearchResult(
-        packing.pool.leading(KEPT), hardmax, packing.starts_made + made, packing.stages["hops"].done
-    )
+    return SearchResult(packing.pool.leading(KEPT), hardmax, packing.starts_made + made, packing.stages["hops"].done)
 
 
 def _hardmax_starts(

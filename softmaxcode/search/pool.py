@@ -164,17 +164,13 @@ class Pool:
     def _climb(self, packing: Packing, deadline: float | None) -> Callable[[], Candidate]:
         def run() -> Candidate:
             descent = Descent(packing.X, self.scale.delta)
-            descent.run(
-                4 * self.scale.last, self.scale.fine, iterations=1000, tolerance=1e-5, deadline=deadline
-            )
+            descent.run(4 * self.scale.last, self.scale.fine, iterations=1000, tolerance=1e-5, deadline=deadline)
             X = descent.X
             return Candidate(float(gram(X).max()), X, self.scale.fine)
 
         return run
 
-    def _polish(
-        self, candidate: Candidate, deadline: float | None, spread: float = SPREAD
-    ) -> Callable[[], Candidate]:
+    def _polish(self, candidate: Candidate, deadline: float | None, spread: float = SPREAD) -> Callable[[], Candidate]:
         def run() -> Candidate:
             polished: Polished = polish_tammes(candidate.X, spread, deadline)
             value = float(gram(polished.X).max())

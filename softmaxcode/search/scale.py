@@ -25,7 +25,8 @@ class Scale:
     delta: float
     d: int
 
-    #: Steps of beta in units of 1 / delta: where starts are compared, first and again, where they end, and where near ties are decided.
+    #: Steps of beta in units of 1 / delta: where starts are compared, where hops are compared again, where both end,
+    #: and where near ties are decided.
     SCREEN = 150.0
     SECOND = 600.0
     LAST = 2400.0

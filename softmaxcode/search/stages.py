@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,10 +32,10 @@ HOP_SLACK = (-4.0, -2.2)
 #: pool's resolution one optimum.
 SECOND_SLACK = 0.4
 SAME = 5.0
-#: The most iterations of a step and its tolerance at the second screening and at the last beta. With those of a screening
-#: schedules of d = 10 end 5e-4 short of the optimum, from where polishing takes ten times as long.
-SECOND = {"iterations": 500, "tolerance": 1e-4}
-LAST = {"iterations": 1000, "tolerance": 1e-5}
+#: The most iterations of a step and its tolerance at the second screening and at the last beta. With those of the first
+#: screening, schedules of d = 10 end 5e-4 short of the optimum, from where polishing takes ten times as long.
+SECOND: dict[str, Any] = {"iterations": 500, "tolerance": 1e-4}
+LAST: dict[str, Any] = {"iterations": 1000, "tolerance": 1e-5}
 #: The fraction of starts that are made of layers.
 LAYERED = 1 / 8
 

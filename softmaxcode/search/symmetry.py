@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -74,8 +74,8 @@ FIRST_BETA = (0.7, 1.7)
 SCREEN_BETA = 150.0
 SCREEN_SLACK = 0.5 / SCREEN_BETA
 #: Factor between steps and tolerance, up to the screening beta and from there to the last.
-SCREENING = {"factor": 2.5, "iterations": 200, "tolerance": 1e-3}
-FINISHING = {"factor": 3.0, "iterations": 200, "tolerance": 1e-5}
+SCREENING: dict[str, Any] = {"factor": 2.5, "iterations": 200, "tolerance": 1e-3}
+FINISHING: dict[str, Any] = {"factor": 3.0, "iterations": 200, "tolerance": 1e-5}
 LAST_BETA = 1e6
 #: Noise that breaks the symmetry of a code before it is relaxed, and the first beta of the relaxation.
 _NOISE = 1e-3

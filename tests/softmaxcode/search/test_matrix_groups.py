@@ -41,7 +41,9 @@ def test_point_groups_have_the_orders_of_the_textbook():
 def test_elements_are_orthogonal_distinct_and_closed():
     for name in ("C5v", "D4d", "S6", "Td", "Ih"):
         elements = GROUPS[name].elements
-        np.testing.assert_allclose(elements @ elements.transpose(0, 2, 1), np.tile(np.eye(3), (len(elements), 1, 1)), atol=1e-9)
+        np.testing.assert_allclose(
+            elements @ elements.transpose(0, 2, 1), np.tile(np.eye(3), (len(elements), 1, 1)), atol=1e-9
+        )
         products = (elements[:, None] @ elements[None]).reshape(-1, 9)
         distances = np.abs(products[:, None] - elements.reshape(1, -1, 9)).max(axis=2)
         assert (distances.min(axis=1) < 1e-9).all()

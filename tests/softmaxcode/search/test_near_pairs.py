@@ -102,7 +102,9 @@ def test_duplicates_and_two_points_do_no_harm():
     assert X[0] @ X[1] == pytest.approx(-1, abs=1e-6)
 
 
-@pytest.mark.parametrize(("K", "d", "mu"), [(12, 3, 5**-0.5), (6, 3, 0.0), (16, 5, 0.2), (27, 6, 0.25), (8, 2, 0.5**0.5)])
+@pytest.mark.parametrize(
+    ("K", "d", "mu"), [(12, 3, 5**-0.5), (6, 3, 0.0), (16, 5, 0.2), (27, 6, 0.25), (8, 2, 0.5**0.5)]
+)
 def test_a_schedule_reaches_known_optima(K, d, mu):
     delta = max(scale(K, d).delta, 0.1)
     rng = np.random.default_rng(3)

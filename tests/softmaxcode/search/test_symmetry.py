@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search import symmetry
+from softmaxcode.search.descent import near_energy
 from softmaxcode.search.energy import TAMMES, energy
 from softmaxcode.search.groups import (
     FIXED_POINTS,
@@ -23,7 +24,6 @@ from softmaxcode.search.groups import (
     projective,
     random_permutations,
 )
-from softmaxcode.search.descent import near_energy
 from softmaxcode.search.orbits import draw_orbits, draw_representation
 from softmaxcode.search.pipeline import Timer
 from softmaxcode.search.symmetry import symmetric_search
