@@ -100,9 +100,11 @@ class Pool:
 
     def add(self, found: list[Packing], threads: Threads, deadline: float | None = None) -> None:
         """Take packings into the pool, and decide near ties where polishing is cheap."""
-        for packing in sorted(found, key=lambda p: p.energy):
-            if all(abs(packing.energy - other.energy) > self.scale.resolution for other in self.packings):
-                self.packings = sorted([*self.packings, packing], key=lambda p: p.energy)[:POOL]
+        kept: list[Packing] = []
+        for packing in sorted([*self.packings, *found], key=lambda p: p.energy):
+            if not kept or packing.energy > kept[-1].energy + self.scale.distinct:
+                kept.append(packing)
+        self.packings = kept[:POOL]
         if self.packings and self._unknowns <= MOST_UNKNOWNS:
             self.decide(threads, deadline)
 

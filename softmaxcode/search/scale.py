@@ -62,6 +62,11 @@ class Scale:
         """Energies at the last beta that differ by less belong to one optimum; they converge less well for d > 3."""
         return (2e-7 if self.d == 3 else 5e-6) * self.delta
 
+    @property
+    def distinct(self) -> float:
+        """How far the energies of the pool are apart; for d > 3 many variants of one optimum would fill it."""
+        return self.resolution if self.d == 3 else 3e-5 * self.delta
+
 
 @functools.lru_cache(maxsize=256)
 def scale(K: int, d: int) -> Scale:
