@@ -197,7 +197,7 @@ class Descent:
     >>> from softmaxcode.sphere import gram, random_rows
     >>> descent = Descent(random_rows(12, 3, np.random.default_rng(0)), delta=0.55)
     >>> energy = descent.run(10.0, 1e7)
-    >>> abs(gram(descent.X).max() - 5**-0.5) < 1e-6
+    >>> bool(abs(gram(descent.X).max() - 5**-0.5) < 1e-6)
     True
     """
 

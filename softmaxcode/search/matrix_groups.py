@@ -159,7 +159,7 @@ def point_groups() -> tuple[MatrixGroup, ...]:
     Examples
     --------
     >>> {g.name: len(g.elements) for g in point_groups() if g.name in ("C3", "D5h", "S8", "Th", "Ih")}
-    {'C3': 3, 'D5h': 20, 'S8': 8, 'Th': 24, 'Ih': 120}
+    {'C3': 3, 'S8': 8, 'D5h': 20, 'Th': 24, 'Ih': 120}
     """
     flat, upright, inversion = np.diag([1.0, 1.0, -1.0]), np.diag([1.0, -1.0, 1.0]), -np.eye(3)
     half_turn = np.diag([1.0, -1.0, -1.0])
