@@ -19,12 +19,14 @@ from softmaxcode.cli.options import parse_pair
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import TAMMES
 from softmaxcode.search.multistart import multistart
-from softmaxcode.search.pipeline import MET, ROUND, Timer
+from softmaxcode.search.pipeline import MET, Timer
 from softmaxcode.search.symmetry import symmetric_search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: Random starts between two readings of the timer.
+ROUND = 8
 #: K, d and the smallest known cosine. It only decides when to stop, and is otherwise passed to no search.
 KNOWN = {
     (100, 22): 1 / 11,
@@ -49,8 +51,8 @@ def random_starts(K: int, d: int, seed: int, limit: float, threads: Threads) -> 
     """Seconds, the smallest largest cosine and the number of random starts, for comparison."""
     timer, root, best, made = Timer(limit), np.random.SeedSequence(seed), math.inf, 0
     while not timer.spent(1.0) and best > floor_of(K, d) + 1e-4:  # a start ends at beta = 1e4, about 1e-4 too high
-        best = min([best, *(c.value for c in multistart(TAMMES, K, d, root.spawn(ROUND[TAMMES]), threads))])
-        made += ROUND[TAMMES]
+        best = min([best, *(c.value for c in multistart(TAMMES, K, d, root.spawn(ROUND), threads))])
+        made += ROUND
     return timer.elapsed, best, f"{made} random starts"
 
 

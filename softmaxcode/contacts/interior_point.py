@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import linalg
 
+from softmaxcode.parallel.compiled import compiled
+
 if TYPE_CHECKING:
     from scipy import sparse
 
@@ -36,7 +38,8 @@ class Direction:
 def solve_shifted(A: np.ndarray, rhs: np.ndarray, scale: float, first: int = 0) -> tuple[np.ndarray, int] | None:
     """Solve A x = rhs for symmetric A with the smallest multiple of the identity added that makes it definite.
 
-    ``A`` is overwritten. The first shift tried is number ``first``; None if even the largest shift fails.
+    Only the lower triangle of ``A`` is read, and it is overwritten. The first shift tried is number ``first``; None if
+    even the largest shift fails.
     """
     index = np.diag_indices_from(A)
     diagonal = A[index].copy()
@@ -48,6 +51,23 @@ def solve_shifted(A: np.ndarray, rhs: np.ndarray, scale: float, first: int = 0) 
             continue
         return linalg.cho_solve(factor, rhs, check_finite=False), used
     return None
+
+
+@compiled()
+def _add_normal_matrix(A, begin, index, data, D, column, corner):
+    """Add J^T D J - column column^T / corner to the lower triangle of A, for J in compressed sparse rows."""
+    for e in range(D.size):
+        for p in range(begin[e], begin[e + 1]):
+            i = index[p]
+            a = D[e] * data[p]
+            for q in range(begin[e], begin[e + 1]):
+                j = index[q]
+                if j <= i:
+                    A[i, j] += a * data[q]
+    for i in range(column.size):
+        a = column[i] / corner
+        for j in range(i + 1):
+            A[i, j] -= a * column[j]
 
 
 def newton_direction(
@@ -64,15 +84,14 @@ def newton_direction(
     """One primal-dual step; ``gap`` is v - m - s, ``M`` a dense matrix or a multiple of the identity."""
     D = weights / slack
     target = barrier / slack - D * gap
-    DJ = J.multiply(D[:, None]).tocsr()
-    A = (J.T @ DJ).toarray()
-    if np.ndim(M) == 0:
-        A[np.diag_indices_from(A)] += M
-    else:
-        A += M
-    column = -np.asarray(DJ.sum(axis=0)).ravel()
+    column = -(J.T @ D)
     corner = float(D.sum())
-    A -= np.outer(column, column / corner)
+    A = np.zeros((J.shape[1], J.shape[1]))
+    if np.ndim(M) == 0:
+        A[np.diag_indices_from(A)] = M
+    else:
+        A[:] = M
+    _add_normal_matrix(A, J.indptr, J.indices, J.data, D, column, corner)
     rhs_level = 1.0 - float(target.sum())
     solved = solve_shifted(A, J.T @ target - q - column * (rhs_level / corner), scale, first)
     if solved is None:

@@ -83,18 +83,20 @@ def _interior_point(
     slack = values - m
     weights = barrier / slack
     N, d = X.shape
-    shift = 0
-    for _ in range(iterations):
+    shift = lowest = 0
+    for iteration in range(iterations):
         if time.monotonic() > deadline:
             break
         basis = tangent_basis(X)
         values = system.values(X)
         J = system.jacobian(X, basis)
         M = lagrangian_hessian(system, X, basis, weights)
-        newton = newton_direction(J, M, 0.0, values - m - slack, slack, weights, barrier, 1.0 / N, max(shift - 1, 0))
+        newton = newton_direction(J, M, 0.0, values - m - slack, slack, weights, barrier, 1.0 / N, lowest)
         if newton is None:
             break
-        shift = newton.shift
+        # a smaller shift costs one more factorisation if it fails; where it just failed, it is tried every third time
+        shift, failed = newton.shift, newton.shift > lowest
+        lowest = shift if failed and iteration % 3 else max(shift - 1, 0)
         lengths = np.linalg.norm(newton.y.reshape(N, d - 1), axis=1)
         step = (newton.y.reshape(N, d - 1) * np.minimum(1.0, 0.1 / np.maximum(lengths, 1e-300))[:, None]).ravel()
         fraction = 0.995 if barrier > 1e-10 else 0.9995

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from softmaxcode.parallel.compiled import compiled
 from softmaxcode.parallel.tiles import row_tiles
 from softmaxcode.sphere import largest_cosines
 
@@ -100,13 +101,28 @@ class ContactSystem:
 def lagrangian_hessian(system: ContactSystem, X: Rows, basis: np.ndarray, weights: PerContact) -> np.ndarray:
     """Hessian of -sum_e weights_e g_e on the product of spheres, in tangent coordinates, dense."""
     N, d = X.shape
-    S = system.stress_matrix(weights, N).tocoo()
-    out = np.zeros((N, d - 1, N, d - 1))
-    out[S.row, :, S.col, :] = -S.data[:, None, None] * np.einsum("edt,edu->etu", basis[S.row], basis[S.col])
-    radial = np.einsum("nd,nd->n", S.tocsr() @ X, X)
-    own = np.arange(N)
-    out[own, :, own, :] += radial[:, None, None] * np.eye(d - 1)
-    return out.reshape(N * (d - 1), N * (d - 1))
+    S = system.stress_matrix(weights, N)
+    radial = np.einsum("nd,nd->n", S @ X, X)
+    out = np.zeros((N * (d - 1), N * (d - 1)))
+    _fill_hessian(out, S.indptr, S.indices, S.data, np.ascontiguousarray(basis.transpose(0, 2, 1)), radial)
+    return out
+
+
+@compiled(fastmath={"contract", "reassoc", "nsz", "arcp"})
+def _fill_hessian(out, begin, index, data, basis, radial):
+    """Blocks -S_rc B_r^T B_c of the Hessian, and the radial parts on its diagonal; ``basis[r]`` is B_r^T."""
+    N, f, d = basis.shape
+    for r in range(N):
+        for p in range(begin[r], begin[r + 1]):
+            c = index[p]
+            for t in range(f):
+                for u in range(f):
+                    inner = 0.0
+                    for q in range(d):
+                        inner += basis[r, t, q] * basis[c, u, q]
+                    out[r * f + t, c * f + u] -= data[p] * inner
+        for t in range(f):
+            out[r * f + t, r * f + t] += radial[r]
 
 
 def tammes_system(W: Rows, window: float) -> ContactSystem:

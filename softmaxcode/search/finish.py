@@ -10,9 +10,11 @@ import numpy as np
 
 from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_hardmax, polish_tammes
 from softmaxcode.margins.exact import smallest_margin
+from softmaxcode.search.descent import Descent
 from softmaxcode.search.energy import HARDMAX, TAMMES, minimize
 from softmaxcode.search.multistart import Candidate, pair_maximum
 from softmaxcode.search.pipeline import Timer
+from softmaxcode.search.scale import scale
 from softmaxcode.sphere import largest_cosines
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ POLISH_FRACTION = 0.6
 POLISH_RESERVE = 2.0
 #: How much polishing may still improve a candidate of the search.
 SEARCH_ERROR = 2e-3
+#: Iterations at `FINE_BETA` after which a HardMax optimum is given up if it promises less than the best by this.
+FEW_ITERATIONS = 300
+FEW_GAIN = 1e-5
 #: A HardMax optimum must beat the best packing by this before it is polished.
 WORTH_POLISHING = 1e-8
 #: Descents to `FINE_BETA` before polishing: energies in all, and floating-point operations per second.
@@ -47,6 +52,11 @@ class Plan:
     timer: Timer
     deadline: Deadline
     limited: bool
+
+    @property
+    def end(self) -> float | None:
+        """The end in seconds of `time.monotonic`; None without a budget."""
+        return self.deadline.end if self.limited else None
 
     def in_time(self) -> bool:
         """Whether time is left."""
@@ -84,27 +94,40 @@ def polished_codes(found: SearchResult, plan: Plan) -> dict[str, tuple[Rows, str
     return {"tammes": (packing, how), "softmax": (softmax, made)}
 
 
-def _refine(kind: int, candidate: Candidate, plan: Plan) -> Candidate:
-    X = np.array(candidate.X)
-    _minimize(kind, X, FINE_BETA, 3000, 1e-6, plan)
-    return Candidate(pair_maximum(kind, X), X)
+def _refine(candidate: Candidate, plan: Plan) -> Candidate:
+    """A packing at `FINE_BETA`."""
+    if candidate.beta >= FINE_BETA:
+        return candidate
+    return _descend(candidate.X, FINE_BETA, FINE_BETA, 3000, 1e-6, plan)
 
 
-def _minimize(kind: int, X: Rows, beta: float, iterations: int, tolerance: float, plan: Plan) -> None:
-    """`minimize` in parts between which the deadline is checked; in one part without a budget."""
+def _descend(X: Rows, first: float, last: float, iterations: int, tolerance: float, plan: Plan) -> Candidate:
+    """A packing at increasing beta, until the time is over."""
+    descent = Descent(X, scale(*X.shape).delta)
+    descent.run(first, last, iterations=iterations, tolerance=tolerance, deadline=plan.end)
+    return Candidate(pair_maximum(TAMMES, descent.X), descent.X, last)
+
+
+def _refined_hardmax(X: Rows, iterations: int, plan: Plan) -> Rows:
+    """`minimize` on HardMax at `FINE_BETA`, in parts between which the deadline is checked if there is a budget."""
+    X = np.array(X)
     part = PART if plan.limited else iterations
     before = math.inf
     for _ in range(0, iterations, part):
-        value = minimize(kind, X, beta, part, tolerance)
-        if not plan.in_time() or before - value < tolerance / beta:
+        value = minimize(HARDMAX, X, FINE_BETA, part, 1e-6)
+        if not plan.in_time() or before - value < 1e-6 / FINE_BETA:
             break
         before = value
+    return X
 
 
 def _best_packing(found: SearchResult, plan: Plan) -> tuple[Rows, str]:
     """The best Tammes candidate, polished where the plan allows it, and its method."""
-    packings = [_refine(TAMMES, found.tammes[0], plan)]
-    packings += [_refine(TAMMES, c, plan) for c in found.tammes[1:3] if plan.polish and plan.in_time()]
+    decided = found.tammes[0].polished
+    if plan.polish and decided is not None:  # near ties are polished before they are ranked
+        return _centred(decided), "search, polished"
+    packings = [_refine(found.tammes[0], plan)]
+    packings += [_refine(c, plan) for c in found.tammes[1:3] if plan.polish and plan.in_time()]
     packings.sort(key=lambda c: c.value)
     if plan.polish:
         polished = [polish_tammes(packings[0].X, 10 / FINE_BETA, plan.deadline.end)]
@@ -114,11 +137,7 @@ def _best_packing(found: SearchResult, plan: Plan) -> tuple[Rows, str]:
         first = max(polished, key=lambda p: p.value)
         if plan.in_time() or first.value >= 1 - packings[0].value:
             return _centred(first), "search, polished"
-    best = np.array(packings[0].X)
-    beta = FINE_BETA
-    while beta < FINEST_BETA and plan.in_time():
-        beta = min(4 * beta, FINEST_BETA)
-        _minimize(TAMMES, best, beta, 1500, 1e-4, plan)
+    best = _descend(packings[0].X, 4 * FINE_BETA, FINEST_BETA, 1500, 1e-4, plan).X
     if plan.deadline.left > CENTRING * len(best):
         best = centre_rattlers(best)
     return best, "search, not polished"
@@ -139,7 +158,10 @@ def _best_softmax(found: SearchResult, packing: Rows, how: str, plan: Plan) -> t
         hopeless = smallest_margin(candidate.X[:K]).margin < best_margin - SEARCH_ERROR
         if hopeless or not plan.in_time():
             continue
-        X = _refine(HARDMAX, candidate, plan).X
+        X = _refined_hardmax(candidate.X, FEW_ITERATIONS, plan)
+        if _promised_margin(X, K) <= best_margin - FEW_GAIN:
+            continue
+        X = _refined_hardmax(X, 3000, plan)
         if _promised_margin(X, K) <= best_margin + WORTH_POLISHING:
             continue
         W = polish_hardmax(X[:K], X[K:], 10 / FINE_BETA, plan.deadline.end).X[:K]

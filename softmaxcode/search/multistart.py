@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.search.energy import HARDMAX, TAMMES, descend
+from softmaxcode.search.energy import HARDMAX, TAMMES, descend, minimize
 from softmaxcode.search.layers import layered_start
 from softmaxcode.sphere import gram, random_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from softmaxcode.contacts.polish import Polished
     from softmaxcode.parallel.threads import Threads
     from softmaxcode.types import Rows
 
@@ -21,16 +23,32 @@ if TYPE_CHECKING:
 LAST_BETA = 1e4
 #: The factor between steps, the most iterations of a step and the decrease (times 1/beta) at which it ends.
 SCHEDULE = (2.0, 300, 1e-4)
+#: Floating-point operations of one call of a kernel, if there is a deadline.
+_CALL_FLOPS = 5e9
 #: The fraction of Tammes starts that are made of layers.
 LAYERED = 1 / 8
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A configuration and the value to minimise: mu for Tammes, -rho of (W, H) for HardMax."""
+    """A configuration and the value to minimise: mu for Tammes, -rho of (W, H) for HardMax.
+
+    Attributes
+    ----------
+    value : float
+        The value to minimise.
+    X : ndarray
+        The unknowns: W (K, d) for Tammes, W stacked over H (2K, d) for HardMax.
+    beta : float
+        The beta at which it was optimised last; 0 where that is not recorded.
+    polished : Polished, optional
+        The result of `polish_tammes`, where it was polished.
+    """
 
     value: float
     X: Rows
+    beta: float = 0.0
+    polished: Polished | None = None
 
 
 def pair_maximum(kind: int, X: Rows) -> float:
@@ -62,11 +80,35 @@ def random_start(kind: int, K: int, d: int, seed: np.random.SeedSequence) -> tup
     return X, first_beta(rng)
 
 
-def optimise(kind: int, X: Rows, beta: float) -> Candidate:
-    """Run the schedule from ``beta`` on a copy of X."""
+def optimise(kind: int, X: Rows, beta: float, deadline: float | None = None) -> Candidate:
+    """Run the schedule from ``beta`` on a copy of X.
+
+    Past ``deadline`` (in seconds of `time.monotonic`) it ends within about a second.
+    """
     X = np.array(X)
-    descend(kind, X, beta, LAST_BETA, *SCHEDULE)
+    if deadline is None:
+        descend(kind, X, beta, LAST_BETA, *SCHEDULE)
+    else:
+        _descend_in_time(kind, X, beta, deadline)
     return Candidate(pair_maximum(kind, X), X)
+
+
+def _descend_in_time(kind: int, X: Rows, beta: float, deadline: float) -> None:
+    """`descend` in calls of less than about a second; a step of many iterations starts again from its last point."""
+    factor, iterations, tolerance = SCHEDULE
+    evaluation = 12.0 * len(X) ** 2 * (X.shape[1] + 10) / (1 if kind == TAMMES else 4)
+    most = int(np.clip(_CALL_FLOPS / evaluation, 5, iterations))
+    while True:
+        for _ in range(0, iterations, most):
+            before = minimize(kind, X, beta, 0, tolerance)
+            value = minimize(kind, X, beta, most, tolerance)
+            if time.monotonic() > deadline:
+                return
+            if before - value < tolerance * most / beta:
+                break
+        if beta >= LAST_BETA:
+            return
+        beta = min(beta * factor, LAST_BETA)
 
 
 def best_distinct(candidates: Iterable[Candidate], count: int, resolution: float = 1e-6) -> list[Candidate]:
@@ -80,7 +122,14 @@ def best_distinct(candidates: Iterable[Candidate], count: int, resolution: float
     return chosen
 
 
-def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], threads: Threads) -> list[Candidate]:
+def multistart(
+    kind: int,
+    K: int,
+    d: int,
+    seeds: list[np.random.SeedSequence],
+    threads: Threads,
+    deadline: float | None = None,
+) -> list[Candidate]:
     """Optimise one random start per seed.
 
     Parameters
@@ -93,10 +142,12 @@ def multistart(kind: int, K: int, d: int, seeds: list[np.random.SeedSequence], t
         One per start; the result depends on nothing else.
     threads : Threads
         The threads that run the starts.
+    deadline : float, optional
+        In seconds of `time.monotonic`; past it starts end within about a second.
     """
     assert kind in (TAMMES, HARDMAX)
 
     def task(seed: np.random.SeedSequence) -> Callable[[], Candidate]:
-        return lambda: optimise(kind, *random_start(kind, K, d, seed))
+        return lambda: optimise(kind, *random_start(kind, K, d, seed), deadline)
 
     return threads.run(f"starts {kind}", [task(seed) for seed in seeds])

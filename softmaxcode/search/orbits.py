@@ -1,7 +1,8 @@
-"""Codes that are unions of orbits of a given group: random orbits and representations, and the descent.
+"""Codes that are unions of orbits of a given group: random orbits and representations.
 
 A code of K points in R orbits has R unknown unit vectors, each in the subspace fixed by the stabiliser of a point
-(`Orbits`). Its energy and gradient follow from one point per orbit; L-BFGS moves the unknowns while beta increases.
+(`Orbits`). Its energy and gradient follow from one point per orbit; `softmaxcode.search.descent.Descent` moves the
+unknowns while beta increases.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from softmaxcode.parallel.compiled import compiled
 from softmaxcode.search.groups import FIXED_POINTS, close, coset_action, graph, random_power
 from softmaxcode.sphere import gram, unit_rows
 
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 #: Random subgroups whose cosets are candidate orbits, and the most orbits of a code besides fixed points.
 SUBGROUPS = 12
 MOST_ORBITS = 16
-
-#: Iterations of a step, and secant pairs stored by L-BFGS.
-_ITERATIONS = 200
-_MEMORY = 12
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 def draw_orbits(group: Group, K: int, rng: np.random.Generator) -> Permutations | None:
@@ -182,114 +177,3 @@ def _with_sum(dims: list[int], total: int, rng: np.random.Generator) -> list[int
             chosen.append(int(i))
             left -= dims[i]
     return chosen
-
-
-@compiled(fastmath=_FAST)
-def _orbit_energy(z, lift, orbit, first, sizes, beta, X, grad):
-    """The energy (1 / beta) log sum exp(beta <x_i, x_j>) over ordered pairs i != j, from one point per orbit.
-
-    The K points are written to ``X``, the Riemannian gradient to ``grad``. By symmetry, the gradient at z[r] is the one
-    at the first point of orbit r times the size of the orbit.
-    """
-    K, d, f = lift.shape
-    R = z.shape[0]
-    for k in range(K):
-        r = orbit[k]
-        for c in range(d):
-            acc = 0.0
-            for a in range(f):
-                acc += lift[k, c, a] * z[r, a]
-            X[k, c] = acc
-    C = np.dot(X[first], X.T)
-    for r in range(R):
-        C[r, first[r]] = -np.inf
-    top = C.max()
-    total = 0.0
-    for r in range(R):
-        for k in range(K):
-            C[r, k] = np.exp(beta * (C[r, k] - top))
-            total += sizes[r] * C[r, k]
-    G = np.dot(C, X)
-    for r in range(R):
-        scale = 2.0 * sizes[r] / total
-        for a in range(f):
-            acc = 0.0
-            for c in range(d):
-                acc += G[r, c] * lift[first[r], c, a]
-            grad[r, a] = scale * acc
-        grad[r] -= np.dot(grad[r], z[r]) * z[r]
-    return top + np.log(total) / beta
-
-
-@compiled(fastmath=_FAST)
-def _minimize(z, lift, orbit, first, sizes, beta, iterations, tolerance, X):
-    """L-BFGS on the product of spheres, in place, like `energy.minimize`; the K points are written to ``X``."""
-    n = z.size
-    grad = np.empty_like(z)
-    trial = np.empty_like(z)
-    trial_grad = np.empty_like(z)
-    S = np.empty((_MEMORY, n))
-    Y = np.empty((_MEMORY, n))
-    a = np.empty(_MEMORY)
-    stored = 0
-    value = _orbit_energy(z, lift, orbit, first, sizes, beta, X, grad)
-    stalled = 0
-    for _ in range(iterations):
-        g = grad.reshape(n)
-        direction = -g
-        for back in range(min(stored, _MEMORY)):
-            i = (stored - 1 - back) % _MEMORY
-            a[i] = np.dot(S[i], direction) / np.dot(S[i], Y[i])
-            direction -= a[i] * Y[i]
-        if stored:
-            i = (stored - 1) % _MEMORY
-            direction *= np.dot(S[i], Y[i]) / np.dot(Y[i], Y[i])
-        for ahead in range(min(stored, _MEMORY)):
-            i = (max(stored - _MEMORY, 0) + ahead) % _MEMORY
-            direction += (a[i] - np.dot(Y[i], direction) / np.dot(S[i], Y[i])) * S[i]
-        slope = np.dot(g, direction)
-        largest = 0.0
-        move = direction.reshape(z.shape)
-        for r in range(len(z)):
-            largest = max(largest, np.dot(move[r], move[r]))
-        accepted = False
-        if slope < 0.0:
-            # no vector moves by more than about half a radian in one step, or by 10 / beta without stored pairs
-            step = min(1.0, (0.5 if stored else min(0.3, 10.0 / beta)) / np.sqrt(largest))
-            for _ in range(25):
-                for r in range(len(z)):
-                    moved = z[r] + step * move[r]
-                    trial[r] = moved / np.sqrt(np.dot(moved, moved))
-                new = _orbit_energy(trial, lift, orbit, first, sizes, beta, X, trial_grad)
-                if new <= value + 1e-4 * step * slope:
-                    accepted = True
-                    break
-                step *= min(0.5, max(0.1, -0.5 * slope * step / (new - value - slope * step)))
-        if not accepted:
-            if stored == 0:
-                break
-            stored = 0
-            continue
-        i = stored % _MEMORY
-        S[i] = (trial - z).reshape(n)
-        Y[i] = (trial_grad - grad).reshape(n)
-        if np.dot(S[i], Y[i]) > 1e-12 * np.sqrt(np.dot(S[i], S[i]) * np.dot(Y[i], Y[i])):
-            stored += 1
-        stalled = stalled + 1 if value - new < tolerance / beta else 0
-        value = new
-        z[:] = trial
-        grad[:] = trial_grad
-        if stalled >= 3:
-            break
-    return _orbit_energy(z, lift, orbit, first, sizes, beta, X, grad)
-
-
-def descend_orbits(orbits: Orbits, z: Rows, first: float, last: float, factor: float, tolerance: float) -> float:
-    """Increase beta like `energy.descend`, over one unit vector per orbit, in place; returns the energy."""
-    X = np.empty(orbits.lift.shape[:2])
-    beta = first
-    while True:
-        value = _minimize(z, *orbits, beta, _ITERATIONS, tolerance, X)
-        if beta >= last:
-            return float(value)
-        beta = min(beta * factor, last)

@@ -1,4 +1,4 @@
-"""The whole search: starts on both objectives, each seeding the other, orbits of groups, then basin hopping.
+"""The whole search: packings by starts, orbits and hops; HardMax codes; each seeds the other.
 
 Counts limit the work, unless a deadline is given: the same seed, starts and hops then give the same candidates.
 """
@@ -14,10 +14,9 @@ import numpy as np
 from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.margins.exact import margins
 from softmaxcode.parallel.threads import Threads
-from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND, BasinHopping
 from softmaxcode.search.energy import HARDMAX, TAMMES
 from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, pair_maximum, random_start
-from softmaxcode.search.symmetry import symmetric_search
+from softmaxcode.search.packing import PackingSearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,13 +24,20 @@ if TYPE_CHECKING:
     from softmaxcode.parallel.progress import Progress
     from softmaxcode.types import Rows
 
-#: Starts between two readings of the timer, and the number of candidates kept.
-ROUND = {TAMMES: 8, HARDMAX: 4}
-#: Starts per batch of the batched search.
+#: Starts on HardMax per round, starts per batch of the batched search, and the number of candidates kept.
+ROUND = 4
 BATCH = 64
 KEPT = 6
-#: One group is tried per this many random starts.
-SYMMETRIC = 2
+#: The fractions of a budget at which the batched starts end, HardMax begins and ends, and the hops end.
+BATCHED_TO = 0.25
+HARDMAX_FROM = 0.5
+HARDMAX_TO = 0.6
+HOPS_TO = 0.95
+#: Variations of the best packing that are polished at the end.
+VARIATIONS = 12
+#: First betas, times delta, for given codes and for those that HardMax found.
+INIT_BETA = 2400.0
+BACK_BETAS = (20.0, 150.0)
 #: A packing within this of Levenshtein's bound ends the search: no packing is better by more.
 MET = 1e-6
 
@@ -63,6 +69,10 @@ class Timer:
         """The end of the budget, in seconds of `time.monotonic`."""
         return None if self.budget is None else self.begin + self.budget
 
+    def at(self, fraction: float) -> float | None:
+        """When a fraction of the budget is spent, in seconds of `time.monotonic`; None without a budget."""
+        return None if self.budget is None else self.begin + fraction * self.budget
+
     def spent(self, fraction: float) -> bool:
         """Whether ``fraction`` of the budget is spent; always False without a budget."""
         return self.budget is not None and self.elapsed >= fraction * self.budget
@@ -75,8 +85,8 @@ class Effort:
     Attributes
     ----------
     starts : int or None
-        Random starts on Tammes, half as many groups, and a quarter as many starts on HardMax. None: each stage uses its
-        fraction of the budget.
+        Random starts on Tammes, as many matrix groups, half as many permutation groups (d > 3), and a quarter as many
+        starts on HardMax. None: each stage uses its fraction of the budget.
     hops : int or None
         Basin hops; with None hopping continues until the timer's budget is spent.
     timer : Timer
@@ -116,63 +126,59 @@ def search(
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to improve beside the random ones.
     """
-    starts, hops, timer = effort.starts, effort.hops, effort.timer
+    timer = effort.timer
     threads = Threads(n_jobs)
-    root = np.random.SeedSequence(seed)
-    tammes_seeds, hardmax_seeds, hop_seed, symmetric_seed = root.spawn(4)
-    result = SearchResult([])
+    seeds = np.random.SeedSequence(seed).spawn(3)
     floor = levenshtein(K, d).value + MET  # no packing is better than the bound
-    pool: list[Candidate] = []
-    pool += threads.run("inits", [_task(TAMMES, X, beta) for X in inits for beta in (1e4, 100.0)])
-
-    def run_starts(kind: int, count: int | None, seeds: np.random.SeedSequence, fraction: float) -> list[Candidate]:
-        found: list[Candidate] = []
-        made = 0
-        bound = floor if kind == TAMMES else -np.inf
-        batch = ROUND[kind] if device is None else BATCH
-        while (count is None or made < count) and not (found and (timer.spent(fraction) or found[0].value <= bound)):
-            wanted = seeds.spawn(batch if count is None else min(batch, count - made))
-            if device is None:
-                found += multistart(kind, K, d, wanted, threads)
-            else:
-                found += _batched(kind, K, d, wanted, device, timer.deadline)
-            made += len(wanted)
-            result.starts += len(wanted)
-            found = best_distinct(found, KEPT)
-            if kind == TAMMES:
-                progress.step(len(wanted), best=f"{1 - found[0].value:.9f}")
-        return found
-
-    pool = best_distinct(pool + run_starts(TAMMES, starts, tammes_seeds, 0.25), KEPT)
-    if pool[0].value > floor:
-        tries = None if starts is None else starts // SYMMETRIC
-        symmetric = symmetric_search(
-            K, d, seed=symmetric_seed, tries=tries, timer=timer, fraction=0.45, floor=floor, threads=threads
-        )
-        pool = best_distinct([*pool, *symmetric], KEPT)
+    packing = PackingSearch(K, d, effort.starts, effort.hops, seed=seeds[0], threads=threads, progress=progress)
+    packing.improve(list(inits), (INIT_BETA, packing.scale.SCREEN), timer.at(HARDMAX_FROM))
+    if device is not None:
+        _batched_starts(packing, seeds[2], device, effort)
+    packing.run({"hops": 0.5}, lambda: timer.spent(HARDMAX_FROM), timer.at(HARDMAX_FROM), floor)
     # Tammes optima seed the HardMax search …
-    met = pool[0].value <= floor
-    wanted = 2 if met else None if starts is None else max(1, starts // 4)
-    hardmax = run_starts(HARDMAX, wanted, hardmax_seeds, 0.55)
-    seeded = [_with_directions(c.X) for c in pool[:2]]
-    hardmax = best_distinct(hardmax + threads.run("seeded", [_task(HARDMAX, X, 300.0) for X in seeded]), KEPT)
+    met = packing.pool.best.value <= floor
+    wanted = 2 if met else None if effort.starts is None else max(1, effort.starts // 4)
+    hardmax, made = _hardmax_starts(K, d, wanted, seeds[1], timer, threads)
+    deadline = timer.at(HARDMAX_TO)
+    seeded = [_task(HARDMAX, _with_directions(c.X), 300.0, deadline) for c in packing.pool.leading(2)]
+    hardmax = best_distinct(hardmax + threads.run("seeded", seeded), KEPT)
     # … and vice versa
-    back = [_task(TAMMES, c.X[:K], beta) for c in hardmax[:3] for beta in (30.0, 300.0)]
-    pool = best_distinct(pool + threads.run("back", back), KEPT)
-
-    hopping = BasinHopping(TAMMES, pool, hop_seed)
-    per_round = CHAINS * HOPS_PER_ROUND
-    while (hops is None or hopping.hops < hops) and not timer.spent(1.0) and hopping.best.value > floor:
-        hopping.round(threads)
-        progress.step(per_round, best=f"{1 - hopping.best.value:.9f}")
-    result.hops = hopping.hops
-    result.tammes = best_distinct(pool + hopping.chains, KEPT)
-    result.hardmax = hardmax
-    return result
+    packing.try_starts([c.X[:K] for c in hardmax[:3]], BACK_BETAS, timer.at(1.0))
+    packing.run({}, lambda: timer.spent(HOPS_TO), timer.at(HOPS_TO), floor)
+    packing.pool.decide(threads, timer.at(1.0))
+    if not met:
+        packing.pool.vary(seeds[2].spawn(VARIATIONS), threads, timer.at(1.0))
+    return SearchResult(packing.pool.leading(KEPT), hardmax, packing.starts_made + made, packing.stages["hops"].done)
 
 
-def _task(kind: int, X: Rows, beta: float) -> Callable[[], Candidate]:
-    return lambda: optimise(kind, X, beta)
+def _hardmax_starts(
+    K: int, d: int, count: int | None, seeds: np.random.SeedSequence, timer: Timer, threads: Threads
+) -> tuple[list[Candidate], int]:
+    """Random starts on HardMax, until the count or the time is reached; the best, and how many were made."""
+    found: list[Candidate] = []
+    made = 0
+    while (count is None or made < count) and not (found and timer.spent(HARDMAX_TO)):
+        wanted = seeds.spawn(ROUND if count is None else min(ROUND, count - made))
+        found = best_distinct(found + multistart(HARDMAX, K, d, wanted, threads, timer.at(HARDMAX_TO)), KEPT)
+        made += len(wanted)
+    return found, made
+
+
+def _batched_starts(packing: PackingSearch, seeds: np.random.SeedSequence, device: str, effort: Effort) -> None:
+    """Random starts by the batched search on a torch device, in place of those of the CPU."""
+    stage = packing.stages["starts"]
+    while not stage.over() and not (packing.pool.packings and effort.timer.spent(BATCHED_TO)):
+        left = BATCH if stage.planned is None else min(BATCH, stage.planned - stage.done)
+        found = _batched(TAMMES, packing.K, packing.d, seeds.spawn(left), device, effort.timer.deadline)
+        best = best_distinct(found, KEPT)
+        packing.improve([c.X for c in best], (INIT_BETA,), effort.timer.at(HARDMAX_FROM))
+        packing.starts_made += left
+        stage.done += left
+    stage.share = 0.0
+
+
+def _task(kind: int, X: Rows, beta: float, deadline: float | None) -> Callable[[], Candidate]:
+    return lambda: optimise(kind, X, beta, deadline)
 
 
 def _with_directions(W: Rows) -> Rows:

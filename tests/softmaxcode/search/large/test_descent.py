@@ -9,7 +9,7 @@ import pytest
 
 from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.pool import Pool
-from softmaxcode.search import near_pairs as module
+from softmaxcode.search.large import pair_list as module
 from softmaxcode.search.large.descent import NearPairSearch, Schedule, paced
 from softmaxcode.search.large.pair_list import OutOfTime, near_pairs, threshold_of, tree_pairs, uses_tree
 from softmaxcode.search.large.energy import PairEnergy
