@@ -275,6 +275,8 @@ def solve_both(
     for code in stored.values():
         if not any(np.array_equal(code.W, X) for X in inits):
             inits.append(code.W)
+    if budget is None and starts is not None:  # counts alone limit the search
+        deadline = deadline.without_end()
     plan = plan_search(K, d, deadline, limited=budget is not None)
     timed = budget is not None and starts is None
     hops = None if timed else 4 * count

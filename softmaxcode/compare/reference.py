@@ -91,7 +91,7 @@ def reference_code(K: int, d: int, *, objective: Objective = "softmax", search: 
 
 def can_search(K: int, d: int) -> bool:
     """Whether the short search is long enough for a pair."""
-    return K * K * d <= MAX_SEARCH_WORK and search_memory(K) <= machine_memory()
+    return K * K * d <= MAX_SEARCH_WORK and search_memory(K, d) <= machine_memory()
 
 
 def _searched(code: SoftmaxCode) -> SoftmaxCode:

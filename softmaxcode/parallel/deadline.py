@@ -56,3 +56,9 @@ class Deadline:
     def within(self, seconds: float) -> Deadline:
         """A deadline at most this many seconds from now, and not after this one."""
         return Deadline(min(seconds, self.left), self.clock)
+
+    def without_end(self) -> Deadline:
+        """The same beginning, and no end."""
+        endless = Deadline(None, self.clock)
+        endless.begin = self.begin
+        return endless

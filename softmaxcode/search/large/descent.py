@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.search.large.pair_list import NearPairs, OutOfTime, near_pairs, threshold_of
 from softmaxcode.search.large.energy import PairEnergy
+from softmaxcode.search.large.pair_list import NearPairs, OutOfTime, near_pairs, threshold_of
 from softmaxcode.search.large.sphere_lbfgs import SphereLBFGS
 
 if TYPE_CHECKING:

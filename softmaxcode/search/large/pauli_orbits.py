@@ -18,8 +18,8 @@ import numpy as np
 
 from softmaxcode.parallel.compiled import compiled
 from softmaxcode.search.large.descent import SMALL, STALLED, paced
-from softmaxcode.search.large.pair_list import OutOfTime
 from softmaxcode.search.large.energy import exp_below
+from softmaxcode.search.large.pair_list import OutOfTime
 from softmaxcode.search.large.sphere_lbfgs import SphereLBFGS
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.pool import Pool
 from softmaxcode.search.large import pair_list as module
 from softmaxcode.search.large.descent import NearPairSearch, Schedule, paced
-from softmaxcode.search.large.pair_list import OutOfTime, near_pairs, threshold_of, tree_pairs, uses_tree
 from softmaxcode.search.large.energy import PairEnergy
+from softmaxcode.search.large.pair_list import OutOfTime, near_pairs, threshold_of, tree_pairs, uses_tree
 from softmaxcode.sphere import gram, random_rows
 
 SIZES = [(700, 3), (700, 12), (90, 40)]

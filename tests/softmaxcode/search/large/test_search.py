@@ -14,9 +14,9 @@ from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.pool import Pool
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.large import search as large
-from softmaxcode.search.large.search import is_large, many_random_rows, relaxation_memory, search_many
 from softmaxcode.search.large.descent import NearPairSearch, Schedule
 from softmaxcode.search.large.pauli_orbits import GroupName
+from softmaxcode.search.large.search import is_large, many_random_rows, relaxation_memory, search_many
 from softmaxcode.sphere import gram, random_rows
 
 SEARCH = {"catalog": False, "exact": False}
