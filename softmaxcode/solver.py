@@ -55,6 +55,8 @@ LARGE_CODE = 10**6
 STORED_FRACTION = 0.5
 #: Seconds per coordinate to write a code.
 WRITING = 1.5e-8
+#: A stored code is returned if less than this fraction of the time is left for a search of many points.
+SHORT = 0.4
 #: A search of many points ends early if a stored code is this many times better than a quick search.
 CLEARLY_BETTER = 1.03
 
@@ -142,8 +144,12 @@ def solve(
     3. Basin hopping continues from the best.
     4. The best codes are polished to machine precision.
 
+    More than some 500 points, and fewer where the budget is short, are searched in another way. Unions of orbits of
+    groups of signed permutations are optimised over all pairs. Then all points are relaxed on the near pairs alone.
+    The result is the packing under both objectives. The search ends early if a stored code is clearly better.
+
     The answer is never worse than the stored code. The stored code itself is returned if it is proved to be an optimal
-    packing. It is also returned if one start of the search would exceed the budget (ten minutes without one).
+    packing. A call returns within 1.1 times the budget and one second, without a budget within two minutes.
 
     Parameters
     ----------
@@ -154,12 +160,12 @@ def solve(
     objective : {"softmax", "tammes"}
         Maximise the smallest one-vs-rest distance, or the smallest distance of two points.
     starts : int, optional
-        Random starts; four basin hops follow each. By default 16 to 48, by size.
+        Random starts; four basin hops follow each. By default 16 to 48, by size. Not used for many points.
     budget : float, optional
         Seconds to spend. Hopping continues until only the time expected for polishing is left. If polishing would take
-        more than 40 % of the budget, it is skipped; values are then within about 1e-6 of a local optimum. A search
+        more than 60 % of the budget, it is skipped; values are then within about 1e-6 of a local optimum. A search
         stopped by time is not repeatable bit for bit. One stopped by counts is, on the same machine, with
-        ``catalog=False``.
+        ``catalog=False``. A large exact code is left out where its construction takes more than half of the budget.
     seed : int
         Everything random follows from it.
     init : array_like, shape (K, d), optional
@@ -170,7 +176,7 @@ def solve(
         Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may contain such codes as well.
     device : str, optional
         ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on geoopt's sphere with PyTorch; by default
-        CPU kernels search.
+        CPU kernels search, as they always do for many points.
     digits : int, optional
         Refine in ball arithmetic to this many digits, at most 1000; ``code.proved`` is the value with a proved radius.
     n_jobs : int
@@ -187,7 +193,8 @@ def solve(
     ------
     ValueError
         For K < 2, d < 1, an unknown objective or device, or a budget or count that is not positive. Also for an
-        ``init`` that is not (K, d) unit rows, or ``digits`` where the contact equations are not regular.
+        ``init`` that is not (K, d) unit rows, or ``digits`` where the contact equations are not regular. Also where the
+        memory of the machine, or the budget, is too small for the code itself; the message names what is enough.
 
     References
     ----------
@@ -312,6 +319,8 @@ def _many_points(
 ) -> dict[str, SoftmaxCode]:
     """The better of the stored code and that of a search for many points, under both objectives."""
     known = 1 - stored["tammes"].max_cosine if stored else -np.inf
+    if stored and deadline.left < SHORT * (deadline.seconds or 0.0):
+        return stored
     with Progress(f"({K}, {d})", deadline.seconds, progress, seconds=True) as bar:
         found = search_many(
             K,
