@@ -262,7 +262,7 @@ def solve_both(
         search_memory(K, d),
         "solve fewer classes or in fewer dimensions, or ask margin_bounds(K, d) for the bounds on the margin",
     )
-    if budget is not None and WRITING * K * d > budget:
+    if budget is not None and WRITING * K * d > budget + 0.5:
         raise ValueError(
             f"solve({K}, {d}) takes some {WRITING * K * d:.0f} s to write {K * d:.2g} coordinates alone; pass a budget "
             f"of at least {math.ceil(2 * WRITING * K * d)} s"
