@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import dataclasses
+import enum
 import importlib
 import importlib.metadata
 import importlib.resources
@@ -198,7 +199,7 @@ def test_every_public_function_has_a_numpydoc_docstring(name):
 @pytest.mark.parametrize("name", [*CLASSES, *(name for name, value in PUBLIC.items() if inspect.isclass(value))])
 def test_every_public_class_is_documented(name):
     cls = PUBLIC.get(name) or getattr(sc, name)
-    record = dataclasses.is_dataclass(cls) or issubclass(cls, Exception)  # what is returned or raised
+    record = dataclasses.is_dataclass(cls) or issubclass(cls, Exception | enum.Enum)  # what is returned or raised
     assert not errors(whole(name), frozenset({"PR01", "EX01"} if record else ()))
     doc = get_doc_object(cls)
     if dataclasses.is_dataclass(cls):
@@ -243,7 +244,7 @@ def test_version():
 
 def test_the_marker_of_typed_packages_is_shipped():
     assert (importlib.resources.files("softmaxcode") / "py.typed").is_file()
-    assert config()["options.package_data"]["softmaxcode"].split() == ["py.typed", "data/*.sqlite"]
+    assert config()["options.package_data"]["softmaxcode"].split() == ["py.typed", "data/*.npz", "data/*.sqlite"]
 
 
 def test_every_folder_of_modules_is_a_package():

@@ -55,8 +55,10 @@ PAPER_LINES = {
 WIDEST = 1000
 #: Number of values of K at which the curve of a bound is evaluated.
 SAMPLES = 60
-#: Exact codes are named if a panel has at most this many and no name would cover another.
+#: Exact codes are named if a panel has at most this many and no name would cover another. Sections of the Leech lattice
+#: are not: they are many, and their names repeat K and d.
 MAX_NAMED = 16
+UNNAMED = "Leech-section"
 #: The largest dimension (its exact families are listed in seconds), and the most panels.
 MAX_DIMENSION = 100_000
 MAX_PANELS = 60
@@ -226,8 +228,9 @@ def plot_landscape(dims: Sequence[int], path: str | Path | None = None, *, max_c
     _write_legend(figure, panels)
     figure.draw_without_rendering()  # the final layout decides which names fit
     for axes, shown in zip(figure.axes, panels, strict=True):
-        if len(shown.exact) <= MAX_NAMED:
-            _name_exact(figure, axes, shown.exact)
+        named = [point for point in shown.exact if not point.name.startswith(UNNAMED)]
+        if len(named) <= MAX_NAMED:
+            _name_exact(figure, axes, named)
     save(figure, target)
     return figure
 

@@ -136,7 +136,7 @@ def groups(d: int, largest: int) -> list[GroupName]:
     Examples
     --------
     >>> [name.order(4) for name in groups(4, 8)]
-    [1, 2, 2, 4, 4, 8, 8]
+    [1, 2, 2, 4, 4, 8]
     """
     bits, odd = (d & -d).bit_length() - 1, d // (d & -d)
     every = [GroupName(signs, negatives=False) for signs in range((d).bit_length())]
