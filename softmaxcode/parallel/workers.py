@@ -96,12 +96,13 @@ def run(
         while waiting or running or outcomes:
             while waiting and len(running) < slots:
                 key, given = waiting.popleft()
+                deadline = monotonic() + workers.timeout  # before the task can begin
                 try:
                     future = workers.submit(functools.partial(attempt, key, task, given))
                 except Exception as error:
                     outcomes.append(Outcome(key, None, f"no worker could be started ({one_line(error)})"))
                     continue
-                running[future] = key, monotonic() + workers.timeout
+                running[future] = key, deadline
                 future.add_done_callback(ended.put)
             if outcomes:  # while a new task runs where the last one did
                 yield outcomes.pop()
