@@ -29,7 +29,7 @@ TOLERANCE = 1e-9
 #: `solve` promises to end within this many budgets, plus seconds.
 PROMISE = (1.1, 1.0)
 #: The pairs of the growth table, each solved with one start.
-GROWING_K = tuple((K, 32) for K in (250, 500, 1000, 2000, 4000))
+GROWING_K = tuple((K, 32) for K in (1000, 2000, 4000, 8000, 16_000))
 QUICK_GROWING_K = ((50, 8), (100, 8))
 #: Random rows are measured up to this K K d, a minute of two cores.
 MAX_RANDOM_WORK = 10**12

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.parallel.compiled import compiled
+from softmaxcode.search.energy import dot
 from softmaxcode.search.near_pairs import (
     AGE,
     BETA,
@@ -21,7 +22,6 @@ from softmaxcode.search.near_pairs import (
     VALUE,
     WORK,
     Workspace,
-    dot,
     energy_at,
 )
 
@@ -32,10 +32,25 @@ if TYPE_CHECKING:
 # Sums may be reordered, so no loop may both sum and store (see `softmaxcode.search.energy`).
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
+#: Floating-point operations between two readings of the clock: about 20 to 50 ms.
+_SLICE = 3e8
+#: The largest move of a point in one step, in spacings of the code.
+_REACH = 0.375
+#: The first skin of the list, in spacings of the code divided by d - 1; the kernel adapts it.
+_FIRST_SKIN = 0.5
+
+#: The factor between steps of beta, the most iterations of a step, and the decrease (times 1 / beta) at which it ends.
+FACTOR = 4.0
+ITERATIONS = 300
+TOLERANCE = 1e-3
+
 
 @compiled(fastmath=_FAST)
 def _direction(w):
-    """The L-BFGS direction, into ``w.direction``; returns its slope."""
+    """The L-BFGS direction, into ``w.direction``; returns its slope.
+
+    `softmaxcode.search.energy.minimize` has its own recursion: with a shared one its last bits would change.
+    """
     n = w.z.size
     g = w.gradient.reshape(n)
     v = w.direction
@@ -166,19 +181,6 @@ def advance(w, last, factor, iterations, tolerance, reach, work):
         numbers[BETA] = min(beta * factor, last)
 
 
-#: Floating-point operations between two readings of the clock: about 20 to 50 ms.
-_SLICE = 3e8
-#: The largest move of a point in one step, in spacings of the code.
-_REACH = 0.375
-#: The first skin of the list, in spacings of the code divided by d - 1; the kernel adapts it.
-_FIRST_SKIN = 0.5
-
-#: The factor between steps of beta, the most iterations of a step, and the decrease (times 1 / beta) at which it ends.
-FACTOR = 4.0
-ITERATIONS = 300
-TOLERANCE = 1e-3
-
-
 class Descent:
     """A code that `run` improves at increasing beta; every array is allocated once.
 
@@ -251,33 +253,6 @@ class Descent:
             if deadline is not None and time.monotonic() > deadline:
                 self.stopped = True
                 return self.energy
-
-
-def descend_near(X: Rows, delta: float, first: float, last: float, deadline: float | None = None) -> tuple[Rows, float]:
-    """Minimise the Tammes energy from X while beta increases from ``first`` to ``last``; the points and the energy.
-
-    Parameters
-    ----------
-    X : ndarray, shape (K, d)
-        Unit rows, which are not changed.
-    delta : float
-        About 1 - mu of a good code.
-    first, last : float
-        The first and the last beta.
-    deadline : float, optional
-        In seconds of `time.monotonic`; past it the present points are returned.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from softmaxcode.sphere import gram, random_rows
-    >>> X, energy = descend_near(random_rows(7, 3, np.random.default_rng(0)), 0.8, 5.0, 1e5)
-    >>> bool(gram(X).max() < energy < gram(X).max() + np.log(21) / 1e5)
-    True
-    """
-    descent = Descent(X, delta)
-    energy = descent.run(first, last, deadline=deadline)
-    return descent.X, energy
 
 
 def near_energy(z: Rows, beta: float, orbits: Orbits | None = None) -> tuple[float, Rows, Rows]:

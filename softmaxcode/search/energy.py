@@ -119,7 +119,8 @@ def energy(kind, X, beta, grad):
 
 
 @compiled(fastmath=_FAST)
-def _dot(a, b):
+def dot(a, b):
+    """The inner product of two vectors."""
     acc = 0.0
     for i in range(a.size):
         acc += a[i] * b[i]
@@ -131,7 +132,7 @@ def minimize(kind, X, beta, iterations, tolerance):
     """L-BFGS on the product of spheres, in place; stops when the expected decrease is below ``tolerance / beta``.
 
     Steps are taken in the embedding and normalised. Secant pairs are stored if their curvature is positive. Returns the
-    energy. The recursion is written out here and in `softmaxcode.search.orbits`. A shared one would be compiled into
+    energy. The recursion is written out here and in `softmaxcode.search.descent`. A shared one would be compiled into
     both with other vectorised loops, and last bits would change.
     """
     N, d = X.shape
@@ -154,20 +155,20 @@ def minimize(kind, X, beta, iterations, tolerance):
             direction[i] = -g[i]
         for back in range(min(stored, _MEMORY)):
             i = (stored - 1 - back) % _MEMORY
-            a[i] = rho[i] * _dot(S[i], direction)
+            a[i] = rho[i] * dot(S[i], direction)
             for c in range(n):
                 direction[c] -= a[i] * Y[i, c]
         if stored:
             i = (stored - 1) % _MEMORY
-            scale = 1.0 / (rho[i] * _dot(Y[i], Y[i]))
+            scale = 1.0 / (rho[i] * dot(Y[i], Y[i]))
             for c in range(n):
                 direction[c] *= scale
         for ahead in range(min(stored, _MEMORY)):
             i = (max(stored - _MEMORY, 0) + ahead) % _MEMORY
-            b = rho[i] * _dot(Y[i], direction)
+            b = rho[i] * dot(Y[i], direction)
             for c in range(n):
                 direction[c] += (a[i] - b) * S[i, c]
-        slope = _dot(g, direction)
+        slope = dot(g, direction)
         if slope >= 0.0:
             if stored == 0:
                 break
@@ -191,7 +192,7 @@ def minimize(kind, X, beta, iterations, tolerance):
             for r in range(N):
                 for c in range(d):
                     trial[r, c] = X[r, c] + step * direction[r * d + c]
-                norm = 1.0 / np.sqrt(_dot(trial[r], trial[r]))
+                norm = 1.0 / np.sqrt(dot(trial[r], trial[r]))
                 for c in range(d):
                     trial[r, c] *= norm
             new = energy(kind, trial, beta, trial_grad)
@@ -211,8 +212,8 @@ def minimize(kind, X, beta, iterations, tolerance):
             for c in range(d):
                 S[i, r * d + c] = trial[r, c] - X[r, c]
                 Y[i, r * d + c] = trial_grad[r, c] - grad[r, c]
-        sy = _dot(S[i], Y[i])
-        if sy > 1e-12 * np.sqrt(_dot(S[i], S[i]) * _dot(Y[i], Y[i])):
+        sy = dot(S[i], Y[i])
+        if sy > 1e-12 * np.sqrt(dot(S[i], S[i]) * dot(Y[i], Y[i])):
             rho[i] = 1.0 / sy
             stored += 1
         decrease = value - new

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from softmaxcode.parallel.compiled import compiled
+from softmaxcode.search.energy import dot
 
 if TYPE_CHECKING:
     pass
@@ -88,15 +89,6 @@ def _exponential(x):
     p *= p
     p *= p
     return p * p
-
-
-@compiled(fastmath=_FAST)
-def dot(a, b):
-    """The inner product of two vectors."""
-    acc = 0.0
-    for i in range(a.size):
-        acc += a[i] * b[i]
-    return acc
 
 
 @compiled(fastmath=_FAST)

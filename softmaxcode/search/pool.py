@@ -59,6 +59,11 @@ class Packing:
     screen: float
     second: float
 
+    @functools.cached_property
+    def value(self) -> float:
+        """The largest cosine."""
+        return float(gram(self.X).max())
+
 
 @dataclass
 class Pool:
@@ -86,7 +91,7 @@ class Pool:
         return self.packings[0].screen if self.packings else np.inf
 
     def _candidate(self, packing: Packing) -> Candidate:
-        return Candidate(float(gram(packing.X).max()), packing.X, self.scale.last)
+        return Candidate(packing.value, packing.X, self.scale.last)
 
     def leading(self, count: int) -> list[Candidate]:
         """The best packings, near ties first, as candidates of distinct values."""

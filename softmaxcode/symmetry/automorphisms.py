@@ -50,7 +50,7 @@ class SymmetryGroup:
     generators: tuple[np.ndarray, ...]
 
 
-class Level(NamedTuple):
+class ChainLevel(NamedTuple):
     """A level of the chain: the colours before and after its base point is singled out, and the rounds between."""
 
     point: int
@@ -59,7 +59,7 @@ class Level(NamedTuple):
     after: np.ndarray
 
 
-class Orbits:
+class PointOrbits:
     """The orbits of the points under permutations that are added one by one."""
 
     def __init__(self, count: int) -> None:
@@ -122,7 +122,7 @@ def symmetry_group(W: ArrayLike, *, tolerance: float = TOLERANCE, max_work: floa
         raise NotComputed(f"not computed: the symmetry group of {len(W)} points (the limit is {MAX_POINTS})")
     refinement = Refinement(cosine_classes(W, tolerance), max_work)
     chain = _chain(refinement)
-    orbits = Orbits(len(W))
+    orbits = PointOrbits(len(W))
     generators: list[np.ndarray] = []
     sizes: list[int] = []
     for depth in reversed(range(len(chain))):
@@ -132,21 +132,23 @@ def symmetry_group(W: ArrayLike, *, tolerance: float = TOLERANCE, max_work: floa
     return SymmetryGroup(math.prod(sizes), tuple(generators))
 
 
-def _chain(refinement: Refinement) -> list[Level]:
+def _chain(refinement: Refinement) -> list[ChainLevel]:
     """Single out a point of the largest cell of equal colours until all colours differ."""
     colours, _ = refinement.stable(np.zeros(len(refinement.classes), dtype=np.uint64))
-    chain: list[Level] = []
+    chain: list[ChainLevel] = []
     while True:
         _, first, counts = np.unique(colours, return_index=True, return_counts=True)
         if counts.max() == 1:
             return chain
         point = int(first[counts == counts.max()].min())
         after, rounds = refinement.stable(singled_out(colours, point))
-        chain.append(Level(point, colours, rounds, after))
+        chain.append(ChainLevel(point, colours, rounds, after))
         colours = after
 
 
-def _level_generators(refinement: Refinement, chain: list[Level], depth: int, orbits: Orbits) -> list[np.ndarray]:
+def _level_generators(
+    refinement: Refinement, chain: list[ChainLevel], depth: int, orbits: PointOrbits
+) -> list[np.ndarray]:
     """Symmetries that fix the base points above a level and join its base point with every point that is possible."""
     level = chain[depth]
     found: list[np.ndarray] = []
@@ -165,7 +167,7 @@ def _level_generators(refinement: Refinement, chain: list[Level], depth: int, or
 
 
 def _search(
-    refinement: Refinement, chain: list[Level], depth: int, colours: np.ndarray, image: int
+    refinement: Refinement, chain: list[ChainLevel], depth: int, colours: np.ndarray, image: int
 ) -> np.ndarray | None:
     """A symmetry that takes the base point of a level to ``image``, or None; ``colours`` are those of the images."""
     # the images left to try at this level and the ones below it, each with the colours before
@@ -189,7 +191,7 @@ def _search(
     return None
 
 
-def _images(colours: np.ndarray, level: Level) -> Iterator[int]:
+def _images(colours: np.ndarray, level: ChainLevel) -> Iterator[int]:
     """The points to which the base point of a level may go, itself first."""
     cell = np.flatnonzero(colours == level.before[level.point]).tolist()
     if level.point in cell:

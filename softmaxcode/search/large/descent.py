@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from softmaxcode.parallel.deadline import Deadline
-    from softmaxcode.parallel.pool import Pool
+    from softmaxcode.parallel.thread_pool import ThreadPool
 
 #: The last beta, in units of 1 / spacing: energies are then within log(pairs) / beta of the largest cosine.
 LAST_BETA = 1e4
@@ -73,7 +73,7 @@ class NearPairSearch:
         About the 1 - mu that can be reached; it is the unit of all temperatures.
     schedule : Schedule
         How slowly beta increases. Where time is short, beta increases faster.
-    pool : Pool
+    pool : ThreadPool
         Threads; the result does not depend on their number.
     deadline : Deadline
         The end.
@@ -95,7 +95,7 @@ class NearPairSearch:
         X: np.ndarray,
         spacing: float,
         schedule: Schedule,
-        pool: Pool,
+        pool: ThreadPool,
         deadline: Deadline,
         rng: np.random.Generator,
         report: Callable[[float], None] = lambda value: None,

@@ -20,7 +20,7 @@ import numpy as np
 from softmaxcode.parallel.compiled import compiled
 
 if TYPE_CHECKING:
-    from softmaxcode.parallel.pool import Pool
+    from softmaxcode.parallel.thread_pool import ThreadPool
     from softmaxcode.search.large.pair_list import NearPairs
 
 #: Weights below e^-12 of the largest are neglected.
@@ -169,7 +169,7 @@ class PairEnergy:
 
     Parameters
     ----------
-    pool : Pool
+    pool : ThreadPool
         Its threads compute blocks of rows.
     pairs : NearPairs or None
         The pairs of the energy; None for all pairs, in tiles.
@@ -180,7 +180,7 @@ class PairEnergy:
         The largest cosine minus 1 where the energy was evaluated last.
     """
 
-    def __init__(self, pool: Pool, pairs: NearPairs | None) -> None:
+    def __init__(self, pool: ThreadPool, pairs: NearPairs | None) -> None:
         self.pool = pool
         self.pairs = pairs
         self.top = -2.0

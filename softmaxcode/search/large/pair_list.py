@@ -16,7 +16,7 @@ from softmaxcode.parallel.compiled import compiled
 
 if TYPE_CHECKING:
     from softmaxcode.parallel.deadline import Deadline
-    from softmaxcode.parallel.pool import Pool
+    from softmaxcode.parallel.thread_pool import ThreadPool
 
 #: Rows and columns of a tile of cosines: 4 MB in float32.
 TILE = (512, 2048)
@@ -125,7 +125,7 @@ def threshold_of(X: np.ndarray, partners: float, rng: np.random.Generator) -> fl
     return float(np.partition(C, len(C) - 1 - rank)[len(C) - 1 - rank])
 
 
-def near_pairs(X: np.ndarray, threshold: float, pool: Pool, deadline: Deadline | None = None) -> NearPairs:
+def near_pairs(X: np.ndarray, threshold: float, pool: ThreadPool, deadline: Deadline | None = None) -> NearPairs:
     """All pairs whose cosine exceeds the threshold.
 
     Parameters
@@ -134,7 +134,7 @@ def near_pairs(X: np.ndarray, threshold: float, pool: Pool, deadline: Deadline |
         Unit rows; d may be padded by zeros.
     threshold : float
         Cosines above it are listed.
-    pool : Pool
+    pool : ThreadPool
         The threads that compute tiles; the result does not depend on their number.
     deadline : Deadline, optional
         Past it the pass over the tiles is left.
@@ -147,9 +147,9 @@ def near_pairs(X: np.ndarray, threshold: float, pool: Pool, deadline: Deadline |
     Examples
     --------
     >>> import numpy as np
-    >>> from softmaxcode.parallel.pool import Pool
+    >>> from softmaxcode.parallel.thread_pool import ThreadPool
     >>> X = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], dtype=np.float32)
-    >>> pairs = near_pairs(X, 0.5, Pool(1))
+    >>> pairs = near_pairs(X, 0.5, ThreadPool(1))
     >>> pairs.start.tolist(), pairs.partners.tolist()
     ([0, 1, 3, 4, 4], [1, 0, 2, 1])
     """
@@ -179,7 +179,7 @@ def tree_pairs(X: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def tiled_pairs(
-    X: np.ndarray, threshold: float, pool: Pool, deadline: Deadline | None
+    X: np.ndarray, threshold: float, pool: ThreadPool, deadline: Deadline | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows and columns i < j of the pairs above a threshold, by tiles of cosines; one entry per block of rows."""
     K = len(X)

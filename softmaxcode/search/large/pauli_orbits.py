@@ -24,7 +24,7 @@ from softmaxcode.search.large.sphere_lbfgs import SphereLBFGS
 
 if TYPE_CHECKING:
     from softmaxcode.parallel.deadline import Deadline
-    from softmaxcode.parallel.pool import Pool
+    from softmaxcode.parallel.thread_pool import ThreadPool
 
 #: The first and the last beta, in units of 1 / spacing.
 FIRST_BETA, LAST_BETA = 15.0, 5e3
@@ -185,11 +185,11 @@ class OrbitEnergy:
         The group.
     n : int
         Orbits.
-    pool : Pool
+    pool : ThreadPool
         Its threads compute blocks of cosines; the blocks do not depend on their number.
     """
 
-    def __init__(self, group: SignedPermutations, n: int, pool: Pool) -> None:
+    def __init__(self, group: SignedPermutations, n: int, pool: ThreadPool) -> None:
         self.group = group
         self.pool = pool
         self.top = 2.0
@@ -235,7 +235,7 @@ def orbit_search(
     group: SignedPermutations,
     X: np.ndarray,
     spacing: float,
-    pool: Pool,
+    pool: ThreadPool,
     deadline: Deadline,
     *,
     steps: int = 20,
@@ -251,7 +251,7 @@ def orbit_search(
         Unit rows to start from; they change in place.
     spacing : float
         About the 1 - mu that can be reached; beta increases from 15 to 5000 divided by it.
-    pool : Pool
+    pool : ThreadPool
         Threads; the result does not depend on their number.
     deadline : Deadline
         The end. Beta increases faster where time is short.

@@ -16,7 +16,7 @@ from joblib import effective_n_jobs
 from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.checks.arguments import machine_memory, search_memory
 from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_tammes
-from softmaxcode.parallel.pool import Pool
+from softmaxcode.parallel.thread_pool import ThreadPool
 from softmaxcode.parallel.threads import one_blas_thread
 from softmaxcode.search.large.descent import LAST_BETA, NearPairSearch, Schedule
 from softmaxcode.search.large.pair_list import uses_tree
@@ -143,7 +143,7 @@ def search_many(
         reserve += POLISH_RESERVE * polishing
     end = deadline.within(max(0.0, deadline.left - reserve))
     fitting = max(1, (machine_memory() - search_memory(K, d)) // BLOCKS_MEMORY)
-    with one_blas_thread(), Pool(min(effective_n_jobs(n_jobs), fitting)) as pool:
+    with one_blas_thread(), ThreadPool(min(effective_n_jobs(n_jobs), fitting)) as pool:
         search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
         found = search.run(inits, enough)
         if len(found.W) and polishing < deadline.left:
@@ -163,7 +163,7 @@ class LargeSearch:
         K: int,
         d: int,
         rng: np.random.Generator,
-        pool: Pool,
+        pool: ThreadPool,
         deadline: Deadline,
         limited: bool,
         progress: Progress,

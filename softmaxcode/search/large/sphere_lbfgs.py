@@ -1,4 +1,7 @@
-"""L-BFGS on a product of spheres in float32, for many points: it can be left after every evaluation."""
+"""L-BFGS on a product of spheres in float32, for many points: it can be left after every evaluation.
+
+The kernels of `softmaxcode.search` are for float64 and few points; here BLAS works on arrays of many points.
+"""
 
 from __future__ import annotations
 

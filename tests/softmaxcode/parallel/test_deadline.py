@@ -7,7 +7,7 @@ import math
 import pytest
 
 from softmaxcode.parallel.deadline import Deadline
-from softmaxcode.parallel.pool import Pool
+from softmaxcode.parallel.thread_pool import ThreadPool
 
 
 def test_a_deadline_counts_from_its_beginning():
@@ -30,7 +30,7 @@ def test_no_deadline_never_passes():
 
 @pytest.mark.parametrize("threads", [1, 2, -1])
 def test_results_come_in_order(threads):
-    with Pool(threads) as pool:
+    with ThreadPool(threads) as pool:
         assert list(pool.map(lambda n: n * n, range(20))) == [n * n for n in range(20)]
         seen = []
         pool.run(seen.append, range(5))
@@ -38,5 +38,5 @@ def test_results_come_in_order(threads):
 
 
 def test_an_error_in_a_task_is_raised():
-    with Pool(2) as pool, pytest.raises(ZeroDivisionError):
+    with ThreadPool(2) as pool, pytest.raises(ZeroDivisionError):
         pool.run(lambda n: 1 / n, [1, 0, 2])

@@ -10,13 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from softmaxcode.search.descent import Descent, descend_near, near_energy
+from softmaxcode.search.descent import Descent, near_energy
 from softmaxcode.search.energy import TAMMES, energy
 from softmaxcode.search.near_pairs import BUILDS, DENSE, EVALUATIONS, FRESH, VALUE, energy_at
 from softmaxcode.search.scale import scale
 from softmaxcode.sphere import gram, random_rows, unit_rows
 
 seeds = st.integers(0, 2**32 - 1)
+
+
+def descended(X: np.ndarray, delta: float, first: float, last: float) -> np.ndarray:
+    """The points after a whole schedule."""
+    descent = Descent(X, delta)
+    descent.run(first, last)
+    return descent.X
 
 
 def numpy_energy(X: np.ndarray, beta: float) -> tuple[float, np.ndarray]:
@@ -86,7 +93,7 @@ def test_a_list_is_rebuilt_before_a_pair_that_matters_can_be_missing(pair, size,
 
 def test_a_list_of_moves_that_are_small_is_kept():
     rng = np.random.default_rng(0)
-    X, _ = descend_near(random_rows(60, 3, rng), scale(60, 3).delta, 50.0, 1e4)
+    X = descended(random_rows(60, 3, rng), scale(60, 3).delta, 50.0, 1e4)
     w = Descent(X, scale(60, 3).delta)._work
     w.counts[FRESH] = 1
     for _ in range(10):
@@ -98,7 +105,7 @@ def test_a_list_of_moves_that_are_small_is_kept():
 def test_duplicates_and_two_points_do_no_harm():
     value, gradient, _ = near_energy(np.tile(np.eye(3)[:1], (5, 1)), 100.0)
     assert value == pytest.approx(1 + np.log(10) / 100) and (gradient == 0).all()
-    X, _ = descend_near(np.array([[1.0, 0, 0], [0.9, np.sqrt(0.19), 0]]), 2.0, 1.0, 1e4)
+    X = descended(np.array([[1.0, 0, 0], [0.9, np.sqrt(0.19), 0]]), 2.0, 1.0, 1e4)
     assert X[0] @ X[1] == pytest.approx(-1, abs=1e-6)
 
 
@@ -108,7 +115,7 @@ def test_duplicates_and_two_points_do_no_harm():
 def test_a_schedule_reaches_known_optima(K, d, mu):
     delta = max(scale(K, d).delta, 0.1)
     rng = np.random.default_rng(3)
-    found = min(gram(descend_near(random_rows(K, d, rng), delta, 5 / delta, 1e7)[0]).max() for _ in range(20))
+    found = min(gram(descended(random_rows(K, d, rng), delta, 5 / delta, 1e7)).max() for _ in range(20))
     assert found == pytest.approx(mu, abs=1e-5)
 
 
@@ -130,5 +137,5 @@ def test_a_stopped_schedule_keeps_its_points_and_another_continues():
 def test_the_callers_rows_do_not_change():
     X = random_rows(20, 3, np.random.default_rng(2))
     before = X.copy()
-    descend_near(X, 0.3, 10.0, 1000.0)
+    descended(X, 0.3, 10.0, 1000.0)
     assert (X == before).all()

@@ -16,7 +16,7 @@ from softmaxcode.exact import best
 from softmaxcode.report import report, symmetries
 from softmaxcode.sphere import random_rows, unit_rows
 from softmaxcode.symmetry import automorphisms, symmetry_group
-from softmaxcode.symmetry.automorphisms import Orbits
+from softmaxcode.symmetry.automorphisms import PointOrbits
 
 #: Orders from the literature: Weyl groups and their automorphisms, H_3, H_4, W(D_5), and the automorphism groups of the
 #: strongly regular graphs of Higman and Sims (HS.2) and of McLaughlin (McL.2).
@@ -153,7 +153,7 @@ def test_what_is_too_large_is_not_computed(monkeypatch):
 
 
 def test_orbits_of_permutations():
-    orbits = Orbits(7)
+    orbits = PointOrbits(7)
     orbits.add(np.array([1, 2, 0, 3, 4, 6, 5]))
     assert [orbits.of(i).tolist() for i in (2, 3, 6)] == [[0, 1, 2], [3], [5, 6]]
     orbits.add(np.array([0, 1, 5, 3, 4, 2, 6]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from softmaxcode.parallel.deadline import Deadline
-from softmaxcode.parallel.pool import Pool
+from softmaxcode.parallel.thread_pool import ThreadPool
 from softmaxcode.search.large import pair_list as module
 from softmaxcode.search.large.descent import NearPairSearch, Schedule, paced
 from softmaxcode.search.large.energy import PairEnergy
@@ -49,7 +49,7 @@ def test_the_list_has_every_pair_above_the_threshold_from_both_sides(K, d, threa
     monkeypatch.setattr(module, "TILE", tile)
     X = points(K, d)
     threshold = threshold_of(X, 20, np.random.default_rng(1))
-    with Pool(threads) as pool:
+    with ThreadPool(threads) as pool:
         pairs = near_pairs(X, threshold, pool)
     C = gram(X.astype(np.float64))
     near = {(int(i), int(j)) for i, j in np.argwhere(np.abs(C - threshold) < 1e-6)}  # decided by rounding
@@ -64,7 +64,7 @@ def test_a_tree_finds_the_same_pairs_as_tiles():
     assert uses_tree(3000, 3) and not uses_tree(2999, 3) and not uses_tree(10**6, 9)
     threshold = threshold_of(X, 24, np.random.default_rng(0))
     a = {(min(p), max(p)) for p in zip(*map(np.ndarray.tolist, tree_pairs(X, threshold)), strict=True)}
-    parts = module.tiled_pairs(X, threshold, Pool(1), None)
+    parts = module.tiled_pairs(X, threshold, ThreadPool(1), None)
     b = {(i, j) for rows, columns in parts for i, j in zip(rows.tolist(), columns.tolist(), strict=True)}
     C = np.abs(gram(X.astype(np.float64)) - threshold)
     assert all(C[i, j] < 1e-6 for i, j in a ^ b)
@@ -73,12 +73,12 @@ def test_a_tree_finds_the_same_pairs_as_tiles():
 def test_all_pairs_where_as_many_partners_are_wanted():
     X = points(50, 5)
     assert threshold_of(X, 60, np.random.default_rng(0)) == -2
-    assert near_pairs(X, -2.0, Pool(1)).per_point() == 49
+    assert near_pairs(X, -2.0, ThreadPool(1)).per_point() == 49
 
 
 def test_the_pass_over_the_tiles_can_be_left():
     with pytest.raises(OutOfTime):
-        near_pairs(points(2000, 10), 0.5, Pool(1), Deadline(2.0, Clock()))
+        near_pairs(points(2000, 10), 0.5, ThreadPool(1), Deadline(2.0, Clock()))
 
 
 # --- energy ---------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_value_and_gradient_against_a_dense_computation(K, d, beta, all_pairs):
     threshold = -2.0 if all_pairs else threshold_of(X, 30, np.random.default_rng(0))
     value, gradient = dense_energy(X, beta, threshold)
     for threads in (1, 2):
-        with Pool(threads) as pool:
+        with ThreadPool(threads) as pool:
             energy = PairEnergy(pool, None if all_pairs else near_pairs(X, threshold, pool))
             grad = np.empty_like(X)
             # weights below e^-12 are neglected: K^2 of them at most
@@ -115,8 +115,8 @@ def test_value_and_gradient_against_a_dense_computation(K, d, beta, all_pairs):
 
 def test_the_gradient_is_that_of_the_value():
     X = points(60, 6, 5)
-    pairs = near_pairs(X, -2.0, Pool(1))
-    energy, grad, other = PairEnergy(Pool(1), pairs), np.empty_like(X), np.empty_like(X)
+    pairs = near_pairs(X, -2.0, ThreadPool(1))
+    energy, grad, other = PairEnergy(ThreadPool(1), pairs), np.empty_like(X), np.empty_like(X)
     energy(X, 20.0, grad)
     direction = np.random.default_rng(0).standard_normal(X.shape).astype(np.float32)
     direction -= (direction * X).sum(axis=1, keepdims=True) * X
@@ -133,7 +133,7 @@ def test_rows_do_not_depend_on_the_number_of_threads():
     X = points(900, 10)
     results = []
     for threads in (1, 2, 3):
-        with Pool(threads) as pool:
+        with ThreadPool(threads) as pool:
             energy, grad = PairEnergy(pool, near_pairs(X, 0.5, pool)), np.empty_like(X)
             results.append((energy(X, 100.0, grad), grad.tobytes()))
     assert results[0] == results[1] == results[2]
@@ -145,7 +145,7 @@ def test_rows_do_not_depend_on_the_number_of_threads():
 def descent(K: int = 300, d: int = 8, deadline: Deadline | None = None, **schedule) -> NearPairSearch:
     X = points(K, d)
     rng = np.random.default_rng(0)
-    found = NearPairSearch(X, 0.5, Schedule(**schedule), Pool(1), deadline or Deadline(None), rng)
+    found = NearPairSearch(X, 0.5, Schedule(**schedule), ThreadPool(1), deadline or Deadline(None), rng)
     found.run()
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from softmaxcode.parallel.deadline import Deadline
-from softmaxcode.parallel.pool import Pool
+from softmaxcode.parallel.thread_pool import ThreadPool
 from softmaxcode.search.large.pauli_orbits import GroupName, OrbitEnergy, expand, groups, orbit_search
 from softmaxcode.search.large.zones import zones
 from softmaxcode.sphere import gram, random_rows
@@ -67,7 +67,7 @@ def test_the_energy_of_orbits_is_that_of_all_their_points(name, beta):
     total = np.exp(beta * (rows - top)).sum() / (2 if group.negatives else 1)
     results = []
     for threads in (1, 2):
-        with Pool(threads) as pool:
+        with ThreadPool(threads) as pool:
             energy, grad = OrbitEnergy(group, n, pool), np.empty_like(X)
             value = energy(X, beta, grad)
             results.append((value, grad.tobytes()))
@@ -79,7 +79,7 @@ def test_the_energy_of_orbits_is_that_of_all_their_points(name, beta):
 def test_the_gradient_is_that_of_the_energy():
     d, n = 6, 20
     X = random_rows(n, d, np.random.default_rng(1)).astype(np.float32)
-    energy = OrbitEnergy(GroupName(1, 1).build(d), n, Pool(1))
+    energy = OrbitEnergy(GroupName(1, 1).build(d), n, ThreadPool(1))
     grad, other = np.empty_like(X), np.empty_like(X)
     energy(X, 15.0, grad)
     direction = np.random.default_rng(0).standard_normal(X.shape).astype(np.float32)
@@ -96,7 +96,7 @@ def test_the_gradient_is_that_of_the_energy():
 def test_the_search_reports_the_value_of_the_expanded_rows():
     group = GroupName(2, 2).build(16)
     X = random_rows(20, 16, np.random.default_rng(0)).astype(np.float32)
-    Y, value = orbit_search(group, X, 0.7, Pool(1), Deadline(None))
+    Y, value = orbit_search(group, X, 0.7, ThreadPool(1), Deadline(None))
     W = np.empty((640, 16))
     expand(group, Y.astype(np.float64), 640, W)
     assert value == pytest.approx(1 - gram(W).max(), abs=1e-6)
@@ -109,7 +109,7 @@ def test_512_vectors_with_cosine_one_third():
     values = []
     for seed in range(4):
         X = random_rows(1, 16, np.random.default_rng(seed)).astype(np.float32)
-        Y, value = orbit_search(group, X, 0.7, Pool(1), Deadline(None))
+        Y, value = orbit_search(group, X, 0.7, ThreadPool(1), Deadline(None))
         W = np.empty((512, 16))
         expand(group, Y.astype(np.float64), 512, W)
         assert value == pytest.approx(1 - gram(W).max(), abs=1e-6)
@@ -120,7 +120,7 @@ def test_512_vectors_with_cosine_one_third():
 def test_the_search_ends_at_its_deadline():
     now = iter(range(10**6))
     X = random_rows(20, 8, np.random.default_rng(0)).astype(np.float32)
-    Y, value = orbit_search(GroupName(1, 1).build(8), X, 0.5, Pool(1), Deadline(60.0, lambda: next(now)))
+    Y, value = orbit_search(GroupName(1, 1).build(8), X, 0.5, ThreadPool(1), Deadline(60.0, lambda: next(now)))
     W = np.empty((160, 8))
     expand(GroupName(1, 1).build(8), Y.astype(np.float64), 160, W)
     assert next(now) < 100

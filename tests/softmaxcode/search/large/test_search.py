@@ -12,8 +12,8 @@ import pytest
 import softmaxcode as sc
 from softmaxcode import exact
 from softmaxcode.parallel.deadline import Deadline
-from softmaxcode.parallel.pool import Pool
 from softmaxcode.parallel.progress import Progress
+from softmaxcode.parallel.thread_pool import ThreadPool
 from softmaxcode.search.large import search as large
 from softmaxcode.search.large.descent import NearPairSearch, Schedule
 from softmaxcode.search.large.pauli_orbits import GroupName
@@ -101,7 +101,7 @@ def test_a_budget_below_the_time_to_write_the_code_is_refused():
 
 def test_threads_are_limited_by_memory(monkeypatch, quick):
     taken = []
-    monkeypatch.setattr(large, "Pool", lambda n: taken.append(n) or Pool(1))
+    monkeypatch.setattr(large, "ThreadPool", lambda n: taken.append(n) or ThreadPool(1))
     for jobs, room in ((8, 3), (2, 5), (4, -1)):
         memory = large.search_memory(520, 12) + room * large.BLOCKS_MEMORY
         monkeypatch.setattr(large, "machine_memory", lambda memory=memory: memory)
@@ -129,7 +129,7 @@ def test_the_memory_of_a_relaxation_is_bounded_by_its_estimate():
     schedule = Schedule(first=8.0, factor=10.0, steps=12)
 
     def relax() -> None:
-        NearPairSearch(X.copy(), 0.5, schedule, Pool(1), Deadline(None), np.random.default_rng(0)).run()
+        NearPairSearch(X.copy(), 0.5, schedule, ThreadPool(1), Deadline(None), np.random.default_rng(0)).run()
 
     peak = peak_of(relax)
     fixed = 40 * 10**6  # one tile of cosines and the sample of a threshold
@@ -140,7 +140,7 @@ def test_the_memory_of_a_relaxation_is_bounded_by_its_estimate():
 def test_orbits_need_their_blocks_and_the_result(quick):
     K, d = 4000, 16
     peak = peak_of(lambda: large.orbit_search(
-        GroupName(2, 2).build(d), random_rows(125, d, np.random.default_rng(0)).astype(np.float32), 0.6, Pool(1),
+        GroupName(2, 2).build(d), random_rows(125, d, np.random.default_rng(0)).astype(np.float32), 0.6, ThreadPool(1),
         Deadline(None), steps=3, factor=5.0,
     ))  # fmt: skip
     assert peak < large.BLOCKS_MEMORY

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Pool:
+class ThreadPool:
     """Threads for compiled kernels and matrix products, which release the interpreter lock.
 
     Parameters
