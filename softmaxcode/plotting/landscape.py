@@ -312,9 +312,12 @@ def _name_exact(figure: Figure, axes: Axes, exact: list[ExactPoint]) -> None:
         place = axes.transData.transform((point.K, point.margin)) * points
         if any(abs(place[0] - other[0]) < 14 and abs(place[1] - other[1]) < 60 for other in written):
             continue
-        written.append(place)
         # letters are about 5 points wide, and names are slanted by 45 degrees, towards the side with more room
-        fits = place[0] + 3.5 * len(point.name) < edge
+        width = 3.5 * len(point.name)
+        fits = place[0] + width < edge
+        if not fits and any(place[0] - other[0] < 2 * width for other in written):
+            continue  # slanted to the left it would cross their names
+        written.append(place)
         axes.annotate(
             point.name,
             (point.K, point.margin),

@@ -134,6 +134,13 @@ def test_names_do_not_cover_each_other():
         assert ((apart[..., 0] > 15) | (apart[..., 1] > 60) | np.eye(len(places), dtype=bool)).all()
 
 
+def test_no_name_is_slanted_across_others():
+    """The last of many names in 14 dimensions is long, and has room only to the left, where the others are."""
+    (axes,) = plot_landscape([14]).axes
+    rotations = [text.get_rotation() for text in axes.texts if hasattr(text, "xy")]
+    assert len(rotations) >= 3 and set(rotations) == {45.0}
+
+
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_written_whole(tmp_path, suffix):
     target = tmp_path / f"landscape{suffix}"
