@@ -62,7 +62,7 @@ def measured(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_own_process(job: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """`measured` in a process of its own; ``how`` says what went wrong where it returned no measurement."""
+    """`measured` in a process of its own; ``how`` states what went wrong where it returned no measurement."""
     command = [sys.executable, "-m", "benchmarks.own_process", json.dumps(job)]
     try:
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)

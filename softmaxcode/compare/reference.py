@@ -34,7 +34,7 @@ _FOUND: dict[tuple[object, ...], SoftmaxCode] = {}
 
 
 class UnsearchedCodeWarning(UserWarning):
-    """A reference is weak, or is being searched for; the message says which."""
+    """A reference is weak, or is being searched for; the message states which."""
 
 
 def reference_code(K: int, d: int, *, objective: Objective = "softmax", search: bool = True) -> SoftmaxCode:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Sums may be reordered, so no loop may both sum and store (see `softmaxcode.search.energy`).
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
-#: Floating-point operations between two readings of the clock: about 20 to 50 ms.
+#: Floating-point operations between two checks of the deadline: about 20 to 50 ms.
 _SLICE = 3e8
 #: The largest move of a point in one step, in spacings of the code.
 _REACH = 0.375

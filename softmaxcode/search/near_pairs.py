@@ -7,7 +7,7 @@ skin. It rebuilds the list when a point may have crossed the skin, so that no pa
 * the list has all pairs whose chord was below ``reach`` when it was built;
 * it is complete as long as need + 2 (largest move since) <= reach.
 
-Where the list would hold a large fraction of all pairs, the cosines of all pairs are computed by BLAS instead.
+Where the list would have a large fraction of all pairs, the cosines of all pairs are computed by BLAS instead.
 
 The unknowns are the points themselves, or one vector per orbit of a group (`softmaxcode.search.orbits`).
 """

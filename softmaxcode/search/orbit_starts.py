@@ -1,6 +1,6 @@
 """Starts that are unions of orbits of a small group of orthogonal matrices, and their symmetry-relaxed codes.
 
-The composition of a code says how many orbits of each type it has. It is drawn uniformly from all that sum to K points,
+The composition of a code is its number of orbits of each type. It is drawn uniformly from all that sum to K points,
 without those that put more points into a fixed space than a code of that spacing can have there.
 """
 

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 #: Fractions of the time for orbits of matrix groups, random starts, orbits of permutation groups, and hops.
-SHARES_3D = {"orbits": 0.4, "starts": 0.2, "permutations": 0.0, "hops": 0.4}
-SHARES = {"orbits": 0.25, "starts": 0.1, "permutations": 0.2, "hops": 0.45}
+TIME_FRACTIONS_3D = {"orbits": 0.4, "starts": 0.2, "permutations": 0.0, "hops": 0.4}
+TIME_FRACTIONS = {"orbits": 0.25, "starts": 0.1, "permutations": 0.2, "hops": 0.45}
 #: Tries of permutation groups per random start.
 SYMMETRIC = 0.5
 #: The duration of a round on one core, in seconds, and its most tasks.
@@ -61,7 +61,7 @@ def start_seconds(K: int, d: int) -> float:
 class Stage:
     """A stage, the work planned and done, and the seconds that it took."""
 
-    share: float
+    time_fraction: float
     planned: int | None
     round: Callable[[int | None, float | None], int]
     done: int = 0
@@ -69,12 +69,12 @@ class Stage:
 
     def over(self, fraction: float = 1.0) -> bool:
         """Whether that fraction of the planned work is done."""
-        return self.share == 0.0 or (self.planned is not None and self.done >= fraction * self.planned)
+        return self.time_fraction == 0.0 or (self.planned is not None and self.done >= fraction * self.planned)
 
     @property
     def progress(self) -> float:
         """What is compared between stages: the one that is furthest behind comes next."""
-        return self.seconds / self.share if self.planned is None else self.done / max(1, self.planned)
+        return self.seconds / self.time_fraction if self.planned is None else self.done / max(1, self.planned)
 
 
 class PackingSearch:
@@ -113,7 +113,7 @@ class PackingSearch:
         self._start_seeds, self._orbit_seeds, permutation_seeds, self._hop_seeds = seeds
         self._permutations = SymmetricSearch(K, d, permutation_seeds, threads)
         self._leading: list[OrbitStart] = []
-        shares = SHARES_3D if d == 3 else SHARES
+        fractions = TIME_FRACTIONS_3D if d == 3 else TIME_FRACTIONS
         tries = None if starts is None else int(starts * SYMMETRIC)
         fits = {"permutations": self._permutations.fits}
         rounds = {
@@ -123,7 +123,7 @@ class PackingSearch:
             "hops": (hops, self._hop_round),
         }
         self.stages = {
-            name: Stage(shares[name] if fits.get(name, True) else 0.0, planned, work)
+            name: Stage(fractions[name] if fits.get(name, True) else 0.0, planned, work)
             for name, (planned, work) in rounds.items()
         }
         seconds = start_seconds(K, d)

@@ -174,7 +174,7 @@ def _batched_starts(packing: PackingSearch, seeds: np.random.SeedSequence, devic
         packing.improve([c.X for c in best], (INIT_BETA,), effort.timer.at(HARDMAX_FROM))
         packing.starts_made += left
         stage.done += left
-    stage.share = 0.0
+    stage.time_fraction = 0.0
 
 
 def _task(kind: int, X: Rows, beta: float, deadline: float | None) -> Callable[[], Candidate]:

@@ -130,9 +130,9 @@ class Pool:
         if not near:
             return
         self._seen += [packing.energy for packing in near]
-        climbed = threads.run("climb", [self._climb(packing, deadline) for packing in near])
-        best = min(c.value for c in [*climbed, *self.decided])
-        tied = [c for c in climbed if c.value <= best + NEARER * self.scale.delta]
+        refined = threads.run("refine", [self._refine(packing, deadline) for packing in near])
+        best = min(c.value for c in [*refined, *self.decided])
+        tied = [c for c in refined if c.value <= best + NEARER * self.scale.delta]
         if self._unknowns <= MOST_UNKNOWNS:
             tied = threads.run("polish", [self._polish(c, deadline) for c in tied])
         self.consider(tied)
@@ -168,7 +168,7 @@ class Pool:
                 kept.append(candidate)
         self.decided = kept[:POOL]
 
-    def _climb(self, packing: Packing, deadline: float | None) -> Callable[[], Candidate]:
+    def _refine(self, packing: Packing, deadline: float | None) -> Callable[[], Candidate]:
         def run() -> Candidate:
             descent = Descent(packing.X, self.scale.delta)
             descent.run(4 * self.scale.last, self.scale.fine, iterations=1000, tolerance=1e-5, deadline=deadline)

@@ -73,7 +73,7 @@ FEW, TRIES = 4, 4
 
 @dataclass(frozen=True, eq=False)
 class LargeResult:
-    """Rows (K, d) in float64, 1 - mu up to float32 rounding, the method in words, and the number of starts."""
+    """Rows (K, d) in float64, 1 - mu up to float32 rounding, a description of the method, and the number of starts."""
 
     W: Rows
     value: float
