@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ class Row:
         Gigabytes allowed for the process.
     default : bool
         Whether the row is the default call, with the catalogue and the exact families and without a budget.
+    device : str or None
+        The PyTorch device of the search; None for the kernels of the CPU.
     """
 
     K: int
@@ -61,11 +63,14 @@ class Row:
     wanted: float | None = None
     memory: float | None = None
     default: bool = False
+    device: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options of `softmaxcode.solve`."""
-        return {} if self.default else {"budget": self.seconds, "catalog": False, "exact": False}
+        if self.default:
+            return {}
+        return {"budget": self.seconds, "catalog": False, "exact": False, "device": self.device}
 
 
 ROWS = (
@@ -88,13 +93,18 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure: the rows' pairs, the seeds, whether Adam runs too, and seconds for every row if not its own."""
+    """What to measure.
+
+    That is the rows' pairs, the seeds, whether Adam runs too, seconds for every row if not its own, the pairs of the
+    table of growth, and the device of the searches if it is not the CPU.
+    """
 
     pairs: tuple[tuple[int, int], ...] | None = None
     seeds: tuple[int, ...] = SEEDS
     baselines: bool = True
     budget: float | None = None
     growing: tuple[tuple[int, int], ...] = GROWING_K
+    device: str | None = None
 
 
 def rows_of(options: Options) -> list[Row]:
@@ -112,7 +122,11 @@ def rows_of(options: Options) -> list[Row]:
         if row is None and options.budget is None:
             raise ValueError(f"no such row: ({K}, {d}); name its seconds with --budget, or one of {sorted(known)}")
         row = Row(K, d, 0.0) if row is None else row
-        rows.append(row if options.budget is None else Row(K, d, options.budget, row.wanted, row.memory, row.default))
+        if options.budget is not None:
+            row = replace(row, seconds=options.budget)
+        if options.device is not None:  # the exact code of a default call needs no device
+            row = replace(row, device=options.device, default=False)
+        rows.append(row)
     return rows
 
 
@@ -142,6 +156,12 @@ def _failed(found: Sequence[dict[str, Any]]) -> dict[str, str]:
     return {"1 − μ": f"none ({found[0]['how']})", **absent}
 
 
+def _on_gpu(found: Sequence[dict[str, Any]]) -> str:
+    """The most memory on a GPU, for the cell of the memory."""
+    peak = max(one.get("gpu_bytes", 0) for one in found) / 1e9
+    return f" + {peak:.2f} on the GPU" if peak else ""
+
+
 def _digits(row: Row, value: float) -> str:
     """1 - mu with the digits that matter: those of a table of packings, or five."""
     return f"{value:.10f}" if row.K <= 200 else f"{value:.5f}"
@@ -152,7 +172,7 @@ def solve_cells(row: Row, seeds: Sequence[int], measure: Measure) -> tuple[dict[
     found = [measure(_job("solve", row, seed, **row.options), _timeout(row)) for seed in seeds]
     done = [one for one in found if "value" in one]
     value, tolerance, wanted = _wanted(row)
-    call = "default" if row.default else f"budget={row.seconds:g}"
+    call = "default" if row.default else f"budget={row.seconds:g}" + (f", {row.device}" if row.device else "")
     cells = {"K": f"{row.K:,}", "d": str(row.d), "call": call, "1 − μ wanted": wanted}
     if not done:
         return cells | _failed(found), None
@@ -169,7 +189,7 @@ def solve_cells(row: Row, seeds: Sequence[int], measure: Measure) -> tuple[dict[
         "lowest": _digits(row, min(one["value"] for one in done)),
         "s": seconds(took),
         "s allowed": f"{row.seconds:g}",
-        "GB": f"{memory:.2f}" + ("" if row.memory is None else f" (of {row.memory:g})"),
+        "GB": f"{memory:.2f}{_on_gpu(done)}" + ("" if row.memory is None else f" (of {row.memory:g})"),
         "random": random,
         "bound": f"{1 - max_cosine_lower_bound(row.K, row.d, lp=False).value:.3f}",
         "met": "yes" if met else "no",
@@ -188,12 +208,14 @@ def adam_cells(row: Row, ours: float | None, seed: int, measure: Measure) -> dic
     return cells | {"Adam, GB": f"{max(peaks) / 1e9:.2f}" if peaks else ABSENT}
 
 
-def growth_table(pairs: Iterable[tuple[int, int]], seed: int, measure: Measure) -> pd.DataFrame:
+def growth_table(
+    pairs: Iterable[tuple[int, int]], seed: int, measure: Measure, device: str | None = None
+) -> pd.DataFrame:
     """Seconds and memory of one start by K, and the exponents of both in the last row."""
     rows, points = [], []
     for K, d in pairs:
         row = Row(K, d, 60.0)
-        one = measure(_job("solve", row, seed, starts=1, catalog=False, exact=False), _timeout(row))
+        one = measure(_job("solve", row, seed, starts=1, catalog=False, exact=False, device=device), _timeout(row))
         cells = [ABSENT] * 3
         if "value" in one:
             points.append((K, one["seconds"], one["bytes"]))
@@ -217,5 +239,5 @@ def run(options: Options, measure: Measure | None = None) -> dict[str, pd.DataFr
         if options.baselines and not row.default:
             adam.append(adam_cells(row, ours, options.seeds[0], measure))
             print("adam: " + ", ".join(f"{name} {text}" for name, text in adam[-1].items()), flush=True)
-    growth = growth_table(options.growing, options.seeds[0], measure)
+    growth = growth_table(options.growing, options.seeds[0], measure, options.device)
     return {"budgets": pd.DataFrame(budgets), "adam": pd.DataFrame(adam), "growth": growth}

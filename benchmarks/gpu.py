@@ -29,12 +29,14 @@ def steps(out: Path) -> list[Step]:
     """The steps to run: together under nine minutes on one GPU."""
     python = sys.executable
     tests = (python, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", "tests")
+    many = (python, "-m", "benchmarks.solve", "--tables", "budgets", "--quick", "--baselines", "none", "--budget", "40")
     return [
-        Step("tests", tests, 180),
-        Step("ufm", (python, "-m", "benchmarks.ufm", "--write", str(out / "ufm.md")), 120),
-        Step("losses", (python, "-m", "benchmarks.cross_entropy", "--quick"), 90),
-        Step("routes", (python, "-m", "benchmarks.solve", "--tables", "routes", "--quick"), 90),
-        Step("training", (python, "-m", "benchmarks.throughput", "--accelerator", "cuda"), 60),
+        Step("tests", tests, 140),
+        Step("ufm", (python, "-m", "benchmarks.ufm", "--write", str(out / "ufm.md")), 90),
+        Step("losses", (python, "-m", "benchmarks.cross_entropy", "--quick"), 75),
+        Step("routes", (python, "-m", "benchmarks.solve", "--tables", "routes", "--quick"), 75),
+        Step("many-points", (*many, "--pairs", "100000,64", "--device", "cuda"), 110),
+        Step("training", (python, "-m", "benchmarks.throughput", "--accelerator", "cuda"), 50),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The most memory that this process has used."""
+"""The most memory that this process has used, of the machine and of a GPU."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ def resident_peak() -> int:
         return 1024 * int(kilobytes)
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else 1024 * largest
+
+
+def gpu_peak() -> int:
+    """Peak memory in bytes that PyTorch has used on a GPU; 0 where nothing ran on one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return 0
+    return int(torch.cuda.max_memory_allocated())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import softmaxcode as sc
-from benchmarks.memory import resident_peak
+from benchmarks.memory import gpu_peak, resident_peak
 from softmaxcode.sphere import largest_cosines, random_rows
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def measured(job: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``value`` (1 - mu), ``seconds`` of the call without measuring its code, ``bytes`` (peak memory of the process
-        until the call returned), and ``how`` (provenance, or steps).
+        until the call returned), and ``how`` (provenance, or steps). Also ``gpu_bytes``, where a GPU was used.
     """
     import numpy as np
 
@@ -56,9 +56,10 @@ def measured(job: dict[str, Any]) -> dict[str, Any]:
         begin = time.perf_counter()
         W, steps = adam(K, d, job["kind"], options["seconds"], seed)
         how = f"{steps} steps"
-    seconds, peak = time.perf_counter() - begin, resident_peak()
+    seconds, peak, gpu = time.perf_counter() - begin, resident_peak(), gpu_peak()
     largest = code.max_cosine if job["kind"] == "solve" else float(largest_cosines(W).max())
-    return {"value": 1 - largest, "seconds": seconds, "bytes": peak, "how": how}
+    found = {"value": 1 - largest, "seconds": seconds, "bytes": peak, "how": how}
+    return found | ({"gpu_bytes": gpu} if gpu else {})
 
 
 def in_own_process(job: dict[str, Any], timeout: float) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--baselines", choices=("some", "all", "none"), default="some", help="rows they run on; none omits Adam too"
     )
+    parser.add_argument("--device", help="PyTorch device of the searches of the table of budgets, such as cuda")
     parser.add_argument("--steps", type=int, help=f"steps of the subgradient method ({baselines.STEPS})")
     parser.add_argument("--no-torch", action="store_true", help="leave out the subgradient method in PyTorch (minutes)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write each table as CSV, rows as they finish")
@@ -66,10 +67,15 @@ def _budget_options(chosen: argparse.Namespace) -> budgets.Options:
     pairs = None if chosen.pairs is None else tuple(chosen.pairs)
     seeds = budgets.SEEDS if chosen.seeds is None else tuple(chosen.seeds)
     if not chosen.quick:
-        return budgets.Options(pairs, seeds, chosen.baselines != "none", chosen.budget)
+        return budgets.Options(pairs, seeds, chosen.baselines != "none", chosen.budget, device=chosen.device)
     quick = budgets.QUICK_SECONDS if chosen.budget is None else chosen.budget
     return budgets.Options(
-        pairs or budgets.QUICK_PAIRS, seeds[:1], chosen.baselines != "none", quick, budgets.QUICK_GROWING_K
+        pairs or budgets.QUICK_PAIRS,
+        seeds[:1],
+        chosen.baselines != "none",
+        quick,
+        budgets.QUICK_GROWING_K,
+        chosen.device,
     )
 
 

@@ -175,8 +175,8 @@ def solve(
     exact : bool
         Start from the exact families (`softmaxcode.exact.best`) too; the catalogue may contain such codes as well.
     device : str, optional
-        ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` runs the starts as one batch on geoopt's sphere with PyTorch; by default
-        CPU kernels search, as they always do for many points.
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` searches with PyTorch on geoopt's sphere: the starts as one batch, and
+        many points by their near pairs if they fit into the device's memory. By default CPU kernels search.
     digits : int, optional
         Refine in ball arithmetic to this many digits, at most 1000; ``code.proved`` is the value with a proved radius.
     n_jobs : int
@@ -277,7 +277,8 @@ def solve_both(
     inits = [first] if first is not None else []
     if is_large(K, d, deadline.left, n_jobs):
         return _many_points(
-            K, d, budget, deadline, stored, seed=seed, n_jobs=n_jobs, inits=inits, progress=progress
+            K, d, budget, deadline, stored,
+            seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=progress,
         )  # fmt: skip
     for code in stored.values():
         if not any(np.array_equal(code.W, X) for X in inits):
@@ -314,6 +315,7 @@ def _many_points(
     *,
     seed: int,
     n_jobs: int,
+    device: str | None,
     inits: list[Rows],
     progress: bool | None,
 ) -> dict[str, SoftmaxCode]:
@@ -329,6 +331,7 @@ def _many_points(
             n_jobs=n_jobs,
             deadline=deadline,
             limited=budget is not None,
+            device=device,
             inits=inits,
             enough=known / CLEARLY_BETTER,
             progress=bar,
@@ -340,6 +343,7 @@ def _many_points(
         seed=seed,
         starts=found.starts,
         seconds=deadline.elapsed,
+        device=found.device,
         version=installed_version(),
     )
     return {name: code_of_unit_rows(found.W, name, provenance) for name in OBJECTIVES}

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from softmaxcode.nn import SphericalClassifier, tiles
 from softmaxcode.nn.functional import hardmax_loss, log_odds_against, spherical_cross_entropy
+from softmaxcode.search.large import tensors
 from ufm.objective import Objective
 from ufm.parallel import Shard
 
@@ -73,3 +74,18 @@ def test_the_step_of_the_feature_model(on_cuda, kind: str) -> None:
     value, grad_W, grad_H = found = objective(W[None], H[None], torch.full((1,), 0.1))
     assert_on_cuda(found)
     assert (value.shape, grad_W.shape, grad_H.shape) == ((1,), (1, K, D), (1, N, D))
+
+
+def test_the_kernels_of_many_points(on_cuda) -> None:
+    _, X, _ = on_cuda
+    rows = torch.arange(K, dtype=torch.int32).repeat_interleave(2)
+    pairs = tensors.TensorPairs(torch.arange(0, 2 * K + 1, 2, dtype=torch.int32), rows, rows.flip(0), 0.5)
+    C = tensors.cosines_of_pairs(X, pairs)
+    E = tensors.weights(C, 20.0, C.max())
+    assert_on_cuda((C, E, tensors.weighted_sums(X, pairs, E)))
+    assert_on_cuda(tensors.weigh_tile(X[4:8] @ X.T, 4, 20.0))
+    descent = tensors.TensorLBFGS(X)
+    descent._move(0.1)
+    descent._add(descent._S[0], 0.5, descent.grad.reshape(-1))
+    assert_on_cuda((descent._trial, descent._S, descent._Y))
+    assert descent._trial.shape == (K, D)

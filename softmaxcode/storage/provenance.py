@@ -50,7 +50,7 @@ class Provenance:
     seconds : float
         Wall-clock time of the call that produced it.
     device : str
-        "numba" for the CPU search, else the torch device of the batched search.
+        "numba" for the CPU search, else the torch device.
     version : str
         Version of softmaxcode.
     evidence : Evidence or None

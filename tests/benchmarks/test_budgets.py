@@ -31,7 +31,9 @@ def test_rows_are_those_of_the_budget_table():
     assert budgets.rows_of(Options()) == list(budgets.ROWS)
     (row,) = budgets.rows_of(Options(((500, 16),)))
     assert (row.seconds, row.wanted) == (2, 0.606)
-    assert row.options == {"budget": 2, "catalog": False, "exact": False}
+    assert row.options == {"budget": 2, "catalog": False, "exact": False, "device": None}
+    (row,) = budgets.rows_of(Options(((1_000_000, 128),), budget=110, device="cuda"))
+    assert row.options == {"budget": 110, "catalog": False, "exact": False, "device": "cuda"}
     assert budgets.ROWS[-1].options == {} and budgets.ROWS[-1].default
     (row,) = budgets.rows_of(Options(((500, 16),), budget=0.1))
     assert (row.seconds, row.wanted) == (0.1, 0.606)

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softmaxcode.search.large.energy import PairEnergy
-from softmaxcode.search.large.pair_list import NearPairs, OutOfTime, near_pairs, threshold_of
-from softmaxcode.search.large.sphere_lbfgs import SphereLBFGS
+from softmaxcode.search.large.kernels import threshold_of
+from softmaxcode.search.large.pair_list import OutOfTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from softmaxcode.parallel.deadline import Deadline
-    from softmaxcode.parallel.thread_pool import ThreadPool
+    from softmaxcode.search.large.kernels import Array, Kernels, Pairs
 
 #: The last beta, in units of 1 / spacing: energies are then within log(pairs) / beta of the largest cosine.
 LAST_BETA = 1e4
@@ -73,8 +72,8 @@ class NearPairSearch:
         About the 1 - mu that can be reached; it is the unit of all temperatures.
     schedule : Schedule
         How slowly beta increases. Where time is short, beta increases faster.
-    pool : ThreadPool
-        Threads; the result does not depend on their number.
+    kernels : Kernels
+        Compute on the CPU or on a GPU.
     deadline : Deadline
         The end.
     rng : Generator
@@ -95,21 +94,21 @@ class NearPairSearch:
         X: np.ndarray,
         spacing: float,
         schedule: Schedule,
-        pool: ThreadPool,
+        kernels: Kernels,
         deadline: Deadline,
         rng: np.random.Generator,
         report: Callable[[float], None] = lambda value: None,
     ) -> None:
-        self.pool, self.deadline, self.rng, self.schedule = pool, deadline, rng, schedule
+        self.kernels, self.deadline, self.rng, self.schedule = kernels, deadline, rng, schedule
         self.unit = X.shape[1] / spacing
         self.last = LAST_BETA / spacing
         self.report = report
-        self.descent = SphereLBFGS(X)
+        self.descent = kernels.minimizer(kernels.points(X))
         self.best = X.copy()
         self.best_top = math.inf
-        self._listed = np.empty_like(X)
-        self._pairs: NearPairs | None = None
-        self._energy = PairEnergy(pool, None)
+        self._listed = kernels.points(X.copy())
+        self._pairs: Pairs | None = None
+        self._energy = kernels.energy(None)
         self._beta = 0.0
         self._top = math.inf
         self._list_seconds = 0.0
@@ -153,7 +152,7 @@ class NearPairSearch:
             if stalled >= STALLED or self.deadline.elapsed - begin > seconds:
                 break
 
-    def _evaluate(self, X: np.ndarray, grad: np.ndarray) -> float:
+    def _evaluate(self, X: Array, grad: Array) -> float:
         if self.deadline.passed:
             raise OutOfTime
         self.evaluations += 1
@@ -164,44 +163,50 @@ class NearPairSearch:
         X = self.descent.X
         K, d = X.shape
         if not self._is_complete():
-            most = min(float(K), max(MOST * d, LEAST_PARTNERS))
-            threshold = threshold_of(X, most, self.rng)
+            most = most_partners(K, d)
+            threshold = threshold_of(self.kernels, X, most, self.rng)
             if self.best_top < math.inf:
-                least = threshold_of(X, max(FEWEST * d, LEAST_PARTNERS), self.rng)
+                least = threshold_of(self.kernels, X, max(FEWEST * d, LEAST_PARTNERS), self.rng)
                 threshold = max(threshold, min(least, 1 + self._top - NEAR / self._beta))
                 most = min(most, self._partners_above(threshold, most))
             if DENSE * most > K:
                 self._pairs = None
-                self._energy = PairEnergy(self.pool, None)
+                self._energy = self.kernels.energy(None)
             else:
                 begin = self.deadline.elapsed
                 if self.deadline.left < self._list_seconds:
                     raise OutOfTime
-                self._pairs = near_pairs(X, threshold, self.pool, self.deadline)
+                self._pairs = self.kernels.near_pairs(X, threshold, self.deadline)
                 self._list_seconds = self.deadline.elapsed - begin
-                self._energy = PairEnergy(self.pool, self._pairs)
+                self._energy = self.kernels.energy(self._pairs)
                 self._listed[:] = X
                 self.lists += 1
         self.descent.evaluate(self._evaluate)
         self._top = self._energy.top
         if self._top < self.best_top:
             self.best_top = self._top
-            self.best[:] = X
+            self.best[:] = self.kernels.rows(X)
             self.report(-self._top)
 
     def _partners_above(self, threshold: float, most: float) -> float:
         X, K = self.descent.X, len(self.descent.X)
         rows = self.rng.choice(K, min(K, 32), replace=False)
-        return float(np.count_nonzero(X[rows] @ X.T > threshold)) / len(rows) - 1 if K <= 4 * DENSE * most else most
+        if K > 4 * DENSE * most:
+            return most
+        return float(np.count_nonzero(self.kernels.cosines(X, rows) > threshold)) / len(rows)
 
     def _is_complete(self) -> bool:
         """Whether no pair outside the list can matter, since no point has moved far from where it was listed."""
         if self._pairs is None:
             return False
-        moved = self.descent.X - self._listed
-        move = math.sqrt(float(np.einsum("kd,kd->k", moved, moved).max()))
+        move = self.kernels.longest_move(self.descent.X, self._listed)
         chord = math.sqrt(max(0.0, 2 - 2 * self._pairs.threshold)) - 2 * move
         return chord > math.sqrt(-2 * min(0.0, self._top - NEAR / self._beta))
+
+
+def most_partners(K: int, d: int) -> float:
+    """The most partners of a point in a list, on average."""
+    return min(float(K), max(MOST * d, LEAST_PARTNERS))
 
 
 def paced(factor: float, beta: float, last: float, took: float, left: float) -> float:

@@ -25,8 +25,6 @@ _GROUP = 16
 #: A k-d tree is faster than tiles up to this dimension, from this many points at d = 3 and twice as many for each more.
 TREE_DIMENSION = 6
 TREE_POINTS = 3000
-#: Cosines of the sample that gives a threshold.
-_SAMPLED = 4_000_000
 
 
 class OutOfTime(Exception):
@@ -100,29 +98,6 @@ def _fill(rows, columns, position, partners):
         position[i] += 1
         partners[position[j]] = i
         position[j] += 1
-
-
-def threshold_of(X: np.ndarray, partners: float, rng: np.random.Generator) -> float:
-    """The cosine that a point has with ``partners`` others on average, from a sample of rows.
-
-    Parameters
-    ----------
-    X : ndarray, shape (K, d), float32
-        Unit rows.
-    partners : float
-        The mean number of partners wanted.
-    rng : Generator
-        Draws the sample.
-    """
-    K = len(X)
-    if partners >= K - 1:
-        return -2.0
-    rows = rng.choice(K, int(np.clip(_SAMPLED // K, min(K, 8), min(K, 128))), replace=False)
-    C = X[rows] @ X.T
-    C[np.arange(len(rows)), rows] = -2.0
-    C = C.ravel()
-    rank = min(len(C) - 1, int(partners * len(rows)))
-    return float(np.partition(C, len(C) - 1 - rank)[len(C) - 1 - rank])
 
 
 def near_pairs(X: np.ndarray, threshold: float, pool: ThreadPool, deadline: Deadline | None = None) -> NearPairs:

@@ -19,6 +19,7 @@ from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_se
 from softmaxcode.parallel.thread_pool import ThreadPool
 from softmaxcode.parallel.threads import one_blas_thread
 from softmaxcode.search.large.descent import LAST_BETA, NearPairSearch, Schedule
+from softmaxcode.search.large.kernels import CompiledKernels
 from softmaxcode.search.large.pair_list import uses_tree
 from softmaxcode.search.large.pauli_orbits import GroupName, expand, groups, orbit_search
 from softmaxcode.search.large.zones import zones
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from softmaxcode.parallel.deadline import Deadline
     from softmaxcode.parallel.progress import Progress
+    from softmaxcode.search.large.kernels import Kernels
+    from softmaxcode.search.large.tensors import TensorKernels
     from softmaxcode.types import Rows
 
 #: More points than this are many. For fewer, starts of few points evaluate this many energies at least, each K^2 d
@@ -44,8 +47,9 @@ PER_COSINE = 1e-9
 PER_PAIR = (6e-9, 2e-10)
 #: Energies of a relaxation per value of beta, and its lists.
 RELAXATION = (45, 12)
-#: The first beta of a relaxation, in units of d / spacing: of orbits, of an init, and of zones, where time decides.
-FROM_ORBITS, FROM_INIT, FROM_ZONES = 8.0, 64.0, (1.0, 4.0, 16.0)
+#: The first beta of a relaxation, in units of d / spacing: of orbits, of an init, of zones, where time decides,
+#: and of random points.
+FROM_ORBITS, FROM_INIT, FROM_ZONES, FROM_RANDOM = 8.0, 64.0, (1.0, 4.0, 16.0), 1.0
 #: Seconds per coordinate of the result.
 PER_COORDINATE = 4e-8
 #: Seconds of one thread that a search without a budget may take by prediction.
@@ -73,13 +77,17 @@ FEW, TRIES = 4, 4
 
 @dataclass(frozen=True, eq=False)
 class LargeResult:
-    """Rows (K, d) in float64, 1 - mu up to float32 rounding, a description of the method, and the number of starts."""
+    """Rows (K, d) in float64 and 1 - mu up to float32 rounding, with how they were found.
+
+    That is the method in words, the number of starts, the most memory in bytes, and the device as in `Provenance`.
+    """
 
     W: Rows
     value: float
     method: str
     starts: int
     memory: int = 0
+    device: str = "numba"
 
 
 def is_large(K: int, d: int, seconds: float, n_jobs: int) -> bool:
@@ -112,6 +120,7 @@ def search_many(
     n_jobs: int,
     deadline: Deadline,
     limited: bool,
+    device: str | None = None,
     inits: Sequence[Rows] = (),
     enough: float = -math.inf,
     progress: Progress,
@@ -130,6 +139,9 @@ def search_many(
         The end.
     limited : bool
         Plan with the time until the deadline. Otherwise the plan depends on the pair alone.
+    device : str, optional
+        Relax random points on this PyTorch device, by the same algorithm, where its memory is large enough for that.
+        Orbits are then not searched. By default everything is on the CPU.
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to relax too.
     enough : float
@@ -145,7 +157,8 @@ def search_many(
     fitting = max(1, (machine_memory() - search_memory(K, d)) // BLOCKS_MEMORY)
     with one_blas_thread(), ThreadPool(min(effective_n_jobs(n_jobs), fitting)) as pool:
         search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
-        found = search.run(inits, enough)
+        tensors = None if device is None else tensor_kernels(device, K, d)
+        found = search.run(inits, enough) if tensors is None else search.run_on_device(tensors, inits)
         if len(found.W) and polishing < deadline.left:
             last = None if deadline.end is None else deadline.end - LAST_STEPS * polishing
             polished = polish_tammes(found.W, 10 * search.spacing / LAST_BETA, last)
@@ -186,6 +199,19 @@ class LargeSearch:
         if self._orbits(enough) or inits:
             return self._relaxed(inits)
         return LargeResult(np.empty((0, self.d)), self.best[0], "", self.starts)
+
+    def run_on_device(self, kernels: TensorKernels, inits: Sequence[Rows]) -> LargeResult:
+        """Relax random points and the inits on a device; the best result."""
+        self.memory = search_memory(self.K, self.d) + kernels.memory(self.K, self.d)
+        starts = [(init, FROM_INIT, "init") for init in inits]
+        starts.insert(0, (many_random_rows(self.K, self.d, self.rng), FROM_RANDOM, "random points"))
+        W, value, method = starts[0][0], -math.inf, "random points"
+        for X, first, name in starts:
+            found = self._descend(X.astype(np.float32), first, kernels)
+            if found.value > value and not math.isinf(found.value):
+                W, value = unit_rows(found.best.astype(np.float64)), found.value
+                method = f"{name}, relaxed on near pairs"
+        return LargeResult(W, value, method, self.starts, self.memory, str(kernels.device))
 
     # Unions of orbits
 
@@ -300,14 +326,22 @@ class LargeSearch:
         X /= np.linalg.norm(X, axis=1, keepdims=True)
         return X
 
-    def _descend(self, X: np.ndarray, first: float) -> NearPairSearch:
+    def _descend(self, X: np.ndarray, first: float, kernels: Kernels | None = None) -> NearPairSearch:
         found = NearPairSearch(
-            X, self.spacing, Schedule(first=first), self.pool, self.deadline, self.rng,
+            X, self.spacing, Schedule(first=first), kernels or CompiledKernels(self.pool), self.deadline, self.rng,
             lambda value: self.progress.step(1, best=f"{value:.6g}"),
         )  # fmt: skip
         found.run()
         self.starts += 1
         return found
+
+
+def tensor_kernels(device: str, K: int, d: int) -> TensorKernels | None:
+    """The kernels on a device, or None where its memory is too small."""
+    from softmaxcode.search.large.tensors import TensorKernels  # imports torch
+
+    kernels = TensorKernels(device)
+    return kernels if kernels.has_room(K, d) else None
 
 
 def many_random_rows(K: int, d: int, rng: np.random.Generator) -> Rows:

@@ -5,7 +5,8 @@ The kernels of `softmaxcode.search` are for float64 and few points; here BLAS wo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg.blas import saxpy, sdot
@@ -15,6 +16,8 @@ from softmaxcode.parallel.compiled import compiled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: A NumPy array, or what a subclass computes with.
+Array = Any
 #: Secant pairs stored.
 MEMORY = 6
 #: No point moves further than this in one step, in radians.
@@ -62,25 +65,48 @@ class SphereLBFGS:
     #: Arrays of the size of X, X included.
     ARRAYS = 5 + 2 * MEMORY
 
-    def __init__(self, X: np.ndarray) -> None:
+    def __init__(self, X: Array) -> None:
         self.X = X
-        self.value = np.inf
-        self.grad, self._trial, self._trial_grad, self._direction = (np.empty_like(X) for _ in range(4))
-        self._S = np.empty((MEMORY, X.size), dtype=np.float32)
-        self._Y = np.empty((MEMORY, X.size), dtype=np.float32)
-        self._rho = np.empty(MEMORY)
+        self.value = math.inf
+        self.grad, self._trial, self._trial_grad, self._direction = (self._empty(*X.shape) for _ in range(4))
+        size = X.shape[0] * X.shape[1]
+        self._S, self._Y = self._empty(MEMORY, size), self._empty(MEMORY, size)
+        self._rho = [0.0] * MEMORY
         self._stored = 0
+
+    # What a subclass for other arrays replaces
+
+    def _empty(self, *shape: int) -> Array:
+        """An array like X, of another shape."""
+        return np.empty(shape, dtype=np.float32)
+
+    def _dot(self, a: Array, b: Array) -> float:
+        return float(sdot(a, b))
+
+    def _add(self, y: Array, a: float, x: Array) -> None:
+        """Add a x to y in place."""
+        saxpy(x, y, a=a)
+
+    def _move(self, step: float) -> None:
+        """Write the unit rows of X + step * direction to the trial points."""
+        _step(self.X, self._direction, np.float32(step), self._trial)
+
+    def _longest(self) -> float:
+        """The largest norm of a row of the direction."""
+        return float(np.sqrt(_longest(self._direction)))
+
+    # The minimisation
 
     def forget(self) -> None:
         """Drop the secant pairs."""
         self._stored = 0
 
-    def evaluate(self, energy: Callable[[np.ndarray, np.ndarray], float]) -> float:
+    def evaluate(self, energy: Callable[[Array, Array], float]) -> float:
         """Compute value and gradient at X, where the energy has changed."""
         self.value = energy(self.X, self.grad)
         return self.value
 
-    def step(self, energy: Callable[[np.ndarray, np.ndarray], float]) -> float:
+    def step(self, energy: Callable[[Array, Array], float]) -> float:
         """Take one step of decreasing energy; returns the decrease, 0 where there is none.
 
         Parameters
@@ -95,12 +121,12 @@ class SphereLBFGS:
             if not self._stored:
                 return 0.0
             self._stored = 0
-        longest = float(np.sqrt(_longest(self._direction)))
+        longest = self._longest()
         step = min(1.0, LONGEST_MOVE / longest)
         if not self._stored:
             step = min(LONGEST_MOVE, 0.1) / longest
         for _ in range(_TRIALS):
-            _step(self.X, self._direction, np.float32(step), self._trial)
+            self._move(step)
             value = energy(self._trial, self._trial_grad)
             if value <= self.value + 1e-4 * step * slope:
                 return self._accept(value)
@@ -113,28 +139,31 @@ class SphereLBFGS:
 
     def _find_direction(self) -> float:
         """The two-loop recursion; returns the slope along the direction."""
-        direction = self._direction.reshape(-1)
-        np.negative(self.grad.reshape(-1), out=direction)
+        direction, grad = self._direction.reshape(-1), self.grad.reshape(-1)
+        direction[:] = grad
+        direction *= -1
         recent = [i % MEMORY for i in range(max(0, self._stored - MEMORY), self._stored)]
         weights = {}
         for i in reversed(recent):
-            weights[i] = self._rho[i] * sdot(self._S[i], direction)
-            saxpy(self._Y[i], direction, a=-weights[i])
+            weights[i] = self._rho[i] * self._dot(self._S[i], direction)
+            self._add(direction, -weights[i], self._Y[i])
         if recent:
             i = recent[-1]
-            direction *= np.float32(1 / (self._rho[i] * sdot(self._Y[i], self._Y[i])))
+            direction *= 1 / (self._rho[i] * self._dot(self._Y[i], self._Y[i]))
         for i in recent:
-            saxpy(self._S[i], direction, a=weights[i] - self._rho[i] * sdot(self._Y[i], direction))
-        return float(sdot(self.grad.reshape(-1), direction))
+            self._add(direction, weights[i] - self._rho[i] * self._dot(self._Y[i], direction), self._S[i])
+        return self._dot(grad, direction)
 
     def _accept(self, value: float) -> float:
         """Move to the trial point and store the secant pair if its curvature is positive."""
         i = self._stored % MEMORY
         S, Y = self._S[i], self._Y[i]
-        np.subtract(self._trial.reshape(-1), self.X.reshape(-1), out=S)
-        np.subtract(self._trial_grad.reshape(-1), self.grad.reshape(-1), out=Y)
-        product = float(sdot(S, Y))
-        if product > 1e-10 * float(np.sqrt(sdot(S, S) * sdot(Y, Y))):
+        S[:] = self._trial.reshape(-1)
+        S -= self.X.reshape(-1)
+        Y[:] = self._trial_grad.reshape(-1)
+        Y -= self.grad.reshape(-1)
+        product = self._dot(S, Y)
+        if product > 1e-10 * math.sqrt(self._dot(S, S) * self._dot(Y, Y)):
             self._rho[i] = 1 / product
             self._stored += 1
         self.X[:] = self._trial

@@ -16,8 +16,10 @@ from softmaxcode.parallel.progress import Progress
 from softmaxcode.parallel.thread_pool import ThreadPool
 from softmaxcode.search.large import search as large
 from softmaxcode.search.large.descent import NearPairSearch, Schedule
+from softmaxcode.search.large.kernels import CompiledKernels
 from softmaxcode.search.large.pauli_orbits import GroupName
 from softmaxcode.search.large.search import is_large, many_random_rows, relaxation_memory, search_many
+from softmaxcode.search.large.tensors import TensorKernels
 from softmaxcode.sphere import gram, random_rows
 
 SEARCH = {"catalog": False, "exact": False}
@@ -48,6 +50,24 @@ def test_the_value_is_that_of_the_rows(quick, K, d, least):
 def test_the_result_depends_on_the_seed_and_not_on_the_threads(quick):
     codes = [found(520, 12, seed=3, n_jobs=n).W.tobytes() for n in (1, 2)]
     assert codes[0] == codes[1] != found(520, 12, seed=4).W.tobytes()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_a_search_on_a_device(quick, device):
+    result = found(600, 8, device=device)
+    assert result.device == device
+    assert result.value == pytest.approx(1 - gram(result.W).max(), abs=1e-6)
+    assert result.value > 0.31  # the CPU's relaxation of random points reaches 0.322
+    init = result.W + 0.01 * random_rows(600, 8, np.random.default_rng(0))
+    again = found(600, 8, device=device, inits=[init / np.linalg.norm(init, axis=1, keepdims=True)])
+    assert again.value >= result.value - 1e-6
+    none = found(600, 8, device=device, deadline=Deadline(0.0))
+    assert none.W.shape == (600, 8) and none.value == -math.inf
+
+
+def test_a_device_without_room_leaves_the_search_to_the_cpu(quick, monkeypatch):
+    monkeypatch.setattr(TensorKernels, "has_room", lambda self, K, d: False)
+    assert found(520, 12, device="cpu").device == "numba"
 
 
 @pytest.mark.parametrize("readings", [0, 20, 300])
@@ -128,8 +148,10 @@ def test_the_memory_of_a_relaxation_is_bounded_by_its_estimate():
     X = random_rows(K, d, np.random.default_rng(0)).astype(np.float32)
     schedule = Schedule(first=8.0, factor=10.0, steps=12)
 
+    kernels = CompiledKernels(ThreadPool(1))
+
     def relax() -> None:
-        NearPairSearch(X.copy(), 0.5, schedule, ThreadPool(1), Deadline(None), np.random.default_rng(0)).run()
+        NearPairSearch(X.copy(), 0.5, schedule, kernels, Deadline(None), np.random.default_rng(0)).run()
 
     peak = peak_of(relax)
     fixed = 40 * 10**6  # one tile of cosines and the sample of a threshold
