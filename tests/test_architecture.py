@@ -48,6 +48,7 @@ WITH_TORCH = (
     "nn",
     "parallel.torch_threads",
     "search.geoopt_batch",
+    "search.large.tensors",
     "storage.tensors",
 )
 #: Modules that import an optional package, each named in an extra of `setup.cfg`.

@@ -35,6 +35,7 @@ FAMILIES = (
     "orbits",
     "constant_weight",
     "leech_layers",
+    "planes",
 )
 #: From a code of up to this many vectors those with the most contacts are left out first.
 MAX_SUBSET_CODE = 5000

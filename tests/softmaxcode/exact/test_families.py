@@ -120,7 +120,7 @@ def test_thinning_takes_the_row_with_most_contacts_first():
         (164, 22, "McLaughlin(162)", 1 / 7),
         (554, 24, "equiangular(276)", 1 / 5),
         (277, 23, "McLaughlin(275)", 1 / 6),
-        (58, 8, "E8-layer(56)", 1 / 3),
+        (98, 10, "affine-plane(3)", 1 / 3),
         (18, 6, "Clebsch(16)", 1 / 5),
     ],
 )
