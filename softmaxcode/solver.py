@@ -291,7 +291,8 @@ def solve_both(
     total = count + 4 * count if budget is None else budget
     with Progress(f"({K}, {d})", total, progress, seconds=budget is not None) as bar:
         effort = Effort(None if timed else count, hops, plan.timer)
-        found = search(K, d, effort, seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=bar)
+        larger = exact_codes.larger(K, d) if exact else []
+        found = search(K, d, effort, seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=bar, larger=larger)
     made = polished_codes(found, plan)
     provenance = Provenance(
         method="",

@@ -1,7 +1,16 @@
 """Codes in closed form, one family per file."""
 
 from softmaxcode.exact.classical import ClosedForm, closed_form
-from softmaxcode.exact.families import MAX_BUILT_COORDINATES, ExactCode, Part, best, constructions, parts, rebuild
+from softmaxcode.exact.families import (
+    MAX_BUILT_COORDINATES,
+    ExactCode,
+    Part,
+    best,
+    constructions,
+    larger,
+    parts,
+    rebuild,
+)
 from softmaxcode.exact.subcodes import greedy_subset
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "closed_form",
     "constructions",
     "greedy_subset",
+    "larger",
     "parts",
     "rebuild",
 ]

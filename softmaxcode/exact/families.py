@@ -41,6 +41,8 @@ FAMILIES = (
 MAX_SUBSET_CODE = 5000
 #: No code with more coordinates (8 bytes each) is built.
 MAX_BUILT_COORDINATES = 2 * 10**8
+#: The most codes from which subsets are drawn, and how many dimensions they may leave over.
+MOST_LARGER, LIFTED = 4, 2
 #: In more dimensions only closed forms, which have K <= 2 d, stay below that.
 MAX_DIMENSION = 7071
 
@@ -203,6 +205,22 @@ def _best(K: int, d: int) -> ExactCode | None:
     if not known:
         return None
     return _chosen(K, d, min(known, key=lambda part: _rank(part, K)))
+
+
+def larger(K: int, d: int) -> list[Rows]:
+    """A few good codes of more than K vectors, at most twice as many, of which subsets may be improved.
+
+    They have d dimensions, of which they use d - 2 at least.
+
+    Examples
+    --------
+    >>> [W.shape for W in larger(100, 13)][0]
+    (104, 13)
+    """
+    K, d = check_pair(K, d)
+    found = [part for n in range(max(3, d - LIFTED), d + 1) for part in parts(n) if K < part.K <= 2 * K]
+    found.sort(key=lambda part: _rank(part, K))
+    return [part.build(d=d).W for part in found[:MOST_LARGER]]
 
 
 def _rank(part: Part, K: int) -> tuple[float, bool, bool, int, str]:

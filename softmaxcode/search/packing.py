@@ -29,20 +29,22 @@ from softmaxcode.search.orbit_starts import (
 from softmaxcode.search.pool import Packing, Pool
 from softmaxcode.search.scale import scale
 from softmaxcode.search.stages import START_SLACK, descend_to_end, hop_chain, random_packing, screened
+from softmaxcode.search.subsets import subset_packing
 from softmaxcode.search.symmetry import LAST_BETA, SymmetricSearch
 from softmaxcode.sphere import unit_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from softmaxcode.parallel.progress import Progress
     from softmaxcode.parallel.threads import Threads
     from softmaxcode.search.symmetry import SymmetricCandidate
     from softmaxcode.types import Rows
 
-#: Fractions of the time for orbits of matrix groups, random starts, orbits of permutation groups, and hops.
-TIME_FRACTIONS_3D = {"orbits": 0.4, "starts": 0.2, "permutations": 0.0, "hops": 0.4}
-TIME_FRACTIONS = {"orbits": 0.25, "starts": 0.1, "permutations": 0.2, "hops": 0.45}
+#: Fractions of the time for orbits of matrix groups, random starts, orbits of permutation groups, subsets of larger
+#: codes (where some are given), and hops.
+TIME_FRACTIONS_3D = {"orbits": 0.4, "starts": 0.2, "permutations": 0.0, "subsets": 0.2, "hops": 0.4}
+TIME_FRACTIONS = {"orbits": 0.25, "starts": 0.1, "permutations": 0.2, "subsets": 0.25, "hops": 0.45}
 #: Tries of permutation groups per random start.
 SYMMETRIC = 0.5
 #: The duration of a round on one core, in seconds, and its most tasks.
@@ -92,6 +94,8 @@ class PackingSearch:
         The threads that run the tasks.
     progress : Progress
         Shows the best value after each round.
+    larger : sequence of ndarray, each of shape (more than K, d)
+        Codes whose subsets are tried.
     """
 
     def __init__(
@@ -104,22 +108,24 @@ class PackingSearch:
         seed: np.random.SeedSequence,
         threads: Threads,
         progress: Progress,
+        larger: Sequence[Rows] = (),
     ) -> None:
-        self.K, self.d, self.threads, self.progress = K, d, threads, progress
+        self.K, self.d, self.threads, self.progress, self._larger = K, d, threads, progress, larger
         self.scale = scale(K, d)
         self.pool = Pool(self.scale)
         self.starts_made = 0
-        seeds = seed.spawn(4)
-        self._start_seeds, self._orbit_seeds, permutation_seeds, self._hop_seeds = seeds
+        seeds = seed.spawn(5)
+        self._start_seeds, self._orbit_seeds, permutation_seeds, self._hop_seeds, self._subset_seeds = seeds
         self._permutations = SymmetricSearch(K, d, permutation_seeds, threads)
         self._leading: list[OrbitStart] = []
         fractions = TIME_FRACTIONS_3D if d == 3 else TIME_FRACTIONS
         tries = None if starts is None else int(starts * SYMMETRIC)
-        fits = {"permutations": self._permutations.fits}
+        fits = {"permutations": self._permutations.fits, "subsets": bool(larger)}
         rounds = {
             "orbits": (starts, self._orbit_round),
             "starts": (starts, self._start_round),
             "permutations": (tries, self._permutation_round),
+            "subsets": (starts, self._subset_round),
             "hops": (hops, self._hop_round),
         }
         self.stages = {
@@ -181,20 +187,33 @@ class PackingSearch:
 
     def _start_round(self, left: int | None, deadline: float | None) -> int:
         """Random starts, screened against the pool; the first of all is finished in any case."""
-        seeds = self._spawn(self._start_seeds, left)
-        limit = self.pool.screen + START_SLACK * self.scale.delta
+        task = functools.partial(random_packing, self.K, self.d)
+        made = self._screened_round("starts", task, self._spawn(self._start_seeds, left), deadline)
+        self.starts_made += made
+        return made
+
+    def _subset_round(self, left: int | None, deadline: float | None) -> int:
+        """Subsets of larger codes, screened like random starts."""
+        task = functools.partial(subset_packing, self._larger, self.K)
+        return self._screened_round("subsets", task, self._spawn(self._subset_seeds, left), deadline)
+
+    def _screened_round(
+        self,
+        name: str,
+        start: Callable[..., Packing | None],
+        seeds: list[np.random.SeedSequence],
+        deadline: float | None,
+    ) -> int:
+        """One start for each seed, screened against the pool; those that can compete go there."""
         task = functools.partial(
-            random_packing,
-            self.K,
-            self.d,
+            start,
             scale=self.scale,
-            limit=limit,
+            limit=self.pool.screen + START_SLACK * self.scale.delta,
             known=[p.second for p in self.pool.packings],
             deadline=deadline,
         )
-        found = self.threads.run("starts", [functools.partial(task, seed) for seed in seeds])
+        found = self.threads.run(name, [functools.partial(task, seed) for seed in seeds])
         self.pool.add([packing for packing in found if packing is not None], self.threads, deadline)
-        self.starts_made += len(seeds)
         return len(seeds)
 
     def _orbit_round(self, left: int | None, deadline: float | None) -> int:

@@ -108,6 +108,7 @@ def search(
     device: str | None,
     inits: Sequence[Rows],
     progress: Progress,
+    larger: Sequence[Rows] = (),
 ) -> SearchResult:
     """Search both objectives.
 
@@ -125,12 +126,16 @@ def search(
         None for the CPU kernels; a torch device for the batched geoopt search of the starts.
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to improve beside the random ones.
+    larger : sequence of ndarray, each of shape (more than K, d)
+        Codes whose subsets are tried.
     """
     timer = effort.timer
     threads = Threads(n_jobs)
     seeds = np.random.SeedSequence(seed).spawn(3)
     floor = levenshtein(K, d).value + MET  # no packing is better than the bound
-    packing = PackingSearch(K, d, effort.starts, effort.hops, seed=seeds[0], threads=threads, progress=progress)
+    packing = PackingSearch(
+        K, d, effort.starts, effort.hops, seed=seeds[0], threads=threads, progress=progress, larger=larger
+    )
     packing.improve(list(inits), (INIT_BETA, packing.scale.SCREEN), timer.at(HARDMAX_FROM))
     if device is not None:
         _batched_starts(packing, seeds[2], device, effort)
