@@ -57,8 +57,6 @@ STORED_FRACTION = 0.5
 WRITING = 1.5e-8
 #: A stored code is returned if less than this fraction of the time is left for a search of many points.
 SHORT = 0.4
-#: A search of many points ends early if a stored code is this many times better than a quick search.
-CLEARLY_BETTER = 1.03
 
 
 def default_starts(K: int, d: int) -> int:
@@ -334,7 +332,7 @@ def _many_points(
             limited=budget is not None,
             device=device,
             inits=inits,
-            enough=known / CLEARLY_BETTER,
+            known=known,
             progress=bar,
         )
     if stored and not found.value > known:

@@ -73,6 +73,8 @@ POLISH_FRACTION, POLISH_RESERVE = 0.4, 1.3
 LAST_STEPS = 0.15
 #: Few orbits of large groups are tried this many times each.
 FEW, TRIES = 4, 4
+#: A search ends after its trials if a known 1 - mu is this many times theirs, or their mu this many times the known one.
+CLEARLY_BETTER, FAR = 1.03, 1.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,7 @@ def search_many(
     limited: bool,
     device: str | None = None,
     inits: Sequence[Rows] = (),
-    enough: float = -math.inf,
+    known: float = -math.inf,
     progress: Progress,
 ) -> LargeResult:
     """Search for many points.
@@ -144,8 +146,8 @@ def search_many(
         Orbits are then not searched. By default everything is on the CPU.
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to relax too.
-    enough : float
-        The search ends after its trials if their best value of 1 - mu is below this.
+    known : float
+        1 - mu of a code that is known. The search ends after its trials, without a result, if it would hardly be better.
     progress : Progress
         Shows the best value.
     """
@@ -158,7 +160,7 @@ def search_many(
     with one_blas_thread(), ThreadPool(min(effective_n_jobs(n_jobs), fitting)) as pool:
         search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
         tensors = None if device is None else tensor_kernels(device, K, d)
-        found = search.run(inits, enough) if tensors is None else search.run_on_device(tensors, inits)
+        found = search.run(inits, known) if tensors is None else search.run_on_device(tensors, inits)
         if len(found.W) and polishing < deadline.left:
             last = None if deadline.end is None else deadline.end - LAST_STEPS * polishing
             polished = polish_tammes(found.W, 10 * search.spacing / LAST_BETA, last)
@@ -194,9 +196,9 @@ class LargeSearch:
         """Seconds to plan with."""
         return self.deadline.left if self.limited else UNLIMITED
 
-    def run(self, inits: Sequence[Rows], enough: float) -> LargeResult:
-        """Search, and build the rows of the best result."""
-        if self._orbits(enough) or inits:
+    def run(self, inits: Sequence[Rows], known: float) -> LargeResult:
+        """Search, and build the rows of the best result; no rows if the trials are far from a known value."""
+        if self._orbits(known) or inits:
             return self._relaxed(inits)
         return LargeResult(np.empty((0, self.d)), self.best[0], "", self.starts)
 
@@ -215,8 +217,8 @@ class LargeSearch:
 
     # Unions of orbits
 
-    def _orbits(self, enough: float) -> bool:
-        """Search orbits; False if the trials show that the result will be below ``enough``."""
+    def _orbits(self, known: float) -> bool:
+        """Search orbits; False if the trials show that the result will hardly be better than ``known``."""
         K, d = self.K, self.d
         total = self._seconds
         every = groups(d, max(2, K if K < 10**5 else 4 * K))
@@ -225,7 +227,10 @@ class LargeSearch:
                 for _ in range(TRIES):
                     if orbit_seconds(name, K, d, 2 * QUICK[2], self.threads) > 0.02 * total:
                         break
-                    self._try(name, QUICK, TRIALS * total / TRIES)
+                    if self._try(name, QUICK, TRIALS * total / TRIES) < 1 - FAR * (1 - known):
+                        break
+        if -math.inf < self.best[0] < 1 - FAR * (1 - known):
+            return False
         kinds = [[n for n in every if n.negatives is negatives] for negatives in (False, True)]
         kind = kinds[1]
         trials = [min(names, key=lambda n: abs(math.log(n.order(d) * TRIAL_ORBITS / K))) for names in kinds]
@@ -233,7 +238,7 @@ class LargeSearch:
         if sum(costs) < TRIALS * total:
             values = [self._try(name, QUICK, TRIALS * total) for name in trials]
             kind = kinds[int(values[1] >= values[0])]
-            if self.best[0] < enough:
+            if self.best[0] < max(known / CLEARLY_BETTER, 1 - FAR * (1 - known)):
                 return False
         left = ORBITS * self._seconds
         for schedule in (SLOW, MEDIUM, QUICK):

@@ -95,9 +95,9 @@ def test_an_init_is_never_made_worse(quick):
 
 def test_a_search_that_stays_below_a_stored_code_ends_early(monkeypatch, quick):
     monkeypatch.setattr(large, "UNLIMITED", 2.0)  # enough for the trials
-    few = found(1000, 16, enough=0.9)
+    few = found(1000, 16, known=0.9)
     assert few.W.shape == (0, 16) and few.value < 0.9
-    assert found(1000, 16, enough=0.1).W.shape == (1000, 16)
+    assert found(1000, 16, known=0.1).W.shape == (1000, 16)
 
 
 def test_solve_takes_the_stored_code_or_the_search(quick):
@@ -106,7 +106,7 @@ def test_solve_takes_the_stored_code_or_the_search(quick):
     assert "orbits of a group" in code.provenance.method and code.provenance.method.endswith("GB")
     assert code.max_cosine == gram(code.W).max() and not code.W.flags.writeable
     # above a family's size the search wins
-    assert sc.solve(600, 50, catalog=False).max_cosine < exact.best(600, 50).max_cosine
+    assert sc.solve(600, 40, catalog=False).max_cosine < exact.best(600, 40).max_cosine
 
 
 def test_which_pairs_have_many_points():
