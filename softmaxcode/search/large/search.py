@@ -73,7 +73,7 @@ POLISH_FRACTION, POLISH_RESERVE = 0.4, 1.3
 LAST_STEPS = 0.15
 #: Few orbits of large groups are tried this many times each.
 FEW, TRIES = 4, 4
-#: A search ends after its trials if a known 1 - mu is this many times theirs, or their mu this many times the known one.
+#: A search ends after its trials if a known 1 - mu is this many times theirs, or if their mu is this many times its mu.
 CLEARLY_BETTER, FAR = 1.03, 1.35
 
 
@@ -147,7 +147,7 @@ def search_many(
     inits : sequence of ndarray, each of shape (K, d)
         Configurations to relax too.
     known : float
-        1 - mu of a code that is known. The search ends after its trials, without a result, if it would hardly be better.
+        1 - mu of a known code. The search ends after its trials, without a result, if it would hardly be better.
     progress : Progress
         Shows the best value.
     """
