@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from softmaxcode.margins.sampled import SampledMargin, sampled_margin
     from softmaxcode.plotting.landscape import plot_landscape
     from softmaxcode.plotting.picture import plot
+    from softmaxcode.search.interrupted import SearchInterrupted
     from softmaxcode.solver import solve
     from softmaxcode.storage.provenance import Evidence, Provenance
     from softmaxcode.tables import table
@@ -38,6 +39,7 @@ _HOME = {
     "ProvedValue": "certificates.proof",
     "Provenance": "storage.provenance",
     "SampledMargin": "margins.sampled",
+    "SearchInterrupted": "search.interrupted",
     "SoftmaxCode": "code",
     "best_known": "catalog",
     "certify": "code",
@@ -63,6 +65,7 @@ __all__ = [
     "ProvedValue",
     "Provenance",
     "SampledMargin",
+    "SearchInterrupted",
     "SoftmaxCode",
     "UnknownCodeError",
     "best_known",

@@ -35,6 +35,7 @@ from softmaxcode.exact import closed_form
 from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.finish import plan_search, polished_codes
+from softmaxcode.search.interrupted import SearchInterrupted
 from softmaxcode.search.large.search import is_large, search_many
 from softmaxcode.search.pipeline import Effort, search
 from softmaxcode.sphere import check_rows
@@ -193,6 +194,8 @@ def solve(
         For K < 2, d < 1, an unknown objective or device, or a budget or count that is not positive. Also for an
         ``init`` that is not (K, d) unit rows, or ``digits`` where the contact equations are not regular. Also where the
         memory of the machine, or the budget, is too small for the code itself; the message names what is enough.
+    SearchInterrupted
+        After Ctrl-C: a KeyboardInterrupt whose attribute ``code`` is the best code so far.
 
     References
     ----------
@@ -208,19 +211,23 @@ def solve(
     objective = check_objective(objective)
     if digits is not None:
         digits = check_digits(digits)
-    code = solve_both(
-        K,
-        d,
-        starts=starts,
-        budget=budget,
-        seed=seed,
-        init=init,
-        catalog=catalog,
-        exact=exact,
-        device=device,
-        n_jobs=n_jobs,
-        progress=progress,
-    )[objective]
+    try:
+        code = solve_both(
+            K,
+            d,
+            starts=starts,
+            budget=budget,
+            seed=seed,
+            init=init,
+            catalog=catalog,
+            exact=exact,
+            device=device,
+            n_jobs=n_jobs,
+            progress=progress,
+        )[objective]
+    except SearchInterrupted as stopped:
+        stopped.code = stopped.codes[objective]
+        raise
     return code if digits is None else replace(code, proved=prove(code, digits))
 
 
@@ -244,7 +251,6 @@ def solve_both(
         starts=starts, budget=budget, seed=seed, catalog=catalog, exact=exact, device=device, n_jobs=n_jobs
     )
     progress = check_progress(progress)
-    count = default_starts(K, d) if starts is None else starts
     first: Rows | None = None
     if init is not None:
         first = check_rows(init, name="init")
@@ -273,14 +279,46 @@ def solve_both(
     if stored and _is_optimal(stored["tammes"]):
         return {name: _better(code, given.get(name)) for name, code in stored.items()}
     inits = [first] if first is not None else []
-    if is_large(K, d, deadline.left, n_jobs):
-        return _many_points(
-            K, d, budget, deadline, stored,
-            seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=progress,
-        )  # fmt: skip
+    options: dict[str, Any] = {"seed": seed, "n_jobs": n_jobs, "device": device, "inits": inits, "progress": progress}
+    try:
+        if is_large(K, d, deadline.left, n_jobs):
+            return _many_points(K, d, budget, deadline, stored, **options)
+        made = _few_points(K, d, starts, budget, deadline, stored, exact=exact, **options)
+    except SearchInterrupted as stopped:
+        provenance = Provenance(
+            "search, interrupted",
+            seed=seed,
+            seconds=deadline.elapsed,
+            device=device or "numba",
+            version=installed_version(),
+        )
+        stopped.codes = stored
+        if not stored or stopped.value > 1 - stored["tammes"].max_cosine:
+            stopped.codes = {name: code_of_unit_rows(stopped.X, name, provenance) for name in OBJECTIVES}
+        raise
+    return {name: _better(_better(code, stored.get(name)), given.get(name)) for name, code in made.items()}
+
+
+def _few_points(
+    K: int,
+    d: int,
+    starts: int | None,
+    budget: float | None,
+    deadline: Deadline,
+    stored: dict[str, SoftmaxCode],
+    *,
+    exact: bool,
+    seed: int,
+    n_jobs: int,
+    device: str | None,
+    inits: list[Rows],
+    progress: bool | None,
+) -> dict[str, SoftmaxCode]:
+    """The polished codes of a search by starts and hops, under both objectives."""
     for code in stored.values():
         if not any(np.array_equal(code.W, X) for X in inits):
             inits.append(code.W)
+    count = default_starts(K, d) if starts is None else starts
     if budget is None and starts is not None:  # counts alone limit the search
         deadline = deadline.without_end()
     plan = plan_search(K, d, deadline, limited=budget is not None)
@@ -291,7 +329,11 @@ def solve_both(
         effort = Effort(None if timed else count, hops, plan.timer)
         larger = exact_codes.larger(K, d) if exact else []
         found = search(K, d, effort, seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=bar, larger=larger)
-    made = polished_codes(found, plan)
+    best = found.tammes[0]
+    try:
+        made = polished_codes(found, plan)
+    except KeyboardInterrupt:
+        raise SearchInterrupted(best.X, 1 - best.value) from None
     provenance = Provenance(
         method="",
         seed=seed,
@@ -301,8 +343,7 @@ def solve_both(
         device=device or "numba",
         version=installed_version(),
     )
-    made_here = {name: SoftmaxCode(W, name, replace(provenance, method=how)) for name, (W, how) in made.items()}
-    return {name: _better(_better(code, stored.get(name)), given.get(name)) for name, code in made_here.items()}
+    return {name: SoftmaxCode(W, name, replace(provenance, method=how)) for name, (W, how) in made.items()}
 
 
 def _many_points(

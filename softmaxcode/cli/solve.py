@@ -10,9 +10,10 @@ from softmaxcode import solver, tables
 from softmaxcode.bounds.best import margin_bounds, max_cosine_lower_bound
 from softmaxcode.bounds.rounding import one_minus_above
 from softmaxcode.checks.arguments import printable
-from softmaxcode.cli.arguments import chosen_output, chosen_pairs, needed_pairs, resumable
+from softmaxcode.cli.arguments import Resumable, chosen_output, chosen_pairs, needed_pairs, resumable
 from softmaxcode.cli.options import Force, Output, takes
 from softmaxcode.report import print_and_save
+from softmaxcode.search.interrupted import SearchInterrupted
 from softmaxcode.storage.files import WRITABLE
 
 if TYPE_CHECKING:
@@ -34,7 +35,15 @@ def solve(K, d, /, options, *, output: Output = None, force: Force = False) -> i
         Write the code: .npz, .csv, or .txt as pack.d.K.txt.
     """
     path = chosen_output(output, force, WRITABLE)
-    print_and_save(solver.solve(K, d, **options), path)
+    try:
+        code = solver.solve(K, d, **options)
+    except SearchInterrupted as stopped:
+        found = f"interrupted; 1 - mu of the best code so far is {stopped.value:.9f}"
+        if path is None:
+            raise Resumable(f"{found}, and --output would keep it") from None
+        stopped.code.save(path)
+        raise Resumable(f"{found}; written to {printable(path)}") from None
+    print_and_save(code, path)
     return 0
 
 

@@ -15,6 +15,7 @@ from softmaxcode.bounds.levenshtein_bound import levenshtein
 from softmaxcode.margins.exact import margins
 from softmaxcode.parallel.threads import Threads
 from softmaxcode.search.energy import HARDMAX, TAMMES
+from softmaxcode.search.interrupted import SearchInterrupted
 from softmaxcode.search.multistart import Candidate, best_distinct, multistart, optimise, pair_maximum, random_start
 from softmaxcode.search.packing import PackingSearch
 
@@ -128,14 +129,37 @@ def search(
         Configurations to improve beside the random ones.
     larger : sequence of ndarray, each of shape (more than K, d)
         Codes whose subsets are tried.
+
+    Raises
+    ------
+    SearchInterrupted
+        After Ctrl-C, with the best packing so far; KeyboardInterrupt before there is one.
     """
-    timer = effort.timer
     threads = Threads(n_jobs)
     seeds = np.random.SeedSequence(seed).spawn(3)
-    floor = levenshtein(K, d).value + MET  # no packing is better than the bound
     packing = PackingSearch(
         K, d, effort.starts, effort.hops, seed=seeds[0], threads=threads, progress=progress, larger=larger
     )
+    try:
+        return _search(packing, effort, seeds, device, inits)
+    except KeyboardInterrupt:
+        if packing.pool.packings:
+            best = packing.pool.best
+            raise SearchInterrupted(best.X, 1 - best.value) from None
+        raise
+
+
+def _search(
+    packing: PackingSearch,
+    effort: Effort,
+    seeds: list[np.random.SeedSequence],
+    device: str | None,
+    inits: Sequence[Rows],
+) -> SearchResult:
+    """The stages of `search`."""
+    timer, threads = effort.timer, packing.threads
+    K, d = packing.K, packing.d
+    floor = levenshtein(K, d).value + MET  # no packing is better than the bound
     packing.improve(list(inits), (INIT_BETA, packing.scale.SCREEN), timer.at(HARDMAX_FROM))
     if device is not None:
         _batched_starts(packing, seeds[2], device, effort)

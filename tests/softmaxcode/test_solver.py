@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 import softmaxcode as sc
+from softmaxcode.cli.command import main
 from softmaxcode.margins.exact import margins
+from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND
+from softmaxcode.search.packing import PackingSearch
 from softmaxcode.solver import check_device, default_starts
 from softmaxcode.sphere import gram, random_rows, unit_rows
 
@@ -404,3 +408,65 @@ def test_numpy_scalars_are_taken():
     code = sc.solve(np.int64(4), np.int32(3), seed=np.uint8(1), budget=np.float32(1))
     assert code.margin == pytest.approx(4 / 3, abs=1e-15)
     assert check_device(None) is None
+
+
+# --- interrupts ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch):
+    """Interrupt a search, as Ctrl-C does, after some reports of its progress."""
+
+    def interrupt(reports: int) -> None:
+        left = itertools.count(reports, -1)
+
+        def step(self, count, **shown):
+            if not next(left):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Progress, "step", step)
+
+    return interrupt
+
+
+@pytest.mark.parametrize(("K", "d"), [(20, 4), (600, 8)])
+@pytest.mark.parametrize("objective", ["softmax", "tammes"])
+def test_an_interrupt_leaves_the_best_code_so_far(interrupted_after, K, d, objective):
+    interrupted_after(1)
+    with pytest.raises(KeyboardInterrupt, match="best code so far") as stopped:
+        sc.solve(K, d, objective=objective, **SEARCH)
+    assert isinstance(stopped.value, sc.SearchInterrupted)
+    code = stopped.value.code
+    assert (code.objective, code.W.shape, code.provenance.method) == (objective, (K, d), "search, interrupted")
+    assert 1 - gram(code.W).max() == pytest.approx(stopped.value.value, abs=1e-6)
+    assert stopped.value.value > 0.1
+
+
+def test_an_interrupt_does_not_lose_a_better_stored_code(interrupted_after):
+    interrupted_after(1)
+    with pytest.raises(sc.SearchInterrupted) as stopped:
+        sc.solve(100, 13, starts=1, catalog=False)
+    assert stopped.value.code.max_cosine <= 0.25  # of the projective plane of order 3
+
+
+def test_an_interrupt_before_the_first_code_is_what_it_was(monkeypatch):
+    def interrupt(*_, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PackingSearch, "improve", interrupt)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        sc.solve(20, 4, **SEARCH)
+    assert type(stopped.value) is KeyboardInterrupt
+
+
+@pytest.mark.parametrize("output", [True, False])
+def test_the_command_writes_what_it_has_found(interrupted_after, tmp_path, capsys, output):
+    interrupted_after(2)
+    path = tmp_path / "code.npz"
+    written = ["-o", str(path)] if output else []
+    assert main(["solve", "20", "4", "--no-catalog", "--no-exact", *written]) == 130
+    said = capsys.readouterr().err
+    assert said.startswith("softmaxcode: interrupted; 1 - mu of the best code so far is 0.") and said.count("\n") == 1
+    assert said.endswith(f"written to {path}\n" if output else "--output would keep it\n")
+    if output:
+        assert sc.load(path).W.shape == (20, 4)

@@ -18,6 +18,7 @@ from softmaxcode.checks.arguments import machine_memory, search_memory
 from softmaxcode.contacts.polish import can_polish, centre_rattlers, expected_seconds, polish_tammes
 from softmaxcode.parallel.thread_pool import ThreadPool
 from softmaxcode.parallel.threads import one_blas_thread
+from softmaxcode.search.interrupted import SearchInterrupted
 from softmaxcode.search.large.descent import LAST_BETA, NearPairSearch, Schedule
 from softmaxcode.search.large.kernels import CompiledKernels
 from softmaxcode.search.large.pair_list import uses_tree
@@ -150,6 +151,11 @@ def search_many(
         1 - mu of a known code. The search ends after its trials, without a result, if it would hardly be better.
     progress : Progress
         Shows the best value.
+
+    Raises
+    ------
+    SearchInterrupted
+        After Ctrl-C, with the best rows so far; KeyboardInterrupt before there are any.
     """
     reserve = PER_COORDINATE * K * d
     polishing = expected_seconds(K, d) if can_polish(K, d) else math.inf
@@ -160,7 +166,13 @@ def search_many(
     with one_blas_thread(), ThreadPool(min(effective_n_jobs(n_jobs), fitting)) as pool:
         search = LargeSearch(K, d, np.random.default_rng(seed), pool, end, limited, progress)
         tensors = None if device is None else tensor_kernels(device, K, d)
-        found = search.run(inits, known) if tensors is None else search.run_on_device(tensors, inits)
+        try:
+            found = search.run(inits, known) if tensors is None else search.run_on_device(tensors, inits)
+        except KeyboardInterrupt:
+            best = search.so_far()
+            if best is None:
+                raise
+            raise SearchInterrupted(*best) from None
         if len(found.W) and polishing < deadline.left:
             last = None if deadline.end is None else deadline.end - LAST_STEPS * polishing
             polished = polish_tammes(found.W, 10 * search.spacing / LAST_BETA, last)
@@ -190,6 +202,7 @@ class LargeSearch:
         self.starts = 0
         self.memory = search_memory(K, d) + pool.size * BLOCKS_MEMORY
         self.best: tuple[float, GroupName | None, np.ndarray | None] = (-math.inf, None, None)
+        self._descents: list[NearPairSearch] = []
 
     @property
     def _seconds(self) -> float:
@@ -214,6 +227,13 @@ class LargeSearch:
                 W, value = unit_rows(found.best.astype(np.float64)), found.value
                 method = f"{name}, relaxed on near pairs"
         return LargeResult(W, value, method, self.starts, self.memory, str(kernels.device))
+
+    def so_far(self) -> tuple[Rows, float] | None:
+        """The best rows and their 1 - mu, where a search is interrupted; None before there are any."""
+        best = max(self._descents, key=lambda found: found.value, default=None)
+        if best is not None and best.value >= self.best[0]:
+            return unit_rows(best.best.astype(np.float64)), best.value
+        return None if self.best[1] is None else self._rows()[:2]
 
     # Unions of orbits
 
@@ -336,6 +356,7 @@ class LargeSearch:
             X, self.spacing, Schedule(first=first), kernels or CompiledKernels(self.pool), self.deadline, self.rng,
             lambda value: self.progress.step(1, best=f"{value:.6g}"),
         )  # fmt: skip
+        self._descents.append(found)
         found.run()
         self.starts += 1
         return found
