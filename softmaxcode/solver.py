@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 WORTH_KEEPING = 1e-15
 #: Seconds that a call without a budget may take.
 LIMIT = 110.0
+#: Memory is stated with this much to spare.
+MEMORY_MARGIN = 1.05
 #: Coordinates from which an exact code is built on a thread of its own, and the fraction of the time that it gets.
 LARGE_CODE = 10**6
 STORED_FRACTION = 0.5
@@ -379,7 +381,7 @@ def _many_points(
     if stored and not found.value > known:
         return stored
     provenance = Provenance(
-        method=f"{found.method}; at most {found.memory / 1e9:.1f} GB",
+        method=f"{found.method}; at most {math.ceil(MEMORY_MARGIN * found.memory / 1e8) / 10:.1f} GB",
         seed=seed,
         starts=found.starts,
         seconds=deadline.elapsed,
