@@ -530,9 +530,9 @@ def test_the_list_calls_a_status_of_a_users_file_a_claim(
 ) -> None:
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
     with user_catalog() as catalog:
-        catalog.improve(some_code(131))
+        catalog.improve(some_code(205))
     edit(path, "UPDATE codes SET status = 'optimal', margin = 1.5")
-    assert main(["catalog", "list", "--classes", "30,131", "--dims", "3"]) == 0
+    assert main(["catalog", "list", "--classes", "30,205", "--dims", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert ["claims optimal" in line for line in lines] == [False, False, True, True, False]
     assert not any("margin=1.5" in line for line in lines)
