@@ -126,8 +126,8 @@ def constructions(d: int) -> list[Construction]:
 
     Examples
     --------
-    >>> [(c.name, c.K, c.formula) for d in (9, 13) for c in constructions(d)]
-    [('affine-plane(3)', 96, '1/3'), ('projective-plane(3)', 104, '1/4'), ('triple-system(13)', 208, '1/3')]
+    >>> [(c.name, c.K, c.formula) for d in (9, 57) for c in constructions(d)]
+    [('affine-plane(3)', 96, '1/3'), ('projective-plane(7)', 912, '1/8')]
     """
     found = []
     for q in range(max(2, math.isqrt(max(0, d - 1)) - 1), math.isqrt(d + 1) + 3):
