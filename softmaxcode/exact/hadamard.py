@@ -137,13 +137,20 @@ def _net(s: int) -> np.ndarray:
     return np.concatenate([[x, y], squares])
 
 
+def net_cells(s: int) -> np.ndarray:
+    """The cells of each symbol of a net, shape (classes, s, s): cell (x, y) has the index s x + y.
+
+    For a power of a prime these are the parallel classes of the affine plane of order s, and the cells are its points.
+    """
+    net = _net(s).reshape(-1, s * s)
+    return np.argsort(net, axis=1, kind="stable").reshape(len(net), s, s)
+
+
 def _net_bases(s: int) -> Rows:
     H = hadamard_matrix(s)
-    net = _net(s).reshape(-1, s * s)
-    # cells[c, k]: the s cells with symbol k in class c
-    cells = np.argsort(net, axis=1, kind="stable").reshape(len(net), s, s)
-    rows = np.zeros((len(net), s, s, s * s), dtype=np.int64)
-    for c, k in np.ndindex(len(net), s):
+    cells = net_cells(s)
+    rows = np.zeros((len(cells), s, s, s * s), dtype=np.int64)
+    for c, k in np.ndindex(len(cells), s):
         rows[c, k][:, cells[c, k]] = H
     return _both_signs(rows.reshape(-1, s * s), s)
 
@@ -152,7 +159,7 @@ def _pairs(v: int) -> np.ndarray:
     return np.column_stack(np.triu_indices(v, 1))
 
 
-def _triples(v: int) -> np.ndarray:
+def steiner_triples(v: int) -> np.ndarray:
     """A Steiner triple system on v points: lines of a projective space for v = 2^k - 1, else Bose's (v = 6t + 3)."""
     if (v + 1) & v == 0:
         points = _pairs(v) + 1
@@ -166,7 +173,7 @@ def _triples(v: int) -> np.ndarray:
 
 
 def _steiner(v: int, size: int) -> Rows:
-    blocks = _pairs(v) if size == 2 else _triples(v)
+    blocks = _pairs(v) if size == 2 else steiner_triples(v)
     r = (v - 1) // (size - 1)
     H = hadamard_matrix(r + 1)[:, 1:]
     rows = np.zeros((v, r + 1, len(blocks)), dtype=np.int64)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softmaxcode.exact.construction import Construction, rounded_quotients
-from softmaxcode.exact.finite_fields import finite_field, prime_power
-from softmaxcode.exact.hadamard import hadamard_matrix, has_hadamard
+from softmaxcode.exact.finite_fields import prime_power
+from softmaxcode.exact.hadamard import hadamard_matrix, has_hadamard, net_cells, steiner_triples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,13 @@ def sign_count(w: int) -> int:
     """
     if w == 5:
         return 16
-    order = {0: w, 1: w - 1, 3: w + 1}.get(w % 4, 0)
+    order = _hadamard_order(w)
     return 2 * order if w > 2 and has_hadamard(order) else 0
+
+
+def _hadamard_order(w: int) -> int:
+    """The order of the Hadamard matrix that sign vectors of length w are made of, 0 where there is none."""
+    return {0: w, 1: w - 1, 3: w + 1}.get(w % 4, 0)
 
 
 def sign_vectors(w: int) -> np.ndarray:
@@ -51,28 +56,16 @@ def sign_vectors(w: int) -> np.ndarray:
     if w == 5:
         every = 1 - 2 * (np.arange(32)[:, None] >> np.arange(5) & 1)
         return every[every.prod(axis=1) == 1]
-    H = hadamard_matrix({0: w, 1: w - 1, 3: w + 1}[w % 4])
+    H = hadamard_matrix(_hadamard_order(w))
     signs = np.vstack([H, -H])
     if w % 4 == 3:
         return signs[:, 1:]
     return signs if w % 4 == 0 else np.hstack([signs, np.ones((len(signs), 1), dtype=np.int64)])
 
 
-def affine_lines(q: int) -> np.ndarray:
-    """The lines of the affine plane of order q by parallel classes, shape (q + 1, q, q): indices q x + y of points.
-
-    Class m has the lines y = m x + c, and the last class the lines x = c.
-    """
-    F = finite_field(q)
-    every = np.arange(q)
-    m, c, x = every[:, None, None], every[None, :, None], every[None, None, :]
-    sloping = q * x + F.add(F.multiply(m, x), c)
-    return np.concatenate([sloping, (q * every[:, None] + every)[None]])
-
-
 def _projective(q: int, removed: int) -> np.ndarray:
     """Lines of the projective plane that miss ``removed`` points at infinity, in q^2 + q + 1 - removed points."""
-    classes = affine_lines(q)[: q + 1 - removed]
+    classes = net_cells(q)[: q + 1 - removed]
     ends = np.broadcast_to(q * q + np.arange(len(classes))[:, None, None], (len(classes), q, 1))
     lines = np.concatenate([classes, ends], axis=2).reshape(-1, q + 1)
     return lines if removed else np.vstack([lines, q * q + np.arange(q + 1)])
@@ -86,7 +79,7 @@ def _without(blocks: np.ndarray, removed: int) -> np.ndarray:
 
 
 def _affine(q: int, removed: int) -> np.ndarray:
-    return _without(affine_lines(q).reshape(-1, q), removed)
+    return _without(net_cells(q).reshape(-1, q), removed)
 
 
 def _thirteen(removed: int) -> np.ndarray:
@@ -95,10 +88,7 @@ def _thirteen(removed: int) -> np.ndarray:
 
 
 def _fifteen(removed: int) -> np.ndarray:
-    """Triples a, b, a xor b of 1, ..., 15, numbered from 0."""
-    a, b = np.triu_indices(15, 1)
-    lines = np.column_stack([a, b, ((a + 1) ^ (b + 1)) - 1])
-    return _without(lines[lines[:, 1] < lines[:, 2]], removed)
+    return _without(steiner_triples(15), removed)
 
 
 def _rows(blocks: Callable[[], np.ndarray], d: int, indices: np.ndarray) -> Rows:

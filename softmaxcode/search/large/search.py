@@ -202,7 +202,7 @@ class LargeSearch:
         self.starts = 0
         self.memory = search_memory(K, d) + pool.size * BLOCKS_MEMORY
         self.best: tuple[float, GroupName | None, np.ndarray | None] = (-math.inf, None, None)
-        self._descents: list[NearPairSearch] = []
+        self._relaxed_best: tuple[float, np.ndarray | None] = (-math.inf, None)
 
     @property
     def _seconds(self) -> float:
@@ -230,9 +230,9 @@ class LargeSearch:
 
     def so_far(self) -> tuple[Rows, float] | None:
         """The best rows and their 1 - mu, where a search is interrupted; None before there are any."""
-        best = max(self._descents, key=lambda found: found.value, default=None)
-        if best is not None and best.value >= self.best[0]:
-            return unit_rows(best.best.astype(np.float64)), best.value
+        value, X = self._relaxed_best
+        if X is not None and value >= self.best[0]:
+            return unit_rows(X.astype(np.float64)), value
         return None if self.best[1] is None else self._rows()[:2]
 
     # Unions of orbits
@@ -356,8 +356,11 @@ class LargeSearch:
             X, self.spacing, Schedule(first=first), kernels or CompiledKernels(self.pool), self.deadline, self.rng,
             lambda value: self.progress.step(1, best=f"{value:.6g}"),
         )  # fmt: skip
-        self._descents.append(found)
-        found.run()
+        try:
+            found.run()
+        finally:  # also where it is interrupted
+            if found.value > self._relaxed_best[0]:
+                self._relaxed_best = (found.value, found.best)
         self.starts += 1
         return found
 

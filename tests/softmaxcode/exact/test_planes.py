@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from softmaxcode.exact import best, constructions, planes
+from softmaxcode.exact.hadamard import net_cells
 from softmaxcode.sphere import gram
 
 #: Dimensions with planes of order up to 9 and the triple systems, and one of order 11.
@@ -27,7 +28,7 @@ def test_the_sizes_of_the_sign_vectors_are_known():
 
 @pytest.mark.parametrize("q", [2, 3, 4, 5, 7, 8, 9])
 def test_any_two_points_are_on_one_line(q):
-    lines = planes.affine_lines(q).reshape(-1, q)
+    lines = net_cells(q).reshape(-1, q)
     on = np.zeros((len(lines), q * q), dtype=np.int64)
     np.put_along_axis(on, lines, 1, axis=1)
     assert (on.sum(axis=1) == q).all()
