@@ -249,9 +249,10 @@ def solve_both(
 ) -> dict[str, SoftmaxCode]:
     """The codes of one search for both objectives, under ``"softmax"`` and ``"tammes"``; parameters as in `solve`."""
     K, d = check_pair(K, d)
-    starts, budget, seed, catalog, exact, device, n_jobs = SearchOptions.checked(
+    options = SearchOptions.checked(
         starts=starts, budget=budget, seed=seed, catalog=catalog, exact=exact, device=device, n_jobs=n_jobs
     )
+    budget = options.budget
     progress = check_progress(progress)
     first: Rows | None = None
     if init is not None:
@@ -277,42 +278,36 @@ def solve_both(
     if first is not None:
         given = {name: SoftmaxCode(first, name, Provenance("init, not improved")) for name in OBJECTIVES}
     deadline = Deadline(LIMIT if budget is None else budget)
-    stored = _stored_in_time(K, d, catalog, exact, deadline)
+    stored = _stored_in_time(K, d, options.catalog, options.exact, deadline)
     if stored and _is_optimal(stored["tammes"]):
         return {name: _better(code, given.get(name)) for name, code in stored.items()}
     inits = [first] if first is not None else []
-    options: dict[str, Any] = {"seed": seed, "n_jobs": n_jobs, "device": device, "inits": inits, "progress": progress}
     try:
-        if is_large(K, d, deadline.left, n_jobs):
-            return _many_points(K, d, budget, deadline, stored, **options)
-        made = _few_points(K, d, starts, budget, deadline, stored, exact=exact, **options)
+        if is_large(K, d, deadline.left, options.n_jobs):
+            return _many_points(K, d, options, deadline, stored, inits, progress)
+        made = _few_points(K, d, options, deadline, stored, inits, progress)
     except SearchInterrupted as stopped:
-        provenance = Provenance(
-            "search, interrupted",
-            seed=seed,
-            seconds=deadline.elapsed,
-            device=device or "numba",
-            version=installed_version(),
-        )
-        stopped.codes = stored
-        if not stored or stopped.value > 1 - stored["tammes"].max_cosine:
+        known = [codes for codes in (stored, given) if codes]
+        stopped.codes = min(known, key=lambda codes: codes["tammes"].max_cosine) if known else {}
+        if not known or stopped.value > 1 - stopped.codes["tammes"].max_cosine:
+            provenance = _provenance("search, interrupted", options, deadline)
             stopped.codes = {name: code_of_unit_rows(stopped.X, name, provenance) for name in OBJECTIVES}
         raise
     return {name: _better(_better(code, stored.get(name)), given.get(name)) for name, code in made.items()}
 
 
+def _provenance(method: str, options: SearchOptions, deadline: Deadline, **work: Any) -> Provenance:
+    """The provenance of a search that has just ended; ``work`` is what else is known of it."""
+    about = {"device": options.device or "numba", **work}
+    return Provenance(method, seed=options.seed, seconds=deadline.elapsed, version=installed_version(), **about)
+
+
 def _few_points(
     K: int,
     d: int,
-    starts: int | None,
-    budget: float | None,
+    options: SearchOptions,
     deadline: Deadline,
     stored: dict[str, SoftmaxCode],
-    *,
-    exact: bool,
-    seed: int,
-    n_jobs: int,
-    device: str | None,
     inits: list[Rows],
     progress: bool | None,
 ) -> dict[str, SoftmaxCode]:
@@ -320,6 +315,7 @@ def _few_points(
     for code in stored.values():
         if not any(np.array_equal(code.W, X) for X in inits):
             inits.append(code.W)
+    starts, budget = options.starts, options.budget
     count = default_starts(K, d) if starts is None else starts
     if budget is None and starts is not None:  # counts alone limit the search
         deadline = deadline.without_end()
@@ -329,35 +325,32 @@ def _few_points(
     total = count + 4 * count if budget is None else budget
     with Progress(f"({K}, {d})", total, progress, seconds=budget is not None) as bar:
         effort = Effort(None if timed else count, hops, plan.timer)
-        larger = exact_codes.larger(K, d) if exact else []
-        found = search(K, d, effort, seed=seed, n_jobs=n_jobs, device=device, inits=inits, progress=bar, larger=larger)
+        found = search(
+            K,
+            d,
+            effort,
+            seed=options.seed,
+            n_jobs=options.n_jobs,
+            device=options.device,
+            inits=inits,
+            progress=bar,
+            larger=exact_codes.larger(K, d) if options.exact else [],
+        )
     best = found.tammes[0]
     try:
         made = polished_codes(found, plan)
     except KeyboardInterrupt:
         raise SearchInterrupted(best.X, 1 - best.value) from None
-    provenance = Provenance(
-        method="",
-        seed=seed,
-        starts=found.starts,
-        hops=found.hops,
-        seconds=deadline.elapsed,
-        device=device or "numba",
-        version=installed_version(),
-    )
+    provenance = _provenance("", options, deadline, starts=found.starts, hops=found.hops)
     return {name: SoftmaxCode(W, name, replace(provenance, method=how)) for name, (W, how) in made.items()}
 
 
 def _many_points(
     K: int,
     d: int,
-    budget: float | None,
+    options: SearchOptions,
     deadline: Deadline,
     stored: dict[str, SoftmaxCode],
-    *,
-    seed: int,
-    n_jobs: int,
-    device: str | None,
     inits: list[Rows],
     progress: bool | None,
 ) -> dict[str, SoftmaxCode]:
@@ -369,25 +362,19 @@ def _many_points(
         found = search_many(
             K,
             d,
-            seed=seed,
-            n_jobs=n_jobs,
+            seed=options.seed,
+            n_jobs=options.n_jobs,
             deadline=deadline,
-            limited=budget is not None,
-            device=device,
+            limited=options.budget is not None,
+            device=options.device,
             inits=inits,
             known=known,
             progress=bar,
         )
     if stored and not found.value > known:
         return stored
-    provenance = Provenance(
-        method=f"{found.method}; at most {math.ceil(MEMORY_MARGIN * found.memory / 1e8) / 10:.1f} GB",
-        seed=seed,
-        starts=found.starts,
-        seconds=deadline.elapsed,
-        device=found.device,
-        version=installed_version(),
-    )
+    method = f"{found.method}; at most {math.ceil(MEMORY_MARGIN * found.memory / 1e8) / 10:.1f} GB"
+    provenance = _provenance(method, options, deadline, starts=found.starts, device=found.device)
     return {name: code_of_unit_rows(found.W, name, provenance) for name in OBJECTIVES}
 
 

@@ -449,6 +449,14 @@ def test_an_interrupt_does_not_lose_a_better_stored_code(interrupted_after):
     assert stopped.value.code.max_cosine <= 0.25  # of the projective plane of order 3
 
 
+def test_an_interrupt_does_not_lose_a_better_init(interrupted_after):
+    init = sc.solve(600, 8, starts=1, **SEARCH).W
+    interrupted_after(1)
+    with pytest.raises(sc.SearchInterrupted) as stopped:
+        sc.solve(600, 8, init=init, **SEARCH)
+    assert stopped.value.code.max_cosine == gram(init).max()
+
+
 def test_an_interrupt_before_the_first_code_is_what_it_was(monkeypatch):
     def interrupt(*_, **options):
         raise KeyboardInterrupt
