@@ -287,9 +287,9 @@ def solve_both(
             return _many_points(K, d, options, deadline, stored, inits, progress)
         made = _few_points(K, d, options, deadline, stored, inits, progress)
     except SearchInterrupted as stopped:
-        known = [codes for codes in (stored, given) if codes]
-        stopped.codes = min(known, key=lambda codes: codes["tammes"].max_cosine) if known else {}
-        if not known or stopped.value > 1 - stopped.codes["tammes"].max_cosine:
+        at_hand = [codes for codes in (stored, given) if codes]
+        stopped.codes = min(at_hand, key=lambda codes: codes["tammes"].max_cosine) if at_hand else {}
+        if not at_hand or stopped.value > 1 - stopped.codes["tammes"].max_cosine:
             provenance = _provenance("search, interrupted", options, deadline)
             stopped.codes = {name: code_of_unit_rows(stopped.X, name, provenance) for name in OBJECTIVES}
         raise
