@@ -167,15 +167,15 @@ def _digits(row: Row, value: float) -> str:
     return f"{value:.10f}" if row.K <= 200 else f"{value:.5f}"
 
 
-def solve_cells(row: Row, seeds: Sequence[int], measure: Measure) -> tuple[dict[str, str], float | None]:
-    """The row of the table of budgets, and the median of 1 - mu."""
+def solve_cells(row: Row, seeds: Sequence[int], measure: Measure) -> tuple[dict[str, str], float | None, float]:
+    """The row of the table of budgets, the median of 1 - mu, and the median of the seconds."""
     found = [measure(_job("solve", row, seed, **row.options), _timeout(row)) for seed in seeds]
     done = [one for one in found if "value" in one]
     value, tolerance, wanted = _wanted(row)
     call = "default" if row.default else f"budget={row.seconds:g}" + (f", {row.device}" if row.device else "")
     cells = {"K": f"{row.K:,}", "d": str(row.d), "call": call, "1 − μ wanted": wanted}
     if not done:
-        return cells | _failed(found), None
+        return cells | _failed(found), None, row.seconds
     middle, took = median(one["value"] for one in done), median(one["seconds"] for one in done)
     memory = max(one["bytes"] for one in done) / 1e9
     in_time = took <= row.seconds * PROMISE[0] + PROMISE[1]
@@ -193,14 +193,14 @@ def solve_cells(row: Row, seeds: Sequence[int], measure: Measure) -> tuple[dict[
         "random": random,
         "bound": f"{1 - max_cosine_lower_bound(row.K, row.d, lp=False).value:.3f}",
         "met": "yes" if met else "no",
-    }, middle
+    }, middle, took
 
 
-def adam_cells(row: Row, ours: float | None, seed: int, measure: Measure) -> dict[str, str]:
-    """The row of the table of Adam: 1 - mu for each loss after the same time, and the most memory."""
-    found = {name: measure(_job(name, row, seed, seconds=row.seconds), _timeout(row)) for name in LOSSES}
+def adam_cells(row: Row, ours: float | None, took: float, seed: int, measure: Measure) -> dict[str, str]:
+    """The row of the table of Adam: 1 - mu for each loss after the seconds that ours took, and the most memory."""
+    found = {name: measure(_job(name, row, seed, seconds=took), _timeout(row)) for name in LOSSES}
     value = ABSENT if ours is None else f"{ours:.5f}"
-    cells = {"K": f"{row.K:,}", "d": str(row.d), "s": f"{row.seconds:g}", "ours": value}
+    cells = {"K": f"{row.K:,}", "d": str(row.d), "s": seconds(took), "ours": value}
     for name, one in found.items():
         cells[name] = f"{one['value']:.5f}" if "value" in one else ABSENT
         cells[f"{name}, steps"] = one["how"].partition(" ")[0] if "value" in one else ABSENT
@@ -233,11 +233,11 @@ def run(options: Options, measure: Measure | None = None) -> dict[str, pd.DataFr
     measure = measure or in_own_process
     budgets, adam = [], []
     for row in rows_of(options):
-        cells, ours = solve_cells(row, options.seeds, measure)
+        cells, ours, took = solve_cells(row, options.seeds, measure)
         budgets.append(cells)
         print("budgets: " + ", ".join(f"{name} {text}" for name, text in cells.items()), flush=True)
         if options.baselines and not row.default:
-            adam.append(adam_cells(row, ours, options.seeds[0], measure))
+            adam.append(adam_cells(row, ours, took, options.seeds[0], measure))
             print("adam: " + ", ".join(f"{name} {text}" for name, text in adam[-1].items()), flush=True)
     growth = growth_table(options.growing, options.seeds[0], measure, options.device)
     return {"budgets": pd.DataFrame(budgets), "adam": pd.DataFrame(adam), "growth": growth}

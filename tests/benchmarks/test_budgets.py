@@ -109,8 +109,8 @@ def cells_of(row, measure=made_up, seeds=(0, 1, 2)):
 
 
 def test_the_median_of_the_seeds_and_the_most_memory():
-    cells, middle = cells_of(Row(500, 16, 2, 0.5, memory=1.0))
-    assert middle == 0.51
+    cells, middle, took = cells_of(Row(500, 16, 2, 0.5, memory=1.0))
+    assert (middle, took) == (0.51, 2.0)
     assert (cells["1 − μ"], cells["lowest"], cells["s"], cells["GB"]) == ("0.51000", "0.50000", "2", "0.50 (of 1)")
     assert (cells["random"], cells["met"]) == ("0.100", "yes")
     assert cells["bound"] == f"{1 - sc.max_cosine_lower_bound(500, 16, lp=False).value:.3f}"
@@ -128,8 +128,8 @@ def test_what_is_met():
     assert cells_of(Row(500, 16, 2, 0.5), slow)[0]["met"] == "no"  # more than 1.1 times 2 s plus 1 s
     assert cells_of(Row(500, 16, 2.1, 0.5), slow)[0]["met"] == "yes"
     assert cells_of(Row(500, 16, 2, 0.5), failing)[0]["met"] == "no"
-    cells, middle = cells_of(Row(500, 16, 2, 0.5), failing, (1,))
-    assert middle is None and cells["1 − μ"] == "none (MemoryError)" and cells["met"] == "–"
+    cells, middle, took = cells_of(Row(500, 16, 2, 0.5), failing, (1,))
+    assert middle is None and took == 2 and cells["1 − μ"] == "none (MemoryError)" and cells["met"] == "–"
 
 
 def test_a_published_value_is_wanted_to_its_digits():
@@ -151,6 +151,7 @@ def test_a_small_table(capsys):
     assert tables["budgets"][["K", "call"]].to_numpy().tolist() == [["34", "budget=10"], ["1,000,000", "default"]]
     assert tables["budgets"]["random"].tolist() == ["0.100", "–"]
     assert len(tables["adam"]) == 1  # not beside the default call
+    assert tables["adam"].loc[0, "s"] == tables["budgets"].loc[0, "s"]  # the time that the search took
     assert tables["adam"].loc[0, [*LOSSES]].tolist() == ["0.40000"] * 3 and tables["adam"].loc[0, "LSE, steps"] == "7"
     assert tables["growth"]["K"].tolist() == ["50", "100", "∝ K^p, p ="] and tables["growth"]["GB"][2] == "1.00"
     assert capsys.readouterr().out.count("budgets: K ") == 2
