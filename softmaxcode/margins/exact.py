@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from softmaxcode.checks.arguments import check_jobs
 from softmaxcode.margins.min_norm import refine, wolfe, wolfe_orthogonal
@@ -51,11 +52,16 @@ class Margins:
     H : ndarray, shape (K, d)
         The unit vectors h_k at which the dual value is attained: the direction that class k's features collapse to. If
         a class has distance 0 (a duplicated row), any direction is optimal and h_k is w_k.
+    weights : csr_array, shape (K, K)
+        Row k has the convex weights of the nearest point of class k, which is row k of ``weights @ W``. The classes
+        with a positive weight are the competitors of class k. There are at most d of them where the distance is
+        positive. In degenerate codes other weights may give the same point.
     """
 
     margins: PerClass
     gaps: PerClass
     H: Rows
+    weights: csr_array
 
     @property
     def margin(self) -> float:
@@ -66,6 +72,45 @@ class Margins:
     def gap(self) -> float:
         """The largest primal-dual gap over the classes."""
         return float(self.gaps.max())
+
+    def competitors(self, k: int) -> tuple[np.ndarray, PerClass]:
+        """The classes whose convex combination is the point nearest to class k, and their weights.
+
+        Parameters
+        ----------
+        k : int
+            A class.
+
+        Returns
+        -------
+        classes : ndarray, shape (n,)
+            By decreasing weight.
+        weights : ndarray, shape (n,)
+            Positive; their sum is 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> W = np.array([[1.0, 0], [0.8, 0.6], [0, 1], [-1, 0]])
+        >>> classes, weights = margin(W).competitors(1)
+        >>> classes.tolist(), weights.round(3).tolist()
+        ([0, 2], [0.6, 0.4])
+        """
+        row = slice(self.weights.indptr[k], self.weights.indptr[k + 1])
+        classes, weights = self.weights.indices[row], self.weights.data[row]
+        order = np.argsort(-weights, kind="stable")
+        return classes[order], weights[order]
+
+
+class _Solved(NamedTuple):
+    """Distances, gaps, directions, and convex weights of some classes: counts of each class, then all one by one."""
+
+    margins: PerClass
+    gaps: PerClass
+    H: Rows
+    counts: np.ndarray
+    competitors: np.ndarray
+    weights: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -117,8 +162,8 @@ def _solve_pools(W, classes, pools, sizes, supports, support_sizes, weights, H, 
         H[row] = h
 
 
-def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Rows]:
-    """Distances, gaps and directions of one tile of classes."""
+def _solve_classes(W: Rows, classes: np.ndarray) -> _Solved:
+    """One tile of classes."""
     K, d = W.shape
     n = len(classes)
     pool = min(K - 1, max(24, min(2 * d, 256)))
@@ -132,6 +177,7 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
     H = np.empty((n, d))
     values = np.empty(n)
     own = np.arange(n)
+    competitors: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * n
 
     C = W[classes] @ W.T
     np.negative(C, out=C)
@@ -152,6 +198,8 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
         C[np.arange(len(todo)), classes[todo]] = -np.inf
         dual = inner - C.max(axis=1)
         H[todo], values[todo], lower[todo] = h, value, dual
+        for k in range(len(todo)):  # pools change below
+            competitors[todo[k]] = p[k, active[k, : n_a[k]]]
         violated = dual < value - GAP_TOLERANCE
         again = []
         for row in np.flatnonzero(violated):
@@ -175,7 +223,17 @@ def _solve_classes(W: Rows, classes: np.ndarray) -> tuple[PerClass, PerClass, Ro
             break
         todo = np.array(again)
     lower = np.minimum(np.maximum(lower, 0.0), values)  # a distance is never negative
-    return values, values - lower, H
+    used = [_positive(competitors[k], weights[k, : len(competitors[k])]) for k in range(n)]
+    counts = np.array([len(one) for one, _ in used])
+    everyone = np.concatenate([classes_used for classes_used, _ in used])
+    return _Solved(values, values - lower, H, counts, everyone, np.concatenate([part for _, part in used]))
+
+
+def _positive(competitors: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The competitors of positive weight, in the order of their numbers."""
+    used = np.flatnonzero(weights > 0)
+    used = used[np.argsort(competitors[used])]
+    return competitors[used], weights[used]
 
 
 def _grown_pool(pool: np.ndarray, support: np.ndarray, fresh: np.ndarray, room: int) -> np.ndarray:
@@ -191,12 +249,12 @@ def _tile_size(K: int) -> int:
     return max(1, min(TILE, TILE_COSINES // K))
 
 
-def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[tuple[PerClass, PerClass, Rows]]:
+def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[_Solved]:
     tiles = np.array_split(classes, max(1, -(-len(classes) // _tile_size(len(W)))))
     label = "margins of all classes (sampled_margin takes a sample)"
     with Progress(label, len(classes), show=None if len(classes) * W.size > LONG_PASS else False) as bar:
 
-        def solved(tile: np.ndarray) -> tuple[PerClass, PerClass, Rows]:
+        def solved(tile: np.ndarray) -> _Solved:
             found = _solve_classes(W, tile)
             bar.step(len(tile))
             return found
@@ -207,10 +265,12 @@ def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[tuple[PerCla
 def margins(W: Rows, n_jobs: int = -1, *, classes: np.ndarray | None = None) -> Margins:
     """`margin` for validated rows; with ``classes``, of those alone in their order."""
     parts = _solve_tiles(W, np.arange(len(W)) if classes is None else classes, n_jobs)
-    value, gap, H = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    for array in (value, gap, H):
+    solved = _Solved(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    for array in solved:
         array.flags.writeable = False
-    return Margins(value, gap, H)
+    rows = np.concatenate([[0], np.cumsum(solved.counts)])
+    weights = csr_array((solved.weights, solved.competitors, rows), shape=(len(solved.margins), len(W)))
+    return Margins(solved.margins, solved.gaps, solved.H, weights)
 
 
 def margin(W: ArrayLike, *, normalize: bool = False, n_jobs: int = -1) -> Margins:
@@ -234,7 +294,7 @@ def margin(W: ArrayLike, *, normalize: bool = False, n_jobs: int = -1) -> Margin
     Returns
     -------
     Margins
-        ``margins`` (K,), ``gaps`` (K,), ``H`` (K, d) and the smallest distance ``margin``.
+        ``margins`` (K,), ``gaps`` (K,), ``H`` (K, d), ``weights`` (K, K) and the smallest distance ``margin``.
 
     Raises
     ------
@@ -332,8 +392,8 @@ def smallest_from_bounds(
     while len(todo := todo[bounds[todo] < best - slack]):
         batch, todo = todo[:size], todo[size:]
         parts = _solve_tiles(W, batch, n_jobs)
-        value = np.concatenate([p[0] for p in parts])
-        gaps = np.concatenate([p[1] for p in parts])
+        value = np.concatenate([part.margins for part in parts])
+        gaps = np.concatenate([part.gaps for part in parts])
         i = int(np.argmin(value))
         if value[i] < best:
             best, attained_by = float(value[i]), int(batch[i])
