@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.report import Page, aligned, machine
-from experiments.report import ReportSection, effort, found_sections
-from experiments.tables import as_text
+from experiments.report import found_sections
+from softmaxcode.pages import ReportSection, effort
+from softmaxcode.pages.tables import as_text
 from softmaxcode.plotting.style import save
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from experiments.model import built
 from experiments.runs import Results
 from experiments.studies import cmf
 from experiments.studies.cmf.analysis import SHIFTED
-from experiments.tables import as_text
 from experiments.training import Execution, train
+from softmaxcode.pages.tables import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 ABOUT = "Real networks trained on real data, compared with computed Softmax Codes."
 
 OTHERS = {
-    "compare": ("experiments.compare_command:run", "Compare a classifier out of a file with the best code known."),
+    "compare": (
+        "experiments.compare_command:run",
+        "Diagnose a classifier out of a file, and relate it to the similarity of its classes.",
+    ),
     "report": ("experiments.commands:report", "Write everything found in a results folder as one HTML page."),
 }
 

@@ -1,4 +1,4 @@
-"""The templates of sentences and of the page, with the filters that write numbers.
+"""The templates of sentences, with the filters that write numbers.
 
 A template of sentences, ``templates/<name>.txt.j2``, begins each sentence of the findings with ``- `` at the start of a
 line; a sentence may run over several lines.
@@ -42,11 +42,6 @@ def statements(name: str, /, **results: Any) -> list[str]:
     """
     text = _ENVIRONMENT.get_template(f"{name}.txt.j2").render(results)
     return [re.sub(r" *\n *", " ", part.strip()) for part in re.split(r"^- ", text, flags=re.MULTILINE)[1:]]
-
-
-def page(name: str, /, **content: Any) -> str:
-    """A page, with everything escaped but what its template marks as safe."""
-    return _ENVIRONMENT.get_template(f"{name}.html.j2").render(content)
 
 
 def fixed(x: float, decimals: int) -> str:
@@ -141,7 +136,6 @@ def side(interval: Interval | Slope, above: str, below: str, neither: str) -> st
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=jinja2.select_autoescape(("html.j2",), default=False),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

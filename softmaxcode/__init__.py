@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from softmaxcode.certificates.proof import NotRegular, ProvedValue
     from softmaxcode.checks.limits import NotComputed
     from softmaxcode.code import SoftmaxCode, certify, load
+    from softmaxcode.diagnosis import Diagnosis, diagnose
     from softmaxcode.margins.exact import Margins, margin
     from softmaxcode.margins.sampled import SampledMargin, sampled_margin
     from softmaxcode.plotting.landscape import plot_landscape
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Catalog": "catalog",
     "CatalogError": "catalog",
+    "Diagnosis": "diagnosis",
     "Certificate": "certificates.certificate",
     "Evidence": "storage.provenance",
     "Margins": "margins.exact",
@@ -43,6 +45,7 @@ _HOME = {
     "SoftmaxCode": "code",
     "best_known": "catalog",
     "certify": "code",
+    "diagnose": "diagnosis",
     "load": "code",
     "margin": "margins.exact",
     "margin_bounds": "bounds.best",
@@ -58,6 +61,7 @@ __all__ = [
     "Catalog",
     "CatalogError",
     "Certificate",
+    "Diagnosis",
     "Evidence",
     "Margins",
     "NotComputed",
@@ -70,6 +74,7 @@ __all__ = [
     "UnknownCodeError",
     "best_known",
     "certify",
+    "diagnose",
     "load",
     "margin",
     "margin_bounds",

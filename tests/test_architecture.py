@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 #: From the top: a module imports from its own layer and those below.
 LAYERS = (
     ("cli",),
-    ("metrics", "report", "sweep", "tables"),
+    ("diagnosis",),
+    ("metrics", "pages", "report", "sweep", "tables"),
     ("compare", "nn", "plotting", "solver"),
     ("catalog",),
     ("assignment", "exact"),
     ("code",),
-    ("storage",),
+    ("checkpoints", "storage"),
     ("certificates", "search"),
     ("bounds", "contacts", "margins", "symmetry"),
     ("sphere",),
@@ -41,8 +42,10 @@ LAYERS = (
 )
 #: Folders and modules that need PyTorch; everything else runs without it.
 WITH_TORCH = (
+    "checkpoints.torch_file",
     "checks.geoopt",
     "checks.tensors",
+    "diagnosis.data",
     "margins.on_device",
     "metrics",
     "nn",
@@ -53,6 +56,7 @@ WITH_TORCH = (
 )
 #: Modules that import an optional package, each named in an extra of `setup.cfg`.
 OPTIONAL = {
+    "softmaxcode.checkpoints.onnx_file": {"onnx"},
     "softmaxcode.metrics.callback": {"lightning"},
     "softmaxcode.parallel.workers": {"distributed"},
     "softmaxcode.tables.files": {"pyarrow"},

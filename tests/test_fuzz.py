@@ -28,8 +28,7 @@ from PIL import Image
 
 import softmaxcode as sc
 import ufm
-from experiments.checkpoints import read_classifier
-from experiments.compare_command import _read_matrix, _read_names
+from experiments.compare_command import _read_matrix
 from experiments.data.cifar import read_cifar100
 from experiments.data.folders import read_image, read_tiny_imagenet
 from experiments.measuring import MEASURED
@@ -37,6 +36,8 @@ from experiments.report import _asked
 from experiments.runs import TrainedRun
 from experiments.settings import RunSettings
 from softmaxcode.catalog import Catalog, import_codes
+from softmaxcode.checkpoints import read_classifier
+from softmaxcode.cli.diagnose import read_names
 from softmaxcode.storage import files
 from softmaxcode.storage.journal import Journal
 from softmaxcode.storage.tensors import read_tensors, write_tensors
@@ -387,8 +388,8 @@ def same_tensors(path: Path) -> str:
 
 
 def classifier(path: Path) -> None:
-    W = read_classifier(path)
-    assert W.ndim == 2 and len(W) > 1 and bool(torch.isfinite(W).all())
+    found = read_classifier(path)
+    assert found.K > 1 and bool(np.isfinite(found.W).all())
 
 
 def state_dict(folder: Path) -> Path:
@@ -473,7 +474,7 @@ KINDS = {
     "classifier .npy": Kind(array, classifier),
     "classifier .npz": Kind(archive, classifier, ZIP),
     "classifier .safetensors": Kind(safe, classifier, (safetensors_of,)),
-    "names": Kind(text("names.txt", "cat\ndog\n"), lambda path: len(_read_names(path))),
+    "names": Kind(text("names.txt", "cat\ndog\n"), lambda path: len(read_names(path))),
     "similarity": Kind(array, lambda path: _read_matrix(path).shape),
     **{f"image {suffix}": Kind(picture(suffix), pixels) for suffix in (".png", ".jpg", ".bmp", ".webp", ".ppm")},
     "cifar": Kind(cifar, cifar_figures, tries=8),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from docstring_parser import DocstringStyle, parse
 
+import softmaxcode as sc
 from experiments import training
 from experiments.cli import app as experiments
 from experiments.compare_command import compare_findings
@@ -65,10 +66,11 @@ DECLARED: dict[str, tuple[App, tuple[Any, ...], set[str], set[str]]] = {
     "catalog show": (softmaxcode, (best_known,), set(), WRITES),
     "simulate": (ufm, (Settings, simulation.simulate), {"checkpoint"}, {"align", "csv", "output"}),
     "sweep": (ufm, (Settings, sweeps.sweep), {"seed", "path"}, WRITES),
+    "diagnose": (softmaxcode, (sc.diagnose,), {"model", "loader", "layer"}, {"file"} | WRITES),
     "compare": (
         experiments(),
-        (compare_findings,),
-        {"path", "similarity_vectors"},
+        (sc.diagnose, compare_findings),
+        {"model", "loader", "layer", "W", "similarity_vectors"},
         {"file", "similarity_from", "similarity_key"} | WRITES,
     ),
     "report": (experiments(), (), set(), {"results", "data_root"} | WRITES),
@@ -106,7 +108,7 @@ def test_the_options_of_a_study_are_those_of_its_plan_of_runs_and_of_their_execu
         (ufm, ("simulate",), Settings),
         (ufm, ("sweep",), sweeps.sweep),
         (experiments(), ("temperature",), study("temperature").plan),
-        (experiments(), ("compare",), compare_findings),
+        (softmaxcode, ("diagnose",), sc.diagnose),
     ],
 )
 def test_defaults_are_those_of_the_declaration(app: App, chain: tuple[str, ...], source: Any) -> None:

@@ -30,7 +30,9 @@ COMMANDS = {
     "sweep": (ufm, SWEEP),
     "ufm plot": (ufm, "plot sweep.csv -o OUT.png"),
     "report": (experiments, "report --results results -o OUT.html"),
-    "compare": (experiments, "compare W.npy -o OUT.html --no-align"),
+    "diagnose": (softmaxcode, "diagnose W.npy -o OUT.html"),
+    "diagnose csv": (softmaxcode, "diagnose W.npy -o OUT.csv"),
+    "compare": (experiments, "compare W.npy -o OUT.html"),
 }
 
 

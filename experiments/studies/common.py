@@ -15,10 +15,10 @@ from experiments.drawing import HEAD_LABELS
 from experiments.rendering import statements
 from experiments.settings import RunSettings
 from experiments.statistics import Interval, mean_interval, paired_difference
-from experiments.studies.findings import Findings
 from experiments.tables import interval_columns
 from softmaxcode.certificates.loss import minimizer_margin
 from softmaxcode.metrics import GNC2
+from softmaxcode.pages import Findings
 from softmaxcode.storage.provenance import Evidence
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from experiments.studies.common import (
     nothing_found,
     paired_groups,
 )
-from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.pages import Findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

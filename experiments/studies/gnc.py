@@ -31,9 +31,9 @@ from experiments.studies.common import (
     reference_label,
     ufm_margin,
 )
-from experiments.studies.findings import Findings
 from experiments.tables import interval_columns
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.pages import Findings
 from softmaxcode.plotting.style import COLOURS, draw_level
 
 if TYPE_CHECKING:

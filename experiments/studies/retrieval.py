@@ -30,9 +30,9 @@ from experiments.studies.common import (
     nothing_found,
     paired_groups,
 )
-from experiments.studies.findings import Findings
 from experiments.tables import interval_columns
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.pages import Findings
 from softmaxcode.plotting.style import INK
 
 if TYPE_CHECKING:

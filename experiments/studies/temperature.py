@@ -34,8 +34,8 @@ from experiments.studies.common import (
     paired_groups,
     ufm_margin,
 )
-from experiments.studies.findings import Findings
 from softmaxcode.checks.arguments import check_integer
+from softmaxcode.pages import Findings
 from softmaxcode.plotting.style import COLOURS, INK, MARKERS, draw_level
 
 if TYPE_CHECKING:

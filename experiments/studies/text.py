@@ -33,9 +33,9 @@ from experiments.studies.common import (
     nothing_found,
     paired_groups,
 )
-from experiments.studies.findings import Findings
 from experiments.token_margins import GROUPS, Unigram, token_margins, unigram
 from softmaxcode.certificates.loss import minimizer_margin
+from softmaxcode.pages import Findings
 from softmaxcode.plotting.style import COLOURS, INK, MARKERS, draw_level
 from softmaxcode.sphere import check_rows
 

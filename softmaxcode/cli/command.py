@@ -16,6 +16,10 @@ COMMANDS = {
     "check": ("check:check", "Derive every value of a file again from its coordinates."),
     "table": ("solve:table", "Compare margin and Tammes distance for many (K, d)."),
     "bounds": ("solve:bounds", "Print proved bounds on the largest margin and on 1 - mu of K unit vectors in R^d."),
+    "diagnose": (
+        "diagnose:diagnose",
+        "Report on a trained classifier: its margin, and the classes in danger.",
+    ),
     "plot": ("pictures:plot", "Draw a code: sphere, cosine spectrum, margins."),
     "landscape": (
         "pictures:landscape",

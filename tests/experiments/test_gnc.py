@@ -17,7 +17,7 @@ from experiments import paper
 from experiments.settings import RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies import common, gnc
-from experiments.studies.findings import Findings
+from softmaxcode.pages import Findings
 
 #: K and d of every made-up run; their best margin is 1, so that a fraction equals GNC2.
 K, D = 12, 10

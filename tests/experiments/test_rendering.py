@@ -12,8 +12,9 @@ import pytest
 from experiments import rendering
 from experiments.statistics import Interval, Slope, mean_interval
 from experiments.studies import cmf, finetune, retrieval
-from experiments.tables import as_text, counted_columns, flat, interval_columns, storable
+from experiments.tables import counted_columns, interval_columns
 from softmaxcode import tables
+from softmaxcode.pages.tables import as_text, flat, storable
 from tests.experiments import test_cmf, test_finetune, test_retrieval
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from experiments.drawing import HEAD_LABELS
 from experiments.settings import RunSettings
 from experiments.statistics import mean_interval
 from experiments.studies import temperature
-from experiments.studies.findings import Findings
+from softmaxcode.pages import Findings
 
 #: Classes of every made-up run; the best margin is 1 for d of 6 to 10, and at most 1 for d = 5.
 K = 12

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from experiments.settings import RunSettings
-    from experiments.studies.findings import Findings
+    from softmaxcode.pages import Findings
 
 #: Tokens and dimension of the made-up runs, and a token that is never a next token.
 K, D, UNSEEN = 23, 4, 7

@@ -20,8 +20,8 @@ from experiments.studies.cmf.analysis import (
 )
 from experiments.studies.cmf.costs import BATCH, TIMED, cost_frame, timing_frame
 from experiments.studies.common import incomplete, nothing_found
-from experiments.studies.findings import Findings
 from experiments.tables import interval_columns
+from softmaxcode.pages import Findings
 from softmaxcode.plotting.style import COLOURS, INK
 
 if TYPE_CHECKING:

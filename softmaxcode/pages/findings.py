@@ -1,12 +1,12 @@
-"""What a study found: sentences, tables and figures."""
+"""What was found: sentences, tables and figures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from experiments.tables import as_text
 from softmaxcode.checks.arguments import printable
+from softmaxcode.pages.tables import as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What a study found; `print` shows the statements and every table.
+    """What was found; `print` shows the statements and every table.
 
     Attributes
     ----------

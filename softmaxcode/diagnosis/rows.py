@@ -1,0 +1,132 @@
+"""Norms, bias and common mean of the raw rows of a classifier, which its directions do not show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softmaxcode.margins.nearest import nearest_from_bounds
+from softmaxcode.parallel.deadline import Deadline
+from softmaxcode.sphere import largest_cosines, unit_rows
+
+if TYPE_CHECKING:
+    from softmaxcode.margins.nearest import NearestClasses
+    from softmaxcode.types import PerClass, Rows
+
+#: A mean below this fraction of the rows' norms changes no digit that is shown.
+NO_MEAN = 1e-9
+#: Logits in memory at once.
+TILE_LOGITS = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class RawRows:
+    """What the raw rows have beside their directions.
+
+    Attributes
+    ----------
+    norms : ndarray, shape (K,)
+        The norms of the rows.
+    bias : ndarray, shape (K,), or None
+        The bias, which margins do not use.
+    mean_cosine : float
+        The mean cosine of two different rows; -1/(K - 1) where they cancel.
+    centred_margin : float or None
+        The margin after the mean row is subtracted, which changes no softmax. None where there is no mean, a row would
+        become zero, or time was short.
+    distinct_centred_margin : float or None
+        The same of the classes with different directions alone.
+    tested : int
+        Classes whose best direction is known.
+    predicted : int
+        For how many of them the raw head predicts the class from its best direction, as a feature of ``feature_norm``.
+    predicted_without_bias : int
+        The same without the bias, where the norm of the feature does not matter.
+    feature_norm : float
+        The norm of the features in that test: the median of the features that were given, else 1.
+    norm_is_measured : bool
+        Whether features were given.
+    """
+
+    norms: PerClass
+    bias: PerClass | None
+    mean_cosine: float
+    centred_margin: float | None
+    distinct_centred_margin: float | None
+    tested: int
+    predicted: int
+    predicted_without_bias: int
+    feature_norm: float
+    norm_is_measured: bool
+
+
+def raw_rows(
+    raw: Rows,
+    bias: PerClass | None,
+    W: Rows,
+    distinct: np.ndarray,
+    measured: NearestClasses,
+    seconds: float,
+    feature_norm: float | None,
+) -> RawRows:
+    """Measure the raw rows: ``W`` are their directions, ``distinct`` the classes with different ones."""
+    classes, H = measured.classes, measured.solved.H
+    mean = raw.mean(axis=0)
+    centred = centred_margin(raw, mean, seconds)
+    few = 1 < len(distinct) < len(raw)
+    return RawRows(
+        norms=np.linalg.norm(raw, axis=1),
+        bias=bias,
+        mean_cosine=mean_cosine(W),
+        centred_margin=centred,
+        distinct_centred_margin=centred_margin(raw[distinct], mean, seconds) if few else centred,
+        tested=len(classes),
+        predicted=predicted_classes(raw, bias, classes, H, 1.0 if feature_norm is None else feature_norm),
+        predicted_without_bias=predicted_classes(raw, None, classes, H, 1.0),
+        feature_norm=1.0 if feature_norm is None else feature_norm,
+        norm_is_measured=feature_norm is not None,
+    )
+
+
+def mean_cosine(X: Rows) -> float:
+    """The mean cosine of two different unit rows."""
+    K = len(X)
+    total = X.sum(axis=0)
+    return float((total @ total - np.sum(X * X)) / (K * (K - 1)))
+
+
+def centred_margin(W: Rows, mean: np.ndarray, seconds: float) -> float | None:
+    """The margin of the rows minus their mean; None where a row becomes zero, there is no mean, or time was short."""
+    norms = np.linalg.norm(W, axis=1)
+    centred = W - mean
+    if np.linalg.norm(mean) <= NO_MEAN * norms.mean() or np.linalg.norm(centred, axis=1).min() <= NO_MEAN * norms.max():
+        return None
+    X = unit_rows(centred)
+    found = nearest_from_bounds(X, 1 - largest_cosines(X), 1, deadline=Deadline(seconds))
+    return found.margin if found.certain else None
+
+
+def predicted_classes(W: Rows, bias: PerClass | None, classes: np.ndarray, H: Rows, feature_norm: float) -> int:
+    """For how many classes the head (W, bias) predicts the class from its best direction, scaled to a norm.
+
+    Parameters
+    ----------
+    W : ndarray, shape (K, d)
+        Raw rows.
+    bias : ndarray, shape (K,), or None
+        The bias.
+    classes : ndarray, shape (n,)
+        Classes tested.
+    H : ndarray, shape (n, d)
+        Their best directions, of unit norm.
+    feature_norm : float
+        The norm of the features.
+    """
+    right = 0
+    step = max(1, TILE_LOGITS // len(W))
+    for start in range(0, len(classes), step):
+        logits = feature_norm * (H[start : start + step] @ W.T) + (0.0 if bias is None else bias)
+        right += int(np.count_nonzero(logits.argmax(axis=1) == classes[start : start + step]))
+    return right

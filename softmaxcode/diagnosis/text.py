@@ -1,0 +1,240 @@
+"""The diagnosis as one page of plain text."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tabulate import tabulate
+
+from softmaxcode.checks.arguments import printable
+from softmaxcode.compare.reference import label
+from softmaxcode.diagnosis.names import listed, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from softmaxcode.diagnosis.report import Diagnosis
+    from softmaxcode.margins.nearest import NearestClasses
+
+#: Classes in danger that the page shows, and competitors of each.
+SHOWN = 10
+SHOWN_COMPETITORS = 5
+#: Groups that the page shows, and members of each.
+SHOWN_GROUPS, SHOWN_MEMBERS = 5, 6
+#: Columns before the text of a line.
+WIDTH = 22
+
+
+def number(x: float) -> str:
+    """A number to four decimals; small ones to three digits.
+
+    Examples
+    --------
+    >>> number(0.5), number(1.234e-5), number(0.0)
+    ('0.5000', '1.23e-05', '0')
+    """
+    if x == 0:
+        return "0"
+    return f"{x:.4f}" if abs(x) >= 0.001 else f"{x:.3g}"
+
+
+def parts(found: Diagnosis) -> Iterator[str]:
+    """The page that ``print`` shows, part by part, the most urgent first; each is made when it is asked for."""
+    first = [("classifier", f"{found.source}: K = {found.K:,} classes, d = {found.d:,}")]
+    yield columns(first + reading_lines(found)).rstrip()
+    yield columns(margin_lines(found)).rstrip()
+    yield columns(reference_lines(found))
+    yield danger_table(found)
+    yield columns(group_lines(found) + row_lines(found) + data_lines(found)).rstrip()
+
+
+def columns(lines: list[tuple[str, str]]) -> str:
+    """Lines with a name and a text each."""
+    return "".join(f"{name:<{WIDTH}} {printable(text)}\n" for name, text in lines)
+
+
+def reading_lines(found: Diagnosis) -> list[tuple[str, str]]:
+    """How the classifier was read, and what was left out."""
+    lines = [("note", note) for note in found.notes]
+    if found.zero_classes:
+        count = len(found.zero_classes)
+        rows = "1 row is" if count == 1 else f"{count:,} rows are"
+        lines.append(("zero rows", f"{rows} zero and left out: {listed(found.zero_classes, SHOWN_MEMBERS)}"))
+    return lines
+
+
+def margin_lines(found: Diagnosis) -> list[tuple[str, str]]:
+    """The margin, with all classes and with one of each group."""
+    groups = found.directions.groups
+    lines = [("margin", _margin(found.smallest, found.names, found.K))]
+    if len(found.distinct) < found.K:
+        inside = sum(len(members) for members in groups)
+        lines = [
+            ("margin", f"{_margin(found.most_danger, [found.names[k] for k in found.distinct], len(found.distinct))}"),
+            (
+                "  counted",
+                f"among {len(found.distinct):,} classes: each of {_counted(len(groups), 'group')} of classes that "
+                f"share a direction ({inside:,} classes) counts once",
+            ),
+            ("  with all classes", _margin(found.smallest, found.names, found.K)),
+        ]
+    return lines
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count:,} {name}" + ("" if count == 1 else "s")
+
+
+def _margin(known: NearestClasses, names: Sequence[str], K: int) -> str:
+    """The smallest distance found, and what is known of classes that were not solved."""
+    first = shortened(names[known.classes[0]])
+    if known.certain:
+        return f"{number(known.margin)} ({first}), the smallest distance of a class from the hull of the others"
+    return (
+        f"at most {number(known.margin)} ({first}), at least {number(known.margin - known.gap)}: time was short, and "
+        f"{len(known.classes):,} of {K:,} classes were solved"
+    )
+
+
+def reference_lines(found: Diagnosis) -> list[tuple[str, str]]:
+    """Where the margin lies between random rows, the best code and the bounds."""
+    known = found.references
+    lines = []
+    draws = "1 draw" if len(known.random) == 1 else f"median of {len(known.random)} draws"
+    lines.append(
+        ("  random rows", f"{'' if known.random_is_exact else 'at most '}{number(known.random_margin)} ({draws})")
+    )
+    if known.best is not None:
+        lines.append(("  best code", f"{number(known.best)} ({known.described()})"))
+    if known.free is not None:
+        lines.append(
+            ("  free features", f"at least {number(known.free)} at this temperature, for every global minimiser")
+        )
+    lower, upper = number(known.lower), number(known.upper)
+    lines.append(
+        (
+            "  proved bounds",
+            f"the largest margin of this size is at least {lower} ({known.lower_method}) and at most {upper} "
+            f"({known.upper_method})",
+        )
+    )
+    lines.append(("  where it lies", position(found)))
+    note = known.note(found.distinct_margin)
+    return lines + ([("  note", note)] if note else [])
+
+
+def position(found: Diagnosis) -> str:
+    """Where the margin lies, as a sentence that follows from the numbers."""
+    known, margin = found.references, found.distinct_margin
+    about = "" if found.most_danger.certain else "its upper value is "
+    sentences = []
+    if margin > known.random.max():
+        sentences.append("above every draw of random rows")
+    elif known.random_is_exact:
+        sentences.append(f"{'below every draw' if margin < known.random.min() else 'within the range'} of random rows")
+    if known.best:
+        sentences.append(f"{100 * margin / known.best:.3g} % of the best code's ({label(known.evidence)})")
+    else:
+        sentences.append(f"{100 * margin / known.upper:.3g} % of what no classifier exceeds")
+    return about + ", ".join(sentences)
+
+
+def danger_table(found: Diagnosis) -> str:
+    """The classes in most danger, each with its competitors."""
+    danger = found.distinct_danger.head(SHOWN)
+    sizes = found.groups["size"]
+    rows = []
+    for _, one in danger.iterrows():
+        pairs = list(zip(one["competitors"], one["weights"], strict=True))
+        named = ", ".join(f"{shortened(name)} {weight:.2f}" for name, weight in pairs[:SHOWN_COMPETITORS])
+        more = f" and {len(pairs) - SHOWN_COMPETITORS} more" if len(pairs) > SHOWN_COMPETITORS else ""
+        name = shortened(one["class"]) + (f" (one of {sizes[one['group'] - 1]:,})" if one["group"] else "")
+        row = [
+            name,
+            number(one["margin"]),
+            named + more,
+            f"{one['angle']:.1f}",
+            f"{one['norm']:.3g}",
+        ]
+        rows.append(row + ([f"{one['bias']:.3g}"] if "bias" in danger else []))
+    heads = ["class", "margin", "its competitors, with weights", "angle", "norm"] + ["bias"] * ("bias" in danger)
+    certain = found.most_danger.certain
+    title = f"The {len(danger)} classes in most danger" if certain >= len(danger) else "The classes in danger"
+    short = "" if certain >= len(danger) else " (time was short: others may be in more danger)"
+    head = (
+        f"{title}{short}. The nearest point in the hull of the others is the weighted mean of the competitors;\n"
+        "angle is that to the nearest single class, in degrees.\n"
+    )
+    return head + tabulate(rows, headers=heads, disable_numparse=True) + "\n"
+
+
+def group_lines(found: Diagnosis) -> list[tuple[str, str]]:
+    """Groups of classes that share a direction."""
+    groups = found.groups
+    if not len(groups):
+        return []
+    total = int(groups["size"].sum())
+    many = _counted(len(groups), "group")
+    text = f"{total:,} of {found.K:,} classes are in {many} with cosines above {found.shared:.4g}"
+    lines = [("shared directions", text)]
+    for _, one in groups.head(SHOWN_GROUPS).iterrows():
+        text = f"{one['size']:,} classes: {listed(one['classes'], SHOWN_MEMBERS)}; median norm {one['median_norm']:.3g}"
+        if math.isfinite(one["median_norm_of_others"]):
+            text += f" (others {one['median_norm_of_others']:.3g})"
+        if "median_bias" in groups:
+            text += f", median bias {one['median_bias']:.3g}"
+            if math.isfinite(one["median_bias_of_others"]):
+                text += f" (others {one['median_bias_of_others']:.3g})"
+        lines.append((f"  group {one['group']}", text))
+    return lines
+
+
+def row_lines(found: Diagnosis) -> list[tuple[str, str]]:
+    """Norms, bias and mean of the raw rows."""
+    known = found.rows
+    low, middle, high = np.quantile(known.norms, [0, 0.5, 1])
+    lines = [("norms of rows", f"{low:.3g} to {high:.3g}, median {middle:.3g}; margins use directions alone")]
+    if known.bias is not None:
+        low, middle, high = np.quantile(known.bias, [0, 0.5, 1])
+        lines.append(("bias", f"{low:.3g} to {high:.3g}, median {middle:.3g}; found, and margins do not use it"))
+    mean = f"the mean cosine of two rows is {known.mean_cosine:.4f} (it would be {-1 / (found.K - 1):.2g} without one)"
+    if known.centred_margin is not None:
+        mean += (
+            f"; with the mean row subtracted, which changes no softmax, the margin of all classes is "
+            f"{number(known.centred_margin)} instead of {number(found.margin)}"
+        )
+        if len(found.distinct) < found.K and known.distinct_centred_margin is not None:
+            mean += f", and with one class of each group {number(known.distinct_centred_margin)}"
+    lines.append(("common mean", mean))
+    if known.tested:
+        norm = f"{known.feature_norm:.3g}" + ("" if known.norm_is_measured else " (no features were given)")
+        text = f"it predicts {known.predicted:,} of {known.tested:,} classes from their best direction, at norm {norm}"
+        if known.bias is not None:
+            text += f", and {known.predicted_without_bias:,} without its bias"
+        lines.append(("raw head", text))
+    return lines
+
+
+def data_lines(found: Diagnosis) -> list[tuple[str, str]]:
+    """Collapse of the features, accuracy, and what is confused."""
+    known, confused = found.data, found.confused
+    if known is None or confused is None:
+        return []
+    unseen = f", {known.unseen:,} classes without any" if known.unseen else ""
+    few = "" if known.compared == known.samples else f", on the first {known.compared:,} features"
+    lines = [
+        ("data", f"{known.samples:,} features{unseen}; median norm {known.feature_norm:.3g}"),
+        ("  accuracy", f"{100 * known.accuracy:.2f} % (nearest class mean {100 * known.mean_accuracy:.2f} %{few})"),
+        ("  agreement", f"the head and the nearest class mean agree on {100 * known.agreement:.2f} %{few}"),
+        (
+            "  collapse",
+            f"GNC1 {known.gnc1:.3g}, GNC3 {known.gnc3:.3g} ({known.gnc3_centred:.3g} with centred means), effective "
+            f"rank of the class means {known.effective_rank:.1f}",
+        ),
+    ]
+    for _, one in confused.head(SHOWN_GROUPS).iterrows():
+        text = f"{shortened(one['class'])} as {shortened(one['predicted'])}: {one['count']:,} times, "
+        lines.append(("  confused", text + f"{100 * one['fraction']:.3g} % of the class; cosine {one['cosine']:.3f}"))
+    return lines
