@@ -17,7 +17,7 @@ from softmaxcode.checks.arguments import check_flag, check_integer, check_memory
 from softmaxcode.sphere import as_array, check_rows, check_unmasked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from jaxtyping import Int
     from numpy.typing import ArrayLike
@@ -139,6 +139,7 @@ def assign(
     maximize: bool = True,
     starts: int | None = None,
     seed: int = 0,
+    fixed: Mapping[int, int] | None = None,
 ) -> Assignment:
     r"""Assign classes to the vectors of a code so that similar classes get near vectors.
 
@@ -157,16 +158,20 @@ def assign(
         of all permutations, the others from random doubly stochastic matrices.
     seed : int
         Everything random follows from it.
+    fixed : mapping from int to int, optional
+        Vectors that some classes keep: a class to the number of its vector. The others are assigned around them.
 
     Returns
     -------
     Assignment
-        ``permutation``, its ``objective``, a ``bound`` on it and the ``mean_objective`` of all permutations.
+        ``permutation``, its ``objective``, a ``bound`` on it and the ``mean_objective`` of all permutations with the
+        fixed pairs.
 
     Raises
     ------
     ValueError
-        If ``similarity`` is not a finite square matrix, ``code`` not an array of unit rows, or their K differ.
+        If ``similarity`` is not a finite square matrix, ``code`` not an array of unit rows, or their K differ. Also if
+        a fixed pair is not one of a class and a vector, or two classes have one vector.
 
     Notes
     -----
@@ -207,12 +212,41 @@ def assign(
     scale = float(np.abs(S).max()) or 1.0
     S = S / scale  # no square of an entry may overflow or underflow
     sign = 1.0 if maximize else -1.0
-    found = (swaps(sign * S, G, p) for p in guesses(sign * S, G, starts, np.random.default_rng(seed)))
+    pairs = _fixed_pairs(fixed, len(S))
+    rng = np.random.default_rng(seed)
+    found = (swaps(sign * S, G, p, pairs) for p in guesses(sign * S, G, starts, rng, pairs))
     p = max(found, key=lambda p: sign * trace(S, G, p))
     p.flags.writeable = False
-    K = len(S)
-    figures = trace(S, G, p), sign * _projection_bound(sign * S, G), S.sum() * G.sum() / (K * (K - 1))
-    return Assignment(p, *(scale * figure for figure in figures))
+    values = trace(S, G, p), sign * _projection_bound(sign * S, G), _mean_trace(S, G, pairs)
+    return Assignment(p, *(scale * value for value in values))
+
+
+def _fixed_pairs(fixed: Mapping[int, int] | None, K: int) -> np.ndarray:
+    """Classes and their vectors, shape (m, 2)."""
+    pairs = [
+        (check_integer("a class in fixed", k, 0, K - 1), check_integer("a vector in fixed", v, 0, K - 1))
+        for k, v in (fixed or {}).items()
+    ]
+    if len({v for _, v in pairs}) < len(pairs):
+        raise ValueError("fixed must give each class a vector of its own; got one vector twice")
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _others(pairs: np.ndarray, K: int) -> tuple[np.ndarray, np.ndarray]:
+    """The classes and the vectors that are not in fixed pairs."""
+    every = np.arange(K)
+    return np.setdiff1d(every, pairs[:, 0]), np.setdiff1d(every, pairs[:, 1])
+
+
+def _mean_trace(S: Square, G: Square, pairs: np.ndarray) -> float:
+    """The mean of tr(S P G P^T) over all permutations with the fixed pairs."""
+    (i, j), (k, v) = _others(pairs, len(S)), pairs.T
+    total = float(np.sum(S[np.ix_(k, k)] * G[np.ix_(v, v)]))
+    if len(i):
+        total += 2 * float(S[np.ix_(k, i)].sum(axis=1) @ G[np.ix_(v, j)].sum(axis=1)) / len(i)
+    if len(i) > 1:
+        total += float(S[np.ix_(i, i)].sum() * G[np.ix_(j, j)].sum()) / (len(i) * (len(i) - 1))
+    return total
 
 
 def default_starts(K: int) -> int:
@@ -225,21 +259,34 @@ def trace(S: Square, G: Square, p: Permutation) -> float:
     return float(np.sum(S * G[np.ix_(p, p)]))
 
 
-def guesses(S: Square, G: Square, starts: int, rng: np.random.Generator) -> Iterator[Permutation]:
-    """One permutation with a large tr(S P G P^T) per start; S and G symmetric with zero diagonals."""
-    yield _by_rows(S, G)
+#: No pair of a class and a vector is fixed.
+FREE = np.empty((0, 2), dtype=np.int64)
+
+
+def guesses(
+    S: Square, G: Square, starts: int, rng: np.random.Generator, pairs: np.ndarray = FREE
+) -> Iterator[Permutation]:
+    """One permutation with a large tr(S P G P^T) and the fixed pairs per start; S and G symmetric, diagonals zero."""
+    yield _by_rows(S, G, pairs)
+    if len(pairs) >= len(S) - 1:  # there is no other
+        return
     for start in range(1, starts):
         begin: Literal["barycenter", "randomized"] = "barycenter" if start == 1 else "randomized"
-        yield quadratic_assignment(S, G, options={"maximize": True, "P0": begin, "rng": rng}).col_ind
+        options = {"maximize": True, "P0": begin, "rng": rng, "partial_match": pairs}
+        yield quadratic_assignment(S, G, options=options).col_ind
 
 
-def _by_rows(S: Square, G: Square) -> Permutation:
+def _by_rows(S: Square, G: Square, pairs: np.ndarray = FREE) -> Permutation:
     """The permutation under which the sorted rows of S and G, each brought to mean 0 and variance 1, differ least.
 
     Where S is a relabelled G whose rows all differ, it is the relabelling.
     """
     rows_S, rows_G = ((rows - rows.mean()) / (rows.std() or 1.0) for rows in (sorted_rows(S), sorted_rows(G)))
-    return linear_sum_assignment(cdist(rows_S, rows_G, "sqeuclidean"))[1]
+    classes, vectors = _others(pairs, len(S))
+    p = np.empty(len(S), dtype=np.int64)
+    p[pairs[:, 0]] = pairs[:, 1]
+    p[classes] = vectors[linear_sum_assignment(cdist(rows_S[classes], rows_G[vectors], "sqeuclidean"))[1]]
+    return p
 
 
 def sorted_rows(S: Square) -> np.ndarray:
@@ -248,8 +295,8 @@ def sorted_rows(S: Square) -> np.ndarray:
     return np.sort(S[~np.eye(K, dtype=bool)].reshape(K, K - 1), axis=1)
 
 
-def swaps(S: Square, G: Square, p: Permutation) -> Permutation:
-    """Exchange the images of the two classes that gain the most, until no exchange gains.
+def swaps(S: Square, G: Square, p: Permutation, pairs: np.ndarray = FREE) -> Permutation:
+    """Exchange the images of the two classes that gain the most, until no exchange gains; fixed pairs stay.
 
     Let F = P G P^T and M = S F. Exchanging i and j gains 2 (M_ij + M_ji - M_ii - M_jj + 2 S_ij F_ij). The exchange
     changes M by a rank-one term and a swap of columns, so each costs O(K^2). SciPy's "2opt" evaluates all K^2
@@ -263,6 +310,7 @@ def swaps(S: Square, G: Square, p: Permutation) -> Permutation:
         own = np.diagonal(M)
         gain = M + M.T - own - own[:, None] + 2 * S * F
         np.fill_diagonal(gain, 0.0)
+        gain[pairs[:, 0]], gain[:, pairs[:, 0]] = 0.0, 0.0
         i, j = np.unravel_index(np.argmax(gain), gain.shape)
         if gain[i, j] <= least:
             return p

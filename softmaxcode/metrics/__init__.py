@@ -6,6 +6,7 @@
 from softmaxcode.metrics.collapse import GNC1, GNC3, EffectiveRank, NearestClassMeanAccuracy
 from softmaxcode.metrics.collection import GeneralizedNeuralCollapse
 from softmaxcode.metrics.margin import GNC2, CertifiedMargin
+from softmaxcode.metrics.neural_collapse import NeuralCollapse
 
 __all__ = [
     "GNC1",
@@ -15,4 +16,5 @@ __all__ = [
     "EffectiveRank",
     "GeneralizedNeuralCollapse",
     "NearestClassMeanAccuracy",
+    "NeuralCollapse",
 ]

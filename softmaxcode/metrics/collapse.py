@@ -253,6 +253,8 @@ class NearestClassMeanAccuracy(StreamMetric):
 
     Notes
     -----
+    With the predictions of a classifier as labels it is the fraction of features for which both agree, 1 - NC4.
+
     Of equally near means the one of the smallest class index counts. Means may be confused if their distance is below
     1e-8 of the largest distance between means. A feature of a class without a mean counts as wrong. The N x K distances
     are never stored.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from softmaxcode.checks.arguments import shown
 from softmaxcode.plotting.style import (
     BLUE,
+    COLOURS,
     GREEN,
     INK,
     ORANGE,
@@ -25,7 +28,6 @@ from softmaxcode.plotting.style import (
 from softmaxcode.storage.disk import check_output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -51,16 +53,19 @@ _STYLES = ["--", ":", "-.", (0, (1, 3))]
 
 
 def plot_collapse(
-    history: pd.DataFrame, limits: Mapping[str, float] | None = None, path: str | Path | None = None
+    history: pd.DataFrame | Mapping[str, pd.DataFrame],
+    limits: Mapping[str, float] | None = None,
+    path: str | Path | None = None,
 ) -> Figure:
-    """Draw GNC1, the margin (GNC2) and GNC3 against the index of the history.
+    """Draw GNC1, the margin (GNC2) and GNC3 against the index of the history, of one run or of several.
 
     Parameters
     ----------
-    history : DataFrame
+    history : DataFrame or mapping from str to DataFrame
         One row per measurement, indexed by epoch or step. Columns are as `GeneralizedNeuralCollapse` computes them:
         GNC1, GNC2, GNC3 and optionally GNC3_centred, certified_margin and effective_rank. The effective rank has an
         axis beside GNC1. At an effective rank of 1 a small GNC1 means collapse to a single point, not neural collapse.
+        Several runs, by name, are drawn over each other in one colour each; their effective ranks are not drawn.
     limits : mapping, optional
         Name and value of every line to draw in the panel of margins, such as ``{"ρ* (best known)": 0.669}``.
     path : str or Path, optional
@@ -74,7 +79,7 @@ def plot_collapse(
     Raises
     ------
     ValueError
-        If the history has no rows or lacks a column, or the path has another suffix.
+        If a history has no rows or lacks a column, there is no run, or the path has another suffix.
 
     Examples
     --------
@@ -84,35 +89,50 @@ def plot_collapse(
     >>> [axes.get_title() for axes in figure.axes]
     ['within-class variability (GNC1)', 'margin (GNC2)', 'self-duality (GNC3)']
     """
-    missing = [name for name in ("GNC1", "GNC2", "GNC3") if name not in history]
-    if missing or not len(history):
-        what = f"it lacks {', '.join(missing)}" if missing else "it has no rows"
-        raise ValueError(
-            f"history must be a table with the columns GNC1, GNC2 and GNC3 and one row per measurement; {what}"
-        )
+    runs = dict(history) if isinstance(history, Mapping) else {"": history}
+    if not runs:
+        raise ValueError("history must have at least one run; got an empty mapping")
+    for name, run in runs.items():
+        _check_history(run, f"the history of {shown(name)}" if name else "history")
     target = None if path is None else check_output(path, SUFFIXES)
     figure = new_figure((12, 4.6), layout="constrained")
     first, middle, last = figure.subplots(1, 3)
-    _panel(first, history, ["GNC1"], "within-class variability (GNC1)")
-    if "effective_rank" in history:
-        _draw_rank(first, history["effective_rank"])
-    _panel(middle, history, ["GNC2", "certified_margin"], "margin (GNC2)")
-    _panel(last, history, ["GNC3", "GNC3_centred"], "self-duality (GNC3)")
+    _panel(first, runs, ["GNC1"], "within-class variability (GNC1)")
+    if len(runs) == 1 and "effective_rank" in (only := next(iter(runs.values()))):
+        _draw_rank(first, only["effective_rank"])
+    _panel(middle, runs, ["GNC2", "certified_margin"], "margin (GNC2)")
+    _panel(last, runs, ["GNC3", "GNC3_centred"], "self-duality (GNC3)")
     _draw_limits(middle, limits or {})
     for axes in (first, last):
         _logarithmic(axes)
-    for axes in (middle, last):
+    for axes in (middle, last) if len(runs) == 1 else (first, middle, last):
         legend_below(axes, 1, -0.16)
     save(figure, target)
     return figure
 
 
-def _panel(axes: Axes, history: pd.DataFrame, names: list[str], title: str) -> None:
-    """One line for each of the names that is a column of the history."""
-    for name in names:
-        if name in history:
-            label = _LABELS[name] + (": below 0" if (history[name] < 0).all() else "")
-            axes.plot(history.index, history[name], "o-", ms=3, lw=1.5, color=_SERIES[name], label=label)
+def _check_history(history: pd.DataFrame, what: str) -> None:
+    """Refuse a table without rows or columns that are drawn."""
+    missing = [name for name in ("GNC1", "GNC2", "GNC3") if name not in history]
+    if missing or not len(history):
+        why = f"it lacks {', '.join(missing)}" if missing else "it has no rows"
+        raise ValueError(
+            f"{what} must be a table with the columns GNC1, GNC2 and GNC3 and one row per measurement; {why}"
+        )
+
+
+def _panel(axes: Axes, runs: Mapping[str, pd.DataFrame], names: list[str], title: str) -> None:
+    """One line for each of the names that is a column of a history; several runs have a colour each."""
+    for number, (run, history) in enumerate(runs.items()):
+        for name, dashes in zip(names, ("-", "--"), strict=False):
+            if name in history:
+                label = _LABELS[name] + (": below 0" if (history[name] < 0).all() else "")
+                style: dict[str, Any] = {"color": _SERIES[name], "ls": "-"}
+                if len(runs) > 1:
+                    label = f"{run}, {label}"
+                    style = {"color": COLOURS[number % len(COLOURS)], "ls": dashes}
+                axes.plot(history.index, history[name], marker="o", ms=3, lw=1.5, label=label, **style)
+    history = next(iter(runs.values()))
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(str(history.index.name or "measurement"))
     remove_frame(axes)

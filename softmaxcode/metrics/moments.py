@@ -281,7 +281,7 @@ class ClassMoments(StreamMetric):
             If they are invalid or not on the metric's device; the metric then does not change.
         """
         self.check_batch(features, labels)
-        H = unit_rows(features.detach().double())
+        H = self.rows(features.detach().double())
         classes, index, of_batch = torch.unique(labels.long(), return_inverse=True, return_counts=True)
         batch_means = H.new_zeros(len(classes), self.d).index_add_(0, index, H) / of_batch[:, None]
         if self.moments.is_inference():  # such a tensor cannot change in place once inference mode has ended
@@ -292,6 +292,10 @@ class ClassMoments(StreamMetric):
         rows = torch.cat([H - batch_means[index], merged[2]])  # about the batch's own means: no cancellation
         scatter.addmm_(rows.T, rows)
 
+    def rows(self, features: Tensor) -> Tensor:
+        """The features as they count, shape (N, d): scaled to unit norm."""
+        return unit_rows(features)
+
     @property
     def counts(self) -> Tensor:
         """Features of each class, shape (K,), float64: of this process; in ``with self.sync_context():`` of all."""
@@ -301,6 +305,11 @@ class ClassMoments(StreamMetric):
     def class_means(self) -> Tensor:
         """Means of the unit features, shape (K, d), float64, as `counts`; 0 for an unseen class."""
         return unpack(self.moments, self.K, self.d)[1].clone()
+
+    @property
+    def scatter(self) -> Tensor:
+        """The pooled scatter of the features about their class means, shape (d, d), float64, as `counts`."""
+        return unpack(self.moments, self.K, self.d)[2].clone()
 
     def seen_moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Classes seen (k,), their counts (k,) and means (k, d), and the scatter (d, d).

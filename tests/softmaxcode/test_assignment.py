@@ -196,3 +196,35 @@ def test_the_scale_of_the_similarity_does_not_matter(scale):
     found, other = assign(S, V, starts=3), assign(scale * S, V, starts=3)
     assert other.objective == pytest.approx(scale * found.objective, rel=1e-9)
     assert other.bound == pytest.approx(scale * found.bound, rel=1e-9)
+
+
+@given(st.integers(2, 6), st.integers(1, 4), SEEDS, st.data())
+def test_fixed_pairs_against_all_permutations_that_keep_them(K: int, d: int, seed: int, data: st.DataObject) -> None:
+    S, V = problem(K, d, seed)
+    classes = data.draw(st.lists(st.integers(0, K - 1), unique=True, max_size=K))
+    vectors = data.draw(st.permutations(range(K)))[: len(classes)]
+    fixed = dict(zip(classes, vectors, strict=True))
+    values = [
+        objective(S, V, np.array(p))
+        for p in itertools.permutations(range(K))
+        if all(p[k] == v for k, v in fixed.items())
+    ]
+    for maximize, best in ((True, max(values)), (False, min(values))):
+        found = assign(S, V, starts=32, maximize=maximize, fixed=fixed)
+        assert_consistent(found, S, V)
+        assert all(found.permutation[k] == v for k, v in fixed.items())
+        np.testing.assert_allclose(found.objective, best, atol=1e-9)
+        np.testing.assert_allclose(found.mean_objective, np.mean(values), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({0: 4}, "a vector in fixed must be an integer of at most 3; got 4"),
+        ({-1: 0}, "a class in fixed must be an integer of at least 0; got -1"),
+        ({0: 2, 1: 2}, "fixed must give each class a vector of its own; got one vector twice"),
+    ],
+)
+def test_fixed_pairs_that_cannot_be(fixed: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        assign(np.eye(4), random_rows(4, 2, np.random.default_rng(0)), fixed=fixed)
