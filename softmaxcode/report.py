@@ -7,6 +7,7 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from softmaxcode.certificates.certificate import FEASIBLE
 from softmaxcode.checks.arguments import printable
 from softmaxcode.checks.limits import NotComputed
 from softmaxcode.storage.files import measurements
@@ -25,6 +26,8 @@ def report(code: SoftmaxCode, *, made_by: str = "made by") -> str:
     certificate = derived["certificate"]
 
     def listed(name: str) -> str:
+        if certificate["status"] == FEASIBLE:  # almost everything "rattles" there
+            return "not counted: these rows are not known to be a local optimum"
         value = derived[name]
         if isinstance(value, str):
             return value

@@ -37,6 +37,8 @@ CLEAR_GAP = 100
 RESIDUAL_TOLERANCE = 1e-10
 #: A proved value counts as met if the rigorous value of float64 coordinates differs from it by at most this.
 MATCH_TOLERANCE = 1e-12
+#: The status of rows that are not known to be a local optimum.
+FEASIBLE = "feasible"
 
 
 def match_tolerance(value: float) -> float:
@@ -222,7 +224,7 @@ def derive_certificate(code: SoftmaxCode, *, lp: bool = True) -> Certificate:
     if not status:
         stationary = first.residual is not None and first.residual <= RESIDUAL_TOLERANCE
         rigid = first.rigidity in ("infinitesimal", "second order")
-        status = "locally optimal" if stationary and rigid else "feasible"
+        status = "locally optimal" if stationary and rigid else FEASIBLE
     gap = _next_gap(code, first.threshold)
     return Certificate(
         objective=code.objective,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.lines import Line2D
 
+from softmaxcode.certificates.certificate import FEASIBLE
 from softmaxcode.checks.limits import MAX_CONTACT_CLASSES, NotComputed
 from softmaxcode.plotting.style import BLUE, FAINT, INK, PURPLE, RED
 
@@ -63,6 +64,11 @@ class Derived:
     tammes: Mask | None
     softmax: Mask | None
 
+    @property
+    def is_optimum(self) -> bool:
+        """Whether the code is known to be a local optimum; rattlers are counted only there."""
+        return self.status != FEASIBLE
+
     def groups(self, K: int) -> list[tuple[Kind, np.ndarray]]:
         """Classes by kind, the fixed ones first; a kind without classes is omitted."""
         none = np.zeros(K, dtype=bool)
@@ -84,8 +90,10 @@ def derive(code: SoftmaxCode) -> Derived:
     except NotComputed as error:
         text = f"contacts need the certificate, which is {error}"
     margins, margins_reason = value_or_reason(lambda: code.margins)
-    tammes, _ = value_or_reason(lambda: code.is_tammes_rattler)
-    softmax, _ = value_or_reason(lambda: code.is_softmax_rattler)
+    tammes = softmax = None
+    if status != FEASIBLE:
+        tammes, _ = value_or_reason(lambda: code.is_tammes_rattler)
+        softmax, _ = value_or_reason(lambda: code.is_softmax_rattler)
     return Derived(status, threshold, ambiguous, margins, margins_reason, text, tammes, softmax)
 
 

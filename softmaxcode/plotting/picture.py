@@ -90,11 +90,14 @@ def _write_header(figure: Figure, code: SoftmaxCode, known: Derived) -> None:
     """Write two lines on the code, and one on the rattlers in their colour."""
     height = figure.get_figheight()
     kind = "Softmax Code" if code.objective == "softmax" else "Tammes code"
+    title = f"{kind} of {code.K:,} classes in dimension {code.d}"
+    if not known.is_optimum:  # a trained classifier, say
+        title = f"{code.K:,} vectors in dimension {code.d}, not known to be a local optimum"
     margin, _ = value_or_reason(lambda: np.array(code.margin))
     measured = "not computed" if margin is None else f"{float(margin):.6g}"
     rattle, colour = _rattling_line(code.K, known)
     lines = [
-        (f"{kind} of {code.K:,} classes in dimension {code.d}", 17, "bold", INK),
+        (title, 17, "bold", INK),
         (
             f"K = {code.K},  d = {code.d},  objective {code.objective},  margin {measured},  "
             f"smallest angle {code.min_angle:.6g}°,  {known.status}",
@@ -115,6 +118,8 @@ def _rattling_line(K: int, known: Derived) -> tuple[str, str]:
 
 
 def _rattling_sentence(K: int, known: Derived, names: Callable[[Mask], str]) -> tuple[str, str]:
+    if not known.is_optimum:
+        return "Rattlers are counted at local optima alone", FAINT
     if known.tammes is None and known.softmax is None:
         return "Rattlers are not computed at this size", FAINT
     if known.tammes is not None and known.softmax is not None and (known.tammes == known.softmax).all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,12 @@ def test_what_is_there(entries):
     wanted = {(K, 3) for K in range(7, 131)} | {(K, 4) for K in range(9, 131)}
     wanted |= {(K, d) for d in (5, 6, 7, 8) for K in range(2 * d + 1, 65)} | set(REACHED)
     assert wanted <= stored["tammes"]
+
+
+def test_the_readme_counts_the_pairs(entries):
+    readme = Path(__file__).parents[3] / "README.md"
+    count = len({(e.K, e.d) for e in entries})
+    assert f"a catalogue of {count} pairs" in readme.read_text(encoding="utf-8")
 
 
 def test_order(entries):

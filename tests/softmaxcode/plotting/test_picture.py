@@ -86,7 +86,16 @@ def test_rattlers_are_named_and_counted(nineteen):
     assert f"contacts: {len(nineteen.contacts)}" in legend_labels(panels(figure)["spectrum"])
 
 
-def test_the_two_sorts_of_rattlers_are_told_apart():
+def test_rows_that_are_no_optimum_are_not_called_a_code():
+    """As a trained classifier, in which almost everything would "rattle"."""
+    figure = sc.plot(random_code(40, 4))
+    assert "40 vectors in dimension 4, not known to be a local optimum" in header(figure)
+    assert "Rattlers are counted at local optima alone" in header(figure) and "Softmax Code" not in header(figure)
+    assert not any("rattlers" in text for text in legend_labels(panels(figure)["margins"]))
+
+
+def test_the_two_sorts_of_rattlers_are_told_apart(monkeypatch):
+    monkeypatch.setattr(kinds, "FEASIBLE", "no status")
     code = random_code(40, 4)  # of its one contact pair, one class has the smallest margin
     assert set(code.tammes_rattlers) != set(code.softmax_rattlers)
     both = len(np.intersect1d(code.tammes_rattlers, code.softmax_rattlers))
