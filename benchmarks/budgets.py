@@ -184,16 +184,21 @@ def solve_cells(row: Row, seeds: Sequence[int], measure: Measure) -> tuple[dict[
     random = ABSENT
     if row.K * row.K * row.d <= MAX_RANDOM_WORK:
         random = f"{measure(_job('random', row, seeds[0]), _timeout(row)).get('value', math.nan):.3f}"
-    return cells | {
-        "1 − μ": _digits(row, middle),
-        "lowest": _digits(row, min(one["value"] for one in done)),
-        "s": seconds(took),
-        "s allowed": f"{row.seconds:g}",
-        "GB": f"{memory:.2f}{_on_gpu(done)}" + ("" if row.memory is None else f" (of {row.memory:g})"),
-        "random": random,
-        "bound": f"{1 - max_cosine_lower_bound(row.K, row.d, lp=False).value:.3f}",
-        "met": "yes" if met else "no",
-    }, middle, took
+    return (
+        cells
+        | {
+            "1 − μ": _digits(row, middle),
+            "lowest": _digits(row, min(one["value"] for one in done)),
+            "s": seconds(took),
+            "s allowed": f"{row.seconds:g}",
+            "GB": f"{memory:.2f}{_on_gpu(done)}" + ("" if row.memory is None else f" (of {row.memory:g})"),
+            "random": random,
+            "bound": f"{1 - max_cosine_lower_bound(row.K, row.d, lp=False).value:.3f}",
+            "met": "yes" if met else "no",
+        },
+        middle,
+        took,
+    )
 
 
 def adam_cells(row: Row, ours: float | None, took: float, seed: int, measure: Measure) -> dict[str, str]:
