@@ -191,7 +191,7 @@ def timed(K: int, d: int) -> dict[str, str]:
             assert process.stdout is not None
             at: dict[str, float] = {}
             for line in process.stdout:
-                at.setdefault(line.split(" ")[0], time.perf_counter() - begin)
+                at.setdefault(line.split(" ")[0].rstrip(","), time.perf_counter() - begin)
             _, status, usage = os.wait4(process.pid, 0)
             took = time.perf_counter() - begin
             process.returncode = os.waitstatus_to_exitcode(status)

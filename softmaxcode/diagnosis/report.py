@@ -169,7 +169,7 @@ class Diagnosis:
 
     @property
     def margin(self) -> float:
-        """The smallest one-vs-rest distance, rho(W), duplicates included."""
+        """The smallest one-vs-rest distance, rho(W), of all classes; see `distinct_margin` for one of each group."""
         return self.smallest.margin
 
     @property

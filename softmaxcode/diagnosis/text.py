@@ -72,13 +72,16 @@ def margin_lines(found: Diagnosis) -> list[tuple[str, str]]:
     if len(found.distinct) < found.K:
         inside = sum(len(members) for members in groups)
         lines = [
-            ("margin", f"{_margin(found.most_danger, [found.names[k] for k in found.distinct], len(found.distinct))}"),
+            (
+                "margin, distinct",
+                _margin(found.most_danger, [found.names[k] for k in found.distinct], len(found.distinct)),
+            ),
             (
                 "  counted",
                 f"among {len(found.distinct):,} classes: each of {_counted(len(groups), 'group')} of classes that "
                 f"share a direction ({inside:,} classes) counts once",
             ),
-            ("  with all classes", _margin(found.smallest, found.names, found.K)),
+            ("margin, all classes", _margin(found.smallest, found.names, found.K)),
         ]
     return lines
 

@@ -140,7 +140,7 @@ def test_one_direction_of_many_classes_does_not_set_the_verdict() -> None:
     text = str(report)
     counted = "each of 1 group of classes that share a direction (40 classes) counts once"
     assert f"  counted              among 81 classes: {counted}" in text
-    assert f"margin                 {report.distinct_margin:.4f}" in text
+    assert f"margin, distinct       {report.distinct_margin:.4f}" in text
 
 
 @given(SEEDS, st.integers(2, 60), st.integers(1, 5), st.floats(0.2, 0.99))
