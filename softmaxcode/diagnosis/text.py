@@ -71,11 +71,9 @@ def margin_lines(found: Diagnosis) -> list[tuple[str, str]]:
     lines = [("margin", _margin(found.smallest, found.names, found.K))]
     if len(found.distinct) < found.K:
         inside = sum(len(members) for members in groups)
+        named = [found.names[k] for k in found.distinct]
         lines = [
-            (
-                "margin, distinct",
-                _margin(found.most_danger, [found.names[k] for k in found.distinct], len(found.distinct)),
-            ),
+            ("margin, distinct", _margin(found.most_danger, named, len(named))),
             (
                 "  counted",
                 f"among {len(found.distinct):,} classes: each of {_counted(len(groups), 'group')} of classes that "
