@@ -53,6 +53,8 @@ WORTH_KEEPING = 1e-15
 LIMIT = 110.0
 #: Memory is stated with this much to spare.
 MEMORY_MARGIN = 1.05
+#: Bytes per coordinate of an exact code that is being built.
+BUILDING = 16
 #: Coordinates from which an exact code is built on a thread of its own, and the fraction of the time that it gets.
 LARGE_CODE = 10**6
 STORED_FRACTION = 0.5
@@ -373,7 +375,11 @@ def _many_points(
         )
     if stored and not found.value > known:
         return stored
-    method = f"{found.method}; at most {math.ceil(MEMORY_MARGIN * found.memory / 1e8) / 10:.1f} GB"
+    beside = sum({id(code.W): code.W.nbytes for code in stored.values()}.values())
+    if not stored and K * d >= LARGE_CODE and (options.catalog or options.exact):
+        beside = BUILDING * K * d  # an exact code may still be under construction
+    memory = MEMORY_MARGIN * (found.memory + beside)
+    method = f"{found.method}; at most {math.ceil(memory / 1e8) / 10:.1f} GB"
     provenance = _provenance(method, options, deadline, starts=found.starts, device=found.device)
     return {name: code_of_unit_rows(found.W, name, provenance) for name in OBJECTIVES}
 

@@ -28,7 +28,7 @@ MAX_JOBS = 10_000
 #: The memory assumed where the system does not report it, in bytes.
 USUAL_MEMORY = 16 * 2**30
 #: Bytes of work arrays that a search of any size needs, and of the interpreter with the compiled kernels.
-SEARCH_ARRAYS = 250 * 10**6
+SEARCH_ARRAYS = 340 * 10**6
 #: Where Linux states the memory of a container, by version of its control groups.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -270,7 +270,7 @@ def search_memory(K: int, d: int) -> int:
     Examples
     --------
     >>> f"{search_memory(10**6, 128) / 1e9:.1f} GB"
-    '2.3 GB'
+    '2.4 GB'
     """
     return 16 * K * d + SEARCH_ARRAYS
 

@@ -15,6 +15,7 @@ from softmaxcode.cli.command import main
 from softmaxcode.margins.exact import margins
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.search.basin_hopping import CHAINS, HOPS_PER_ROUND
+from softmaxcode.search.large.search import LargeResult
 from softmaxcode.search.packing import PackingSearch
 from softmaxcode.solver import check_device, default_starts
 from softmaxcode.sphere import gram, random_rows, unit_rows
@@ -478,3 +479,17 @@ def test_the_command_writes_what_it_has_found(interrupted_after, tmp_path, capsy
     assert said.endswith(f"written to {path}\n" if output else "--output would keep it\n")
     if output:
         assert sc.load(path).W.shape == (20, 4)
+
+
+def test_the_stated_memory_counts_the_stored_code_beside_the_search(monkeypatch):
+    """An exact code of many coordinates stays in memory while a search beats it."""
+
+    def many(K, d, **options):
+        return LargeResult(random_rows(K, d, np.random.default_rng(0)), 1.9, "made up", 1, 10**9)
+
+    monkeypatch.setattr("softmaxcode.solver.search_many", many)
+    monkeypatch.setattr("softmaxcode.solver.MEMORY_MARGIN", 1.0)
+    alone = sc.solve(30_000, 200, catalog=False, exact=False, budget=30, progress=False)
+    beside = sc.solve(30_000, 200, budget=30, progress=False)
+    assert alone.provenance.method == "made up; at most 1.0 GB"
+    assert beside.provenance.method in ("made up; at most 1.1 GB", "made up; at most 1.2 GB")  # 48 MB of coordinates
