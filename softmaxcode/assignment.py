@@ -272,8 +272,9 @@ def guesses(
         return
     for start in range(1, starts):
         begin: Literal["barycenter", "randomized"] = "barycenter" if start == 1 else "randomized"
-        options = {"maximize": True, "P0": begin, "rng": rng, "partial_match": pairs}
-        yield quadratic_assignment(S, G, options=options).col_ind
+        yield quadratic_assignment(
+            S, G, options={"maximize": True, "P0": begin, "rng": rng, "partial_match": pairs}
+        ).col_ind
 
 
 def _by_rows(S: Square, G: Square, pairs: np.ndarray = FREE) -> Permutation:
