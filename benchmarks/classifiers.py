@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -172,6 +171,14 @@ def danger_rows(shipped: Shipped, found: Diagnosis) -> list[dict[str, str]]:
     return rows
 
 
+#: The command, and after it the peak memory of its process.
+MEASURED = (
+    "import sys; from softmaxcode.cli import main; from benchmarks.memory import resident_peak; "
+    "code = main(sys.argv[1:]); print('peak', resident_peak()); sys.exit(code)"
+)
+ROOT = Path(__file__).parents[1]
+
+
 def trained_rows(K: int, d: int, seed: int = 0) -> np.ndarray:
     """Rows as of a trained classifier: with a common mean, different norms, and dead classes."""
     rng = np.random.default_rng(seed)
@@ -185,25 +192,24 @@ def timed(K: int, d: int) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "head.npy"
         np.save(file, trained_rows(K, d))
-        command = [sys.executable, "-m", "softmaxcode.cli", "diagnose", str(file), "--no-search"]
+        command = [sys.executable, "-c", MEASURED, "diagnose", str(file), "--no-search"]
         begin = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        at: dict[str, float] = {}
+        line = ""
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            at: dict[str, float] = {}
             for line in process.stdout:
                 at.setdefault(line.split(" ")[0].rstrip(","), time.perf_counter() - begin)
-            _, status, usage = os.wait4(process.pid, 0)
-            took = time.perf_counter() - begin
-            process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"softmaxcode diagnose ended with {process.returncode} at (K, d) = ({K}, {d})")
-    cells = {
+    return {
         "K": f"{K:,}",
         "d": f"{d:,}",
         "s to the margin": seconds(at["margin"]),
         "s to the table": seconds(at["The"]),
+        "s": seconds(at["peak"]),
+        "GB": f"{int(line.split()[-1]) / 1e9:.2f}",
     }
-    return cells | {"s": seconds(took), "GB": f"{usage.ru_maxrss / 1e6:.2f}"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

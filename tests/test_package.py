@@ -244,7 +244,8 @@ def test_version():
 
 def test_the_marker_of_typed_packages_is_shipped():
     assert (importlib.resources.files("softmaxcode") / "py.typed").is_file()
-    assert config()["options.package_data"]["softmaxcode"].split() == ["py.typed", "data/*.npz", "data/*.sqlite"]
+    shipped = ["py.typed", "data/*.npz", "data/*.sqlite", "pages/templates/*.j2"]
+    assert config()["options.package_data"]["softmaxcode"].split() == shipped
 
 
 def test_every_folder_of_modules_is_a_package():

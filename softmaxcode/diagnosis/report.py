@@ -75,6 +75,13 @@ class Diagnosis:
         Names of the rows of zeros.
     W : ndarray, shape (K, d)
         The unit rows.
+
+    Examples
+    --------
+    >>> import numpy as np, softmaxcode as sc
+    >>> report = sc.diagnose(np.array([[1.0, 0], [0.8, 0.6], [0, 1], [-1, 0], [0, -1]]), search=False)
+    >>> round(report.margin, 4), report.danger["class"][0], report.danger["competitors"][0]
+    (0.2828, '1', ['0', '2'])
     """
 
     def __init__(
