@@ -76,6 +76,11 @@ class Diagnosis:
     W : ndarray, shape (K, d)
         The unit rows.
 
+    Raises
+    ------
+    ValueError
+        If fewer than two rows are not zero.
+
     Examples
     --------
     >>> import numpy as np, softmaxcode as sc
