@@ -130,7 +130,7 @@ def _danger_sentences(found: Diagnosis) -> list[str]:
     return [
         f"{first['class']} is in most danger: a mixture of {named}"
         + (" and others" if len(first["competitors"]) > 3 else "")
-        + f" comes within {first['margin']:.4f} of it. A feature that turns a little towards them is misclassified.",
+        + f" comes within {first['margin']:.4f} of it. Features of this class have the least room to turn towards others.",
         "The margin of a class is the distance of its direction from the nearest weighted mean of other classes. The "
         "classes with a positive weight are its competitors.",
     ]

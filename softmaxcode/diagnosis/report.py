@@ -11,7 +11,7 @@ import pandas as pd
 
 from softmaxcode.diagnosis.directions import Directions, among, directions, representatives, shared_cosine
 from softmaxcode.diagnosis.references import References, references
-from softmaxcode.diagnosis.rows import RawRows, raw_rows
+from softmaxcode.diagnosis.rows import RawRows, raw_rows, row_norms
 from softmaxcode.margins.nearest import NearestClasses, nearest_from_bounds
 from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.sphere import angle_degrees, unit_rows
@@ -207,7 +207,7 @@ class Diagnosis:
     def _table(self, found: NearestClasses, seen: Directions, classes: np.ndarray) -> pd.DataFrame:
         """A table of classes that were solved; ``classes`` are the numbers of those that were measured together."""
         group = self.directions.group_of(self.K)
-        norms = np.linalg.norm(self.raw, axis=1)
+        norms = row_norms(self.raw)
         rows = []
         for rank, i in enumerate(found.classes):
             k = classes[i]
@@ -237,7 +237,7 @@ class Diagnosis:
         ``median_norm``, ``median_norm_of_others``, and the same for the bias where there is one.
         """
         inside = self.directions.group_of(self.K) > 0
-        norms = np.linalg.norm(self.raw, axis=1)
+        norms = row_norms(self.raw)
         rows = []
         for number, members in enumerate(self.directions.groups, 1):
             mean = self.W[members].mean(axis=0)

@@ -77,7 +77,7 @@ def raw_rows(
     centred = centred_margin(raw, mean, seconds)
     few = 1 < len(distinct) < len(raw)
     return RawRows(
-        norms=np.linalg.norm(raw, axis=1),
+        norms=row_norms(raw),
         bias=bias,
         mean_cosine=mean_cosine(W),
         centred_margin=centred,
@@ -90,6 +90,14 @@ def raw_rows(
     )
 
 
+def row_norms(X: Rows) -> PerClass:
+    """The norms of rows of any size: no square overflows or underflows."""
+    largest = np.abs(X).max(axis=1)
+    scale = np.where(largest > 0, largest, 1.0)
+    norms: PerClass = scale * np.linalg.norm(X / scale[:, None], axis=1)
+    return norms
+
+
 def mean_cosine(X: Rows) -> float:
     """The mean cosine of two different unit rows."""
     K = len(X)
@@ -99,9 +107,10 @@ def mean_cosine(X: Rows) -> float:
 
 def centred_margin(W: Rows, mean: np.ndarray, seconds: float) -> float | None:
     """The margin of the rows minus their mean; None where a row becomes zero, there is no mean, or time was short."""
-    norms = np.linalg.norm(W, axis=1)
+    norms = row_norms(W)
     centred = W - mean
-    if np.linalg.norm(mean) <= NO_MEAN * norms.mean() or np.linalg.norm(centred, axis=1).min() <= NO_MEAN * norms.max():
+    size = float(row_norms(mean[None])[0])
+    if size <= NO_MEAN * norms.mean() or row_norms(centred).min() <= NO_MEAN * norms.max():
         return None
     X = unit_rows(centred)
     found = nearest_from_bounds(X, 1 - largest_cosines(X), 1, deadline=Deadline(seconds))

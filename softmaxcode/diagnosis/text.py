@@ -75,9 +75,9 @@ def margin_lines(found: Diagnosis) -> list[tuple[str, str]]:
         lines = [
             ("margin, distinct", _margin(found.most_danger, named, len(named))),
             (
-                "  counted",
-                f"among {len(found.distinct):,} classes: each of {_counted(len(groups), 'group')} of classes that "
-                f"share a direction ({inside:,} classes) counts once",
+                "  distinct classes",
+                f"{len(found.distinct):,}: each of {_counted(len(groups), 'group')} of classes that share a direction "
+                f"({inside:,} classes) counts once",
             ),
             ("margin, all classes", _margin(found.smallest, found.names, found.K)),
         ]
@@ -137,8 +137,10 @@ def position(found: Diagnosis) -> str:
         sentences.append(f"{'below every draw' if margin < known.random.min() else 'within the range'} of random rows")
     if known.best:
         sentences.append(f"{100 * margin / known.best:.3g} % of the best code's ({label(known.evidence)})")
-    else:
+    elif known.upper > 0:
         sentences.append(f"{100 * margin / known.upper:.3g} % of what no classifier exceeds")
+    else:
+        sentences.append("no classifier of this size has a margin above 0")
     return about + ", ".join(sentences)
 
 

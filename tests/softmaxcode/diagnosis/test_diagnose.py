@@ -139,7 +139,7 @@ def test_one_direction_of_many_classes_does_not_set_the_verdict() -> None:
     assert report.distinct_margin == pytest.approx(expected.margin, abs=1e-6) and report.margin < 1e-6
     text = str(report)
     counted = "each of 1 group of classes that share a direction (40 classes) counts once"
-    assert f"  counted              among 81 classes: {counted}" in text
+    assert f"  distinct classes     81: {counted}" in text
     assert f"margin, distinct       {report.distinct_margin:.4f}" in text
 
 
@@ -211,6 +211,26 @@ def test_what_the_raw_head_predicts() -> None:
     assert rows.predicted == np.count_nonzero((H @ W.T + bias).argmax(axis=1) == np.arange(40))
     assert rows.predicted_without_bias == np.count_nonzero((H @ W.T).argmax(axis=1) == np.arange(40))
     assert rows.tested == 40 and rows.predicted < rows.predicted_without_bias
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
+def test_rows_of_any_size(scale: float) -> None:
+    W = trained(30, 5, 13)
+    plain, scaled = sc.diagnose(W, search=False), sc.diagnose(scale * W, search=False)
+    np.testing.assert_allclose(scaled.rows.norms, scale * plain.rows.norms, rtol=1e-12)
+    assert scaled.rows.centred_margin == pytest.approx(plain.rows.centred_margin, abs=1e-12)
+    np.testing.assert_allclose(scaled.danger["margin"], plain.danger["margin"], atol=1e-12)
+    assert "nan" not in str(scaled)
+
+
+@pytest.mark.parametrize(
+    "rows", [[[1.0], [-2], [3]], [[1.0], [2]], [[1.0], [-1]], [[1.0, 0], [-1, 0]], [[1.0, 1], [1, 1]]]
+)
+def test_the_smallest_sizes(rows: list[list[float]], tmp_path: Path) -> None:
+    report = sc.diagnose(rows, search=False)
+    text = str(report)
+    assert "nan" not in text and f"K = {len(rows)} classes" in text
+    assert report.to_html(tmp_path / "page.html").is_file()
 
 
 # Against what
