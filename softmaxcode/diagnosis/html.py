@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from softmaxcode.diagnosis import pictures
-from softmaxcode.diagnosis.text import data_lines, group_lines, margin_lines, reading_lines, reference_lines, row_lines
+from softmaxcode.diagnosis.text import (
+    data_lines,
+    group_lines,
+    margin_lines,
+    reading_lines,
+    reference_lines,
+    row_lines,
+    weight_text,
+)
 from softmaxcode.pages import Findings, ReportSection, write_report
 from softmaxcode.storage.disk import check_output
 from softmaxcode.storage.provenance import installed_version
@@ -22,6 +30,7 @@ HEADS = {
     "margin": "margin (distance from the hull of the others)",
     "competitors": "competitors, by weight",
     "weights": "their weights",
+    "group": "group (0: none)",
     "nearest": "nearest single class",
     "angle": "angle to it, degrees",
     "smallest_cosine": "smallest cosine to the mean direction",
@@ -112,7 +121,7 @@ def _danger_tables(found: Diagnosis) -> dict[str, pd.DataFrame]:
     for caption, frame in tables.items():
         table = frame.drop(columns=[] if found.zero_classes else "row")
         table["competitors"] = table["competitors"].map(", ".join)
-        table["weights"] = table["weights"].map(lambda weights: ", ".join(f"{weight:.2f}" for weight in weights))
+        table["weights"] = table["weights"].map(lambda weights: ", ".join(weight_text(weight) for weight in weights))
         shown[caption] = table.rename(columns=HEADS)
     return shown
 
@@ -130,7 +139,8 @@ def _danger_sentences(found: Diagnosis) -> list[str]:
     return [
         f"{first['class']} is in most danger: a mixture of {named}"
         + (" and others" if len(first["competitors"]) > 3 else "")
-        + f" comes within {first['margin']:.4f} of it. Features of this class have the least room to turn towards others.",
-        "The margin of a class is the distance of its direction from the nearest weighted mean of other classes. The "
-        "classes with a positive weight are its competitors.",
+        + f" comes within {first['margin']:.4f} of it. Its features have the least room to turn towards others.",
+        "Rows are scaled to unit norm first. The margin of a class is the distance of its row from the nearest "
+        "weighted mean of other rows, and 0 where it is such a mean itself. The classes with a positive weight are its "
+        "competitors; the nearest single class need not be one of them.",
     ]

@@ -50,6 +50,17 @@ def parts(found: Diagnosis) -> Iterator[str]:
     yield columns(group_lines(found) + row_lines(found) + data_lines(found)).rstrip()
 
 
+def weight_text(weight: float) -> str:
+    """A weight to two decimals.
+
+    Examples
+    --------
+    >>> weight_text(0.5), weight_text(0.001)
+    ('0.50', '<0.01')
+    """
+    return f"{weight:.2f}" if weight >= 0.01 else "<0.01"
+
+
 def columns(lines: list[tuple[str, str]]) -> str:
     """Lines with a name and a text each."""
     return "".join(f"{name:<{WIDTH}} {printable(text)}\n" for name, text in lines)
@@ -76,8 +87,8 @@ def margin_lines(found: Diagnosis) -> list[tuple[str, str]]:
             ("margin, distinct", _margin(found.most_danger, named, len(named))),
             (
                 "  distinct classes",
-                f"{len(found.distinct):,}: each of {_counted(len(groups), 'group')} of classes that share a direction "
-                f"({inside:,} classes) counts once",
+                f"{len(found.distinct):,}: {inside:,} nearly parallel classes in "
+                f"{_counted(len(groups), 'group')} count once per group",
             ),
             ("margin, all classes", _margin(found.smallest, found.names, found.K)),
         ]
@@ -117,8 +128,8 @@ def reference_lines(found: Diagnosis) -> list[tuple[str, str]]:
     lines.append(
         (
             "  proved bounds",
-            f"the largest margin of this size is at least {lower} ({known.lower_method}) and at most {upper} "
-            f"({known.upper_method})",
+            f"the largest possible margin of {found.K:,} classes in {found.d:,} dimensions is at least {lower} "
+            f"({known.lower_method}) and at most {upper} ({known.upper_method})",
         )
     )
     lines.append(("  where it lies", position(found)))
@@ -136,7 +147,7 @@ def position(found: Diagnosis) -> str:
     elif known.random_is_exact:
         sentences.append(f"{'below every draw' if margin < known.random.min() else 'within the range'} of random rows")
     if known.best:
-        sentences.append(f"{100 * margin / known.best:.3g} % of the best code's ({label(known.evidence)})")
+        sentences.append(f"{100 * margin / known.best:.3g} % of the margin of the best code ({label(known.evidence)})")
     elif known.upper > 0:
         sentences.append(f"{100 * margin / known.upper:.3g} % of what no classifier exceeds")
     else:
@@ -151,7 +162,7 @@ def danger_table(found: Diagnosis) -> str:
     rows = []
     for _, one in danger.iterrows():
         pairs = list(zip(one["competitors"], one["weights"], strict=True))
-        named = ", ".join(f"{shortened(name)} {weight:.2f}" for name, weight in pairs[:SHOWN_COMPETITORS])
+        named = ", ".join(f"{shortened(name)} {weight_text(weight)}" for name, weight in pairs[:SHOWN_COMPETITORS])
         more = f" and {len(pairs) - SHOWN_COMPETITORS} more" if len(pairs) > SHOWN_COMPETITORS else ""
         name = shortened(one["class"]) + (f" (one of {sizes[one['group'] - 1]:,})" if one["group"] else "")
         row = [

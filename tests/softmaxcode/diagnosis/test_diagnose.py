@@ -138,7 +138,7 @@ def test_one_direction_of_many_classes_does_not_set_the_verdict() -> None:
     expected = sc.margin(unit_rows(W[[*kept, dead[0]]]))
     assert report.distinct_margin == pytest.approx(expected.margin, abs=1e-6) and report.margin < 1e-6
     text = str(report)
-    counted = "each of 1 group of classes that share a direction (40 classes) counts once"
+    counted = "40 nearly parallel classes in 1 group count once per group"
     assert f"  distinct classes     81: {counted}" in text
     assert f"margin, distinct       {report.distinct_margin:.4f}" in text
 
@@ -240,7 +240,7 @@ def test_the_best_code_is_at_its_own_margin() -> None:
     code = sc.best_known(24, 3)
     report = sc.diagnose(code.W)
     assert report.margin == pytest.approx(code.margin, abs=1e-14)
-    assert "above every draw of random rows, 100 % of the best code's (best known)" in str(report)
+    assert "above every draw of random rows, 100 % of the margin of the best code (best known)" in str(report)
     assert report.references.lower == pytest.approx(code.certificate.lower_bound)
     assert report.references.lower <= report.references.upper
 
