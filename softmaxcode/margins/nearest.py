@@ -47,8 +47,8 @@ class NearestClasses:
 
     @property
     def certain(self) -> int:
-        """How many of ``classes``, from the first on, are known to be the nearest: none of the others is nearer."""
-        return int(np.searchsorted(self.solved.margins, self.floor, side="right"))
+        """How many of ``classes``, from the first on, are the nearest: no other is nearer by more than rounding."""
+        return int(np.searchsorted(self.solved.margins, self.floor + GAP_TOLERANCE, side="right"))
 
     @property
     def margin(self) -> float:
@@ -144,6 +144,7 @@ def nearest_from_bounds(
     """
     K = len(W)
     count = K if count is None else min(count, K)
+    bounds = np.maximum(bounds, 0.0)  # a cosine may be rounded to above 1
     deadline = Deadline(None) if deadline is None else deadline
     order = np.argsort(bounds, kind="stable")
     batches = [] if known is None else [known.solved]

@@ -68,3 +68,15 @@ def test_an_earlier_result_is_continued():
     more = nearest_from_bounds(W, bounds, None, known=few)
     assert set(few.classes) <= set(more.classes) and len(more.classes) == 400 and more.floor == np.inf
     np.testing.assert_allclose(more.solved.margins, np.sort(sc.margin(W).margins), atol=1e-14)
+
+
+@pytest.mark.parametrize("count", [1, 3, 10])
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_distances_are_certain_all_the_same(count, seed):
+    """Cosines of equal rows are rounded to either side of 1, and those of a polygon differ in the last digit."""
+    row = random_rows(2, 5, np.random.default_rng(seed))[:1]
+    angles = 2 * np.pi * np.arange(400) / 400 + seed
+    for W in (np.repeat(row, 10, axis=0), np.column_stack([np.cos(angles), np.sin(angles)])):
+        found = nearest_classes(W, count)
+        assert found.certain >= count and found.floor >= 0 and found.bounds.min() >= 0
+        assert 0 <= found.margin - found.gap <= found.margin
