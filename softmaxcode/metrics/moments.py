@@ -286,11 +286,27 @@ class ClassMoments(StreamMetric):
         batch_means = H.new_zeros(len(classes), self.d).index_add_(0, index, H) / of_batch[:, None]
         if self.moments.is_inference():  # such a tensor cannot change in place once inference mode has ended
             self.moments = self.moments.clone()
-        counts, means, scatter = unpack(self.moments, self.K, self.d)
+        counts, means, scatter = self._unpacked()
         merged = merge_means(counts[classes], means[classes], of_batch.double(), batch_means)
         counts[classes], means[classes] = merged[:2]
         rows = torch.cat([H - batch_means[index], merged[2]])  # about the batch's own means: no cancellation
         scatter.addmm_(rows.T, rows)
+        self.add_deviations(torch.cat([classes[index], classes]), rows)
+
+    def add_deviations(self, classes: Tensor, rows: Tensor) -> None:
+        """Accumulate what a metric keeps of the deviations beside their scatter: by default nothing.
+
+        Parameters
+        ----------
+        classes : Tensor of int64, shape (n,)
+            The class of each row.
+        rows : Tensor, shape (n, d)
+            Rows whose squared norms, summed by class, are what this batch adds to the scatter of the class.
+        """
+
+    def _unpacked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Views of counts, means and scatter."""
+        return unpack(self.moments[: self.K + self.K * self.d + self.d * self.d], self.K, self.d)
 
     def rows(self, features: Tensor) -> Tensor:
         """The features as they count, shape (N, d): scaled to unit norm."""
@@ -299,17 +315,17 @@ class ClassMoments(StreamMetric):
     @property
     def counts(self) -> Tensor:
         """Features of each class, shape (K,), float64: of this process; in ``with self.sync_context():`` of all."""
-        return unpack(self.moments, self.K, self.d)[0].clone()
+        return self._unpacked()[0].clone()
 
     @property
     def class_means(self) -> Tensor:
         """Means of the unit features, shape (K, d), float64, as `counts`; 0 for an unseen class."""
-        return unpack(self.moments, self.K, self.d)[1].clone()
+        return self._unpacked()[1].clone()
 
     @property
     def scatter(self) -> Tensor:
         """The pooled scatter of the features about their class means, shape (d, d), float64, as `counts`."""
-        return unpack(self.moments, self.K, self.d)[2].clone()
+        return self._unpacked()[2].clone()
 
     def seen_moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Classes seen (k,), their counts (k,) and means (k, d), and the scatter (d, d).
@@ -319,7 +335,7 @@ class ClassMoments(StreamMetric):
         UserWarning
             Except in `forward`: for unseen classes, and for class means that are nearly equal.
         """
-        counts, means, scatter = unpack(self.moments, self.K, self.d)
+        counts, means, scatter = self._unpacked()
         seen = seen_classes(counts, at_least=2, warn=not self.one_batch)
         if not self.one_batch:
             warn_of_collapse(means[seen])

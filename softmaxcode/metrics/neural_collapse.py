@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from softmaxcode.checks.tensors import unit_rows
-from softmaxcode.metrics.moments import ClassifierMetric, ClassMoments, seen_classes
+from softmaxcode.metrics.moments import ClassifierMetric, ClassMoments, merge, merge_means, seen_classes, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Between these the squares of features, and products of squares, are in the range of float64.
+SMALLEST, LARGEST = 1e-70, 1e70
 #: Pairs of classes in memory at once.
 TILE = 2**22
 
@@ -58,7 +61,8 @@ class NeuralCollapse(ClassifierMetric, ClassMoments):
     Raises
     ------
     ValueError
-        From ``update`` as `GNC1`; from ``compute`` if fewer than two classes were seen.
+        From ``update`` as `GNC1`, and for features without ``unit`` whose largest entry is not between 1e-70 and 1e70.
+        From ``compute`` if fewer than two classes were seen.
 
     Notes
     -----
@@ -82,22 +86,30 @@ class NeuralCollapse(ClassifierMetric, ClassMoments):
 
     higher_is_better = False
     same = ("K", "d", "unit")
-    squares: Tensor
 
     def __init__(self, K: int, d: int, unit: bool = False, **kwargs: Any) -> None:
         super().__init__(K, d, **kwargs)
         self.unit = bool(unit)
-        self.add_state("squares", torch.zeros(self.K, dtype=torch.float64), dist_reduce_fx="sum")
+        # the scatter of each class in itself, behind the moments, with which it is merged
+        together = functools.partial(_merge, K=self.K, d=self.d)
+        zeros = self.moments.new_zeros(len(self.moments) + self.K)
+        self.add_state("moments", zeros, dist_reduce_fx=together)
 
     def rows(self, features: Tensor) -> Tensor:
         """The features as they count."""
-        return unit_rows(features) if self.unit else features
+        if self.unit:
+            return unit_rows(features)
+        largest = float(features.abs().max())
+        if not (largest == 0 or SMALLEST < largest < LARGEST):
+            raise ValueError(
+                f"features must have a largest entry between {SMALLEST:g} and {LARGEST:g}, so that squares stay in "
+                f"range; got {largest:g}: scale them"
+            )
+        return features
 
-    def update(self, features: Tensor, labels: Tensor) -> None:
-        """Accumulate a batch; see `GNC1`."""
-        super().update(features, labels)
-        squares = self.rows(features.detach().double()).square().sum(dim=1)
-        self.squares = self.squares.index_add(0, labels.long(), squares)
+    def add_deviations(self, classes: Tensor, rows: Tensor) -> None:
+        """Accumulate the scatter of each class in itself."""
+        self.moments[-self.K :].index_add_(0, classes, rows.square().sum(dim=1))
 
     def compute(self) -> dict[str, Tensor]:
         """The measures of all accumulated features."""
@@ -107,7 +119,7 @@ class NeuralCollapse(ClassifierMetric, ClassMoments):
         K = len(seen)
         centred = means - means.mean(0)
         within = scatter / counts.sum()
-        variances = (self.squares[seen] / counts - means.square().sum(dim=1)).clamp_min(0.0)
+        variances = self.moments[-self.K :][seen] / counts
         values, vectors = torch.linalg.eigh(centred.T @ centred / K)
         kept = values > max(K, self.d) * torch.finfo(torch.float64).eps * values[-1].clamp_min(0.0)
         directions = vectors[:, kept]
@@ -122,6 +134,18 @@ class NeuralCollapse(ClassifierMetric, ClassMoments):
             difference = W / torch.linalg.matrix_norm(W) - centred / torch.linalg.matrix_norm(centred)
             found |= {"NC3": difference.square().sum(), **_simplex(W - W.mean(0), "_classifier")}
         return found
+
+
+def _merge(stacked: Tensor, K: int, d: int) -> Tensor:
+    """Moments with the scatter of each class, of several parts of a stream together."""
+
+    def two(first: Tensor, second: Tensor) -> Tensor:
+        (a, means_a, _), (b, means_b, _) = (unpack(part[:-K], K, d) for part in (first, second))
+        between = merge_means(a, means_a, b, means_b)[2].square().sum(dim=1)
+        together = merge(torch.stack([first[:-K], second[:-K]]), K, d)
+        return torch.cat([together, first[-K:] + second[-K:] + between])
+
+    return functools.reduce(two, stacked.unbind())
 
 
 def _simplex(centred: Tensor, ending: str) -> dict[str, Tensor]:

@@ -126,3 +126,32 @@ def test_the_nearest_class_mean_and_a_classifier_agree_by_the_accuracy_of_its_pr
     U, means = unit_rows(H), gnc.class_means.numpy()
     nearest = ((U[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     assert accuracy.compute().item() == pytest.approx(np.mean(nearest == predicted))
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(1e5, 1.0), (1e8, 1.0), (0.0, 1e-60), (0.0, 1e60)])
+def test_an_offset_and_a_scale_change_nothing(offset: float, scale: float) -> None:
+    """No square of a large mean may be subtracted from another."""
+    H, labels, _ = features(4, 5, 8, 40)
+    expected = defined(H, labels, np.eye(5, 8))
+    parts = []
+    for part in (slice(0, 90), slice(90, None)):
+        metric = NeuralCollapse(5, 8)
+        for start in range(part.start, part.stop or len(H), 30):
+            rows = torch.from_numpy(scale * H[start : start + 30] + offset)
+            metric.update(rows, torch.from_numpy(labels[start : start + 30]))
+        parts.append(metric)
+    parts[0].merge_state(parts[1])
+    for name, value in parts[0].compute().items():
+        assert value.item() == pytest.approx(expected[name], rel=1e-6), name
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e160])
+def test_features_out_of_range_are_refused(scale: float) -> None:
+    H, labels, _ = features(5, 3, 4, 5)
+    metric = NeuralCollapse(3, 4)
+    with pytest.raises(ValueError, match="features must have a largest entry between"):
+        metric.update(torch.from_numpy(scale * H), torch.from_numpy(labels))
+    assert not metric.counts.any()
+    unit = NeuralCollapse(3, 4, unit=True)
+    unit.update(torch.from_numpy(scale * H), torch.from_numpy(labels))
+    assert all(torch.isfinite(value) for value in unit.compute().values())
