@@ -11,7 +11,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student
 
 from softmaxcode.checks.arguments import check_number, check_positive
-from softmaxcode.pages.interval import Interval, with_error
+from softmaxcode.pages.interval import Bounded, Interval, with_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Slope:
+class Slope(Bounded):
     """A least-squares slope and its confidence interval; its text is ``0.120 ± 0.031 (n = 18, p = 0.0004)``.
 
     Attributes
@@ -39,16 +39,6 @@ class Slope:
     upper: float
     n: int
     p_value: float
-
-    @property
-    def half_width(self) -> float:
-        """Half the length of the interval, NaN if there is none."""
-        return (self.upper - self.lower) / 2
-
-    @property
-    def sign(self) -> int:
-        """1 where the whole interval is above 0, -1 where it is below, and 0 where it is neither or there is none."""
-        return (self.lower > 0) - (self.upper < 0)
 
     def __str__(self) -> str:
         p = "" if math.isnan(self.p_value) else f", p = {self.p_value:.2g}"

@@ -9,8 +9,31 @@ from dataclasses import dataclass
 LARGEST = 1e6
 
 
+class Bounded:
+    """What an interval and a slope have in common: two bounds.
+
+    Attributes
+    ----------
+    lower, upper : float
+        The bounds; NaN if no interval can be given.
+    """
+
+    lower: float
+    upper: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the length of the interval, NaN if there is none."""
+        return (self.upper - self.lower) / 2
+
+    @property
+    def sign(self) -> int:
+        """1 where the whole interval is above 0, -1 where it is below, and 0 where it is neither or there is none."""
+        return (self.lower > 0) - (self.upper < 0)
+
+
 @dataclass(frozen=True)
-class Interval:
+class Interval(Bounded):
     """A mean and its confidence interval; its text is ``0.5312 ± 0.0040 (n = 5)``.
 
     Attributes
@@ -25,16 +48,6 @@ class Interval:
     lower: float
     upper: float
     n: int
-
-    @property
-    def half_width(self) -> float:
-        """Half the length of the interval, NaN if there is none."""
-        return (self.upper - self.lower) / 2
-
-    @property
-    def sign(self) -> int:
-        """1 where the whole interval is above 0, -1 where it is below, and 0 where it is neither or there is none."""
-        return (self.lower > 0) - (self.upper < 0)
 
     @property
     def text(self) -> str:
