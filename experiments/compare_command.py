@@ -196,12 +196,12 @@ def run(
     called = None if names is None else read_names(names)
     matrix = None if similarity is None else _read_matrix(Path(similarity))
     vectors = None if similarity_from is None else read_classifier(similarity_from, similarity_key).W
-    found = diagnose(file, names=called, **key, **options)
+    read = read_classifier(file, names=called, **key)
+    found = diagnose(read, names=called, **options)
     related = None
     if matrix is not None or vectors is not None:
-        W = read_classifier(file, names=called, **key).W
         seed = {name: value for name, value in options.items() if name == "seed"}
-        related = compare_findings(W, names=called, similarity=matrix, similarity_vectors=vectors, **pairs, **seed)
+        related = compare_findings(read.W, names=called, similarity=matrix, similarity_vectors=vectors, **pairs, **seed)
     for part in parts(found):
         print(part, flush=True)
     if related is not None:

@@ -13,7 +13,7 @@ from softmaxcode.parallel.tiles import TILE_ROWS, row_tiles
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from softmaxcode.types import Rows, Square
+    from softmaxcode.types import PerClass, Rows, Square
 
 #: Rows of a classifier may differ from unit norm by this much; beyond it `check_rows` requires ``normalize=True``.
 UNIT_NORM_TOLERANCE = 1e-6
@@ -111,6 +111,14 @@ def unit_rows(W: Rows) -> Rows:
     """Scale every row to unit norm, safely for rows of very large or small norm."""
     scaled = W / np.abs(W).max(axis=-1, keepdims=True)
     return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
+
+
+def row_norms(X: Rows) -> PerClass:
+    """The norms of rows of any size, shape (K,): no square overflows or underflows."""
+    largest = np.abs(X).max(axis=1)
+    scale = np.where(largest > 0, largest, 1.0)
+    norms: PerClass = scale * np.linalg.norm(X / scale[:, None], axis=1)
+    return norms
 
 
 def random_rows(K: int, d: int, rng: np.random.Generator) -> Rows:

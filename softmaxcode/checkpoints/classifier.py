@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from softmaxcode.types import PerClass, Rows
 
-#: Rows that a message names; the others are counted.
+#: Rows, or layers, that a message names; the others are counted.
 MAX_NAMED = 5
+#: The largest entry: norms of larger rows may overflow.
+LARGEST = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +116,18 @@ def checked_classifier(
         other = f"; the other axis has {columns}: pass transpose=True (--transpose)" if len(names) == columns else ""
         raise ValueError(f"there must be {rows} names, one per class of {source}; got {len(names)}{other}")
     if vector is not None and len(vector) != rows:
+        notes.append(f"its bias has {len(vector)} entries, not one per class, and was left out")
         vector = None
-    W = np.ascontiguousarray(array, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        W = np.ascontiguousarray(array, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(W).all(axis=1))
     if len(bad):
         listed = ", ".join(map(str, bad[:MAX_NAMED])) + (", ..." if len(bad) > MAX_NAMED else "")
         raise ValueError(
             f"{source} must be finite; {len(bad)} of its {rows} rows have NaN or infinite entries: {listed}"
         )
+    if np.abs(W).max() > LARGEST:
+        raise ValueError(f"{source} must have entries of at most {LARGEST:g}; got {np.abs(W).max():g}: scale it")
     return Classifier(W, vector, source, tuple(notes))
 
 
@@ -142,6 +148,27 @@ def _vector(bias: Any, source: str) -> PerClass:
     if not np.isfinite(vector).all():
         raise ValueError(f"the bias of {source} must be finite; {int((~np.isfinite(vector)).sum())} entries are not")
     return vector
+
+
+def layers_with_weights(model: Any) -> str:
+    """The layers of a network that have a weight matrix, for a message."""
+    named = [name for name, one in model.named_modules() if name and _dimensions(one) >= 2]
+    return f"its layers with a weight matrix, the last first: {', '.join(named[-MAX_NAMED:][::-1]) or 'none'}"
+
+
+def _dimensions(layer: Any) -> int:
+    """The number of axes of a layer's weight; 0 without one."""
+    return getattr(getattr(layer, "weight", None), "ndim", 0)
+
+
+def _is_turned(layer: Any) -> bool | None:
+    """Whether a layer stores one column per output; None where it does not show."""
+    if getattr(layer, "transposed", False) or hasattr(layer, "nf"):  # Conv1D of transformers has nf outputs
+        return True
+    names = ("out_features", "num_embeddings", "out_channels", "K")
+    outputs = next((getattr(layer, name) for name in names if hasattr(layer, name)), None)
+    rows, columns = layer.weight.shape[:2]
+    return None if outputs is None else outputs == columns != rows
 
 
 def classifier_of(
@@ -179,26 +206,19 @@ def classifier_of(
     """
     if not hasattr(model, "named_parameters"):  # not a module
         return checked_classifier(model, None, "W", transpose=transpose, names=names)
-    kind = type(model).__name__
-    weight = getattr(model, "weight", None)
-    if weight is None or getattr(weight, "ndim", 0) < 2:
-        matrices = [name for name, one in model.named_parameters() if one.ndim >= 2]
-        layers = sorted({name.rpartition(".")[0] for name in matrices} - {""})
-        shown = ", ".join(layers[-MAX_NAMED:][::-1])
-        hint = f"; its layers with one, the last first: {shown}" if layers else ""
-        raise ValueError(f"the module {kind} has no weight matrix of its own: pass its last layer{hint}")
-    bias = getattr(model, "bias", None)
-    # of layers with a known number of outputs; Conv1D of transformers stores (d, K)
-    outputs = getattr(model, "out_features", getattr(model, "num_embeddings", getattr(model, "nf", None)))
-    rows, columns = weight.shape[0], weight.shape[1]
-    turned = None if outputs is None or rows == columns else {rows: False, columns: True}.get(outputs)
-    if rows == columns and not hasattr(model, "nf"):
-        turned = False
+    layer: Any = model
+    kind = type(layer).__name__
+    if _dimensions(layer) < 2:
+        hint = layers_with_weights(layer)
+        raise ValueError(f"the module {kind} has no weight matrix of its own: pass its last layer; {hint}")
+    if getattr(layer, "groups", 1) != 1:
+        raise ValueError(f"the module {kind} has {layer.groups} groups of channels, so no class has all features")
+    bias = getattr(layer, "bias", None)
     found = checked_classifier(
-        as_array(weight, f"the weight of {kind}"),
+        as_array(layer.weight, f"the weight of {kind}"),
         None if bias is None else as_array(bias, f"the bias of {kind}"),
         kind,
-        turned=turned,
+        turned=_is_turned(layer),
         transpose=transpose,
         names=names,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from softmaxcode.checkpoints.stored import StoredTensor
 from softmaxcode.checks.arguments import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: The largest file; protocol buffers cannot be larger.
@@ -25,6 +27,9 @@ HARMLESS = {
 #: Nodes between an initialiser and the product that uses it, and more between a bias and its sum.
 BEFORE_PRODUCT = {"DequantizeLinear", "Identity", "Cast", "Transpose"}
 BEFORE_SUM = BEFORE_PRODUCT | {"Reshape", "Squeeze", "Unsqueeze"}
+#: Nodes after a product that may change the order of logits, and nodes that never do.
+CHANGING = {"Add", "Sub", "Mul", "Div"}
+UNCHANGING = {"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten"}
 #: The number of nodes that a search for the logits passes.
 MAX_NODES = 10_000
 
@@ -67,17 +72,19 @@ def tensors(path: Path) -> list[StoredTensor]:
         except Exception as error:  # data outside the file that is missing, or bytes that do not fit the shape
             raise ValueError(f"cannot read {path}: the numbers of {printable(name)} are missing ({error})") from None
 
-    uses = _uses(graph, weights)
+    def positive(name: str) -> bool:
+        return math.prod(weights[name].dims) == 1 and float(_as_plain(read, name).reshape(-1)[0]) > 0
+
+    uses = _uses(graph, weights, positive)
     types = onnx.TensorProto
     kinds = dict.fromkeys((types.FLOAT, types.FLOAT16, types.BFLOAT16, types.DOUBLE), "f")
     kinds |= dict.fromkeys((types.INT8, types.UINT8), "i")
     found = []
     for name, tensor in weights.items():
         kind = kinds.get(tensor.data_type, "other")
-        turned, bias, logits = uses.get(name, (None, None, False))
-        found.append(
-            StoredTensor(name, tuple(tensor.dims), kind, functools.partial(_as_plain, read, name), turned, bias, logits)
-        )
+        use = uses.get(name, Use(None, None, False, ""))
+        numbers = functools.partial(_as_plain, read, name)
+        found.append(StoredTensor(name, tuple(tensor.dims), kind, numbers, use.turned, use.bias, use.logits, use.note))
     return found
 
 
@@ -87,29 +94,62 @@ def _as_plain(read: Any, name: str) -> np.ndarray:
     return array if array.dtype.kind in "fiub" and array.dtype.isnative else array.astype(np.float32)
 
 
-def _uses(graph: Any, weights: dict[str, Any]) -> dict[str, tuple[bool, str | None, bool]]:
-    """For each weight of a product: whether its columns are the outputs, its bias, and whether it makes the logits."""
+class Use(NamedTuple):
+    """How a graph uses a weight: see `StoredTensor`."""
+
+    turned: bool | None
+    bias: str | None
+    logits: bool
+    note: str
+
+
+def _uses(graph: Any, weights: dict[str, Any], positive: Callable[[str], bool]) -> dict[str, Use]:
+    """For each weight of a product: whether its columns are the outputs, its bias, and whether it makes the logits.
+
+    ``positive`` tells whether an initialiser is one positive number, which does not change the order of logits.
+    """
     makers = {output: node for node in graph.node for output in node.output}
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     near = _near_the_outputs(graph, makers)
-    found: dict[str, tuple[bool, str | None, bool]] = {}
+    found = {}
     for node in graph.node:
         if node.op_type not in ("MatMul", "Gemm", "MatMulInteger") or len(node.input) < 2:
             continue
         weight = _weight_behind(node.input[1], makers, weights, BEFORE_PRODUCT)
         if weight is None:
             continue
-        turned = node.op_type != "Gemm" or not any(one.name == "transB" and one.i for one in node.attribute)
+        settings = {one.name: one.f or one.i for one in node.attribute}
+        turned = node.op_type != "Gemm" or not settings.get("transB")
         bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] in weights else None
-        for after in readers.get(node.output[0], ()):
-            if bias is None and after.op_type == "Add":
-                behind = (_weight_behind(name, makers, weights, BEFORE_SUM) for name in after.input)
-                bias = next((name for name in behind if name is not None), None)
-        found[weight] = (turned != _turned_between(node.input[1], makers), bias, node.output[0] in near)
+        ignored = [f"{name} {settings[name]:g}" for name in ("alpha", "beta") if settings.get(name, 1) != 1]
+        value = node.output[0]
+        while len(after := readers.get(value, [])) == 1 and after[0].op_type in CHANGING | UNCHANGING:
+            step = after[0]
+            behind = (_weight_behind(name, makers, weights, BEFORE_SUM) for name in step.input)
+            constant = next((name for name in behind if name is not None), None)
+            if step.op_type in CHANGING and constant is None:
+                break  # two values meet
+            if step.op_type == "Add" and bias is None:
+                bias = constant
+            elif step.op_type in CHANGING and not _keeps_order(step, value, constant, positive):
+                ignored.append(f"{step.op_type} with {printable(constant)}")
+            value = step.output[0]
+        note = ""
+        if ignored:
+            note = f"after its product the graph has {', '.join(ignored)}, which was not applied to the rows"
+        exchanged = _turned_between(node.input[1], makers)
+        found[weight] = Use(turned != exchanged, bias, node.output[0] in near, note)
     return found
+
+
+def _keeps_order(node: Any, value: str, constant: str | None, positive: Callable[[str], bool]) -> bool:
+    """Whether an operation with a constant keeps the order of logits: a product with one positive number does."""
+    if constant is None or node.op_type not in ("Mul", "Div") or not positive(constant):
+        return False
+    return node.op_type == "Mul" or node.input[0] == value
 
 
 def _weight_behind(name: str, makers: dict[str, Any], weights: dict[str, Any], between: set[str]) -> str | None:

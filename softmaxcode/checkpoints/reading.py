@@ -103,15 +103,18 @@ def read_classifier(
         if str(error).startswith("cannot "):
             raise
         raise ValueError(f"cannot use {path}: {error}") from None
-    return replace(found, source=path.name + (f", {chosen.name}" if chosen.name else ""))
+    notes = found.notes + ((chosen.note,) if chosen.note else ())
+    return replace(found, source=path.name + (f", {chosen.name}" if chosen.name else ""), notes=notes)
 
 
 def _numbers(chosen: StoredTensor, stored: Sequence[StoredTensor], path: Path) -> Rows:
-    """The numbers of a matrix; integers times their scale."""
+    """The numbers of a matrix; those of one byte times their scale."""
     W = chosen.read()
-    if chosen.kind != "i":
+    if chosen.kind not in ("i", "f8"):
         return W
     scale, zero = scale_of(chosen, stored), zero_point_of(chosen, stored)
+    if scale is None and chosen.kind == "f8":
+        return W
     if scale is None:
         raise ValueError(f"cannot use {path}: {chosen.name} has integers, and no scale of theirs is beside them")
     factor = scale.read().astype(np.float64).ravel()

@@ -65,7 +65,7 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 
 def _kind(dtype: str) -> str:
     if "F" in dtype:
-        return "f"
+        return "f8" if dtype.startswith("F8") else "f"
     return "i" if dtype[:1] in "IU" and dtype[1:].isdigit() else "other"
 
 

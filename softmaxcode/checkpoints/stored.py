@@ -19,6 +19,8 @@ INDEX = ".safetensors.index.json"
 #: Usual names of layers that make logits, and of embeddings.
 LOGITS = re.compile(r"classif|head|logit|(?<![a-z])(fc|output|proj_out|decoder|dense)(?![a-z0-9])", re.IGNORECASE)
 EMBEDDING = re.compile(r"embed|(?<![a-z])(wte|emb)(?![a-z0-9])", re.IGNORECASE)
+#: Names of scales of quantised numbers, which may be matrices of blocks.
+SCALE = re.compile(r"(?<![a-z])(scales?|scale_inv)$")
 #: Candidates that a message names.
 MAX_NAMED = 10
 #: Last parts of names of a weight, with those of its bias.
@@ -35,8 +37,8 @@ class StoredTensor:
         Names of nested dictionaries are joined by dots. Empty in a file of one array without a name.
     shape : tuple of int
         Its shape.
-    kind : {"f", "i", "other"}
-        Floating point, integers, or neither.
+    kind : {"f", "f8", "i", "other"}
+        Floating point, floating point of one byte (which often has a scale beside it), integers, or neither.
     read : callable
         Returns its numbers.
     turned : bool or None
@@ -45,6 +47,8 @@ class StoredTensor:
         The name of its bias, where the file shows it.
     logits : bool
         Whether the file shows that it makes the logits.
+    note : str
+        What the file does with its product that was not applied; empty where there is nothing.
     """
 
     name: str
@@ -54,6 +58,7 @@ class StoredTensor:
     turned: bool | None = None
     bias: str | None = None
     logits: bool = False
+    note: str = ""
 
     @property
     def matrix_shape(self) -> tuple[int, int] | None:
@@ -74,7 +79,7 @@ def scale_of(tensor: StoredTensor, stored: Sequence[StoredTensor]) -> StoredTens
     """The scale of quantised integers: one number, or one per row or column."""
     head, dot, _ = tensor.name.rpartition(".")
     names = {
-        *_partners(tensor.name, ("_scale", ".scale", "_scales", ".scales")),
+        *_partners(tensor.name, ("_scale", ".scale", "_scales", ".scales", "_scale_inv")),
         f"{head}{dot}SCB",
         f"{head}{dot}scale",
     }
@@ -106,9 +111,9 @@ def bias_of(tensor: StoredTensor, stored: Sequence[StoredTensor]) -> StoredTenso
 def is_candidate(tensor: StoredTensor, stored: Sequence[StoredTensor]) -> bool:
     """Whether a tensor can be a classifier: a matrix of two rows or more, of floating point or with its scale."""
     shape = tensor.matrix_shape
-    if shape is None or shape[1 if tensor.turned else 0] < 2:
+    if shape is None or shape[1 if tensor.turned else 0] < 2 or SCALE.search(tensor.name):
         return False
-    return tensor.kind == "f" or (tensor.kind == "i" and scale_of(tensor, stored) is not None)
+    return tensor.kind in ("f", "f8") or (tensor.kind == "i" and scale_of(tensor, stored) is not None)
 
 
 def _rank(tensor: StoredTensor) -> tuple[bool, bool, bool, bool]:

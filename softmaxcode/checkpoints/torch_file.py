@@ -86,7 +86,7 @@ def _damaged(path: Path) -> ValueError:
 
 def _kind(tensor: Tensor) -> str:
     if tensor.is_floating_point():
-        return "f"
+        return "f8" if tensor.element_size() == 1 else "f"
     return "other" if tensor.is_complex() or tensor.dtype == torch.bool else "i"
 
 

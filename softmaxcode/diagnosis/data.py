@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from softmaxcode.checkpoints import classifier_of
+from softmaxcode.checkpoints.classifier import layers_with_weights
 from softmaxcode.checks.arguments import shown
-from softmaxcode.checks.tensors import check_features, check_label_range, check_labels
+from softmaxcode.checks.tensors import check_features, check_labels
 from softmaxcode.metrics.collapse import GNC1, GNC3, EffectiveRank
 from softmaxcode.parallel.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: Names that a message lists.
-MAX_NAMED = 10
+    from softmaxcode.types import Rows
+
 #: Numbers of features that are kept for the nearest class mean, 512 MB; features after these are left out there.
 MAX_KEPT = 2**27
 #: Rows of a tile of distances to class means.
@@ -80,13 +80,11 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
     layers = dict(model.named_modules())
     if name in layers and name:
         return layers[name]
-    weights = [key for key, one in layers.items() if key and getattr(getattr(one, "weight", None), "ndim", 0) >= 2]
-    known = ", ".join(weights[-MAX_NAMED:][::-1]) or "none"
-    raise ValueError(f"the model has no layer {shown(name)}; its layers with a weight matrix, the last first: {known}")
+    raise ValueError(f"the model has no layer {shown(name)}; {layers_with_weights(model)}")
 
 
 @torch.no_grad()
-def measure_data(model: nn.Module, layer: nn.Module, loader: Iterable[Any], K: int, d: int) -> DataMeasurements:
+def measure_data(model: nn.Module, layer: nn.Module, loader: Iterable[Any], W: Rows) -> DataMeasurements:
     """Run a model over data and measure the features that enter a layer.
 
     Parameters
@@ -97,14 +95,15 @@ def measure_data(model: nn.Module, layer: nn.Module, loader: Iterable[Any], K: i
         The classifier in it; its first argument are the features, its result the logits.
     loader : iterable
         Batches of inputs and labels; a label is a row of the classifier.
-    K, d : int
-        Number of rows of the classifier, and dimension.
+    W : ndarray, shape (K, d)
+        Its rows.
 
     Raises
     ------
     ValueError
         If a batch is not a pair, the layer is not called, or features or labels do not fit.
     """
+    K, d = W.shape
     caught: list[tuple[Any, Any]] = []
     handle = layer.register_forward_hook(lambda _, arguments, result: caught.append((arguments[0], result)))
     training = model.training
@@ -144,9 +143,8 @@ def measure_data(model: nn.Module, layer: nn.Module, loader: Iterable[Any], K: i
     if not predictions:
         raise ValueError("the loader gave no batch")
     predicted, labels = torch.cat(predictions), torch.cat(every_label)
-    weight = as_rows(layer)
     for metric in (duality, centred):
-        metric.set_classifier(weight)
+        metric.set_classifier(torch.from_numpy(W))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # unseen classes are counted below
         found = [float(metric.compute()) for metric in metrics]
@@ -169,11 +167,6 @@ def measure_data(model: nn.Module, layer: nn.Module, loader: Iterable[Any], K: i
     )
 
 
-def as_rows(layer: nn.Module) -> Tensor:
-    """The rows of a layer's classifier, as `classifier_of` reads them."""
-    return torch.from_numpy(classifier_of(layer).W)
-
-
 def _pair(batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError(f"a batch must be a pair of inputs and labels; got {shown(type(batch).__name__)}")
@@ -187,7 +180,6 @@ def _rows(features: Any, logits: Any, labels: Any, K: int, d: int) -> tuple[Tens
         labels = labels.reshape(-1)
     features, labels = check_features(features.detach().cpu(), d), labels.detach().cpu()
     check_labels(labels, K, len(features))
-    check_label_range(labels, K)
     return features, logits.detach().reshape(len(features), -1).cpu(), labels.long()
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Classes whose cosine is above this share a direction: their vectors are less than 18.2 degrees apart. Where many
 #: classes have few dimensions, the angle is at most a third of that at which all could be from each other.
 SHARED, OF_SPACED = 0.95, 1 / 3
+#: Equal rows may differ by this in their cosine.
+ROUNDING = 1e-12
 #: Rows and columns of a block of cosines, 8 MB: it stays in the processor's cache.
 BLOCK = 1024
 
@@ -31,7 +33,7 @@ def shared_cosine(K: int, d: int) -> float:
     (0.95, 0.998)
     """
     spaced = np.arccos(np.clip(max_cosine_lower_bound(K, d, lp=False).value, -1, 1))
-    return max(SHARED, float(np.cos(OF_SPACED * spaced)))
+    return min(max(SHARED, float(np.cos(OF_SPACED * spaced))), 1 - ROUNDING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,8 @@ class Directions:
         The class that has it.
     groups : list of ndarray
         Classes that share a direction, the largest group first. Each has a cosine above the threshold with another one
-        of its group, and is at most twice that angle from the group's mean direction.
+        of its group, and is at most twice that angle from the group's mean direction. Where a chain of classes has no
+        middle, as a regular polygon, the order of the rows decides how it is divided.
     """
 
     largest: PerClass
@@ -133,12 +136,12 @@ def _around_means(W: Rows, chain: np.ndarray, threshold: float) -> list[np.ndarr
     A chain may lead far, as in a classifier of pitch. Then groups are taken from it one by one: the classes near to the
     one that is nearest to the mean of those that are left.
     """
-    cosines = W[chain] @ _mean_direction(W[chain])
+    cosines = W[chain] @ mean_direction(W[chain])
     if cosines.min() > 2 * threshold**2 - 1:  # at most twice the angle
         return [chain]
     groups, left = [], chain
     while len(left) > 1:
-        middle = int(np.argmax(W[left] @ _mean_direction(W[left])))
+        middle = int(np.argmax(W[left] @ mean_direction(W[left])))
         near = W[left] @ W[left[middle]] > threshold
         near[middle] = True  # rounding
         if near.sum() > 1:
@@ -147,7 +150,7 @@ def _around_means(W: Rows, chain: np.ndarray, threshold: float) -> list[np.ndarr
     return groups
 
 
-def _mean_direction(X: Rows) -> np.ndarray:
+def mean_direction(X: Rows) -> np.ndarray:
     """The direction of the mean of unit rows; any where it is 0."""
     mean = X.mean(axis=0)
     size = np.linalg.norm(mean)
@@ -172,5 +175,5 @@ def representatives(W: Rows, groups: list[np.ndarray]) -> np.ndarray:
     kept = np.ones(len(W), dtype=bool)
     for members in groups:
         kept[members] = False
-        kept[members[np.argmax(W[members] @ _mean_direction(W[members]))]] = True
+        kept[members[np.argmax(W[members] @ mean_direction(W[members]))]] = True
     return np.flatnonzero(kept)

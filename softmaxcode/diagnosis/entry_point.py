@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softmaxcode.checkpoints import classifier_of, read_classifier
-from softmaxcode.checks.arguments import check_flag, check_integer, check_number, check_temperature
+from softmaxcode.checkpoints import Classifier, classifier_of, read_classifier
+from softmaxcode.checks.arguments import check_flag, check_integer, check_number, check_temperature, shown
 from softmaxcode.diagnosis.report import Diagnosis, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
     from torch import nn
@@ -22,7 +23,7 @@ SECONDS = 30.0
 
 
 def diagnose(
-    model: nn.Module | ArrayLike | str | Path,
+    model: nn.Module | ArrayLike | str | Path | Classifier,
     loader: Iterable[Any] | None = None,
     *,
     layer: str | None = None,
@@ -39,9 +40,9 @@ def diagnose(
 
     Parameters
     ----------
-    model : Module, array_like or path
+    model : Module, array_like, path or Classifier
         A layer such as `torch.nn.Linear`, a head of `softmaxcode.nn`, a matrix (K, d), or a checkpoint
-        (`softmaxcode.checkpoints.read_classifier`). With ``layer`` a whole network.
+        (`softmaxcode.checkpoints.read_classifier`), or what was read from one. With ``layer`` a whole network.
     loader : iterable, optional
         Batches of inputs and labels for the network; a label is the number of a row. With it the report has the
         collapse of the features, the accuracy, and the classes that are confused. It needs ``layer``.
@@ -92,13 +93,15 @@ def diagnose(
     """
     transpose = None if transpose is None else check_flag("transpose", transpose)
     temperature = None if temperature is None else check_temperature(temperature)
-    shared = None if shared is None else check_number("shared", shared, -1, 1)
+    shared = None if shared is None else check_number("shared", shared, -1, 1, "[)")
     seconds = check_number("seconds", seconds, 0, np.inf, "[)")
     search, seed = check_flag("search", search), check_integer("seed", seed, 0)
-    names = None if names is None else [str(name) for name in names]
+    names = None if names is None else _checked_names(names)
     if loader is not None and layer is None:
         raise ValueError("data run through a network need the name of its classifier: pass layer, such as layer='fc'")
-    if isinstance(model, str | Path):
+    if isinstance(model, Classifier):
+        read = model
+    elif isinstance(model, str | Path):
         read = read_classifier(model, key, transpose=transpose, names=names)
     elif key is not None:
         raise ValueError(f"key names a matrix in a file, and a {type(model).__name__} was given: omit key")
@@ -115,5 +118,12 @@ def diagnose(
     if loader is not None:
         from softmaxcode.diagnosis.data import measure_data
 
-        data = measure_data(model, head, loader, read.K, read.d)  # type: ignore[arg-type]
+        data = measure_data(model, head, loader, read.W)  # type: ignore[arg-type]
     return Diagnosis(read, names, Options(temperature, shared, seconds, search, seed), data)
+
+
+def _checked_names(names: Any) -> list[str]:
+    """Names as a list of text."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"names must be a list of names, one per class; got {shown(names)}")
+    return [str(name) for name in names]

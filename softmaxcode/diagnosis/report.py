@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from softmaxcode.diagnosis.directions import Directions, among, directions, representatives, shared_cosine
+from softmaxcode.diagnosis.directions import (
+    Directions,
+    among,
+    directions,
+    mean_direction,
+    representatives,
+    shared_cosine,
+)
 from softmaxcode.diagnosis.references import References, references
-from softmaxcode.diagnosis.rows import RawRows, raw_rows, row_norms
+from softmaxcode.diagnosis.rows import RawRows, raw_rows
 from softmaxcode.margins.nearest import NearestClasses, nearest_from_bounds
 from softmaxcode.parallel.deadline import Deadline
-from softmaxcode.sphere import angle_degrees, unit_rows
+from softmaxcode.sphere import angle_degrees, row_norms, unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +80,10 @@ class Diagnosis:
         Their row numbers in the classifier.
     zero_classes : list of str
         Names of the rows of zeros.
+    norms : ndarray, shape (K,)
+        The norms of the rows.
+    bias : ndarray, shape (K,), or None
+        Their bias.
     W : ndarray, shape (K, d)
         The unit rows.
 
@@ -104,13 +115,15 @@ class Diagnosis:
                 f"{read.source} must have at least two rows that are not zero; of its {read.K} rows {int(zero.sum())} "
                 "are zero"
             )
-        self.source, self.notes, self.options, self.data = read.source, read.notes, options, data
+        self.read, self.options, self.data = read, options, data
+        self.source, self.notes = read.source, read.notes
         self._called = called
         self.names = [called[k] for k in self.row_numbers]
         self.zero_classes = [called[k] for k in np.flatnonzero(zero)]
-        self.raw: Rows = read.W[self.row_numbers]
+        raw = read.W[self.row_numbers]
+        self.norms: PerClass = row_norms(raw)
         self.bias: PerClass | None = None if read.bias is None else read.bias[self.row_numbers]
-        self.W: Rows = unit_rows(self.raw)
+        self.W: Rows = unit_rows(raw)
         self.K, self.d = self.W.shape
 
     @cached_property
@@ -164,7 +177,7 @@ class Diagnosis:
         """Norms, bias and mean of the raw rows."""
         seconds = SHORT * self.options.seconds
         norm = None if self.data is None else self.data.feature_norm
-        return raw_rows(self.raw, self.bias, self.W, self.distinct, self.everyone, seconds, norm)
+        return raw_rows(self.read, self.row_numbers, self.norms, self.W, self.distinct, self.everyone, seconds, norm)
 
     @cached_property
     def references(self) -> References:
@@ -207,7 +220,6 @@ class Diagnosis:
     def _table(self, found: NearestClasses, seen: Directions, classes: np.ndarray) -> pd.DataFrame:
         """A table of classes that were solved; ``classes`` are the numbers of those that were measured together."""
         group = self.directions.group_of(self.K)
-        norms = row_norms(self.raw)
         rows = []
         for rank, i in enumerate(found.classes):
             k = classes[i]
@@ -222,7 +234,7 @@ class Diagnosis:
                 "nearest": self.names[classes[seen.nearest[i]]],
                 "cosine": cosine,
                 "angle": angle_degrees(cosine),
-                "norm": float(norms[k]),
+                "norm": float(self.norms[k]),
             }
             if self.bias is not None:
                 row["bias"] = float(self.bias[k])
@@ -237,17 +249,15 @@ class Diagnosis:
         ``median_norm``, ``median_norm_of_others``, and the same for the bias where there is one.
         """
         inside = self.directions.group_of(self.K) > 0
-        norms = row_norms(self.raw)
         rows = []
         for number, members in enumerate(self.directions.groups, 1):
-            mean = self.W[members].mean(axis=0)
             row = {
                 "group": number,
                 "size": len(members),
                 "classes": [self.names[k] for k in members],
-                "smallest_cosine": float((self.W[members] @ (mean / np.linalg.norm(mean))).min()),
+                "smallest_cosine": float((self.W[members] @ mean_direction(self.W[members])).min()),
             }
-            for name, values in (("norm", norms), ("bias", self.bias)):
+            for name, values in (("norm", self.norms), ("bias", self.bias)):
                 if values is not None:
                     others = values[~inside]
                     row[f"median_{name}"] = float(np.median(values[members]))

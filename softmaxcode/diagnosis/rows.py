@@ -9,9 +9,10 @@ import numpy as np
 
 from softmaxcode.margins.nearest import nearest_from_bounds
 from softmaxcode.parallel.deadline import Deadline
-from softmaxcode.sphere import largest_cosines, unit_rows
+from softmaxcode.sphere import largest_cosines, row_norms, unit_rows
 
 if TYPE_CHECKING:
+    from softmaxcode.checkpoints import Classifier
     from softmaxcode.margins.nearest import NearestClasses
     from softmaxcode.types import PerClass, Rows
 
@@ -25,12 +26,14 @@ TILE_LOGITS = 2**24
 class RawRows:
     """What the raw rows have beside their directions.
 
+    Rows of zeros have no direction, but the head predicts them too.
+
     Attributes
     ----------
     norms : ndarray, shape (K,)
         The norms of the rows.
-    bias : ndarray, shape (K,), or None
-        The bias, which margins do not use.
+    bias : ndarray, shape (rows of the head,), or None
+        The bias of all rows, which margins do not use.
     mean_cosine : float
         The mean cosine of two different rows; -1/(K - 1) where they cancel.
     centred_margin : float or None
@@ -63,39 +66,36 @@ class RawRows:
 
 
 def raw_rows(
-    raw: Rows,
-    bias: PerClass | None,
+    read: Classifier,
+    row_numbers: np.ndarray,
+    norms: PerClass,
     W: Rows,
     distinct: np.ndarray,
     measured: NearestClasses,
     seconds: float,
     feature_norm: float | None,
 ) -> RawRows:
-    """Measure the raw rows: ``W`` are their directions, ``distinct`` the classes with different ones."""
-    classes, H = measured.classes, measured.solved.H
+    """Measure the rows that were read, of which those of ``row_numbers`` have a direction.
+
+    Their norms are ``norms``, their directions ``W``; the classes ``distinct`` among them have different ones.
+    """
+    raw, H = read.W[row_numbers], measured.solved.H
+    tested = row_numbers[measured.classes]
     mean = raw.mean(axis=0)
     centred = centred_margin(raw, mean, seconds)
     few = 1 < len(distinct) < len(raw)
     return RawRows(
-        norms=row_norms(raw),
-        bias=bias,
+        norms=norms,
+        bias=read.bias,
         mean_cosine=mean_cosine(W),
         centred_margin=centred,
         distinct_centred_margin=centred_margin(raw[distinct], mean, seconds) if few else centred,
-        tested=len(classes),
-        predicted=predicted_classes(raw, bias, classes, H, 1.0 if feature_norm is None else feature_norm),
-        predicted_without_bias=predicted_classes(raw, None, classes, H, 1.0),
+        tested=len(tested),
+        predicted=predicted_classes(read.W, read.bias, tested, H, 1.0 if feature_norm is None else feature_norm),
+        predicted_without_bias=predicted_classes(read.W, None, tested, H, 1.0),
         feature_norm=1.0 if feature_norm is None else feature_norm,
         norm_is_measured=feature_norm is not None,
     )
-
-
-def row_norms(X: Rows) -> PerClass:
-    """The norms of rows of any size: no square overflows or underflows."""
-    largest = np.abs(X).max(axis=1)
-    scale = np.where(largest > 0, largest, 1.0)
-    norms: PerClass = scale * np.linalg.norm(X / scale[:, None], axis=1)
-    return norms
 
 
 def mean_cosine(X: Rows) -> float:
@@ -127,7 +127,7 @@ def predicted_classes(W: Rows, bias: PerClass | None, classes: np.ndarray, H: Ro
     bias : ndarray, shape (K,), or None
         The bias.
     classes : ndarray, shape (n,)
-        Classes tested.
+        Rows tested.
     H : ndarray, shape (n, d)
         Their best directions, of unit norm.
     feature_norm : float

@@ -128,8 +128,8 @@ def reference_lines(found: Diagnosis) -> list[tuple[str, str]]:
     lines.append(
         (
             "  proved bounds",
-            f"the largest possible margin of {found.K:,} classes in {found.d:,} dimensions is at least {lower} "
-            f"({known.lower_method}) and at most {upper} ({known.upper_method})",
+            f"the largest possible margin of {found.K:,} classes in {_counted(found.d, 'dimension')} is at least "
+            f"{lower} ({known.lower_method}) and at most {upper} ({known.upper_method})",
         )
     )
     lines.append(("  where it lies", position(found)))
@@ -216,7 +216,7 @@ def row_lines(found: Diagnosis) -> list[tuple[str, str]]:
     mean = f"the mean cosine of two rows is {known.mean_cosine:.4f} (it would be {-1 / (found.K - 1):.2g} without one)"
     if known.centred_margin is not None:
         mean += (
-            f"; with the mean row subtracted, which changes no softmax, the margin of all classes is "
+            f"; with the mean row subtracted from every row, which changes no softmax, the margin of all classes is "
             f"{number(known.centred_margin)} instead of {number(found.margin)}"
         )
         if len(found.distinct) < found.K and known.distinct_centred_margin is not None:

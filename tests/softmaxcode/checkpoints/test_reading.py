@@ -285,6 +285,27 @@ def test_layers(layer: Any, bias: bool) -> None:
     assert found.notes == () and found.source == f"{type(layer).__name__} layer"
 
 
+def test_a_transposed_convolution_has_a_column_per_class() -> None:
+    for layer in (torch.nn.ConvTranspose2d(20, 8, 1), torch.nn.ConvTranspose2d(8, 8, 1, bias=False)):
+        found = classifier_of(layer)
+        assert same(found, layer.weight.detach()[:, :, 0, 0].T) and found.K == 8
+    with pytest.raises(ValueError, match="Conv2d has 4 groups of channels, so no class has all features"):
+        classifier_of(torch.nn.Conv2d(8, 20, 1, groups=4))
+
+
+def test_a_bias_that_does_not_fit_is_named() -> None:
+    layer = torch.nn.Linear(8, 20)
+    found = classifier_of(layer, transpose=True)
+    assert found.bias is None and found.notes[-1] == "its bias has 20 entries, not one per class, and was left out"
+
+
+def test_a_tied_weight_is_listed_under_both_names() -> None:
+    net = torch.nn.Sequential(OrderedDict(emb=torch.nn.Embedding(20, 8), head=torch.nn.Linear(8, 20)))
+    net.head.weight = net.emb.weight
+    with pytest.raises(ValueError, match="the last first: head, emb"):
+        classifier_of(net)
+
+
 def test_a_layer_that_stores_one_column_per_output() -> None:
     """As the Conv1D of transformers does."""
 
@@ -320,6 +341,17 @@ def test_integers_with_their_scale(tmp_path: Path, name: str, factor: int) -> No
     integers, scale = quantised(W)
     path = written(tmp_path, ".safetensors", {"fc.weight": integers, name: factor * scale})
     np.testing.assert_allclose(read_classifier(path).W, (integers * scale[:, None]).double(), rtol=1e-6)
+
+
+def test_one_byte_floats_have_their_scale(tmp_path: Path) -> None:
+    scale = torch.linspace(0.1, 10, 8)
+    numbers = (W / scale).to(torch.float8_e4m3fn)
+    for suffix in (".safetensors", ".pt"):
+        path = written(tmp_path, suffix, {"fc.weight": numbers, "fc.weight_scale": scale})
+        np.testing.assert_allclose(read_classifier(path).W, (numbers.float() * scale).double(), rtol=1e-6)
+    path = written(tmp_path, ".safetensors", {"fc.weight": numbers, "fc.weight_scale_inv": torch.ones(2, 1)})
+    with pytest.raises(ValueError, match="has 2 numbers, neither one nor one per row or column"):
+        read_classifier(path)  # blocks of 128 x 128, say
 
 
 def test_integers_without_a_scale_are_no_candidates(tmp_path: Path) -> None:
@@ -433,6 +465,40 @@ def test_a_softmax_that_was_written_out_and_a_bias_that_is_reshaped(tmp_path: Pa
     weights = {"body": BODY, "W": ROWS.T, "b": BIAS, "shape": np.array([1, 20])}
     found = read_classifier(graph(tmp_path, nodes, weights))
     assert same(found, W) and found.bias is not None and np.array_equal(found.bias, BIAS)
+
+
+SIGNS = np.where(np.arange(20) % 2, -1, 1).astype(np.float32)
+ONE = np.array(2.0, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "note"),
+    [
+        ([helper.make_node("Mul", ["m", "s"], ["out"])], {"s": SIGNS}, "Mul with s"),
+        ([helper.make_node("Mul", ["m", "s"], ["out"])], {"s": ONE}, ""),
+        ([helper.make_node("Mul", ["m", "s"], ["out"])], {"s": -ONE}, "Mul with s"),
+        ([helper.make_node("Div", ["m", "s"], ["out"])], {"s": ONE}, ""),
+        ([helper.make_node("Div", ["s", "m"], ["out"])], {"s": ONE}, "Div with s"),
+        ([helper.make_node("Sub", ["m", "b"], ["out"])], {"b": BIAS}, "Sub with b"),
+        (
+            [helper.make_node("Add", ["m", "b"], ["z"]), helper.make_node("Add", ["z", "c"], ["out"])],
+            {"b": BIAS, "c": BIAS},
+            "Add with c",
+        ),
+    ],
+)
+def test_what_the_graph_does_after_the_product_is_said(tmp_path: Path, nodes: Any, weights: Any, note: str) -> None:
+    product = helper.make_node("MatMul", ["x", "W"], ["m"])
+    found = read_classifier(graph(tmp_path, [product, *nodes], {"W": ROWS.T.copy(), **weights}))
+    assert same(found, W)
+    wanted = f"after its product the graph has {note}, which was not applied to the rows"
+    assert (wanted in found.notes) == bool(note) and len(found.notes) == 1 + bool(note)
+
+
+def test_the_factors_of_a_gemm_are_said(tmp_path: Path) -> None:
+    node = helper.make_node("Gemm", ["x", "W", "b"], ["out"], transB=1, alpha=-1.0, beta=2.0)
+    found = read_classifier(graph(tmp_path, [node], {"W": ROWS, "b": BIAS}))
+    assert found.notes == ("after its product the graph has alpha -1, beta 2, which was not applied to the rows",)
 
 
 def test_a_square_matrix_of_a_graph_is_turned_all_the_same(tmp_path: Path) -> None:

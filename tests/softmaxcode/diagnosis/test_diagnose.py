@@ -233,6 +233,27 @@ def test_the_smallest_sizes(rows: list[list[float]], tmp_path: Path) -> None:
     assert report.to_html(tmp_path / "page.html").is_file()
 
 
+def test_the_raw_head_has_its_rows_of_zeros_too() -> None:
+    layer = torch.nn.Linear(3, 4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.vstack([torch.eye(3), torch.zeros(1, 3)]))
+        layer.bias.copy_(torch.tensor([0.0, 0, 0, 100]))
+    report = sc.diagnose(layer, search=False)
+    assert report.K == 3 and report.rows.predicted == 0 and report.rows.predicted_without_bias == 3
+    assert "0 to 100, median 0" in str(report) and "0 of 3 classes" in str(report)
+
+
+@pytest.mark.parametrize("W", [np.ones((10, 3)), np.eye(3)[np.arange(30) % 3]])
+def test_ties_are_no_lack_of_time(W: np.ndarray) -> None:
+    text = str(sc.diagnose(W, search=False))
+    assert "time was short" not in text and "at least -" not in text
+
+
+def test_equal_rows_share_a_direction_in_one_dimension_too() -> None:
+    report = sc.diagnose([[1.0], [1], [-1], [5]], search=False)
+    assert report.groups["classes"].tolist() == [["0", "1", "3"]]
+
+
 # Against what
 
 
@@ -317,6 +338,10 @@ def test_the_page_of_a_diagnosis(tmp_path: Path) -> None:
         (np.eye(3), {"names": ["a"]}, "there must be 3 names, one per class of W; got 1"),
         (np.eye(3), {"key": "fc"}, "key names a matrix in a file, and a ndarray was given"),
         (np.eye(3), {"shared": 2}, "shared must be"),
+        (np.eye(3), {"shared": 1}, "shared must be"),
+        (np.eye(3), {"names": 5}, "names must be a list of names, one per class; got 5"),
+        (np.eye(3), {"names": "abc"}, "names must be a list of names, one per class; got 'abc'"),
+        (np.full((3, 3), 1.5e308), {}, r"must have entries of at most 1e\+300; got 1.5e\+308: scale it"),
         (np.eye(3), {"seconds": -1}, "seconds must be"),
         (np.eye(3), {"temperature": 0}, "temperature must be"),
         ([["a"]], {}, "W must be an array of real numbers"),
