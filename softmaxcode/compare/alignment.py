@@ -12,9 +12,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from softmaxcode.assignment import cosines, default_starts, guesses, sorted_rows, swaps
-from softmaxcode.checks.arguments import check_integer
+from softmaxcode.checks.arguments import check_integer, check_number
 from softmaxcode.checks.limits import NotComputed
 from softmaxcode.code import SoftmaxCode
+from softmaxcode.parallel.deadline import Deadline
+from softmaxcode.parallel.progress import Progress
 from softmaxcode.sphere import check_rows
 
 if TYPE_CHECKING:
@@ -55,11 +57,14 @@ class Alignment:
         may be -1: no distance within a code reveals a reflection.
     residual_angles : ndarray, shape (K,), read-only
         Degrees between :math:`w_c` and :math:`R v_{p(c)}`.
+    complete : bool
+        Whether every start was tried, or one matched every vector; if not, more time may bring the two nearer.
     """
 
     permutation: Permutation
     rotation: Square
     residual_angles: PerClass
+    complete: bool
 
     @property
     def mean_angle(self) -> float:
@@ -77,7 +82,14 @@ class Alignment:
         return float(self.residual_angles.max())
 
 
-def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None, seed: int = 0) -> Alignment:
+def align(
+    W: ArrayLike,
+    V: SoftmaxCode | ArrayLike,
+    *,
+    starts: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+) -> Alignment:
     r"""Find the relabelling and rotation of V that bring it nearest to W.
 
     Parameters
@@ -89,6 +101,8 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
     starts : int, optional
         Quadratic assignments tried, with two frames per 16 of them, rounded up. By default 64 up to K = 100, falling to
         2 from K = 300 on.
+    seconds : float, optional
+        No start begins after so many seconds, except the first; at K = 1000 one takes up to twenty. No end by default.
     seed : int
         Everything random follows from it.
 
@@ -139,8 +153,9 @@ def align(W: ArrayLike, V: SoftmaxCode | ArrayLike, *, starts: int | None = None
     check_alike(W, V, "V")
     check_alignable(len(W))
     starts = min(MOST_STARTS, default_starts(len(W))) if starts is None else check_integer("starts", starts, 1)
+    seconds = None if seconds is None else check_number("seconds", seconds, 0, np.inf, "[)")
     rng = np.random.default_rng(check_integer("seed", seed, 0))
-    return aligned_rows(W, V, starts, rng)
+    return aligned_rows(W, V, starts, rng, Deadline(seconds))
 
 
 def check_alignable(K: int) -> None:
@@ -155,35 +170,43 @@ def check_alike(W: Rows, V: Rows, name: str) -> None:
         raise ValueError(f"W and {name} must have one shape (K, d); got {W.shape} and {V.shape}")
 
 
-def aligned_rows(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> Alignment:
+def aligned_rows(W: Rows, V: Rows, starts: int, rng: np.random.Generator, deadline: Deadline) -> Alignment:
     """`align` for validated rows."""
     K, d = W.shape
     if d > K:  # in coordinates of the two spans; R also maps one orthogonal complement to the other
         (Q_W, A), (Q_V, B) = qr(W.T), qr(V.T)
-        p, turn = _nearest(A[:K].T.copy(), B[:K].T.copy(), starts, rng)
+        p, turn, complete = _nearest(A[:K].T.copy(), B[:K].T.copy(), starts, rng, deadline)
         R = Q_W @ block_diag(turn, np.eye(d - K)) @ Q_V.T
     else:
-        p, R = _nearest(W, V, starts, rng)
+        p, R, complete = _nearest(W, V, starts, rng, deadline)
     angles = np.degrees(2 * np.arcsin(np.minimum(1.0, np.linalg.norm(W - V[p] @ R.T, axis=1) / 2)))
     for array in (p, R, angles):
         array.flags.writeable = False
-    return Alignment(p, R, angles)
+    return Alignment(p, R, angles, complete)
 
 
-def _nearest(W: Rows, V: Rows, starts: int, rng: np.random.Generator) -> tuple[Permutation, Square]:
-    """The best fixed point of all starts, improved by swaps of two classes."""
+def _nearest(
+    W: Rows, V: Rows, starts: int, rng: np.random.Generator, deadline: Deadline
+) -> tuple[Permutation, Square, bool]:
+    """The best fixed point of all starts, improved by swaps of two classes, and whether all were tried."""
     S, G = cosines(W), cosines(V)
     by_gram = guesses(S, G, starts, rng)
     by_frame = _frames(S, G, W.shape[1], starts, rng)
     best, p, R = -np.inf, np.arange(len(W)), np.eye(W.shape[1])
-    for guess in itertools.chain(itertools.islice(by_gram, 1), by_frame, by_gram):
-        found, turn, fit = _fixed_point(W, V, guess)
-        if fit > best:
-            best, p, R = fit, found, turn
-        if np.linalg.norm(W - V[found] @ turn.T, axis=1).max() < EXACT:
-            return found, turn
+    complete = True
+    with Progress("align", starts + _frame_count(starts) * FRAMES_KEPT) as bar:
+        for guess in itertools.chain(itertools.islice(by_gram, 1), by_frame, by_gram):
+            found, turn, fit = _fixed_point(W, V, guess)
+            if fit > best:
+                best, p, R = fit, found, turn
+            if np.linalg.norm(W - V[found] @ turn.T, axis=1).max() < EXACT:
+                return found, turn, True
+            bar.step(1)
+            if deadline.passed:
+                complete = False
+                break
     found, turn, fit = _fixed_point(W, V, swaps(S, G, p))
-    return (found, turn) if fit > best else (p, R)
+    return (found, turn, complete) if fit > best else (p, R, complete)
 
 
 def _fixed_point(W: Rows, V: Rows, p: Permutation) -> tuple[Permutation, Square, float]:
@@ -214,12 +237,17 @@ def _frames(S: Square, G: Square, d: int, starts: int, rng: np.random.Generator)
     size = min(K, d + 2, FRAME_ROWS)
     unlike = cdist(_fingerprints(S), _fingerprints(G), "sqeuclidean") / (K - 1)
     S, G = S + np.eye(K), G + np.eye(K)
-    for _ in range(-(-starts // STARTS_PER_FRAMES)):
+    for _ in range(_frame_count(starts) // 2):
         weights = np.ones(K)
         weights[rng.integers(K)] = 2.0
         spread = qr(S * weights, mode="r", pivoting=True)[1][:size]
         yield from _by_frame(S, G, unlike, spread, rng)
         yield from _by_frame(S, G, unlike, rng.choice(K, size, replace=False), rng)
+
+
+def _frame_count(starts: int) -> int:
+    """Frames tried beside so many quadratic assignments: half of them spread, half random."""
+    return 2 * -(-starts // STARTS_PER_FRAMES)
 
 
 def _fingerprints(S: Square) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,12 @@ import numpy as np
 
 from softmaxcode.assignment import default_starts
 from softmaxcode.catalog import UnknownCodeError
-from softmaxcode.checks.arguments import check_flag, check_integer
+from softmaxcode.checks.arguments import check_flag, check_integer, check_number
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.compare.alignment import MAX_ALIGN_CLASSES, MOST_STARTS, aligned_rows, check_alike
 from softmaxcode.compare.reference import label, reference_code, weakness
 from softmaxcode.margins.exact import smallest_margin
+from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.search.energy import HARDMAX
 from softmaxcode.search.multistart import optimise, random_start
 from softmaxcode.sphere import check_rows, largest_cosines, random_rows
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from softmaxcode.types import Rows
 
 
+#: Seconds for the alignments of a comparison.
+SECONDS = 60.0
 #: Spectra store K (K - 1)/2 cosines, 400 MB at this many classes.
 MAX_SPECTRUM_CLASSES = 10_000
 #: Codes whose sorted cosines differ by less (root mean square) count as one; a search ends about 1e-5 from an optimum.
@@ -190,6 +194,7 @@ def compare(
     *,
     align: bool = True,
     starts: int | None = None,
+    seconds: float = SECONDS,
     seed: int = 0,
     search: bool = True,
 ) -> Comparison:
@@ -207,6 +212,9 @@ def compare(
         Align the code with the classifier, and with two nulls: random points and another local optimum.
     starts : int, optional
         As in `softmaxcode.compare.comparison.align`.
+    seconds : float
+        About the time for the alignments, a quarter for each and for the search of the second null. Where it is short,
+        ``note`` says so, and the angles depend on the machine.
     seed : int
         Everything random follows from it.
     search : bool
@@ -240,6 +248,7 @@ def compare(
     starts = min(MOST_STARTS, default_starts(K)) if starts is None else check_integer("starts", starts, 1)
     seed = check_integer("seed", seed, 0)
     align = check_flag("align", align)
+    share = check_number("seconds", seconds, 0, np.inf, "[)") / 4
     reference: SoftmaxCode | None = None
     missing = ""
     try:
@@ -255,16 +264,22 @@ def compare(
     aligned = align and not missing
 
     def measured(X: Rows) -> Measurements:
-        return _measure(X, reference, starts if aligned else 0, np.random.default_rng(seed))
+        return _measure(X, reference, starts if aligned else 0, np.random.default_rng(seed), share)
 
     random = optimum = None
     if aligned:
         points, start = np.random.SeedSequence(seed).spawn(2)
         random = measured(random_rows(K, d, np.random.default_rng(points)))
-        optimum = measured(optimise(HARDMAX, *random_start(HARDMAX, K, d, start)).X[:K])
+        begin = random_start(HARDMAX, K, d, start)
+        optimum = measured(optimise(HARDMAX, *begin, deadline=time.monotonic() + share).X[:K])
 
     learned = measured(W)
     notes = [missing]
+    every = (learned, random, optimum)
+    if any(one is not None and one.alignment is not None and not one.alignment.complete for one in every):
+        notes.append(
+            f"alignments stopped after {share:.3g} s each, before every start was tried: nearer ones may exist"
+        )
     if reference is not None:
         evidence = reference.provenance.evidence
         if evidence == Evidence.CONSTRUCTION:
@@ -293,8 +308,8 @@ def as_code(code: SoftmaxCode | ArrayLike | None, K: int, d: int, *, search: boo
     )
 
 
-def _measure(X: Rows, code: SoftmaxCode | None, starts: int, rng: np.random.Generator) -> Measurements:
-    """The measurements of unit rows; with ``starts`` the code is aligned with them."""
+def _measure(X: Rows, code: SoftmaxCode | None, starts: int, rng: np.random.Generator, seconds: float) -> Measurements:
+    """The measurements of unit rows; with ``starts`` the code is aligned with them in about so many seconds."""
     smallest = smallest_margin(X)
     spectrum = distance = None
     if len(X) <= MAX_SPECTRUM_CLASSES:
@@ -307,7 +322,7 @@ def _measure(X: Rows, code: SoftmaxCode | None, starts: int, rng: np.random.Gene
         max_cosine=float(largest_cosines(X).max()),
         spectrum=spectrum,
         spectrum_distance=distance,
-        alignment=None if code is None or not starts else aligned_rows(X, code.W, starts, rng),
+        alignment=None if code is None or not starts else aligned_rows(X, code.W, starts, rng, Deadline(seconds)),
     )
 
 

@@ -47,7 +47,8 @@ def sorted_margins(found: Diagnosis) -> Figure:
     named = [
         f"{margin:.3f}  {shortened(name, LABEL)}" for name, margin in zip(worst["class"], worst["margin"], strict=True)
     ]
-    text = "\n".join(["most danger,", "one of each group:", *named])
+    head = ["most danger,", "one of each group:"] if found.directions.groups else ["most danger:"]
+    text = "\n".join([*head, *named])
     axes.text(1.02, 1.0, text, transform=axes.transAxes, va="top", ha="left", size=8.5, color=INK)
     axes.set_ylim(bottom=0)
     _labelled(axes, "classes, smallest margin first", "margin")

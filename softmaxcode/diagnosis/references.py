@@ -33,8 +33,8 @@ class References:
     ----------
     random : ndarray, shape (draws,)
         Margins of independent uniform rows, at least one draw.
-    random_is_exact : bool
-        Whether they are exact; else each is an upper value, since time was short.
+    random_gap : float
+        How much smaller the margin of a draw may be: 0 unless the time was too short for one draw, the only one then.
     code : SoftmaxCode or None
         The best code known, or None where none is stored.
     best : float or None
@@ -49,7 +49,7 @@ class References:
     """
 
     random: np.ndarray
-    random_is_exact: bool
+    random_gap: float
     code: SoftmaxCode | None
     best: float | None
     lower: float
@@ -101,7 +101,7 @@ def references(
     seed : int
         Of the random rows.
     """
-    random, exact = _random_margins(K, d, seconds, seed)
+    random, gap = _random_margins(K, d, seconds, seed)
     bounds = margin_bounds(K, d, lp=K <= 1000)
     code = best = None
     lower, lower_method = bounds.lower, bounds.lower_method
@@ -117,7 +117,7 @@ def references(
     if temperature is not None:
         reached = minimizer_margin(K, min(2.0, lower), temperature)
         free = reached if reached > 0 else None
-    return References(random, exact, code, best, lower, bounds.upper, lower_method, bounds.upper_method, free)
+    return References(random, gap, code, best, lower, bounds.upper, lower_method, bounds.upper_method, free)
 
 
 def _value(code: SoftmaxCode) -> tuple[float, float]:
@@ -129,15 +129,16 @@ def _value(code: SoftmaxCode) -> tuple[float, float]:
     return known.value, known.value
 
 
-def _random_margins(K: int, d: int, seconds: float, seed: int) -> tuple[np.ndarray, bool]:
-    """Margins of random rows in bounded time, and whether all are exact."""
-    deadline, exact = Deadline(seconds), True
+def _random_margins(K: int, d: int, seconds: float, seed: int) -> tuple[np.ndarray, float]:
+    """Margins of random rows in bounded time, and by how much the first is too large where the time ended it."""
+    deadline = Deadline(seconds)
     margins: list[float] = []
     for one in np.random.SeedSequence(seed).spawn(DRAWS):
-        if margins and deadline.passed:
-            break
         X = random_rows(K, d, np.random.default_rng(one))
         found = nearest_from_bounds(X, 1 - largest_cosines(X), 1, deadline=deadline)
-        exact = exact and found.certain > 0
+        if not found.certain:
+            return (np.array(margins), 0.0) if margins else (np.array([found.margin]), found.gap)
         margins.append(found.margin)
-    return np.array(margins), exact
+        if deadline.passed:
+            break
+    return np.array(margins), 0.0

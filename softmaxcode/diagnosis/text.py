@@ -115,9 +115,9 @@ def reference_lines(found: Diagnosis) -> list[tuple[str, str]]:
     known = found.references
     lines = []
     draws = "1 draw" if len(known.random) == 1 else f"median of {len(known.random)} draws"
-    lines.append(
-        ("  random rows", f"{'' if known.random_is_exact else 'at most '}{number(known.random_margin)} ({draws})")
-    )
+    middle = known.random_margin
+    value = f"{number(middle - known.random_gap)} to {number(middle)}" if known.random_gap else number(middle)
+    lines.append(("  random rows", f"{value} ({draws})"))
     if known.best is not None:
         lines.append(("  best code", f"{number(known.best)} ({known.described()})"))
     if known.free is not None:
@@ -144,8 +144,10 @@ def position(found: Diagnosis) -> str:
     sentences = []
     if margin > known.random.max():
         sentences.append("above every draw of random rows")
-    elif known.random_is_exact:
-        sentences.append(f"{'below every draw' if margin < known.random.min() else 'within the range'} of random rows")
+    elif margin < known.random.min() - known.random_gap:
+        sentences.append("below every draw of random rows")
+    elif not known.random_gap:
+        sentences.append("within the range of random rows")
     if known.best:
         sentences.append(f"{100 * margin / known.best:.3g} % of the margin of the best code ({label(known.evidence)})")
     elif known.upper > 0:

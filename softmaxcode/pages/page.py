@@ -6,6 +6,7 @@ import base64
 import importlib.util
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ MAX_SLUG = 80
 #: A figure whose SVG is larger (bytes) is shown as PNG.
 MAX_SVG = 1_000_000
 PNG_DPI = 150
+#: How Matplotlib's warning of a letter that no font has begins.
+MISSING_GLYPH = "Glyph .* missing from font"
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,12 +182,29 @@ def _slug(text: str) -> str:
 
 def _source(figure: Figure) -> str:
     """A figure as a data URI: an image of its own, so that the ids of two SVGs cannot meet."""
-    # the same figure gives the same page
-    with matplotlib.rc_context({"svg.hashsalt": "softmaxcode"}):
-        content, kind = _image(figure, "svg", metadata={"Date": None}), "svg+xml"
+    content, kind = _svg(figure), "svg+xml"
     if len(content) > MAX_SVG:
         content, kind = _image(figure, "png", dpi=PNG_DPI), "png"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _svg(figure: Figure) -> bytes:
+    """A figure as SVG, which is the same for the same figure.
+
+    Letters are drawn as curves. Where no font of this machine has one of them, as of a class named in another script,
+    texts are left to the browser, which finds a font.
+    """
+    with (
+        matplotlib.rc_context({"svg.hashsalt": "softmaxcode", "svg.fonttype": "path"}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("error", MISSING_GLYPH)
+        try:
+            return _image(figure, "svg", metadata={"Date": None})
+        except UserWarning:
+            matplotlib.rcParams["svg.fonttype"] = "none"
+            warnings.filterwarnings("ignore", MISSING_GLYPH)
+            return _image(figure, "svg", metadata={"Date": None})
 
 
 def _image(figure: Figure, kind: str, **options: Any) -> bytes:

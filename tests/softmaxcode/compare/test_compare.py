@@ -122,6 +122,22 @@ def test_norms_do_not_count_and_the_seed_decides() -> None:
     np.testing.assert_allclose(one.residual_angles, other.residual_angles, atol=1e-9)
 
 
+def test_without_time_the_first_start_alone_is_tried_and_that_is_said() -> None:
+    rng = np.random.default_rng(12)
+    W, code = random_rows(60, 4, rng), sc.best_known(60, 4)
+    short, long = align(W, code, seconds=0), align(W, code)
+    assert (short.complete, long.complete) == (False, True)
+    np.testing.assert_array_equal(np.sort(short.permutation), np.arange(60))
+    assert short.rms_angle > long.rms_angle
+    assert align(planted(code.W, 12), code, seconds=0).complete  # the first start is exact
+    found = compare(W, code, seconds=0)
+    assert not any(one.alignment.complete for one in found.measurements.values())
+    assert "alignments stopped after 0 s each, before every start was tried" in found.note
+    assert "stopped" not in compare(W, code, seconds=0, align=False).note
+    with pytest.raises(ValueError, match="seconds must be"):
+        align(W, code, seconds=-1)
+
+
 def test_a_code_compared_with_itself() -> None:
     code = sc.best_known(24, 4)
     found = compare(planted(code.W, 6), code)
@@ -160,7 +176,7 @@ def test_alignment_is_that_of_align_and_the_nulls_do_not_depend_on_the_classifie
 
 def test_nulls_are_worse_than_a_planted_code() -> None:
     code = sc.best_known(100, 10)
-    found = compare(planted(code.W, 8, noise=3), code)
+    found = compare(planted(code.W, 8, noise=3), code, seconds=1e6)
     assert found.alignment.rms_angle < 4
     assert found.alignment.rms_angle < found.local_optimum.alignment.rms_angle < found.random.alignment.rms_angle
     assert found.spectrum_distance < found.random.spectrum_distance

@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 
 import softmaxcode as sc
 from softmaxcode.diagnosis.directions import among, directions, representatives
+from softmaxcode.diagnosis.references import DRAWS, references
 from softmaxcode.sphere import random_rows, unit_rows
 
 if TYPE_CHECKING:
@@ -310,6 +311,23 @@ def test_what_time_leaves_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     text = str(report)
     assert "time was short" in text and "at most" in text and "at least" in text
     assert report.rows.tested < 400
+
+
+def test_random_rows_for_which_there_is_no_time_have_a_lower_value_too() -> None:
+    known = references(400, 30, seconds=0, search=False)
+    first = np.random.default_rng(np.random.SeedSequence(0).spawn(DRAWS)[0])
+    (middle,), exact = known.random, sc.margin(random_rows(400, 30, first)).margin
+    assert known.random_gap > 0
+    assert middle - known.random_gap - 1e-14 <= exact <= middle + 1e-14
+    exact_draws = references(400, 30, seconds=1e6, search=False)
+    assert exact_draws.random_gap == 0 and len(exact_draws.random) == DRAWS
+    assert exact_draws.random[0] == pytest.approx(exact, abs=1e-14)
+    # a margin below the lower value is below that of random rows, though its exact value is not known
+    W = random_rows(400, 30, np.random.default_rng(1))
+    W[1] = unit_rows(W[:1] + 0.5 * W[1:2])[0]
+    text = str(sc.diagnose(W, seconds=0, search=False))
+    assert f"{middle - known.random_gap:.4f} to {middle:.4f} (1 draw)" in text
+    assert "below every draw of random rows" in text
 
 
 # Files of the report

@@ -129,6 +129,16 @@ def test_page_is_self_contained(tmp_path: Path) -> None:
     assert "Nothing was found yet." in text
 
 
+def test_letters_that_no_font_has_are_left_to_the_browser(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    rare = "\U0010fffd"  # of private use: no font has it
+    strange = figure()
+    strange.axes[0].set_title(f"class {rare}")
+    images = page_of(tmp_path, section(Findings([], {}, {"Strange": strange, "Plain": figure()}))).all("img")
+    drawn, plain = (base64.b64decode(image["src"].partition(",")[2]).decode() for image in images)
+    assert rare in drawn and "<text" not in plain
+    assert not [str(one.message) for one in recwarn if "Glyph" in str(one.message)]
+
+
 def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
     frame = pd.DataFrame({EVIL: [EVIL, None]}, index=pd.Index([EVIL, "b"], name=EVIL + "index"))
     found = Findings([EVIL], {EVIL: frame}, {EVIL: figure()})
