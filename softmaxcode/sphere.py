@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from softmaxcode.checks.arguments import check_flag, check_memory
-from softmaxcode.parallel.tiles import TILE_ROWS, row_tiles
+from softmaxcode.parallel.progress import Progress
+from softmaxcode.parallel.thread_pool import ThreadPool
+from softmaxcode.parallel.threads import one_blas_thread
+from softmaxcode.parallel.tiles import TILE_ROWS, long_pass
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
 
     from softmaxcode.types import PerClass, Rows, Square
@@ -19,6 +25,10 @@ if TYPE_CHECKING:
 UNIT_NORM_TOLERANCE = 1e-6
 #: Rows nearer to unit norm than this count as unit, and `check_rows` leaves their bits unchanged.
 ROUNDING = 4e-15
+#: Rows and columns of a tile of cosines, which fits in the cache of a core.
+PAIR_TILE = 512
+
+State = TypeVar("State")
 
 
 def as_array(X: Any, name: str) -> np.ndarray:
@@ -139,16 +149,69 @@ def gram(W: Rows) -> Square:
 
 
 def largest_cosines(W: Rows) -> np.ndarray:
-    """For each point its largest cosine with another point, shape (K,), in tiles of rows (never K x K)."""
+    """For each point its largest cosine with another point, shape (K,); never K x K numbers at once."""
     K, d = W.shape
-    if d == 2 and K > TILE_ROWS:
+    if K <= TILE_ROWS:
+        return gram(W).max(axis=1)
+    if d == 2:
         return _largest_on_a_circle(W)
-    best = np.empty(K)
-    for rows in row_tiles(K, d, "cosines of all pairs (sampled_margin takes a sample)"):
-        G = W[rows] @ W.T
-        G[np.arange(len(G)), np.arange(rows.start, rows.stop)] = -np.inf
-        best[rows] = G.max(axis=1)
-    return best
+
+    def fold(best: np.ndarray, rows: slice, columns: slice, C: np.ndarray) -> None:
+        np.maximum(best[rows], C.max(axis=1), out=best[rows])
+        np.maximum(best[columns], C.max(axis=0), out=best[columns])
+
+    parts = fold_cosines(W, lambda: np.full(K, -np.inf), fold, "cosines of all pairs (sampled_margin takes a sample)")
+    return np.max(parts, axis=0)
+
+
+def fold_cosines(
+    W: Rows,
+    begin: Callable[[], State],
+    fold: Callable[[State, slice, slice, np.ndarray], None],
+    label: str = "cosines of all pairs",
+) -> list[State]:
+    """Fold the cosines of all pairs, tile by tile on every core.
+
+    Parameters
+    ----------
+    W : ndarray, shape (K, d)
+        Unit rows, already validated.
+    begin : callable
+        Makes the state of a thread.
+    fold : callable
+        Changes a state by a tile: its rows, its columns, and their cosines, -inf on the diagonal. Tiles are on or
+        above the diagonal.
+    label : str
+        The label of the bar of a long pass.
+
+    Returns
+    -------
+    list
+        One state per thread.
+    """
+    K, d = W.shape
+    stop = threading.Event()
+    with Progress(label, K, show=long_pass(K, d)) as bar, one_blas_thread(), ThreadPool(-1) as pool:
+
+        def work(part: int) -> State:
+            state = begin()
+            for first in range(part * PAIR_TILE, K, pool.size * PAIR_TILE):
+                rows = slice(first, min(first + PAIR_TILE, K))
+                for second in range(first, K, PAIR_TILE):
+                    if stop.is_set():
+                        return state
+                    columns = slice(second, min(second + PAIR_TILE, K))
+                    C = W[rows] @ W[columns].T
+                    if first == second:
+                        np.fill_diagonal(C, -np.inf)
+                    fold(state, rows, columns, C)
+                bar.step(rows.stop - rows.start)
+            return state
+
+        try:
+            return list(pool.map(work, range(pool.size)))
+        finally:
+            stop.set()  # after Ctrl-C
 
 
 def _largest_on_a_circle(W: Rows) -> np.ndarray:

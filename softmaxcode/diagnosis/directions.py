@@ -9,8 +9,7 @@ import numpy as np
 
 from softmaxcode.bounds.best import max_cosine_lower_bound
 from softmaxcode.parallel.compiled import compiled
-from softmaxcode.parallel.progress import Progress
-from softmaxcode.parallel.tiles import LONG_PASS
+from softmaxcode.sphere import fold_cosines
 
 if TYPE_CHECKING:
     from softmaxcode.types import PerClass, Rows
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 SHARED, OF_SPACED = 0.95, 1 / 3
 #: Equal rows may differ by this in their cosine.
 ROUNDING = 1e-12
-#: Rows and columns of a block of cosines, 8 MB: it stays in the processor's cache.
+#: Rows whose cosines with all others are computed at once.
 BLOCK = 1024
 
 
@@ -73,24 +72,50 @@ def _root(parent, k):
 
 
 @compiled()
-def _scan(C, first, second, threshold, largest, nearest, parent):
-    """One block of cosines above the diagonal: the largest of each row and column, and unions above a threshold."""
+def _unite(parent, k, j):
+    a = _root(parent, k)
+    b = _root(parent, j)
+    if a != b:
+        parent[max(a, b)] = min(a, b)
+
+
+@compiled()
+def _unite_near(parent, C, first, second, threshold):
+    """Unite the classes of a tile of cosines that are above the threshold."""
     for i in range(C.shape[0]):
-        k = first + i
-        for m in range(max(0, k + 1 - second), C.shape[1]):
-            c = C[i, m]
-            j = second + m
-            if c > largest[k]:
-                largest[k] = c
-                nearest[k] = j
-            if c > largest[j]:
-                largest[j] = c
-                nearest[j] = k
-            if c > threshold:
-                a = _root(parent, k)
-                b = _root(parent, j)
-                if a != b:
-                    parent[max(a, b)] = min(a, b)
+        for m in range(C.shape[1]):
+            if C[i, m] > threshold:
+                _unite(parent, first + i, second + m)
+
+
+class _Seen:
+    """What one thread has seen: the largest cosine of each class, the class that has it, and classes united so far."""
+
+    def __init__(self, K: int) -> None:
+        self.largest = np.full(K, -np.inf)
+        self.nearest = np.full(K, K)
+        self.parent = np.arange(K)
+
+    def take(self, classes: np.ndarray, cosines: np.ndarray, nearest: np.ndarray) -> None:
+        """Other largest cosines of different classes; the smaller number wins a tie."""
+        known = self.largest[classes]
+        better = (cosines > known) | ((cosines == known) & (nearest < self.nearest[classes]))
+        self.largest[classes[better]], self.nearest[classes[better]] = cosines[better], nearest[better]
+
+    def fold(self, rows: slice, columns: slice, C: np.ndarray, threshold: float) -> None:
+        """The cosines of a tile."""
+        for across, down, tile in ((rows, columns, C), (columns, rows, C.T)):
+            largest = tile.max(axis=1)
+            better = np.flatnonzero(largest >= self.largest[across])
+            self.take(across.start + better, largest[better], down.start + tile[better].argmax(axis=1))
+        if self.largest[rows].max() > threshold:
+            _unite_near(self.parent, C, rows.start, columns.start, threshold)
+
+    def merge(self, other: _Seen) -> None:
+        """What another thread has seen."""
+        self.take(np.arange(len(self.largest)), other.largest, other.nearest)
+        for k in np.flatnonzero(other.parent != np.arange(len(other.parent))):
+            _unite(self.parent, k, other.parent[k])
 
 
 def directions(W: Rows, threshold: float) -> Directions:
@@ -114,20 +139,15 @@ def directions(W: Rows, threshold: float) -> Directions:
     >>> [group.tolist() for group in found.groups], found.nearest.tolist()
     ([[0, 2]], [2, 2, 0, 1])
     """
-    K, d = W.shape
-    largest, nearest, parent = np.full(K, -np.inf), np.zeros(K, dtype=np.int64), np.arange(K)
-    with Progress("cosines of all pairs", K, show=None if K * K * d > LONG_PASS else False) as bar:
-        for first in range(0, K, BLOCK):
-            rows = W[first : first + BLOCK]
-            for second in range(first, K, BLOCK):
-                C = rows @ W[second : second + BLOCK].T
-                _scan(C, first, second, threshold, largest, nearest, parent)
-            bar.step(len(rows))
-    roots = np.array([_root(parent, k) for k in range(K)])
+    K = len(W)
+    first, *others = fold_cosines(W, lambda: _Seen(K), lambda seen, *tile: seen.fold(*tile, threshold))
+    for other in others:
+        first.merge(other)
+    roots = np.array([_root(first.parent, k) for k in range(K)])
     order = np.argsort(roots, kind="stable")
     chains = np.split(order, np.flatnonzero(np.diff(roots[order])) + 1)
     groups = [group for chain in chains if len(chain) > 1 for group in _around_means(W, chain, threshold)]
-    return Directions(largest, nearest, sorted(groups, key=lambda part: (-len(part), part[0])))
+    return Directions(first.largest, first.nearest, sorted(groups, key=lambda part: (-len(part), part[0])))
 
 
 def _around_means(W: Rows, chain: np.ndarray, threshold: float) -> list[np.ndarray]:

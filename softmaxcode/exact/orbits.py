@@ -12,8 +12,12 @@ Layers. A basis B and its multiples by the units of the group (+-1, or the cube 
 most 0. Let u be vertices of a hexagon in two further dimensions. A layer is :math:`\sqrt{1 - h^2}\, b + h u` for b in a
 basis, with :math:`h^2` the largest cosine of the orbit. The bases are chosen such that no cosine exceeds that of the
 orbit: those of neighbouring layers are unbiased. Two opposite layers need one further dimension only. So there are
-codes of 512, 576 and 704 vectors in 16, 17 and 18 dimensions with largest cosine 1/3. In 18, 19 and 20 dimensions there
-are codes of 243, 297 and 405 vectors with largest cosine 1/4.
+codes of 512 and 704 vectors in 16 and 18 dimensions with largest cosine 1/3. In 18, 19 and 20 dimensions there are
+codes of 243, 297 and 405 vectors with largest cosine 1/4.
+
+Two poles. In 17 dimensions the poles +-u and a layer of nine unbiased bases at each height +-1/3 are 578 vectors with
+largest cosine 1/3: within a layer it is 1/9 + 8/9 x 1/4. Between layers it is -1/9 + 8/9 x 1/2, if the two sets of nine
+bases are minimal vectors of one lattice of Barnes and Wall and have no basis in common.
 """
 
 from __future__ import annotations
@@ -25,8 +29,10 @@ from typing import TYPE_CHECKING
 import flint
 import numpy as np
 
+from softmaxcode.exact import kerdock
 from softmaxcode.exact.conference import nearest
 from softmaxcode.exact.construction import Construction, orthonormal_coordinates
+from softmaxcode.exact.hadamard import hadamard_matrix
 
 if TYPE_CHECKING:
     from softmaxcode.types import Rows
@@ -158,6 +164,26 @@ def orbit_code(kind: str, count: int) -> np.ndarray:
     return np.vstack(blocks)
 
 
+def two_poles() -> np.ndarray:
+    """Two poles with nine unbiased bases around each, as integer rows of squared norm 18 that span 17 dimensions.
+
+    Examples
+    --------
+    >>> rows = two_poles()
+    >>> rows.shape, np.unique(rows @ rows.T).tolist()
+    ((578, 18), [-18, -10, -6, -2, 2, 6, 18])
+    """
+    (code,) = (one for one in kerdock.constructions(16) if one.K == 288)
+    north = np.rint(4 * code.build()).astype(np.int64)
+    # a Clifford operation keeps the lattice: signs by x y, then the Walsh transform, both of the two highest bits
+    high = np.arange(16) >> 2
+    walsh = np.kron(hadamard_matrix(2), hadamard_matrix(2))
+    south = north * np.where(high == 3, -1, 1) @ np.kron(walsh, np.eye(4, dtype=np.int64)) // 2
+    layers = [np.pad(rows, ((0, 0), (0, 2)), constant_values=h) for rows, h in ((north, 1), (south, -1))]
+    pole = np.array([[0] * 16 + [3, 3]])
+    return np.vstack([pole, -pole, *layers])
+
+
 def _build(kind: str, count: int) -> Rows:
     return orthonormal_coordinates(orbit_code(kind, count))
 
@@ -168,7 +194,6 @@ _SOURCE = (
 )
 _ORBITS = {
     16: ("real", 0, 512, 3),
-    17: ("real", 2, 576, 3),
     18: ("real", 6, 704, 3),
     19: ("complex", 2, 297, 4),
     20: ("complex", 6, 405, 4),
@@ -193,15 +218,20 @@ def constructions(d: int) -> list[Construction]:
         codes.append(("complex", 0, 243, 4))
     cosine, formula = nearest(_golden_cosine), "(15 + 2 sqrt 5)/41"
     golden = Construction("extraspecial-orbits(1536)", 1536, 16, cosine, formula, _SOURCE, _golden_build)
-    return [golden] * (d == 16) + [
-        Construction(
-            name=f"extraspecial-orbit({K})",
-            K=K,
-            d=d,
-            max_cosine=1 / q,
-            formula=f"1/{q}",
-            source=_SOURCE,
-            build=functools.partial(_build, kind, count),
-        )
-        for kind, count, K, q in codes
-    ]
+    poles = Construction("two-poles(578)", 578, 17, 1 / 3, "1/3", _SOURCE, lambda: orthonormal_coordinates(two_poles()))
+    return (
+        [golden] * (d == 16)
+        + [poles] * (d == 17)
+        + [
+            Construction(
+                name=f"extraspecial-orbit({K})",
+                K=K,
+                d=d,
+                max_cosine=1 / q,
+                formula=f"1/{q}",
+                source=_SOURCE,
+                build=functools.partial(_build, kind, count),
+            )
+            for kind, count, K, q in codes
+        ]
+    )

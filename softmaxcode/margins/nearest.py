@@ -12,7 +12,7 @@ from softmaxcode.checks.arguments import check_integer, check_jobs, check_number
 from softmaxcode.margins.exact import GAP_TOLERANCE, TILE, Margins, margins
 from softmaxcode.parallel.deadline import Deadline
 from softmaxcode.parallel.progress import Progress
-from softmaxcode.parallel.tiles import LONG_PASS
+from softmaxcode.parallel.tiles import long_pass
 from softmaxcode.sphere import check_rows, largest_cosines
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def nearest_from_bounds(
     done, fresh, size = len(distances), 0, FIRST_BATCH
     begin = deadline.elapsed
     label = "margins of all classes" if count == K else f"the {count} smallest margins"
-    with Progress(label, K, show=None if K * W.size > LONG_PASS else False) as bar:
+    with Progress(label, K, show=long_pass(K, W.shape[1])) as bar:
         while done < K:
             if len(distances) >= count and count < K:
                 worst = np.partition(distances, count - 1)[count - 1]

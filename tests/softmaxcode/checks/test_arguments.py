@@ -27,7 +27,7 @@ from softmaxcode.cli.command import main
 from softmaxcode.compare import compare
 from softmaxcode.metrics import GNC1
 from softmaxcode.parallel.tiles import row_tiles
-from softmaxcode.sphere import _largest_on_a_circle, largest_cosines, random_rows, unit_rows
+from softmaxcode.sphere import _largest_on_a_circle, fold_cosines, largest_cosines, random_rows, unit_rows
 from softmaxcode.sweep import sweep
 
 STRANGE = ["x", 1.5, True, math.nan, -1, 0, 10**30, None, [1], {}, np.float64(2.5), b"a", object(), np.array([1, 2])]
@@ -219,6 +219,40 @@ def test_largest_cosines_on_a_circle(K):
     np.fill_diagonal(expected, -np.inf)
     np.testing.assert_allclose(largest_cosines(W), expected.max(axis=1), atol=1e-15)
     np.testing.assert_array_equal(largest_cosines(W), _largest_on_a_circle(W))
+
+
+@pytest.mark.parametrize(("K", "d"), [(1024, 3), (1025, 1), (1300, 5), (2049, 40)])
+def test_largest_cosines_of_more_rows_than_a_tile(K, d):
+    W = random_rows(K, d, np.random.default_rng(K))
+    W[3] = W[K - 1]
+    expected = W @ W.T
+    np.fill_diagonal(expected, -np.inf)
+    np.testing.assert_allclose(largest_cosines(W), expected.max(axis=1), atol=1e-15)
+
+
+def test_every_pair_is_folded_once():
+    K = 1200
+    W = random_rows(K, 3, np.random.default_rng(0))
+
+    def fold(count, rows, columns, C):
+        count[rows, columns] += np.isfinite(C)
+
+    counts = sum(fold_cosines(W, lambda: np.zeros((K, K), dtype=int), fold))
+    np.testing.assert_array_equal(
+        counts + counts.T, 1 + np.kron(np.eye(3), np.ones((512, 512)))[:K, :K] - 2 * np.eye(K)
+    )
+
+
+def test_an_error_ends_all_threads_of_a_fold():
+    W, folded = random_rows(20_000, 2, np.random.default_rng(0)), []
+
+    def fold(*tile):
+        folded.append(tile)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fold_cosines(W, list, fold)
+    assert len(folded) <= 64  # one for each thread, of 800
 
 
 def test_tiles_cover_all_rows_and_stay_small():

@@ -178,12 +178,18 @@ def test_a_chain_that_leads_far_is_no_group() -> None:
     assert sorted(map(len, again.groups)) == sorted(map(len, found.groups))
 
 
-def test_blocks_do_not_change_the_directions(monkeypatch: pytest.MonkeyPatch) -> None:
-    W = random_rows(100, 4, np.random.default_rng(8))
+@given(SEEDS, st.integers(2, 60), st.integers(1, 4), st.integers(1, 20))
+def test_tiles_do_not_change_the_directions(seed: int, K: int, d: int, tile: int) -> None:
+    rng = np.random.default_rng(seed)
+    W = random_rows(K, d, rng)
+    W[rng.integers(K, size=K // 3)] = W[rng.integers(K)]  # ties
     whole = directions(W, 0.9)
-    monkeypatch.setattr("softmaxcode.diagnosis.directions.BLOCK", 7)
-    parts = directions(W, 0.9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("softmaxcode.sphere.PAIR_TILE", tile)
+        parts = directions(W, 0.9)
     np.testing.assert_allclose(parts.largest, whole.largest, atol=1e-14)
+    np.testing.assert_allclose(np.einsum("kd,kd->k", W, W[parts.nearest]), whole.largest, atol=1e-14)
+    assert (parts.nearest != np.arange(K)).all()
     assert [group.tolist() for group in parts.groups] == [group.tolist() for group in whole.groups]
 
 

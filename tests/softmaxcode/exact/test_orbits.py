@@ -15,7 +15,7 @@ from softmaxcode.exact import best, constructions, parts, rebuild
 from softmaxcode.exact.constant_weight import blocks, integer_rows
 from softmaxcode.exact.leech import minimal_vectors
 from softmaxcode.exact.leech_layers import stored_layers
-from softmaxcode.exact.orbits import BASES, REAL_START, golden_orbits, orbit_code, real_orbit
+from softmaxcode.exact.orbits import BASES, REAL_START, golden_orbits, orbit_code, real_orbit, two_poles
 from softmaxcode.exact.root_systems import layer
 from softmaxcode.exact.subset_table import levels, measured_levels
 from softmaxcode.sphere import gram
@@ -48,7 +48,6 @@ def rank(X: np.ndarray) -> int:
     ("kind", "count", "K", "d", "norm", "largest"),
     [
         ("real", 0, 512, 16, 12, 4),
-        ("real", 2, 576, 17, 12, 4),
         ("real", 6, 704, 18, 12, 4),
         ("complex", 0, 243, 18, 216, 54),
         ("complex", 2, 297, 19, 216, 54),
@@ -64,6 +63,19 @@ def test_orbits_in_integers(kind, count, K, d, norm, largest):
     code = next(c for c in constructions(d) if c.name == f"extraspecial-orbit({K})")
     assert (code.K, code.max_cosine) == (K, largest / norm)
     assert gram(code.build()).max() == pytest.approx(largest / norm, abs=1e-15)
+
+
+def test_two_poles_in_integers():
+    X = two_poles()
+    assert len(X) == 578 == len(np.unique(X, axis=0))
+    assert set((X**2).sum(axis=1).tolist()) == {18} and max(products(X)) == 6
+    north, south = (X[X[:, -1] == h, :-2] for h in (1, -1))
+    for layer_rows in (north, south):  # nine bases and their negatives
+        assert len(layer_rows) == 288 and products(layer_rows) == {-16: 288, -4: 73_728 // 2, 0: 8640, 4: 73_728 // 2}
+    assert set((north @ south.T).ravel().tolist()) == {-8, -4, 0, 4, 8}
+    assert rank(X[::5]) == np.linalg.matrix_rank(X) == 17
+    code = next(c for c in constructions(17) if c.K == 578)
+    assert gram(code.build()).max() == pytest.approx(1 / 3, abs=1e-15) and code.max_cosine == 1 / 3
 
 
 def test_three_orbits_over_the_golden_field():
@@ -159,7 +171,7 @@ def test_every_layer_has_the_cosine_of_its_centre():
     [
         (512, 16, 2 / 3),
         (1536, 16, (26 - 2 * 5**0.5) / 41),
-        (576, 17, 2 / 3),
+        (578, 17, 2 / 3),
         (704, 18, 2 / 3),
         (405, 20, 3 / 4),
         (306, 9, 1 / 2),
