@@ -113,12 +113,14 @@ def _interior_point(
         if barrier <= _LAST_BARRIER and alpha > 0.9:
             break
         progress = min(alpha, alpha_w)
-        if progress > 0.9 and shift <= 1:  # superlinear convergence of Newton's method
+        if progress < 0.1:  # return to the central path
+            barrier = max(barrier, mean)
+        elif shift > 1:  # not convex here: nearer to the boundary, steps would be short
+            continue
+        elif progress > 0.9:  # superlinear convergence of Newton's method
             barrier = max(_LAST_BARRIER, min(0.1 * mean, mean**1.3))
         elif progress > 0.3:
             barrier = max(_LAST_BARRIER, min(barrier, 0.3 * mean))
-        elif progress < 0.1:  # return to the central path
-            barrier = max(barrier, mean)
     return X, m, slack, weights
 
 
