@@ -12,7 +12,7 @@ import numpy as np
 
 from softmaxcode import exact as exact_codes
 from softmaxcode.bounds.best import max_cosine_lower_bound
-from softmaxcode.catalog import stored as best_stored
+from softmaxcode.catalog import stored_both
 from softmaxcode.certificates.certificate import match_tolerance
 from softmaxcode.certificates.proof import check_digits, closed_form_decimal, prove_margin, prove_tammes
 from softmaxcode.checks.arguments import (
@@ -387,8 +387,7 @@ def _many_points(
 def _stored(K: int, d: int, catalog: bool, exact: bool) -> dict[str, SoftmaxCode]:
     """The best codes from the catalogue and the exact families: one for each objective, or an empty dict."""
     if catalog:
-        codes = {objective: best_stored(K, d, objective, families=exact) for objective in OBJECTIVES}
-        return {name: code for name, code in codes.items() if code is not None}
+        return stored_both(K, d, families=exact)
     known = exact_codes.best(K, d) if exact else None
     return {} if known is None else {objective: known.code(objective) for objective in OBJECTIVES}
 

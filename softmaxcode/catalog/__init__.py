@@ -18,6 +18,7 @@ from softmaxcode.catalog.known import (
     objective_bounds,
     shipped_path,
     stored,
+    stored_both,
     user_catalog,
     user_path,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "objective_bounds",
     "shipped_path",
     "stored",
+    "stored_both",
     "user_catalog",
     "user_path",
     "verify",

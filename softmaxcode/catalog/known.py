@@ -32,6 +32,7 @@ from softmaxcode.checks.arguments import (
     machine_memory,
     search_memory,
 )
+from softmaxcode.checks.limits import MAX_ALL_MARGINS
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.storage.provenance import Evidence, Provenance, installed_version
 
@@ -48,6 +49,10 @@ ENVIRONMENT = "SOFTMAXCODE_CATALOG"
 PROVED = ("optimal", "matches Tammes")
 #: The longest description of a derived code's origin.
 MAX_METHOD = 1000
+#: Coordinates from which the rows of both objectives are not built twice.
+LARGE_CODE = 10**6
+#: Computed cosines of unit rows are right to this.
+ROUNDING = 1e-14
 
 
 class UnknownCodeError(LookupError):
@@ -250,6 +255,36 @@ def stored(K: int, d: int, objective: str, *, families: bool = True) -> SoftmaxC
         return None if found is None else _built(found, K, d, objective, files)
 
 
+def stored_both(K: int, d: int, *, families: bool = True) -> dict[str, SoftmaxCode]:
+    """`stored` for both objectives; one code for both, if both are made in the same way and the rows are large."""
+    with _files() as files:
+        found = {name: _known(K, d, name, files, families) for name in OBJECTIVES}
+        made: dict[str, SoftmaxCode] = {}
+        for name, known in found.items():
+            if known is None:
+                continue
+            first = next(iter(made), None)
+            same = first is not None and _origin(known) is not None and _origin(known) == _origin(found[first])
+            if first is not None and same and K * d >= LARGE_CODE:
+                made[name] = replace(made[first], objective=name)
+            else:
+                made[name] = _built(known, K, d, name, files)
+        return made
+
+
+def _origin(known: Known | None) -> list[tuple[object, ...]] | None:
+    """What rows are made of, whatever the objective; None where that depends on it."""
+    recipe = None if known is None else known.recipe
+    rows = recipe.rows if isinstance(recipe, Joined) else (recipe,) if isinstance(recipe, Row) else ()
+    made: list[tuple[object, ...]] = []
+    for row in rows:
+        if isinstance(row.source, FromFamily):
+            made.append((row.K, row.d, row.source.part.construction.name, row.source.part.K))
+        elif isinstance(row.source, FromFile):
+            made.append((row.K, row.d, row.source.file, row.source.sha256))
+    return made or None
+
+
 def _built(found: Known, K: int, d: int, objective: str, files: Files) -> SoftmaxCode:
     """The coordinates of a code, in the given size."""
     recipe = found.recipe
@@ -275,28 +310,41 @@ def _built(found: Known, K: int, d: int, objective: str, files: Files) -> Softma
 def _union(recipe: Joined, K: int, d: int, objective: str, files: Files) -> SoftmaxCode:
     """Codes in orthogonal subspaces; the union of exact codes keeps the proved bound on its cosines."""
     codes = [files.code(row, objective) for row in recipe.rows]
-    blocks = np.zeros((sum(code.K for code in codes), d))
+    named = "; ".join(_named(row, code) for row, code in zip(recipe.rows, codes, strict=True))
+    bounds = [code.cosine_bound for code in codes]
+    whole = None not in bounds
+    if K * K * d > MAX_ALL_MARGINS:  # the cosines of small parts are computed, those of the union would take long
+        known = [code.max_cosine + ROUNDING if code.cosine_bound is None else code.cosine_bound for code in codes]
+        order = np.argsort([-bound for bound in known], kind="stable")  # a pair of the largest cosine comes first
+        codes, bounds = [codes[i] for i in order], [known[i] for i in order]
+    n = sum(code.K for code in codes)
+    most = K if n > MAX_CHOSEN else n  # of many points the first are kept, and no others are written
+    blocks = np.zeros((most, d))
     row = column = 0
     for code in codes:
-        blocks[row : row + code.K, column : column + code.d] = code.W
-        row, column = row + code.K, column + code.d
-    named = "; ".join(_named(row, code) for row, code in zip(recipe.rows, codes, strict=True))
-    bounds = [code.cosine_bound for code in codes if code.cosine_bound is not None]
-    if len(bounds) < len(codes):
-        return _derived(blocks, K, d, objective, f"codes in orthogonal subspaces: {named}")
-    W = np.ascontiguousarray(blocks[kept_rows(blocks, K, objective)])
+        part = code.W[: most - row]
+        blocks[row : row + len(part), column : column + code.d] = part
+        row, column = row + len(part), column + code.d
+    proved = [bound for bound in bounds if bound is not None]
+    if len(proved) < len(codes):
+        return _derived(blocks, K, d, objective, f"codes in orthogonal subspaces: {named}", n)
+    W = blocks if most == K else np.ascontiguousarray(blocks[kept_rows(blocks, K, objective)])
     W.flags.writeable = False
-    what = f"codes in orthogonal subspaces: {named}"[:MAX_METHOD] + f", {K} of {len(blocks)} points" * (K < len(blocks))
-    return exact.ExactCode(W, max(0.0, *bounds), "", None, what, "docs/theory.md, T2").code(objective)
+    what = f"codes in orthogonal subspaces: {named}"[:MAX_METHOD] + f", {K} of {n} points" * (K < n)
+    union = exact.ExactCode(W, max(0.0, *proved), "", None, what, "docs/theory.md, T2")
+    if whole:
+        return union.code(objective)
+    return SoftmaxCode(W, objective, Provenance(f"derived: {what}", version=installed_version()), _exact=union)
 
 
 def _named(row: Row, code: SoftmaxCode) -> str:
     return f"({row.K}, {row.d}) {code.provenance.method}"
 
 
-def _derived(W: Rows, K: int, d: int, objective: str, origin: str) -> SoftmaxCode:
-    """K rows of a code, with zero coordinates appended."""
-    n, columns = W.shape
+def _derived(W: Rows, K: int, d: int, objective: str, origin: str, n: int | None = None) -> SoftmaxCode:
+    """K rows of a code of n points, with zero coordinates appended."""
+    columns = W.shape[1]
+    n = len(W) if n is None else n
     X = np.pad(W[kept_rows(W, K, objective)], ((0, 0), (0, d - columns)))
     notes = [f"{K} of its {n} points"] * (K < n) + [f"{d - columns} zero coordinates appended"] * (columns < d)
     method = ", ".join([f"derived: {origin}"[:MAX_METHOD], *notes])

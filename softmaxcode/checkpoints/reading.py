@@ -97,7 +97,7 @@ def read_classifier(
             turned=chosen.turned,
             transpose=transpose,
             names=names,
-            kind="the graph",
+            kind="the ONNX graph",
         )
     except ValueError as error:
         if str(error).startswith("cannot "):

@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
     from softmaxcode.diagnosis.report import Diagnosis
 
+#: Competitors of a smaller weight are counted, not named.
+LEAST_WEIGHT = 0.01
 #: What the page calls the columns of the tables.
 HEADS = {
     "margin": "margin (distance from the hull of the others)",
-    "competitors": "competitors, by weight",
-    "weights": "their weights",
+    "competitors": "competitors and their weights",
     "group": "group (0: none)",
+    "median_norm": "median norm",
+    "median_norm_of_others": "median norm of ungrouped classes",
+    "median_bias": "median bias",
+    "median_bias_of_others": "median bias of ungrouped classes",
     "nearest": "nearest single class",
     "angle": "angle to it, degrees",
     "smallest_cosine": "smallest cosine to the mean direction",
@@ -51,9 +56,14 @@ def sections(found: Diagnosis) -> list[ReportSection]:
         ReportSection(
             "margin",
             "The margin, and what it is compared with",
-            "How far is the class in most danger from the convex hull of all others?",
+            "How far is each class from every mean of the others, and how far could it be?",
             Findings(
-                _sentences(reading_lines(found) + margin_lines(found) + reference_lines(found)),
+                [
+                    "Rows are scaled to unit norm. The margin of a class is the distance of its row from the nearest "
+                    "weighted mean of other rows, and 0 where it is such a mean itself. All these means are the hull "
+                    "of the others. The smallest margin is that of the classifier.",
+                    *_sentences(margin_lines(found) + reference_lines(found) + reading_lines(found)),
+                ],
                 figures={"Margins of the classes, in order": pictures.sorted_margins(found)},
             ),
         ),
@@ -64,7 +74,7 @@ def sections(found: Diagnosis) -> list[ReportSection]:
             Findings(
                 _danger_sentences(found),
                 _danger_tables(found),
-                {"Competitors of the classes in most danger": pictures.competitor_map(found)},
+                {"Competitors of the classes in most danger, by weight": pictures.competitor_map(found)},
             ),
         ),
     ]
@@ -75,11 +85,10 @@ def sections(found: Diagnosis) -> list[ReportSection]:
             ReportSection(
                 "groups",
                 "Classes that share one direction",
-                "Which classes were never told apart, or never trained?",
+                "Which classes have nearly one direction?",
                 Findings(
                     [
-                        "A head tells classes of one direction apart by their norms and biases alone. Classes that the "
-                        "training data lack often end in one such group.",
+                        "A head tells classes of one direction apart by their norms and biases alone.",
                         *_sentences(group_lines(found)),
                     ],
                     {"Groups, the largest first": groups.rename(columns=HEADS)},
@@ -94,7 +103,7 @@ def sections(found: Diagnosis) -> list[ReportSection]:
             Findings(
                 _sentences(row_lines(found)),
                 figures={
-                    "Norm of the row and margin of each class": pictures.norms_and_margins(found),
+                    "Norm of the row and margin of each solved class": pictures.norms_and_margins(found),
                     "Cosines of pairs of classes": pictures.cosines(found),
                 },
             ),
@@ -114,16 +123,27 @@ def sections(found: Diagnosis) -> list[ReportSection]:
 
 def _danger_tables(found: Diagnosis) -> dict[str, pd.DataFrame]:
     """The classes in most danger with one of each group, and all classes."""
-    tables = {"All classes, those in most danger first": found.danger}
+    solved = len(found.danger)
+    every = "All classes" if solved == found.K else f"The {solved:,} of {found.K:,} classes that the time allowed"
+    tables = {f"{every}, those in most danger first": found.danger}
     if len(found.distinct) < found.K:
-        tables = {"Classes in most danger, with one class of each group": found.distinct_danger, **tables}
+        one = "Classes in most danger, where one class of each group counts, as competitor and as nearest class too"
+        tables = {one: found.distinct_danger, **tables}
     shown = {}
     for caption, frame in tables.items():
-        table = frame.drop(columns=[] if found.zero_classes else "row")
-        table["competitors"] = table["competitors"].map(", ".join)
-        table["weights"] = table["weights"].map(lambda weights: ", ".join(weight_text(weight) for weight in weights))
+        table = frame.drop(columns=["weights"] + ([] if found.zero_classes else ["row"]))
+        pairs = zip(frame["competitors"], frame["weights"], strict=True)
+        table["competitors"] = [_competitors(names, weights) for names, weights in pairs]
         shown[caption] = table.rename(columns=HEADS)
     return shown
+
+
+def _competitors(names: list[str], weights: list[float]) -> str:
+    """The competitors with their weights, those of small weight only counted."""
+    large = [(name, weight) for name, weight in zip(names, weights, strict=True) if weight >= LEAST_WEIGHT]
+    named = ", ".join(f"{name} {weight_text(weight)}" for name, weight in large)
+    more = len(names) - len(large)
+    return named + (f" and {more:,} below {LEAST_WEIGHT}" if more else "")
 
 
 def _sentences(lines: list[tuple[str, str]]) -> list[str]:
@@ -136,11 +156,14 @@ def _danger_sentences(found: Diagnosis) -> list[str]:
     first = found.distinct_danger.iloc[0]
     pairs = zip(first["competitors"][:3], first["weights"][:3], strict=True)
     named = ", ".join(f"{name} ({weight:.2f})" for name, weight in pairs)
+    group = ""
+    if first["group"]:
+        group = f", which stands for the {found.groups['size'][first['group'] - 1]:,} classes of its group,"
     return [
-        f"{first['class']} is in most danger: a mixture of {named}"
+        f"Class {first['class']}{group} is in most danger: a weighted mean of {named}"
         + (" and others" if len(first["competitors"]) > 3 else "")
-        + f" comes within {first['margin']:.4f} of it. Its features have the least room to turn towards others.",
-        "Rows are scaled to unit norm first. The margin of a class is the distance of its row from the nearest "
-        "weighted mean of other rows, and 0 where it is such a mean itself. The classes with a positive weight are its "
-        "competitors; the nearest single class need not be one of them.",
+        + f" comes within {first['margin']:.4f} of it. With unit rows and no bias, its features may turn the least "
+        "before another class has a larger logit.",
+        "The classes of positive weight in that mean are the competitors; the nearest single class need not be one of "
+        "them.",
     ]

@@ -43,17 +43,19 @@ def sorted_margins(found: Diagnosis) -> Figure:
             axes.axhline(value, color=colour, lw=1.4, ls="--", label=f"{name}: {value:.3f}")
     worst = found.distinct_danger.head(NAMED)
     at = 1 + np.searchsorted(margins, worst["margin"])
-    axes.scatter(at, worst["margin"], color=RED, s=14, zorder=4)
+    grouped = len(found.distinct) < found.K
+    kind = "most danger" + (", each group as one class" if grouped else "")
+    axes.scatter(at, worst["margin"], color=RED, s=14, zorder=4, label=kind)
     named = [
         f"{margin:.3f}  {shortened(name, LABEL)}" for name, margin in zip(worst["class"], worst["margin"], strict=True)
     ]
-    head = ["most danger,", "one of each group:"] if found.directions.groups else ["most danger:"]
+    head = ["most danger,", "one of each group:"] if grouped else ["most danger:"]
     text = "\n".join([*head, *named])
     axes.text(1.02, 1.0, text, transform=axes.transAxes, va="top", ha="left", size=8.5, color=INK)
     axes.set_ylim(bottom=0)
-    _labelled(axes, "classes, smallest margin first", "margin")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, loc="lower right")
+    solved = "" if len(margins) == found.K else f" ({len(margins):,} of {found.K:,} were solved)"
+    _labelled(axes, f"classes, smallest margin first{solved}", "margin")
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 
 
@@ -61,18 +63,29 @@ def competitor_map(found: Diagnosis) -> Figure:
     """The weights of the competitors of the classes in most danger; rows are classes."""
     worst = found.most_danger.classes[:MAPPED]
     weights = found.most_danger.solved.weights[: len(worst)].toarray()
-    columns = np.argsort(-weights.sum(axis=0), kind="stable")
-    columns = columns[weights[:, columns].sum(axis=0) > 0][:COLUMNS]
+    columns = _main_competitors(weights)
     figure = new_figure((9, 1.6 + 0.21 * len(worst)), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(weights[:, columns], aspect="auto", cmap="Blues", vmin=0)
     names = [shortened(found.names[k], LABEL) for k in found.distinct]
     axes.set_xticks(np.arange(len(columns)), [names[k] for k in columns], rotation=90, size=7.5)
     axes.set_yticks(np.arange(len(worst)), [names[k] for k in worst], size=8)
-    axes.set_xlabel(f"competitor (the {len(columns)} with the largest weights)", size=10, color=INK)
+    axes.set_xlabel(f"competitor (the first ones of each class, {len(columns)} in all)", size=10, color=INK)
     axes.set_ylabel("class in danger", size=10, color=INK)
     figure.colorbar(drawn, label="weight in the nearest point", shrink=0.8)
     return figure
+
+
+def _main_competitors(weights: np.ndarray) -> np.ndarray:
+    """The first competitor of every class, then the second ones, to ``COLUMNS`` in all; the largest in sum first."""
+    order = np.argsort(-weights, axis=1, kind="stable")
+    chosen: dict[int, None] = {}
+    for column in order.T:
+        for row, competitor in enumerate(column):
+            if weights[row, competitor] > 0 and len(chosen) < COLUMNS:
+                chosen[int(competitor)] = None
+    columns = np.array(list(chosen), dtype=np.int64)
+    return columns[np.argsort(-weights[:, columns].sum(axis=0), kind="stable")]
 
 
 def norms_and_margins(found: Diagnosis) -> Figure:
@@ -81,7 +94,7 @@ def norms_and_margins(found: Diagnosis) -> Figure:
     axes = figure.subplots()
     classes, margins = found.everyone.classes, found.everyone.solved.margins
     inside = found.directions.group_of(found.K)[classes] > 0
-    for mask, colour, name in ((~inside, BLUE, "its own direction"), (inside, RED, "shares a direction")):
+    for mask, colour, name in ((~inside, BLUE, "in no group"), (inside, RED, "in a group of one direction")):
         if mask.any():
             axes.scatter(margins[mask], found.rows.norms[classes[mask]], s=9, color=colour, alpha=0.6, lw=0, label=name)
     _labelled(axes, "margin", "norm of the row")

@@ -25,18 +25,24 @@ SHOWN_COMPETITORS = 5
 SHOWN_GROUPS, SHOWN_MEMBERS = 5, 6
 #: Columns before the text of a line.
 WIDTH = 22
+#: Rounding gives distances of equal rows up to about this: the square root of that of their cosine.
+ROUNDING = 1e-7
+#: Rows of a group are called short where their median norm is below this fraction of that of ungrouped classes.
+SHORT = 0.75
 
 
 def number(x: float) -> str:
-    """A number to four decimals; small ones to three digits.
+    """A number to four decimals; small ones to three digits, unless they are rounding.
 
     Examples
     --------
-    >>> number(0.5), number(1.234e-5), number(0.0)
-    ('0.5000', '1.23e-05', '0')
+    >>> number(0.5), number(1.234e-5), number(8.4e-9), number(0.0)
+    ('0.5000', '1.23e-05', '<1e-07', '0')
     """
     if x == 0:
         return "0"
+    if 0 < x < ROUNDING:
+        return f"<{ROUNDING:.0e}"
     return f"{x:.4f}" if abs(x) >= 0.001 else f"{x:.3g}"
 
 
@@ -79,34 +85,38 @@ def reading_lines(found: Diagnosis) -> list[tuple[str, str]]:
 def margin_lines(found: Diagnosis) -> list[tuple[str, str]]:
     """The margin, with all classes and with one of each group."""
     groups = found.directions.groups
-    lines = [("margin", _margin(found.smallest, found.names, found.K))]
-    if len(found.distinct) < found.K:
-        inside = sum(len(members) for members in groups)
-        named = [found.names[k] for k in found.distinct]
-        lines = [
-            ("margin, distinct", _margin(found.most_danger, named, len(named))),
+    if len(found.distinct) == found.K:
+        return [
             (
-                "  distinct classes",
-                f"{len(found.distinct):,}: {inside:,} nearly parallel classes in "
-                f"{_counted(len(groups), 'group')} count once per group",
-            ),
-            ("margin, all classes", _margin(found.smallest, found.names, found.K)),
+                "margin",
+                _margin(found.smallest, found.names, "the smallest distance of a class from the hull of the others"),
+            )
         ]
-    return lines
+    inside = sum(len(members) for members in groups)
+    named = [found.names[k] for k in found.distinct]
+    return [
+        ("margin, distinct", _margin(found.most_danger, named, "each group of one direction counts as one class")),
+        (
+            "  distinct classes",
+            f"{len(found.distinct):,}: {inside:,} nearly parallel classes in "
+            f"{_counted(len(groups), 'group')} count once per group",
+        ),
+        ("margin, all classes", _margin(found.smallest, found.names, "every class counts, duplicates too")),
+    ]
 
 
 def _counted(count: int, name: str) -> str:
     return f"{count:,} {name}" + ("" if count == 1 else "s")
 
 
-def _margin(known: NearestClasses, names: Sequence[str], K: int) -> str:
+def _margin(known: NearestClasses, names: Sequence[str], which: str) -> str:
     """The smallest distance found, and what is known of classes that were not solved."""
-    first = shortened(names[known.classes[0]])
+    first = f"class {shortened(names[known.classes[0]])}"
     if known.certain:
-        return f"{number(known.margin)} ({first}), the smallest distance of a class from the hull of the others"
+        return f"{number(known.margin)} ({first}): {which}"
     return (
-        f"at most {number(known.margin)} ({first}), at least {number(known.margin - known.gap)}: time was short, and "
-        f"{len(known.classes):,} of {K:,} classes were solved"
+        f"at most {number(known.margin)} ({first}), at least {number(known.margin - known.gap)}: {which}; time was "
+        f"short, and {len(known.classes):,} of {len(names):,} classes were solved"
     )
 
 
@@ -117,21 +127,20 @@ def reference_lines(found: Diagnosis) -> list[tuple[str, str]]:
     draws = "1 draw" if len(known.random) == 1 else f"median of {len(known.random)} draws"
     middle = known.random_margin
     value = f"{number(middle - known.random_gap)} to {number(middle)}" if known.random_gap else number(middle)
-    lines.append(("  random rows", f"{value} ({draws})"))
+    lines.append(("  random rows", f"{value} ({draws}), which ignore that some classes are alike"))
     if known.best is not None:
-        lines.append(("  best code", f"{number(known.best)} ({known.described()})"))
+        best = f"{number(known.best)}, for directions placed to have a large margin ({known.described()})"
+        lines.append(("  best code", best))
     if known.free is not None:
         lines.append(
             ("  free features", f"at least {number(known.free)} at this temperature, for every global minimiser")
         )
     lower, upper = number(known.lower), number(known.upper)
-    lines.append(
-        (
-            "  proved bounds",
-            f"the largest possible margin of {found.K:,} classes in {_counted(found.d, 'dimension')} is at least "
-            f"{lower} ({known.lower_method}) and at most {upper} ({known.upper_method})",
-        )
-    )
+    range_ = f"at least {lower} ({known.lower_method}) and at most {upper} ({known.upper_method})"
+    if lower == upper:
+        range_ = f"{upper} ({known.upper_method})"
+    size = f"{found.K:,} classes in {_counted(found.d, 'dimension')}"
+    lines.append(("  proved bounds", f"the largest possible margin of {size} is {range_}"))
     lines.append(("  where it lies", position(found)))
     note = known.note(found.distinct_margin)
     return lines + ([("  note", note)] if note else [])
@@ -180,8 +189,9 @@ def danger_table(found: Diagnosis) -> str:
     title = f"The {len(danger)} classes in most danger" if certain >= len(danger) else "The classes in danger"
     short = "" if certain >= len(danger) else " (time was short: others may be in more danger)"
     head = (
-        f"{title}{short}. The nearest point in the hull of the others is the weighted mean of the competitors;\n"
-        "angle is that to the nearest single class, in degrees.\n"
+        f"{title}{short}. The mean of other classes that is nearest to each has these competitors and weights;\n"
+        "angle is that to the nearest single class, in degrees"
+        + ("; one class of each group counts.\n" if len(found.distinct) < found.K else ".\n")
     )
     return head + tabulate(rows, headers=heads, disable_numparse=True) + "\n"
 
@@ -193,17 +203,29 @@ def group_lines(found: Diagnosis) -> list[tuple[str, str]]:
         return []
     total = int(groups["size"].sum())
     many = _counted(len(groups), "group")
-    text = f"{total:,} of {found.K:,} classes are in {many} with cosines above {found.shared:.4g}"
+    text = f"{total:,} of {found.K:,} classes are in {many}, each with a cosine above {found.shared:.4g} to another"
+    outside = found.directions.group_of(found.K) == 0
+    if (found.directions.largest[outside] > found.shared).any():
+        text += "; longer chains are cut, so a class beside a group may be in none"
     lines = [("shared directions", text)]
     for _, one in groups.head(SHOWN_GROUPS).iterrows():
         text = f"{one['size']:,} classes: {listed(one['classes'], SHOWN_MEMBERS)}; median norm {one['median_norm']:.3g}"
         if math.isfinite(one["median_norm_of_others"]):
-            text += f" (others {one['median_norm_of_others']:.3g})"
+            text += f" (ungrouped classes {one['median_norm_of_others']:.3g})"
         if "median_bias" in groups:
             text += f", median bias {one['median_bias']:.3g}"
             if math.isfinite(one["median_bias_of_others"]):
-                text += f" (others {one['median_bias_of_others']:.3g})"
+                text += f" (ungrouped classes {one['median_bias_of_others']:.3g})"
         lines.append((f"  group {one['group']}", text))
+    if len(groups) > SHOWN_GROUPS:
+        lines.append(("  more", f"{len(groups) - SHOWN_GROUPS:,} further groups"))
+    short = groups[groups["median_norm"] < SHORT * groups["median_norm_of_others"]]
+    if len(short):
+        which = ", ".join(str(number) for number in short["group"].head(SHOWN_GROUPS))
+        which += " and others" if len(short) > SHOWN_GROUPS else ""
+        lines.append(
+            ("  short rows", f"of group {which}, as of classes that training hardly moved: count their samples")
+        )
     return lines
 
 
@@ -214,7 +236,7 @@ def row_lines(found: Diagnosis) -> list[tuple[str, str]]:
     lines = [("norms of rows", f"{low:.3g} to {high:.3g}, median {middle:.3g}; margins use directions alone")]
     if known.bias is not None:
         low, middle, high = np.quantile(known.bias, [0, 0.5, 1])
-        lines.append(("bias", f"{low:.3g} to {high:.3g}, median {middle:.3g}; found, and margins do not use it"))
+        lines.append(("bias", f"{low:.3g} to {high:.3g}, median {middle:.3g}; the head adds it, margins ignore it"))
     mean = f"the mean cosine of two rows is {known.mean_cosine:.4f} (it would be {-1 / (found.K - 1):.2g} without one)"
     if known.centred_margin is not None:
         mean += (
@@ -222,11 +244,19 @@ def row_lines(found: Diagnosis) -> list[tuple[str, str]]:
             f"{number(known.centred_margin)} instead of {number(found.margin)}"
         )
         if len(found.distinct) < found.K and known.distinct_centred_margin is not None:
-            mean += f", and with one class of each group {number(known.distinct_centred_margin)}"
+            mean += (
+                f", and with one class of each group {number(known.distinct_centred_margin)} instead of "
+                f"{number(found.distinct_margin)}"
+            )
     lines.append(("common mean", mean))
     if known.tested:
-        norm = f"{known.feature_norm:.3g}" + ("" if known.norm_is_measured else " (no features were given)")
-        text = f"it predicts {known.predicted:,} of {known.tested:,} classes from their best direction, at norm {norm}"
+        norm = f"{known.feature_norm:.3g}"
+        if not known.norm_is_measured:
+            norm += " (assumed: real features may be longer, pass data to measure them)"
+        text = (
+            f"fed with the direction in which a class leads by most, it predicts {known.predicted:,} of "
+            f"{known.tested:,} classes at feature norm {norm}"
+        )
         if known.bias is not None:
             text += f", and {known.predicted_without_bias:,} without its bias"
         lines.append(("raw head", text))

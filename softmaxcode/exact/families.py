@@ -37,6 +37,8 @@ FAMILIES = (
     "leech_layers",
     "planes",
 )
+#: Coordinates that are made at once.
+PART = 2**22
 #: From a code of up to this many vectors those with the most contacts are left out first.
 MAX_SUBSET_CODE = 5000
 #: No code with more coordinates (8 bytes each) is built.
@@ -262,14 +264,22 @@ def _can_build(construction: Construction) -> bool:
 
 def _rows(construction: Construction, indices: np.ndarray | None, d: int) -> Rows:
     """Rows of a construction in d dimensions; indices from its size on are unit vectors e, -e along unused ones."""
-    left = d - construction.d
+    n = construction.d
+    if indices is None and d == n and construction.rows is None:
+        return construction.build()
     if indices is None:
-        return np.pad(construction.build(), ((0, 0), (0, left)))
+        indices = np.arange(construction.K)
     own = indices[indices < construction.K]
-    W = construction.build()[own] if construction.rows is None else construction.rows(own)
+    W = np.zeros((len(indices), d))
+    make = construction.rows
+    if make is None:
+        W[: len(own), :n] = construction.build()[own]
+    else:
+        step = max(1, PART // n)
+        for start in range(0, len(own), step):  # the work arrays of all rows would take several times their memory
+            W[start : min(start + step, len(own)), :n] = make(own[start : start + step])
     axes = indices[indices >= construction.K] - construction.K
-    W = np.pad(W, ((0, len(axes)), (0, left)))
-    W[np.arange(len(own), len(W)), construction.d + axes // 2] = 1.0 - 2.0 * (axes % 2)
+    W[np.arange(len(own), len(W)), n + axes // 2] = 1.0 - 2.0 * (axes % 2)
     return W
 
 

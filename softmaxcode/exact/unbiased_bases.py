@@ -22,23 +22,36 @@ _SOURCE = (
 )
 
 
-def _build(n: int, units: int) -> Rows:
+@functools.lru_cache(maxsize=8)
+def _cosines(turn: int, n: int) -> np.ndarray:
+    """cos(2 pi j/turn)/sqrt(n) for every j, rounded to nearest."""
+    return rounded_cosines(1, turn, n)
+
+
+def _rows(n: int, units: int, indices: np.ndarray) -> Rows:
+    """Rows of the code: the axes, then the other bases; of each vector its multiples by the roots of unity."""
     F = finite_field(n)
     every = np.arange(n)
     turn = math.lcm(4, F.p, units)
-    squares, lines = F.multiply(every[:, None], F.power(every, 2)), F.multiply(every[:, None], every)
-    phase = F.trace(F.add(squares[:, None], lines[None])) * (turn // F.p)
     unit = np.arange(units) * (turn // units)
-    phase = (phase.reshape(n * n, 1, n) + unit[:, None]) % turn
-    cosines = rounded_cosines(1, turn, n)
-    waves = np.concatenate([cosines[phase], cosines[(phase - turn // 4) % turn]], axis=2)
+    W = np.zeros((len(indices), 2 * n))
     # for n = 3 mod 4 the axes are rotated by a right angle: see `_turn`
     start = turn // 4 if n % 4 == 3 else 0
-    whole = rounded_cosines(1, turn, 1)
-    axes = np.zeros((n, units, 2 * n))
-    axes[every, :, every] = whole[(unit + start) % turn]
-    axes[every, :, every + n] = whole[(unit + start - turn // 4) % turn]
-    return np.concatenate([axes, waves]).reshape(-1, 2 * n)
+    whole = _cosines(turn, 1)
+    own = np.flatnonzero(indices < n * units)
+    axis, u = np.divmod(indices[own], units)
+    W[own, axis] = whole[(unit[u] + start) % turn]
+    W[own, axis + n] = whole[(unit[u] + start - turn // 4) % turn]
+    others = np.flatnonzero(indices >= n * units)
+    vector, u = np.divmod(indices[others] - n * units, units)
+    a, b = np.divmod(vector, n)
+    trace = F.trace(every) * (turn // F.p)  # additive: the trace of a x^2 + b x is that of both terms
+    squares, lines = trace[F.multiply(every[:, None], F.power(every, 2))], trace[F.multiply(every[:, None], every)]
+    phase = (squares[a] + lines[b] + unit[u][:, None]) % turn
+    cosines = _cosines(turn, n)
+    W[others, :n] = cosines[phase]
+    W[others, n:] = cosines[(phase - turn // 4) % turn]
+    return W
 
 
 def _turn(n: int, p: int, units: int) -> int:
@@ -61,14 +74,17 @@ def _code(n: int, p: int, units: int) -> Construction:
         cosine = flint.arb.cos_pi_fmpq(flint.fmpq(1, m)) if m else flint.arb(1)
         return cosine / flint.arb(n).sqrt()
 
+    K = units * n * (n + 1)
+    rows = functools.partial(_rows, n, units)
     return Construction(
         name=f"complex-bases({n}, {units})",
-        K=units * n * (n + 1),
+        K=K,
         d=2 * n,
         max_cosine=nearest(across),
         formula=root_formula(n) if m == 0 else f"cos(pi/{m})/sqrt({n})",
         source=_SOURCE,
-        build=functools.partial(_build, n, units),
+        build=lambda: rows(np.arange(K)),
+        rows=rows,
     )
 
 

@@ -215,19 +215,24 @@ class CMFClassifier(SphericalHead):
         """What `repr` shows of the head."""
         return f"{super().extra_repr()}, momentum={self.momentum:g}"
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, labels: Tensor | None = None, **options: Any) -> Tensor:
         """Logits, or with labels their mean cross-entropy; in training mode labels also make the batch pending.
 
-        See `SphericalHead.forward` for shapes and errors. A refused batch does not become pending.
+        See `SphericalHead.forward` for shapes, options and errors. A refused batch does not become pending, and neither
+        do samples whose label is ``ignore_index``.
         """
-        result = super().forward(features, labels)
+        result = super().forward(features, labels, **options)
         if labels is not None and self.training:
-            self._add(features, labels)
+            self._add(features, labels, options.get("ignore_index"))
         return result
 
     @torch.compiler.disable
-    def _add(self, features: Tensor, labels: Tensor) -> None:
+    def _add(self, features: Tensor, labels: Tensor, ignore_index: int | None) -> None:
         self._check_plain()
+        features, labels = features.reshape(-1, self.d), labels.reshape(-1)
+        if ignore_index is not None:
+            counts = labels != ignore_index
+            features, labels = features[counts], labels[counts]
         batch = ClassSums.of(features, labels)
         self._pending = ClassSums.merged([self._pending.to(features.device), batch])
         self._batches_pending += 1

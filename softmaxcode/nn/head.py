@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from softmaxcode.checks.arguments import check_integer, check_pair, check_temperature
+from softmaxcode.checks.arguments import check_integer, check_number, check_pair, check_temperature
 from softmaxcode.checks.tensors import check_alike, check_features, gathered, under_autocast, unit_rows
 from softmaxcode.nn.functional import spherical_cross_entropy
+from softmaxcode.nn.tiles import largest_products
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class SphericalHead(nn.Module):
@@ -42,6 +47,7 @@ class SphericalHead(nn.Module):
     """
 
     weight: Tensor
+    log_temperature: nn.Parameter | None
     #: The numbers that define the function and are not parameters, in the order of the extra state.
     settings: ClassVar[tuple[str, ...]] = ("temperature",)
 
@@ -49,17 +55,75 @@ class SphericalHead(nn.Module):
         super().__init__()
         self.K, self.d = check_pair(K, d)
         self._temperature = check_temperature(temperature)  # not by the setter, which a Parameter would bypass
+        self._least_temperature = 0.0
+        self.register_parameter("log_temperature", None)
 
     @property
     def temperature(self) -> float:
         """What cosines are divided by; it can be set."""
-        return self._temperature
+        learned = self.log_temperature
+        return self._temperature if learned is None else self._least_temperature + float(learned.detach().exp())
 
     @temperature.setter
     def temperature(self, temperature: float) -> None:
-        self._temperature = check_temperature(temperature)
+        value = check_temperature(temperature)
+        if self.log_temperature is None:
+            self._temperature = value
+        else:
+            with torch.no_grad():
+                self.log_temperature.fill_(math.log(self._above(value)))
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+    def learn_temperature(self, least: float = 0.01) -> Self:
+        r"""Make the temperature a parameter, with its present value, before the optimiser is made.
+
+        .. math:: \tau = \tau_{\min} + e^{a}
+
+        The parameter is ``log_temperature``, a. So the temperature stays above ``least``, whatever the optimiser does.
+        Without such a bound a network that separates its training classes lowers it for ever.
+
+        Parameters
+        ----------
+        least : float
+            The bound, :math:`\tau_{\min}`: at least 0, and below the present temperature.
+
+        Returns
+        -------
+        SphericalHead
+            The head.
+
+        Raises
+        ------
+        ValueError
+            If ``least`` is not such a number.
+
+        Examples
+        --------
+        >>> from softmaxcode.nn import SphericalClassifier
+        >>> head = SphericalClassifier(4, 3, temperature=0.1).learn_temperature()
+        >>> round(head.temperature, 6), [name for name, _ in head.named_parameters()]
+        (0.1, ['log_temperature', 'raw_weight'])
+        """
+        value = self.temperature
+        self._least_temperature = check_number("least", least, 0, math.inf, "[)")
+        rows = self.weight
+        start = torch.tensor(math.log(self._above(value)), dtype=rows.dtype, device=rows.device)
+        self.log_temperature = nn.Parameter(start)
+        return self
+
+    def _above(self, temperature: float) -> float:
+        """By how much a temperature exceeds the bound of a learned one."""
+        if not temperature > self._least_temperature:
+            raise ValueError(
+                f"a learned temperature must be above its bound, {self._least_temperature:g}; got {temperature:g}"
+            )
+        return temperature - self._least_temperature
+
+    def _current_temperature(self) -> float | Tensor:
+        """The temperature that the loss divides by, with a gradient where it is learned."""
+        learned = self.log_temperature
+        return self._temperature if learned is None else self._least_temperature + learned.exp()
+
+    def forward(self, features: Tensor, labels: Tensor | None = None, **options: Any) -> Tensor:
         r"""Logits, or with labels their mean cross-entropy.
 
         .. math:: z_{ik} = \frac{\langle w_k, h_i \rangle}{\tau \|h_i\|}, \qquad
@@ -67,14 +131,17 @@ class SphericalHead(nn.Module):
 
         Parameters
         ----------
-        features : Tensor, shape (N, d)
+        features : Tensor, shape (N, d) or (..., d)
             Of any norm, on the device of ``weight`` and of its dtype; under `torch.autocast` they are cast to it.
-        labels : Tensor, shape (N,), optional
+        labels : Tensor, shape (N,) or (...), optional
             Integers from 0 to K - 1.
+        **options
+            Of the loss: ``reduction``, ``log``, ``ignore_index``, ``label_smoothing``, ``class_weights``,
+            ``cosine_margin`` and ``angular_margin`` of `softmaxcode.nn.functional.spherical_cross_entropy`.
 
         Returns
         -------
-        Tensor, shape (N, K) or ()
+        Tensor, shape (N, K), (..., K) or ()
             The logits, or the loss, which is computed without storing them. The dtype is that of ``weight``, under
             `torch.autocast` too; the loss of a half-precision head is float32.
 
@@ -82,16 +149,62 @@ class SphericalHead(nn.Module):
         ------
         ValueError
             For an empty batch, features of another width, dtype or device, or a NaN or infinite entry. Also for labels
-            that are not N integers from 0 to K - 1.
+            that are not N integers from 0 to K - 1, an option out of range, and options without labels.
         """
+        temperature = self._current_temperature()
         if labels is not None:
-            return spherical_cross_entropy(features, self.weight, labels, self.temperature)
+            return spherical_cross_entropy(features, self.weight, labels, temperature, **options)
+        if options:
+            raise ValueError(f"{', '.join(options)} is an option of the loss: pass labels too")
+        if isinstance(features, Tensor) and features.ndim > 2:
+            return self(features.reshape(-1, features.shape[-1])).reshape(*features.shape[:-1], self.K)
         weight = gathered(self.weight, "weight")
         features = under_autocast(check_features(features, self.d), weight)
         check_alike(features, weight, ("features", "weight"))
         # a small temperature amplifies the rounding of half precision
         with torch.autocast(features.device.type, enabled=False):
-            return unit_rows(features) @ weight.T / self.temperature
+            return unit_rows(features) @ weight.T / temperature
+
+    @torch.no_grad()
+    def topk(self, features: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """The k classes of the largest logits for each sample, without storing the N x K logits.
+
+        Parameters
+        ----------
+        features : Tensor, shape (N, d) or (..., d)
+            As in `forward`.
+        k : int
+            From 1 to K.
+
+        Returns
+        -------
+        values, classes : Tensor, shape (N, k) or (..., k)
+            The logits, the largest first, and their classes; of equal logits, any.
+
+        Raises
+        ------
+        ValueError
+            As `forward`, and if k is out of range.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from softmaxcode.nn import CodeClassifier
+        >>> head = CodeClassifier([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], temperature=0.5, rotate=False)
+        >>> values, classes = head.topk(torch.tensor([[1.0, 0.1], [-1.0, 0.5]]), 2)
+        >>> classes.tolist()
+        [[0, 1], [2, 1]]
+        """
+        k = check_integer("k", k, 1, self.K)
+        if isinstance(features, Tensor) and features.ndim > 2:
+            values, classes = self.topk(features.reshape(-1, features.shape[-1]), k)
+            return values.reshape(*features.shape[:-1], k), classes.reshape(*features.shape[:-1], k)
+        weight = gathered(self.weight, "weight")
+        features = under_autocast(check_features(features, self.d), weight)
+        check_alike(features, weight, ("features", "weight"))
+        with torch.autocast(features.device.type, enabled=False):
+            values, classes = largest_products(unit_rows(features), weight, k)
+        return values / self._current_temperature(), classes
 
     def get_extra_state(self) -> Tensor:
         """The extra state beside the rows in a state dict: ``settings``, float64 on the CPU."""
@@ -118,8 +231,8 @@ class SphericalHead(nn.Module):
         # another kind of head has fewer or more of them, with the temperature first
         for name, value in zip(self.settings, state.tolist(), strict=False):
             before = getattr(self, name)
-            setattr(self, name, value)
             if value != before:
+                setattr(self, name, value)
                 warnings.warn(
                     f"the state dict's {name} {value:g} replaces {before:g}; to use another, set it after loading",
                     stacklevel=2,

@@ -343,3 +343,42 @@ def best_wrong_class(features: Tensor, weight: Tensor, labels: Tensor, check_val
     """
     best: Tensor = _best_wrong_class(features.detach(), weight.detach(), labels, check_values)
     return best
+
+
+def largest_products(features: Tensor, weight: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    r"""The k largest products :math:`\langle w_j, h_i\rangle` of each sample, in tiles; no gradient.
+
+    Parameters
+    ----------
+    features : Tensor, shape (N, d)
+        Rows h_i.
+    weight : Tensor, shape (K, d)
+        Rows w_j of the same dtype.
+    k : int
+        From 1 to K.
+
+    Returns
+    -------
+    values, classes : Tensor, shape (N, k)
+        The products, the largest first, and their classes j.
+
+    Examples
+    --------
+    >>> import torch
+    >>> largest_products(torch.tensor([[1.0, 2.0]]), torch.eye(2), 1)[1].tolist()
+    [[1]]
+    """
+    rows, columns = sides(len(features), len(weight), features.device)
+    values = features.new_empty(len(features), k)
+    classes = torch.empty(len(features), k, dtype=torch.int64, device=features.device)
+    for part in _slices(len(features), rows):
+        best = features.new_empty(part.stop - part.start, 0)
+        where = classes.new_empty(part.stop - part.start, 0)
+        for block in _slices(len(weight), columns):
+            tile = features[part] @ weight[block].T
+            found, at = tile.topk(min(k, tile.shape[1]), dim=1)
+            best, where = torch.cat([best, found], dim=1), torch.cat([where, at + block.start], dim=1)
+            best, order = best.topk(min(k, best.shape[1]), dim=1)
+            where = where.gather(1, order)
+        values[part], classes[part] = best, where
+    return values, classes

@@ -348,7 +348,7 @@ def test_the_page_of_a_diagnosis(tmp_path: Path) -> None:
     content = page.read_text()
     assert "<b>" not in content and content.count("<img") == 4
     worst = report.distinct_danger["class"][0].replace("<b>", "")
-    assert f"&lt;b&gt;{worst} is in most danger: a mixture of" in content
+    assert f"Class &lt;b&gt;{worst} is in most danger: a weighted mean of" in content
     with pytest.raises(ValueError, match="it exists already"):
         report.to_html(page, replace=False)
 
