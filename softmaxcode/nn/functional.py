@@ -114,10 +114,10 @@ def spherical_cross_entropy(
     reduction: str = "mean",
     log: bool = False,
     ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float = 0,  # an integer: `torch.compile` would treat a float as a further input
     class_weights: Tensor | None = None,
-    cosine_margin: float = 0.0,
-    angular_margin: float = 0.0,
+    cosine_margin: float = 0,
+    angular_margin: float = 0,
 ) -> Tensor:
     r"""Cross-entropy of cosine logits at a temperature, for any number of classes.
 
@@ -219,13 +219,15 @@ def spherical_cross_entropy(
     if counts is not None:
         samples = counts.to(h.dtype) if samples is None else samples * counts
     if not smoothing:
-        return _reduced(s, samples, reduction, log).reshape(shape if reduction == "none" else ())
+        found = _reduced(s, samples, reduction, log)
+        return found.reshape(shape) if reduction == "none" else found
     losses = -torch.nn.functional.logsigmoid(-s)
     every = h.new_ones(len(w)) if of_class is None else of_class
     of_all = (h @ (w.T @ every) + every[y] * (of_label - own)) / temperature  # the weighted sum of all logits
     spread = (every.sum() * (losses + of_label / temperature) - of_all) / len(w)
     mixed = (1 - smoothing) * every[y] * losses + smoothing * spread
-    return _smoothed(mixed, samples, counts, reduction, log).reshape(shape if reduction == "none" else ())
+    found = _smoothed(mixed, samples, counts, reduction, log)
+    return found.reshape(shape) if reduction == "none" else found
 
 
 def _flat(features: Any, labels: Any) -> tuple[Any, Any, torch.Size]:
