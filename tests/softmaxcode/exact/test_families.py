@@ -154,7 +154,7 @@ def test_large_codes_are_built_in_part():
         ("24-cell", [0, 1, 2], 4, 4, "not 4 ascending ones"),
         ("24-cell", None, 10**6, 10**6, "exceeds the 200000000 coordinates"),
         ("no such code", None, 15, 5_000_000, "in more than 7071 dimensions"),
-        ("complex-bases(743, 4)", list(range(3000)), 3000, 1486, "more than the 200000000 coordinates"),
+        ("isotropic(16)", list(range(3000)), 3000, 3856, "more than the 200000000 coordinates"),
     ],
 )
 def test_rebuilding_what_is_no_code_is_refused(name, indices, K, d, reason):
