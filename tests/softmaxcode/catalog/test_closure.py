@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softmaxcode as sc
-from softmaxcode.catalog import Catalog, UnknownCodeError, look_up
+from softmaxcode.catalog import Catalog, UnknownCodeError, look_up, stored_both
 from softmaxcode.catalog.closure import FromFile, Row, Table
 from softmaxcode.catalog.derived import kept_rows, with_hole_filled
 from softmaxcode.margins.exact import smallest_margin
@@ -45,6 +45,26 @@ def test_pairs_that_were_never_searched_are_said_to_be(K, d):
     with Catalog(sc.catalog.shipped_path(), readonly=True, trusted=True) as shipped:
         is_there = shipped.entry(K, d, "softmax") is not None
     assert (sc.best_known(K, d).provenance.evidence == sc.Evidence.CONSTRUCTION) == (not is_there)
+
+
+def test_a_long_union_has_the_cosine_of_its_parts(monkeypatch):
+    """(20000, 47) is a small searched code beside two of an exact family; a pass over all pairs is not needed."""
+    code = sc.best_known(20_000, 47, objective="tammes")
+    assert "catalogue entry" in code.provenance.method and "exact:" in code.provenance.method and code.is_long
+    with monkeypatch.context() as patch:
+        patch.setattr("softmaxcode.code.largest_cosines", None)
+        found = code.max_cosine
+    assert found == pytest.approx(1 - look_up(20_000, 47, "tammes").value, abs=1e-13)
+    sample = code.W[::97] @ code.W.T
+    assert np.sort(sample, axis=1)[:, -2].max() <= found + 1e-13
+
+
+def test_large_rows_are_built_once_for_both_objectives():
+    large, small = stored_both(20_000, 256), stored_both(40, 10)
+    assert large["tammes"].W is large["softmax"].W and large["softmax"].objective == "softmax"
+    assert large["softmax"].max_cosine == large["tammes"].max_cosine
+    for objective, code in small.items():
+        assert value(code) == pytest.approx(look_up(40, 10, objective).value, abs=1e-12)
 
 
 @pytest.mark.parametrize(("K", "d"), [(5, 3), (12, 3), (100, 200), (9, 2), (275, 22), (11, 3)])
