@@ -171,7 +171,7 @@ def two_poles() -> np.ndarray:
     --------
     >>> rows = two_poles()
     >>> rows.shape, np.unique(rows @ rows.T).tolist()
-    ((578, 18), [-18, -10, -6, -2, 2, 6, 18])
+    ((578, 18), [-18, -14, -10, -6, -2, 2, 6, 18])
     """
     (code,) = (one for one in kerdock.constructions(16) if one.K == 288)
     north = np.rint(4 * code.build()).astype(np.int64)
