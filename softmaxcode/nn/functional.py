@@ -13,6 +13,7 @@ from softmaxcode.checks.arguments import check_integer, check_number, check_temp
 from softmaxcode.checks.tensors import (
     check_alike,
     check_classifier,
+    check_dense,
     check_features,
     check_labels,
     under_autocast,
@@ -232,8 +233,8 @@ def spherical_cross_entropy(
 
 def _flat(features: Any, labels: Any) -> tuple[Any, Any, torch.Size]:
     """Samples in rows where both have further dimensions, such as (N, T, d) and (N, T), and the shape of the labels."""
-    if isinstance(features, Tensor) and isinstance(labels, Tensor) and labels.ndim > 1:
-        if features.shape[:-1] != labels.shape:
+    if isinstance(labels, Tensor) and check_dense(labels, "labels", "(N,)").ndim > 1:
+        if check_dense(features, "features", "(N, d)").shape[:-1] != labels.shape:
             raise ValueError(
                 f"features must have the shape of labels and one dimension more, d; got {tuple(features.shape)} and "
                 f"{tuple(labels.shape)}"

@@ -158,8 +158,8 @@ def test_code_is_the_best_known(K, d):
 def test_code_is_searched_for_where_none_is_held(monkeypatch):
     monkeypatch.setattr(codes, "BUDGET", 1.0)
     with pytest.raises(sc.UnknownCodeError) as missing:
-        sc.best_known(205, 3)
-    found = codes.code.__wrapped__(205, 3)
-    assert found.W.shape == (205, 3)
+        sc.best_known(500, 3)
+    found = codes.code.__wrapped__(500, 3)
+    assert found.W.shape == (500, 3)
     assert found.margin >= missing.value.bounds.lower
     assert found.provenance.seed == codes.SEED

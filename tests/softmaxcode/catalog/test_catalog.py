@@ -851,18 +851,18 @@ def test_which_entries_are_listed(
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mine = tmp_path / "mine.sqlite"
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(mine))
-    some_code(401, 3).save(tmp_path / "some.npz")  # a pair that does not ship
+    some_code(601, 3).save(tmp_path / "some.npz")  # a pair that does not ship
     for counted in ("1 entered, 0 not better, 0 refused", "0 entered, 1 not better, 0 refused"):
         assert main(["catalog", "import", str(tmp_path / "some.npz")]) == 0
         assert counted in capsys.readouterr().out
-    assert main(["catalog", "list", "--classes", "401", "--dims", "3"]) == 0
-    assert "K=401    d=3    softmax  margin=0.0" in capsys.readouterr().out
-    assert main(["catalog", "show", "401", "3", "-o", str(tmp_path / "out.npz")]) == 0
-    assert "catalogue entry (401, 3) softmax" in capsys.readouterr().out
+    assert main(["catalog", "list", "--classes", "601", "--dims", "3"]) == 0
+    assert "K=601    d=3    softmax  margin=0.0" in capsys.readouterr().out
+    assert main(["catalog", "show", "601", "3", "-o", str(tmp_path / "out.npz")]) == 0
+    assert "catalogue entry (601, 3) softmax" in capsys.readouterr().out
     np.testing.assert_array_equal(sc.load(tmp_path / "out.npz").W, sc.load(tmp_path / "some.npz").W)
     assert main(["catalog", "show", "2000003", "3"]) == 1
     assert "lies between" in capsys.readouterr().out
-    assert main(["catalog", "export", str(tmp_path / "all.sqlite"), "--pairs", "401,3"]) == 0
+    assert main(["catalog", "export", str(tmp_path / "all.sqlite"), "--pairs", "601,3"]) == 0
     assert main(["catalog", "verify", str(tmp_path / "all.sqlite"), "--jobs", "1"]) == 0
     assert "2 of 2 certificates" in capsys.readouterr().out
     edit(tmp_path / "all.sqlite", "UPDATE codes SET lower_bound = 0.7")

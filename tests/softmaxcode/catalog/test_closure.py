@@ -207,14 +207,14 @@ def test_one_more_point_than_is_stored():
 def test_a_result_of_the_users_counts_for_other_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
     monkeypatch.setenv("SOFTMAXCODE_CATALOG", str(path))
-    before = look_up(109, 10, "softmax").value
+    before = look_up(139, 5, "softmax").value
     with Catalog(path) as catalog:
-        catalog.improve(sc.solve(110, 9, starts=1, catalog=False, exact=False))
-    after = sc.best_known(109, 10)
+        catalog.improve(sc.solve(140, 4, starts=1, catalog=False, exact=False))
+    after = sc.best_known(139, 5)
     assert after.margin > before + 0.01
     assert after.provenance.evidence == sc.Evidence.CONSTRUCTION
-    assert "(110, 9) catalogue entry (110, 9) softmax" in after.provenance.method
-    assert sc.best_known(110, 9).provenance.evidence == sc.Evidence.SEARCHED
+    assert "(140, 4) catalogue entry (140, 4) softmax" in after.provenance.method
+    assert sc.best_known(140, 4).provenance.evidence == sc.Evidence.SEARCHED
 
 
 def test_a_file_that_claims_too_much_is_corrected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

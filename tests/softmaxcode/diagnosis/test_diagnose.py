@@ -301,7 +301,7 @@ def test_where_all_classes_share_a_direction_they_are_measured_all_the_same() ->
 
 
 def test_where_no_code_is_stored_the_bound_is_named() -> None:
-    text = str(sc.diagnose(random_rows(401, 3, np.random.default_rng(0)), search=False))
+    text = str(sc.diagnose(random_rows(601, 3, np.random.default_rng(0)), search=False))
     assert "of what no classifier exceeds" in text and "best code" not in text
 
 
