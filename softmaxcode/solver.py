@@ -29,6 +29,7 @@ from softmaxcode.checks.arguments import (
     search_memory,
     shown,
 )
+from softmaxcode.checks.limits import LARGE_CODE
 from softmaxcode.code import SoftmaxCode, code_of_unit_rows
 from softmaxcode.contacts.system import tammes_system
 from softmaxcode.exact import closed_form
@@ -55,8 +56,7 @@ LIMIT = 110.0
 MEMORY_MARGIN = 1.05
 #: Bytes per coordinate of an exact code that is being built.
 BUILDING = 16
-#: Coordinates from which an exact code is built on a thread of its own, and the fraction of the time that it gets.
-LARGE_CODE = 10**6
+#: The fraction of the time that a large exact code gets to be built.
 STORED_FRACTION = 0.5
 #: Seconds per coordinate to write a code.
 WRITING = 1.5e-8

@@ -191,7 +191,7 @@ def fold_cosines(
     """
     K, d = W.shape
     stop = threading.Event()
-    with Progress(label, K, show=long_pass(K, d)) as bar, one_blas_thread(), ThreadPool(-1) as pool:
+    with Progress(label, K, show=long_pass(K * K * d)) as bar, one_blas_thread(), ThreadPool(-1) as pool:
 
         def work(part: int) -> State:
             state = begin()

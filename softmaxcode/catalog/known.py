@@ -32,7 +32,7 @@ from softmaxcode.checks.arguments import (
     machine_memory,
     search_memory,
 )
-from softmaxcode.checks.limits import MAX_ALL_MARGINS
+from softmaxcode.checks.limits import LARGE_CODE, MAX_ALL_MARGINS
 from softmaxcode.code import SoftmaxCode
 from softmaxcode.storage.provenance import Evidence, Provenance, installed_version
 
@@ -49,8 +49,6 @@ ENVIRONMENT = "SOFTMAXCODE_CATALOG"
 PROVED = ("optimal", "matches Tammes")
 #: The longest description of a derived code's origin.
 MAX_METHOD = 1000
-#: Coordinates from which the rows of both objectives are not built twice.
-LARGE_CODE = 10**6
 #: Computed cosines of unit rows are right to this.
 ROUNDING = 1e-14
 
@@ -263,26 +261,32 @@ def stored_both(K: int, d: int, *, families: bool = True) -> dict[str, SoftmaxCo
         for name, known in found.items():
             if known is None:
                 continue
-            first = next(iter(made), None)
-            same = first is not None and _origin(known) is not None and _origin(known) == _origin(found[first])
-            if first is not None and same and K * d >= LARGE_CODE:
-                made[name] = replace(made[first], objective=name)
+            twins = [code for other, code in made.items() if _same_rows(known, found[other])]
+            if twins and K * d >= LARGE_CODE:
+                made[name] = replace(twins[0], objective=name)
             else:
                 made[name] = _built(known, K, d, name, files)
         return made
 
 
-def _origin(known: Known | None) -> list[tuple[object, ...]] | None:
-    """What rows are made of, whatever the objective; None where that depends on it."""
-    recipe = None if known is None else known.recipe
+def _same_rows(first: Known, second: Known | None) -> bool:
+    """Whether two codes are known to have the same rows, whatever their objectives."""
+    return second is not None and _origin(first) == _origin(second) != []
+
+
+def _origin(known: Known) -> list[tuple[object, ...]]:
+    """What rows are made of; empty where that is not a list of stored codes."""
+    recipe = known.recipe
     rows = recipe.rows if isinstance(recipe, Joined) else (recipe,) if isinstance(recipe, Row) else ()
     made: list[tuple[object, ...]] = []
     for row in rows:
+        source: tuple[object, ...] = ()  # of a closed form the size tells all
         if isinstance(row.source, FromFamily):
-            made.append((row.K, row.d, row.source.part.construction.name, row.source.part.K))
+            source = (row.source.part.construction.name, row.source.part.K)
         elif isinstance(row.source, FromFile):
-            made.append((row.K, row.d, row.source.file, row.source.sha256))
-    return made or None
+            source = (row.source.file, row.source.sha256)
+        made.append((row.K, row.d, *source))
+    return made
 
 
 def _built(found: Known, K: int, d: int, objective: str, files: Files) -> SoftmaxCode:
@@ -311,12 +315,9 @@ def _union(recipe: Joined, K: int, d: int, objective: str, files: Files) -> Soft
     """Codes in orthogonal subspaces; the union of exact codes keeps the proved bound on its cosines."""
     codes = [files.code(row, objective) for row in recipe.rows]
     named = "; ".join(_named(row, code) for row, code in zip(recipe.rows, codes, strict=True))
-    bounds = [code.cosine_bound for code in codes]
-    whole = None not in bounds
-    if K * K * d > MAX_ALL_MARGINS:  # the cosines of small parts are computed, those of the union would take long
-        known = [code.max_cosine + ROUNDING if code.cosine_bound is None else code.cosine_bound for code in codes]
-        order = np.argsort([-bound for bound in known], kind="stable")  # a pair of the largest cosine comes first
-        codes, bounds = [codes[i] for i in order], [known[i] for i in order]
+    proved, long = all(code.cosine_bound is not None for code in codes), K * K * d > MAX_ALL_MARGINS
+    if long:  # a pair of the largest cosine comes first
+        codes.sort(key=_bound_of_part, reverse=True)
     n = sum(code.K for code in codes)
     most = K if n > MAX_CHOSEN else n  # of many points the first are kept, and no others are written
     blocks = np.zeros((most, d))
@@ -325,16 +326,20 @@ def _union(recipe: Joined, K: int, d: int, objective: str, files: Files) -> Soft
         part = code.W[: most - row]
         blocks[row : row + len(part), column : column + code.d] = part
         row, column = row + len(part), column + code.d
-    proved = [bound for bound in bounds if bound is not None]
-    if len(proved) < len(codes):
+    if not proved and not long:
         return _derived(blocks, K, d, objective, f"codes in orthogonal subspaces: {named}", n)
     W = blocks if most == K else np.ascontiguousarray(blocks[kept_rows(blocks, K, objective)])
     W.flags.writeable = False
     what = f"codes in orthogonal subspaces: {named}"[:MAX_METHOD] + f", {K} of {n} points" * (K < n)
-    union = exact.ExactCode(W, max(0.0, *proved), "", None, what, "docs/theory.md, T2")
-    if whole:
+    union = exact.ExactCode(W, max(0.0, *map(_bound_of_part, codes)), "", None, what, "docs/theory.md, T2")
+    if proved:
         return union.code(objective)
     return SoftmaxCode(W, objective, Provenance(f"derived: {what}", version=installed_version()), _exact=union)
+
+
+def _bound_of_part(code: SoftmaxCode) -> float:
+    """An upper bound on the largest cosine of a part: proved, or computed where it is a small code of a catalogue."""
+    return code.max_cosine + ROUNDING if code.cosine_bound is None else code.cosine_bound
 
 
 def _named(row: Row, code: SoftmaxCode) -> str:

@@ -194,7 +194,7 @@ def _nearest(
     by_frame = _frames(S, G, W.shape[1], starts, rng)
     best, p, R = -np.inf, np.arange(len(W)), np.eye(W.shape[1])
     complete = True
-    with Progress("align", starts + _frame_count(starts) * FRAMES_KEPT) as bar:
+    with Progress("align", starts + 2 * _frame_pairs(starts) * FRAMES_KEPT) as bar:
         for guess in itertools.chain(itertools.islice(by_gram, 1), by_frame, by_gram):
             found, turn, fit = _fixed_point(W, V, guess)
             if fit > best:
@@ -237,7 +237,7 @@ def _frames(S: Square, G: Square, d: int, starts: int, rng: np.random.Generator)
     size = min(K, d + 2, FRAME_ROWS)
     unlike = cdist(_fingerprints(S), _fingerprints(G), "sqeuclidean") / (K - 1)
     S, G = S + np.eye(K), G + np.eye(K)
-    for _ in range(_frame_count(starts) // 2):
+    for _ in range(_frame_pairs(starts)):
         weights = np.ones(K)
         weights[rng.integers(K)] = 2.0
         spread = qr(S * weights, mode="r", pivoting=True)[1][:size]
@@ -245,9 +245,9 @@ def _frames(S: Square, G: Square, d: int, starts: int, rng: np.random.Generator)
         yield from _by_frame(S, G, unlike, rng.choice(K, size, replace=False), rng)
 
 
-def _frame_count(starts: int) -> int:
-    """Frames tried beside so many quadratic assignments: half of them spread, half random."""
-    return 2 * -(-starts // STARTS_PER_FRAMES)
+def _frame_pairs(starts: int) -> int:
+    """Pairs of a spread and a random frame tried beside so many quadratic assignments."""
+    return -(-starts // STARTS_PER_FRAMES)
 
 
 def _fingerprints(S: Square) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -271,7 +270,7 @@ def compare(
         points, start = np.random.SeedSequence(seed).spawn(2)
         random = measured(random_rows(K, d, np.random.default_rng(points)))
         begin = random_start(HARDMAX, K, d, start)
-        optimum = measured(optimise(HARDMAX, *begin, deadline=time.monotonic() + share).X[:K])
+        optimum = measured(optimise(HARDMAX, *begin, deadline=Deadline(share).end).X[:K])
 
     learned = measured(W)
     notes = [missing]

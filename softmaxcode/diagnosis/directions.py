@@ -108,7 +108,7 @@ class _Seen:
             largest = tile.max(axis=1)
             better = np.flatnonzero(largest >= self.largest[across])
             self.take(across.start + better, largest[better], down.start + tile[better].argmax(axis=1))
-        if self.largest[rows].max() > threshold:
+        if C.max() > threshold:
             _unite_near(self.parent, C, rows.start, columns.start, threshold)
 
     def merge(self, other: _Seen) -> None:

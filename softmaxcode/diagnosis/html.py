@@ -162,8 +162,8 @@ def _danger_sentences(found: Diagnosis) -> list[str]:
     return [
         f"Class {first['class']}{group} is in most danger: a weighted mean of {named}"
         + (" and others" if len(first["competitors"]) > 3 else "")
-        + f" comes within {first['margin']:.4f} of it. With unit rows and no bias, its features may turn the least "
-        "before another class has a larger logit.",
+        + f" comes within {first['margin']:.4f} of it. With unit rows and no bias, no unit feature gives it a logit "
+        "further than that above all others.",
         "The classes of positive weight in that mean are the competitors; the nearest single class need not be one of "
         "them.",
     ]

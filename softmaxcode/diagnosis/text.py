@@ -224,7 +224,10 @@ def group_lines(found: Diagnosis) -> list[tuple[str, str]]:
         which = ", ".join(str(number) for number in short["group"].head(SHOWN_GROUPS))
         which += " and others" if len(short) > SHOWN_GROUPS else ""
         lines.append(
-            ("  short rows", f"of group {which}, as of classes that training hardly moved: count their samples")
+            (
+                "  short rows",
+                f"group {which} has shorter rows than ungrouped classes: see whether it has training samples",
+            )
         )
     return lines
 

@@ -37,8 +37,8 @@ FAMILIES = (
     "leech_layers",
     "planes",
 )
-#: Coordinates that are made at once.
-PART = 2**22
+#: Coordinates of a construction that are made at once.
+MADE_AT_ONCE = 2**22
 #: From a code of up to this many vectors those with the most contacts are left out first.
 MAX_SUBSET_CODE = 5000
 #: No code with more coordinates (8 bytes each) is built.
@@ -275,7 +275,7 @@ def _rows(construction: Construction, indices: np.ndarray | None, d: int) -> Row
     if make is None:
         W[: len(own), :n] = construction.build()[own]
     else:
-        step = max(1, PART // n)
+        step = max(1, MADE_AT_ONCE // n)
         for start in range(0, len(own), step):  # the work arrays of all rows would take several times their memory
             W[start : min(start + step, len(own)), :n] = make(own[start : start + step])
     axes = indices[indices >= construction.K] - construction.K

@@ -14,7 +14,7 @@ from softmaxcode.margins.min_norm import refine, wolfe, wolfe_orthogonal
 from softmaxcode.parallel.compiled import compiled
 from softmaxcode.parallel.progress import Progress
 from softmaxcode.parallel.threads import Threads
-from softmaxcode.parallel.tiles import LONG_PASS
+from softmaxcode.parallel.tiles import long_pass
 from softmaxcode.sphere import check_rows, largest_cosines
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _tile_size(K: int) -> int:
 def _solve_tiles(W: Rows, classes: np.ndarray, n_jobs: int) -> list[_Solved]:
     tiles = np.array_split(classes, max(1, -(-len(classes) // _tile_size(len(W)))))
     label = "margins of all classes (sampled_margin takes a sample)"
-    with Progress(label, len(classes), show=None if len(classes) * W.size > LONG_PASS else False) as bar:
+    with Progress(label, len(classes), show=long_pass(len(classes) * W.size)) as bar:
 
         def solved(tile: np.ndarray) -> _Solved:
             found = _solve_classes(W, tile)

@@ -154,7 +154,7 @@ def nearest_from_bounds(
     done, fresh, size = len(distances), 0, FIRST_BATCH
     begin = deadline.elapsed
     label = "margins of all classes" if count == K else f"the {count} smallest margins"
-    with Progress(label, K, show=long_pass(K, W.shape[1])) as bar:
+    with Progress(label, K, show=long_pass(K * W.size)) as bar:
         while done < K:
             if len(distances) >= count and count < K:
                 worst = np.partition(distances, count - 1)[count - 1]

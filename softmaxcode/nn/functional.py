@@ -99,9 +99,8 @@ def log_odds_against(
     >>> log_odds_against(W, W, torch.tensor([0, 1]), 0.01).tolist()
     [-100.0, -100.0]
     """
-    temperature = _checked_temperature(temperature)
     h, w, y, check_values = _checked(features, weight, labels, normalize)
-    _check_overflow(temperature, h)
+    temperature = _checked_temperature(temperature, h.dtype)
     return tiles.log_odds_against(h / temperature, w, y, check_values)
 
 
@@ -204,9 +203,8 @@ def spherical_cross_entropy(
         raise ValueError("a margin on the cosine of the label needs unit rows: pass normalize=True")
     features, labels, shape = _flat(features, labels)
     labels, counts = _counted(labels, ignore_index, weight)
-    temperature = _checked_temperature(temperature)
     h, w, y, check_values = _checked(features, weight, labels, normalize)
-    _check_overflow(temperature, h)
+    temperature = _checked_temperature(temperature, h.dtype)
     of_class = _checked_class_weights(class_weights, w)
     s = tiles.log_odds_against(h / temperature, w, y, check_values)
     own = of_label = h.new_zeros(())
@@ -224,11 +222,16 @@ def spherical_cross_entropy(
         return found.reshape(shape) if reduction == "none" else found
     losses = -torch.nn.functional.logsigmoid(-s)
     every = h.new_ones(len(w)) if of_class is None else of_class
-    of_all = (h @ (w.T @ every) + every[y] * (of_label - own)) / temperature  # the weighted sum of all logits
+    with torch.autocast(h.device.type, enabled=False):  # it would round the logits
+        of_mean = h @ (w.T @ every)
+    of_all = (of_mean + every[y] * (of_label - own)) / temperature  # the weighted sum of all logits
     spread = (every.sum() * (losses + of_label / temperature) - of_all) / len(w)
     mixed = (1 - smoothing) * every[y] * losses + smoothing * spread
-    found = _smoothed(mixed, samples, counts, reduction, log)
-    return found.reshape(shape) if reduction == "none" else found
+    total = _total(mixed if counts is None else mixed * counts, samples, reduction)
+    if log:
+        some = total > 0
+        total = torch.where(some, torch.where(some, total, 1.0).log(), -math.inf)
+    return total.reshape(shape) if reduction == "none" else total
 
 
 def _flat(features: Any, labels: Any) -> tuple[Any, Any, torch.Size]:
@@ -270,27 +273,23 @@ def _checked_class_weights(class_weights: Any, weight: Tensor) -> Tensor | None:
     return given
 
 
-def _checked_temperature(temperature: Any) -> Any:
-    """A number, or a scalar tensor that may be learned."""
+def _checked_temperature(temperature: Any, dtype: torch.dtype) -> Any:
+    """A number, or a scalar tensor that may be learned; logits of features of this dtype must not overflow."""
+    value = temperature
     if not isinstance(temperature, Tensor):
-        return check_temperature(temperature)
-    if temperature.ndim != 0 or not temperature.is_floating_point():
+        value = temperature = check_temperature(temperature)
+    elif temperature.ndim != 0 or not temperature.is_floating_point():
         raise ValueError(
             f"temperature must be a number or a scalar tensor; got {temperature.dtype} of shape "
             f"{tuple(temperature.shape)}"
         )
-    if not torch.compiler.is_compiling():
-        check_temperature(temperature.item())
-    return temperature
-
-
-def _check_overflow(temperature: Any, h: Tensor) -> None:
-    """Refuse a temperature whose logits overflow."""
     if torch.compiler.is_compiling():
-        return
-    value = float(temperature.detach() if isinstance(temperature, Tensor) else temperature)
-    if value * torch.finfo(h.dtype).max < 4:
-        raise ValueError(f"temperature {value:g} is too small for {h.dtype}: its logits overflow")
+        return temperature
+    if isinstance(temperature, Tensor):
+        value = check_temperature(temperature.item())
+    if value * torch.finfo(dtype).max < 4:
+        raise ValueError(f"temperature {value:g} is too small for {dtype}: its logits overflow")
+    return temperature
 
 
 def _with_margins(cosine: Tensor, h: Tensor, target: Tensor, cosine_margin: float, angular_margin: float) -> Tensor:
@@ -321,14 +320,6 @@ def _reduced(s: Tensor, samples: Tensor | None, reduction: str, log: bool) -> Te
     if reduction == "mean":
         total = total - torch.where(some, samples.sum(), 1.0).log()
     return torch.where(some, total, -math.inf)
-
-
-def _smoothed(losses: Tensor, samples: Tensor | None, counts: Tensor | None, reduction: str, log: bool) -> Tensor:
-    """Losses with smoothing, which are weighted already, or their logarithm; none is small."""
-    if counts is not None:
-        losses = torch.where(counts, losses, 0.0)
-    total = _total(losses, samples, reduction)
-    return total.log() if log else total
 
 
 def _total(losses: Tensor, samples: Tensor | None, reduction: str) -> Tensor:

@@ -16,9 +16,9 @@ TILE_PAIRS = 2**24
 LONG_PASS = 10**12
 
 
-def long_pass(K: int, d: int) -> bool | None:
-    """Whether a pass over all pairs shows a bar: None, which is on a terminal, where it is long."""
-    return None if K * K * d > LONG_PASS else False
+def long_pass(multiplications: int) -> bool | None:
+    """Whether a pass over pairs shows a bar: None, which is on a terminal, where it is long."""
+    return None if multiplications > LONG_PASS else False
 
 
 def row_tiles(K: int, d: int, label: str) -> Iterator[slice]:
@@ -37,7 +37,7 @@ def row_tiles(K: int, d: int, label: str) -> Iterator[slice]:
     [1024, 2048, 3000]
     """
     size = max(1, min(TILE_ROWS, TILE_PAIRS // K))
-    with Progress(label, K, show=long_pass(K, d)) as bar:
+    with Progress(label, K, show=long_pass(K * K * d)) as bar:
         for start in range(0, K, size):
             stop = min(start + size, K)
             yield slice(start, stop)

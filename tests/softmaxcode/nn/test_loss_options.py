@@ -132,9 +132,20 @@ def test_without_a_sample_that_counts_the_loss_is_zero(reduction: str, smoothing
     with pytest.warns(UserWarning, match="every label is ignore_index: the loss is 0, with zero gradients"):
         loss = spherical_cross_entropy(h, w, y, 0.1, ignore_index=IGNORED, **chosen)
     assert loss.item() == (-math.inf if log else 0)
-    if not (log and smoothing):
-        grads = torch.autograd.grad(loss, (h, w))
-        assert all(not grad.any() for grad in grads)
+    grads = torch.autograd.grad(loss, (h, w))
+    assert all(not grad.any() for grad in grads)
+
+
+def test_under_autocast_no_option_rounds_logits() -> None:
+    h, w, y = (one.detach() for one in problem(9, 6, 4, 6))
+    chosen: dict[str, Any] = {"label_smoothing": 0.3, "cosine_margin": 0.1, "angular_margin": 0.2}
+    h, w = h.float(), w.float()
+    plain = spherical_cross_entropy(h, w, y, 0.01, **chosen)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = spherical_cross_entropy(h.bfloat16().float(), w, y, 0.01, **chosen)
+        found = spherical_cross_entropy(h, w, y, 0.01, **chosen)
+    torch.testing.assert_close(found, plain, rtol=1e-6, atol=0)
+    assert abs(rounded.item() - plain.item()) > 1e-3  # what rounding would do
 
 
 def test_samples_in_several_dimensions() -> None:
