@@ -106,7 +106,7 @@ class Use(NamedTuple):
 def _uses(graph: Any, weights: dict[str, Any], positive: Callable[[str], bool]) -> dict[str, Use]:
     """For each weight of a product: whether its columns are the outputs, its bias, and whether it makes the logits.
 
-    ``positive`` tells whether an initialiser is one positive number, which does not change the order of logits.
+    ``positive`` is true of an initialiser of one positive number, which does not change the order of logits.
     """
     makers = {output: node for node in graph.node for output in node.output}
     readers: dict[str, list[Any]] = {}

@@ -88,7 +88,7 @@ def sections(found: Diagnosis) -> list[ReportSection]:
                 "Which classes have nearly one direction?",
                 Findings(
                     [
-                        "A head tells classes of one direction apart by their norms and biases alone.",
+                        "A head distinguishes classes of one direction by their norms and biases alone.",
                         *_sentences(group_lines(found)),
                     ],
                     {"Groups, the largest first": groups.rename(columns=HEADS)},

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softmaxcode.checks.arguments import check_integer, check_number, check_temperature
+from softmaxcode.checks.arguments import check_integer, check_number, check_temperature, shown
 from softmaxcode.checks.tensors import (
     check_alike,
     check_classifier,
@@ -265,9 +265,18 @@ def _checked_class_weights(class_weights: Any, weight: Tensor) -> Tensor | None:
     """Weights of the classes on the device of the classifier."""
     if class_weights is None:
         return None
-    given = torch.as_tensor(class_weights, dtype=weight.dtype, device=weight.device)
-    if given.shape != (len(weight),):
-        raise ValueError(f"class_weights must have shape ({len(weight)},), one per class; got {tuple(given.shape)}")
+    if not isinstance(class_weights, Tensor):
+        try:
+            class_weights = torch.as_tensor(class_weights)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"class_weights must be {len(weight)} numbers; got {shown(class_weights)}") from None
+    given = check_dense(class_weights, "class_weights", f"({len(weight)},)")
+    if given.shape != (len(weight),) or given.is_complex():
+        raise ValueError(
+            f"class_weights must have shape ({len(weight)},), one real number per class; got {given.dtype} of shape "
+            f"{tuple(given.shape)}"
+        )
+    given = given.to(weight.device, weight.dtype)
     if not torch.compiler.is_compiling() and not bool((given >= 0).all() & given.isfinite().all()):
         raise ValueError("class_weights must be finite and at least 0")
     return given

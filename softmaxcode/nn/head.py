@@ -71,7 +71,7 @@ class SphericalHead(nn.Module):
             self._temperature = value
         else:
             with torch.no_grad():
-                self.log_temperature.fill_(math.log(self._above(value)))
+                self.log_temperature.fill_(math.log(_excess(value, self._least_temperature)))
 
     def learn_temperature(self, least: float = 0.01) -> Self:
         r"""Make the temperature a parameter, with its present value, before the optimiser is made.
@@ -103,20 +103,12 @@ class SphericalHead(nn.Module):
         >>> round(head.temperature, 6), [name for name, _ in head.named_parameters()]
         (0.1, ['log_temperature', 'raw_weight'])
         """
-        value = self.temperature
-        self._least_temperature = check_number("least", least, 0, math.inf, "[)")
+        least = check_number("least", least, 0, math.inf, "[)")
+        start = math.log(_excess(self.temperature, least))
         rows = self.weight
-        start = torch.tensor(math.log(self._above(value)), dtype=rows.dtype, device=rows.device)
-        self.log_temperature = nn.Parameter(start)
+        self._least_temperature = least
+        self.log_temperature = nn.Parameter(torch.tensor(start, dtype=rows.dtype, device=rows.device))
         return self
-
-    def _above(self, temperature: float) -> float:
-        """By how much a temperature exceeds the bound of a learned one."""
-        if not temperature > self._least_temperature:
-            raise ValueError(
-                f"a learned temperature must be above its bound, {self._least_temperature:g}; got {temperature:g}"
-            )
-        return temperature - self._least_temperature
 
     def _current_temperature(self) -> float | Tensor:
         """The temperature that the loss divides by, with a gradient where it is learned."""
@@ -249,6 +241,13 @@ class SphericalHead(nn.Module):
     def extra_repr(self) -> str:
         """What `repr` shows of the head."""
         return f"K={self.K}, d={self.d}, temperature={self.temperature:g}"
+
+
+def _excess(temperature: float, least: float) -> float:
+    """By how much a learned temperature exceeds its bound."""
+    if not temperature > least:
+        raise ValueError(f"a learned temperature must be above its bound, {least:g}; got {temperature:g}")
+    return temperature - least
 
 
 def normal(rows: int, columns: int, seed: int | None) -> Tensor:

@@ -190,7 +190,13 @@ def test_compiled_equals_eager(fullgraph: bool) -> None:
         ({"ignore_index": 1.5}, "ignore_index must be an integer"),
         ({"label_smoothing": 1.0}, "label_smoothing must be"),
         ({"label_smoothing": -0.1}, "label_smoothing must be"),
-        ({"class_weights": [1.0, 2.0]}, r"class_weights must have shape \(5,\), one per class; got \(2,\)"),
+        (
+            {"class_weights": [1.0, 2.0]},
+            r"class_weights must have shape \(5,\), one real number per class; got .*\(2,\)",
+        ),
+        ({"class_weights": torch.ones(5, dtype=torch.complex64)}, "one real number per class; got torch.complex64"),
+        ({"class_weights": ["a"] * 5}, "class_weights must be 5 numbers; got"),
+        ({"class_weights": [None] * 5}, "class_weights must be 5 numbers; got"),
         ({"class_weights": [1.0, 2, 3, 4, -1]}, "class_weights must be finite and at least 0"),
         ({"class_weights": [1.0, 2, 3, 4, math.nan]}, "class_weights must be finite and at least 0"),
         ({"cosine_margin": -0.1}, "cosine_margin must be"),
@@ -259,6 +265,9 @@ def test_a_learned_temperature_is_saved_and_set() -> None:
         head.temperature = 0.005
     with pytest.raises(ValueError, match=r"must be above its bound, 0\.5; got 0\.3"):
         CMFClassifier(5, 3, 0.3).learn_temperature(least=0.5)
+    with pytest.raises(ValueError, match=r"must be above its bound, 0\.5; got 0\.2"):
+        head.learn_temperature(least=0.5)
+    assert head.temperature == other.temperature  # what was refused changed nothing
 
 
 # CMF, and the largest logits
